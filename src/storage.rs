@@ -14,6 +14,6 @@ pub use self::bucket::spec::{
     BucketDefaultRetention, BucketSpec, BucketState, EnforceReport, ForbiddenSubresource,
     RequiredSubresource, StoreChange, Subresource, SubresourceState, UnreadableReason,
 };
-pub use self::s3::client::validate_target;
+pub use self::s3::connection::{BucketConnection, validate_target};
 pub use self::s3::store_clock::DecisionTime;
 pub use self::s3::target::TargetError;

@@ -13,6 +13,7 @@ use futures::{StreamExt, stream};
 use jiff::{Timestamp, ToSpan};
 use toezicht::api::Days;
 use toezicht::rules::recording::key::{Class, Key};
+use toezicht::storage::BucketConnection;
 use toezicht::storage::enforce;
 use toezicht::storage::{BucketSpec, Claim, Probe};
 use toezicht::wire::StorageTarget;
@@ -85,8 +86,10 @@ impl TestBed {
             site: "bench".into(),
             uid: "11111111-1111-1111-1111-111111111111".into(),
         };
-        let recorder = self.target_as(recorder, &bucket);
-        enforce(&self.target(&bucket), Some(&recorder), &spec, &claim, Probe::Skip).await.unwrap();
+        let connect = |target| BucketConnection::new(&target).unwrap();
+        let (operator, recorder) =
+            (connect(self.target(&bucket)), connect(self.target_as(recorder, &bucket)));
+        enforce(&operator, Some(&recorder), &spec, &claim, Probe::Skip).await.unwrap();
         self.fill(&bucket, segments, CAMERAS).await;
         bucket
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use toezicht::api::{Ceilings, Days};
 use toezicht::rules::Window;
 use toezicht::rules::hold::entry::LedgerEntry;
 use toezicht::rules::hold::scope::{CameraSelector, HoldScope};
+use toezicht::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
+use toezicht::storage::BucketConnection;
 use toezicht::storage::DecisionTime;
 use toezicht::storage::recordings::audit::{AuditOptions, audit};
 use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
@@ -23,7 +24,7 @@ use toezicht::wire::StorageTarget;
 use crate::Measurement;
 use crate::bed::{HELD_CAMERA, measure};
 
-const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 /// Longer than all the benchmarks' segments together.
 const WINDOW: SignedDuration = SignedDuration::from_hours(24 * 27);
 
@@ -34,6 +35,10 @@ impl OpenHolds for NoHolds {
     async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         Ok(Vec::new())
     }
+}
+
+fn connect(target: &StorageTarget) -> BucketConnection {
+    BucketConnection::new(target).unwrap()
 }
 
 fn window() -> Window {
@@ -50,7 +55,8 @@ pub async fn sweep_all(target: &StorageTarget) -> Measurement {
     let time = DecisionTime { clock_reading: read, now: read + SignedDuration::from_hours(24 * 28) };
     measure(async {
         let memory = ProtectionCache::default();
-        let swept = sweep(target, &CEILINGS, &NoHolds, &memory, ScanRange::Boundary, time);
+        let operator = connect(target);
+        let swept = sweep(&operator, &PROTOCOL_CEILINGS, &NoHolds, &memory, ScanRange::Boundary, time);
         usize::try_from(swept.await.unwrap().deleted).unwrap()
     })
     .await
@@ -59,8 +65,7 @@ pub async fn sweep_all(target: &StorageTarget) -> Measurement {
 /// Lists all, and reads the marks of what one hold covers.
 pub async fn audit_all(target: &StorageTarget) -> Measurement {
     let scope = AuditOptions {
-        ceilings: CEILINGS,
-        embargo: None,
+        terms: TERMS,
         range: ScanRange::All,
         // Of the rest: next to none, as of the peer's.
         sample_one_in: u32::MAX,
@@ -68,7 +73,7 @@ pub async fn audit_all(target: &StorageTarget) -> Measurement {
         cache: Arc::default(),
     };
     measure(async {
-        let tally = audit(target, &scope, Timestamp::now()).await.unwrap();
+        let tally = audit(&connect(target), &scope, Timestamp::now()).await.unwrap();
         assert!(tally.is_compliant(), "{:?}", tally.findings);
         assert!(tally.inspected_versions >= tally.held_versions && tally.held_versions > 0);
         usize::try_from(tally.versions).unwrap()
@@ -83,7 +88,7 @@ pub async fn place_all(target: &StorageTarget) -> Measurement {
 
 /// The segments of one camera do, for a hold that the ledger has.
 pub async fn place_held_camera(target: &StorageTarget) -> Measurement {
-    ledger::write_all(target, &[ledger_entry(&[HELD_CAMERA])]).await.unwrap();
+    ledger::write_all(&connect(target), &[ledger_entry(&[HELD_CAMERA])]).await.unwrap();
     place_sources(target, CameraSelector::Named([HELD_CAMERA.to_owned()].into())).await
 }
 
@@ -92,8 +97,7 @@ async fn place_sources(target: &StorageTarget, sources: CameraSelector) -> Measu
     let task = PlaceInput {
         scopes: &covers,
         cameras: &BTreeMap::new(),
-        ceilings: &CEILINGS,
-        embargo: None,
+        terms: &TERMS,
         since: None,
         verified_at: &[],
         is_every_day: false,
@@ -104,7 +108,7 @@ async fn place_sources(target: &StorageTarget, sources: CameraSelector) -> Measu
         is_verifying: false,
     };
     measure(async {
-        let placed = place(target, &task, Timestamp::now()).await.unwrap();
+        let placed = place(&connect(target), &task, Timestamp::now()).await.unwrap();
         assert_eq!(placed.legal_holds_set, placed.tagged);
         usize::try_from(placed.legal_holds_set).unwrap()
     })
@@ -125,8 +129,8 @@ async fn release_cameras(target: &StorageTarget, cameras: &[&str]) -> Measuremen
     let (closing, memory) = ([ledger_entry(cameras)], ProtectionCache::default());
     let time = DecisionTime::at(Timestamp::now());
     measure(async {
-        let mut release = Release::new(&closing, &NoHolds, &CEILINGS, &memory);
-        let done = release.run_pass(target, time).await.unwrap();
+        let mut release = Release::new(&closing, &NoHolds, &PROTOCOL_CEILINGS, &memory);
+        let done = release.run_pass(&connect(target), time).await.unwrap();
         usize::try_from(done.released).unwrap()
     })
     .await

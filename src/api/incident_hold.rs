@@ -180,7 +180,7 @@ pub struct IncidentHoldStatus {
     pub observed_generation: Option<i64>,
     /// `Accepted`, `Placed` and `RecordingsFound` of an open hold, `Released` of a resolved one, `ReviewDue`, `Ready`, `Stalled`;
     /// docs/reference/conditions.md explains them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// Where the hold stands, whatever `spec.state` asks for. Absent: the operator has not looked yet.

@@ -8,7 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Ceilings, Days, Duration};
+use crate::rules::live_view::Embargo;
 use crate::rules::recording::Class;
+use crate::rules::retention::RetentionTerms;
 use crate::storage::recordings::audit::{AuditError, AuditOptions, Tally, audit};
 use crate::storage::recordings::sweep::state::ScanRange;
 
@@ -54,12 +56,13 @@ pub(crate) enum AuditCommandError {
 
 /// Audits, and prints what was found; whether no promise is broken.
 pub(crate) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
-    let target = args.target.storage_target()?;
-    let embargo =
-        args.embargo.map(|embargo| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX));
+    let target = args.target.connection()?;
+    let age = |embargo: Duration| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX);
     let scope = AuditOptions {
-        ceilings: Ceilings { video: args.video_ceiling, calls: args.calls_ceiling },
-        embargo,
+        terms: RetentionTerms {
+            ceilings: Ceilings { video: args.video_ceiling, calls: args.calls_ceiling },
+            embargo: args.embargo.map_or(Embargo::LiveView, |embargo| Embargo::After(age(embargo))),
+        },
         range: if args.boundary_only { ScanRange::Boundary } else { ScanRange::All },
         sample_one_in: args.sample_one_in,
         known_holds: None,

@@ -74,7 +74,7 @@ pub(crate) enum HoldsCommandError {
 pub(crate) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> {
     match command {
         HoldsCommand::Restore { target } => {
-            let target = target.storage_target()?;
+            let target = target.connection()?;
             let entries = ledger::read_all(&target, &BTreeSet::new()).await?;
             for entry in entries.values().filter(|entry| entry.is_open()) {
                 print!("---\n{}", render_hold(entry)?);
@@ -85,7 +85,7 @@ pub(crate) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> 
             if lives.0 > manifest::MAX_LINK_LIFETIME {
                 return Err(HoldsCommandError::LinkTooLong);
             }
-            let target = target.storage_target()?;
+            let target = target.connection()?;
             let links = manifest::links(&target, &name, lives.0, Timestamp::now()).await;
             let links = links.map_err(|error| manifest_error(&name, error))?;
             match output {

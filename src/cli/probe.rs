@@ -59,8 +59,8 @@ pub(crate) enum ProbeCommandError {
 /// Probes and prints. Whether nothing fatal was found.
 pub(crate) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool, ProbeCommandError> {
     let survey = ProbeRequest {
-        operator: args.target.storage_target()?,
-        recorder: args.target.recorder_target()?,
+        operator: args.target.connection()?,
+        recorder: args.target.recorder_connection()?,
         operator_principal: args.operator_principal,
         recorder_principal: args.recorder_principal,
         create: args.create_bucket,
@@ -177,8 +177,8 @@ fn to_json(report: &ProbeReport, survey: &ProbeRequest) -> Value {
     };
     let rows = report.conformance.rows();
     json!({
-        "endpoint": survey.operator.endpoint,
-        "bucket": survey.operator.bucket,
+        "endpoint": survey.operator.target().endpoint,
+        "bucket": survey.operator.target().bucket,
         "conformant": !rows.iter().any(Row::is_fatal),
         "checks": rows.iter().map(row).collect::<Vec<_>>(),
         "remarks": report.remarks,
@@ -189,6 +189,7 @@ fn to_json(report: &ProbeReport, survey: &ProbeRequest) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::BucketConnection;
     use crate::storage::Conformance;
     use crate::storage::bucket::probe::{Check, UnknownReason};
     use crate::wire::{Credentials, StorageTarget};
@@ -226,16 +227,17 @@ mod tests {
 
     #[test]
     fn json_has_every_row_and_no_secret() {
+        let target = StorageTarget {
+            endpoint: Some("https://s3.example.nl".into()),
+            region: "r".into(),
+            bucket: "tz-one".into(),
+            path_style: true,
+            ca_pem: None,
+            credentials: Credentials::access_key("id", "hunter2"),
+            proxy: None,
+        };
         let survey = ProbeRequest {
-            operator: StorageTarget {
-                endpoint: Some("https://s3.example.nl".into()),
-                region: "r".into(),
-                bucket: "tz-one".into(),
-                path_style: true,
-                ca_pem: None,
-                credentials: Credentials::access_key("id", "hunter2"),
-                proxy: None,
-            },
+            operator: BucketConnection::new(&target).unwrap(),
             recorder: None,
             operator_principal: None,
             recorder_principal: None,

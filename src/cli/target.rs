@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::environment::{self, CredentialsVariables, EnvironmentError};
-use crate::storage::TargetError;
+use crate::storage::{BucketConnection, TargetError};
 use crate::wire::StorageTarget;
 
 /// The longest file of certificates that is read, in bytes.
@@ -50,26 +50,26 @@ pub enum TargetArgsError {
 }
 
 impl TargetArgs {
-    /// The bucket as the identity of AWS's own variables, or of a profile.
-    pub fn storage_target(&self) -> Result<StorageTarget, TargetArgsError> {
-        self.target_with(&environment::AWS_VARIABLES, process_variable)
+    /// Connects to the bucket as the identity of AWS's own variables, or of a profile.
+    pub fn connection(&self) -> Result<BucketConnection, TargetArgsError> {
+        self.connection_as(&environment::AWS_VARIABLES, process_variable)
     }
 
-    /// The bucket as the recorders, where their keys are given. `None`: neither key nor secret is.
-    pub fn recorder_target(&self) -> Result<Option<StorageTarget>, TargetArgsError> {
+    /// Connects to the bucket as the recorders; `None`: neither their key nor their secret is given.
+    pub fn recorder_connection(&self) -> Result<Option<BucketConnection>, TargetArgsError> {
         let names = &environment::RECORDER_VARIABLES;
         if environment::has_keys(names, process_variable) {
-            self.target_with(names, process_variable).map(Some)
+            self.connection_as(names, process_variable).map(Some)
         } else {
             Ok(None)
         }
     }
 
-    fn target_with(
+    fn connection_as(
         &self,
         names: &CredentialsVariables,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<StorageTarget, TargetArgsError> {
+    ) -> Result<BucketConnection, TargetArgsError> {
         let is_plain_http = self.endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
         let target = StorageTarget {
             endpoint: self.endpoint.clone(),
@@ -80,8 +80,7 @@ impl TargetArgs {
             credentials: environment::read_credentials(names, &variable, Path::is_file)?,
             proxy: environment::read_proxy(is_plain_http, &variable)?,
         };
-        crate::storage::validate_target(&target)?;
-        Ok(target)
+        Ok(BucketConnection::new(&target)?)
     }
 
     fn ca_pem(&self) -> Result<Option<String>, TargetArgsError> {
@@ -136,12 +135,13 @@ mod tests {
     }
 
     fn target_with_secret(args: &TargetArgs, secret: Option<&str>) -> Result<StorageTarget, TargetArgsError> {
-        args.target_with(&environment::AWS_VARIABLES, |name| match name {
+        let connection = args.connection_as(&environment::AWS_VARIABLES, |name| match name {
             "AWS_ACCESS_KEY_ID" => Some("id".to_owned()),
             "AWS_SECRET_ACCESS_KEY" => secret.map(str::to_owned),
             "HTTP_PROXY" => Some("http://tz:p%40ss@10.0.0.1:3128".to_owned()),
             _ => None,
-        })
+        });
+        Ok(connection?.target().clone())
     }
 
     #[test]

@@ -7,7 +7,6 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, ControllerKind};
@@ -18,7 +17,7 @@ use super::kubernetes::status::report;
 use super::retention::list_holds;
 use super::runner::{Reconciled, Reconciler};
 use super::{requeue, runner};
-use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, reject_future};
+use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, SiteStatus, reject_future};
 use crate::leader::fence::NotLeader;
 use crate::rules::hold::resolution::is_resolved;
 use crate::rules::recording::Class;
@@ -69,12 +68,6 @@ struct AuditReconciler {
     context: Context,
 }
 
-/// The part of a Site's status that is ours.
-#[derive(Clone, Debug, Serialize)]
-struct SiteAuditStatus {
-    audit: AuditStatus,
-}
-
 impl Reconciler for AuditReconciler {
     type Object = Site;
     type Failure = AuditReconcileError;
@@ -98,11 +91,12 @@ impl Reconciler for AuditReconciler {
         };
         // The clock is read again: it may have been set while other Sites had their turn.
         let tally = self.audit(site, &bucket, reach, Timestamp::now()).await?;
-        let next = SiteAuditStatus { audit: audit_status(before, &tally, reach, &bucket.ceilings, now) };
-        let again = now + audit_interval(&next.audit);
-        let before = before.map(|audit| SiteAuditStatus { audit: audit.clone() });
+        let next = audit_status(before, &tally, reach, &bucket.terms.ceilings, now);
+        let again = now + audit_interval(&next);
+        let part = |audit| SiteStatus { audit: Some(audit), ..SiteStatus::default() };
+        let before = before.cloned().map(part);
         let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
-        let is_changed = report(&api, MANAGER, site, before.as_ref(), &next).await?;
+        let is_changed = report(&api, MANAGER, site, before.as_ref(), &part(next)).await?;
         Ok(Reconciled { action: requeue::at(now, [again]), is_changed })
     }
 }
@@ -118,8 +112,7 @@ impl AuditReconciler {
         let holds = list_holds(&self.context.client, site).await?;
         let known = holds.iter().filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now)))).collect();
         let scope = AuditOptions {
-            ceilings: bucket.ceilings.clone(),
-            embargo: bucket.embargo,
+            terms: bucket.terms.clone(),
             range: reach,
             sample_one_in: SAMPLE_ONE_IN,
             known_holds: Some(known),
@@ -229,7 +222,8 @@ fn sort_findings(mut findings: Vec<AuditFinding>) -> Vec<AuditFinding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Days;
+
+    use crate::rules::retention::PROTOCOL_CEILINGS;
 
     #[test]
     fn findings_on_held_versions_shorten_the_interval() {
@@ -239,7 +233,7 @@ mod tests {
             if let Some(found) = found {
                 tally.findings.entry(found).or_default().count = 1;
             }
-            audit_status(None, &tally, ScanRange::All, &CEILINGS, minutes(0))
+            audit_status(None, &tally, ScanRange::All, &PROTOCOL_CEILINGS, minutes(0))
         };
         let (quiet, at_risk) = (of(None), of(Some(FindingKind::HeldUnprotected)));
         assert_eq!(due_reach(Some(&quiet), minutes(15)), None);
@@ -249,11 +243,10 @@ mod tests {
         // One by a clock that was days ahead says nothing of today.
         assert_eq!(due_reach(Some(&quiet), minutes(-10 * 24 * 60)), Some(ScanRange::All));
         // Once all is listed and nothing is found, nothing is said any more.
-        let mended = audit_status(Some(&at_risk), &Tally::default(), ScanRange::All, &CEILINGS, minutes(15));
+        let mended =
+            audit_status(Some(&at_risk), &Tally::default(), ScanRange::All, &PROTOCOL_CEILINGS, minutes(15));
         assert!(mended.findings.is_empty());
     }
-
-    const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
     #[test]
     fn boundary_audit_clears_only_findings_of_listed_days() {
@@ -266,13 +259,13 @@ mod tests {
         }
         tally.oldest_unheld.insert(Class::Video, day(2));
         tally.oldest_unheld.insert(Class::Calls, day(25));
-        let whole = audit_status(None, &tally, ScanRange::All, &CEILINGS, day(29));
+        let whole = audit_status(None, &tally, ScanRange::All, &PROTOCOL_CEILINGS, day(29));
         // Two days later, the video is on a day that is listed, and the call is not.
         let mut seen = Tally::default();
         for (found, count) in [(FindingKind::UnexpectedObject, 1), (FindingKind::Mistagged, 5)] {
             seen.findings.entry(found).or_default().count = count;
         }
-        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &CEILINGS, day(31));
+        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &PROTOCOL_CEILINGS, day(31));
         let counts: Vec<_> = next.findings.iter().map(|found| (found.type_.as_str(), found.count)).collect();
         assert_eq!(counts, [("Mistagged", 5), ("UnexpectedObject", 3)]);
         assert_eq!(next.oldest_unheld_video_time, None);
@@ -281,7 +274,7 @@ mod tests {
         seen.oldest_unheld.insert(Class::Video, day(3));
         // Of a day that is still to come, by its key.
         seen.oldest_unheld.insert(Class::Calls, day(30));
-        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &CEILINGS, day(31));
+        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &PROTOCOL_CEILINGS, day(31));
         assert_eq!(next.oldest_unheld_video_time, Some(Time(day(3))));
         assert_eq!(next.oldest_unheld_calls_time, Some(Time(day(25))));
     }
@@ -296,9 +289,15 @@ mod tests {
             tally
         };
         let told = |before: &[FindingKind]| {
-            let whole = audit_status(None, &of(before), ScanRange::All, &CEILINGS, Timestamp::UNIX_EPOCH);
-            let next =
-                audit_status(Some(&whole), &of(&[]), ScanRange::Boundary, &CEILINGS, Timestamp::UNIX_EPOCH);
+            let whole =
+                audit_status(None, &of(before), ScanRange::All, &PROTOCOL_CEILINGS, Timestamp::UNIX_EPOCH);
+            let next = audit_status(
+                Some(&whole),
+                &of(&[]),
+                ScanRange::Boundary,
+                &PROTOCOL_CEILINGS,
+                Timestamp::UNIX_EPOCH,
+            );
             next.findings.iter().any(|finding| finding.type_ == "Overdue")
         };
         assert!(!told(&[FindingKind::Overdue]));

@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::api::{Ceilings, Site};
+use crate::api::Site;
+use crate::rules::retention::RetentionTerms;
 use crate::storage::recordings::hold::memory_budget::MemoryBudget;
 use crate::storage::recordings::hold::protection_cache::ProtectionCache;
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
+use crate::storage::{BucketConnection, TargetError};
 use crate::wire::{Gap, HoldScopeConfig, StorageTarget};
 
 /// Looks that may be waiting to be told; a Site that is not told is looked at by itself soon.
@@ -24,11 +26,8 @@ const NOTIFICATION_CAPACITY: usize = 1024;
 /// A bucket that may be looked into.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SiteBucket {
-    pub operator: StorageTarget,
-    /// The ceilings that are in force (article 6).
-    pub ceilings: Ceilings,
-    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
-    pub embargo: Option<SignedDuration>,
+    pub operator: BucketConnection,
+    pub terms: RetentionTerms,
     pub hold_ack: HoldAck,
     /// Its cameras, and when each was declared.
     pub cameras: BTreeMap<String, Timestamp>,
@@ -63,9 +62,18 @@ pub type HoldScopes = BTreeMap<String, HoldScopeConfig>;
 /// A Site by its namespace and name.
 pub type SiteKey = (String, String);
 
+/// Identity with which the operator's process connects to a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BucketIdentity {
+    Operator,
+    /// Recorders' credentials, which the operator uses to test what they permit.
+    Recorder,
+}
+
 /// What is known of one bucket.
 #[derive(Clone, Debug, Default)]
 struct SiteEntry {
+    connections: HashMap<BucketIdentity, BucketConnection>,
     bucket: Option<SiteBucket>,
     /// The Site controller has looked, and found nothing that may be looked into.
     is_unavailable: bool,
@@ -100,6 +108,25 @@ impl SiteHandoff {
             bucket_changes: broadcast::Sender::new(NOTIFICATION_CAPACITY),
             hold_changes: broadcast::Sender::new(NOTIFICATION_CAPACITY),
         }
+    }
+
+    /// Returns the connection to the bucket of the Site with this UID. Reconciles and passes share it, and its pool of HTTP
+    /// connections, until the Site names another target or other credentials.
+    pub fn connect(
+        &self,
+        site_uid: &str,
+        identity: BucketIdentity,
+        target: &StorageTarget,
+    ) -> Result<BucketConnection, TargetError> {
+        let lock = || self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(site_uid).and_then(|entry| entry.connections.get(&identity).cloned());
+        if let Some(connection) = known.filter(|connection| connection.target() == target) {
+            return Ok(connection);
+        }
+        // Outside the lock: it reads the machine's certificates.
+        let connection = BucketConnection::new(target)?;
+        lock().entry(site_uid.to_owned()).or_default().connections.insert(identity, connection.clone());
+        Ok(connection)
     }
 
     /// What may be looked into for `site`; `None`: nothing, or nobody has looked yet.
@@ -221,7 +248,8 @@ fn notifications(changed: broadcast::Receiver<SiteKey>) -> impl Stream<Item = Si
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Days;
+    use crate::rules::retention::PROTOCOL_CEILINGS;
+
     use crate::wire::{Credentials, Window};
 
     fn site() -> Site {
@@ -240,19 +268,22 @@ mod tests {
         .unwrap()
     }
 
+    fn target(secret: &str) -> StorageTarget {
+        StorageTarget {
+            endpoint: Some("http://s3.example.nl".into()),
+            region: "r".into(),
+            bucket: "bucket".into(),
+            path_style: false,
+            ca_pem: None,
+            credentials: Credentials::access_key("k", secret),
+            proxy: None,
+        }
+    }
+
     fn bucket_with_ack(recorders: HoldAck) -> SiteBucket {
         SiteBucket {
-            operator: StorageTarget {
-                endpoint: None,
-                region: "r".into(),
-                bucket: "bucket".into(),
-                path_style: false,
-                ca_pem: None,
-                credentials: Credentials::access_key("k", "s"),
-                proxy: None,
-            },
-            ceilings: Ceilings { video: Days(28), calls: Days(7) },
-            embargo: None,
+            operator: BucketConnection::new(&target("s")).unwrap(),
+            terms: RetentionTerms::with_live_view(PROTOCOL_CEILINGS),
             hold_ack: recorders,
             cameras: BTreeMap::new(),
             gaps: BTreeMap::new(),
@@ -266,6 +297,31 @@ mod tests {
             window: Window::new(jiff::Timestamp::UNIX_EPOCH, None),
         };
         uids.iter().map(|uid| ((*uid).to_owned(), covering.clone())).collect()
+    }
+
+    #[test]
+    fn connection_is_reused_until_the_target_changes() {
+        let handoff = SiteHandoff::default();
+        let connect = |identity, secret| {
+            handoff.connect("u", identity, &target(secret)).unwrap();
+            handoff.entries.lock().unwrap()["u"].connections.len()
+        };
+        assert_eq!(connect(BucketIdentity::Operator, "s"), 1);
+        assert_eq!(connect(BucketIdentity::Recorder, "other"), 2);
+        let secret = |identity| {
+            let entries = handoff.entries.lock().unwrap();
+            let keys =
+                entries["u"].connections[&identity].target().credentials.as_access_key().unwrap().clone();
+            keys.secret_access_key.reveal().to_owned()
+        };
+        assert_eq!(
+            (secret(BucketIdentity::Operator), secret(BucketIdentity::Recorder)),
+            ("s".into(), "other".into())
+        );
+        assert_eq!(connect(BucketIdentity::Operator, "renewed"), 2);
+        assert_eq!(secret(BucketIdentity::Operator), "renewed");
+        handoff.forget(&site());
+        assert!(handoff.entries.lock().unwrap().is_empty());
     }
 
     /// A hold that is resolved within moments leaves the holds as they were: but recorders may follow it by now.

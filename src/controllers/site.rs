@@ -131,6 +131,7 @@ impl SiteReconciler {
             &bucket,
             applied.as_ref().ok(),
             &replies,
+            &self.context.handoff,
         );
         let is_hold_ack_pending = site_bucket.as_ref().is_some_and(|open| open.hold_ack == HoldAck::Unknown);
         self.context.handoff.set_bucket(site, site_bucket);
@@ -222,7 +223,8 @@ impl SiteReconciler {
         if blocking.has_holds() {
             let valid = validate::validate(site, &observed, config, cluster_id, now);
             let hold_ack = if *step == DeletionPhase::Done { HoldAck::NoRecorders } else { HoldAck::Unknown };
-            let site_bucket = self::bucket::handoff::deleted_site_bucket(site, &observed, &valid, hold_ack);
+            let site_bucket =
+                self::bucket::handoff::deleted_site_bucket(site, &observed, &valid, hold_ack, buckets);
             blocking.bucket_unusable = site_bucket.is_none().then_some(valid.accepted);
             buckets.set_bucket(site, site_bucket);
         }

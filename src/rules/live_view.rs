@@ -1,6 +1,6 @@
 //! Where live viewing is allowed (article 4.2).
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{LiveView, RecordingPolicySpec};
 
@@ -17,18 +17,38 @@ pub struct LiveViewNotAllowed {
 /// What a protocol that allows live viewing nowhere asks for: as if it had said so.
 const DEFAULT_EMBARGO: SignedDuration = SignedDuration::from_hours(1);
 
-/// How old a recording must be before anybody may look, even when it is held; `None`: the site has live viewing, and
-/// its policy allows it. Without a policy to allow it there is none.
-pub fn effective_embargo(
-    site: &str,
-    live_view: bool,
-    policy: Option<&RecordingPolicySpec>,
-) -> Option<SignedDuration> {
+/// Age from which a recording may be read, even if it is held (article 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embargo {
+    /// The site has live viewing, and its policy allows it: recordings may be read at once.
+    LiveView,
+    After(SignedDuration),
+}
+
+impl Embargo {
+    /// Returns the instant from which a recording that ends at `end` may be read.
+    pub fn end_for(self, end: Timestamp) -> Timestamp {
+        match self {
+            Self::LiveView => Timestamp::MIN,
+            Self::After(age) => end.saturating_add(age).unwrap_or(Timestamp::MAX),
+        }
+    }
+
+    pub fn age(self) -> SignedDuration {
+        match self {
+            Self::LiveView => SignedDuration::ZERO,
+            Self::After(age) => age,
+        }
+    }
+}
+
+/// Returns the embargo on the recordings of a site. Live viewing needs a policy that allows it.
+pub fn effective_embargo(site: &str, live_view: bool, policy: Option<&RecordingPolicySpec>) -> Embargo {
     if live_view && policy.is_some_and(|policy| check(site, live_view, policy).is_ok()) {
-        return None;
+        return Embargo::LiveView;
     }
     let embargo = policy.and_then(|policy| policy.live_view.as_ref()).map(|allowed| allowed.embargo.0);
-    Some(
+    Embargo::After(
         embargo.map_or(DEFAULT_EMBARGO, |embargo| {
             SignedDuration::try_from(embargo).unwrap_or(SignedDuration::MAX)
         }),

@@ -6,6 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::live_view::Embargo;
 use crate::api::{Ceilings, Days, RetentionCeilings};
 
 /// The shortest ceiling that can be kept: below it lifecycle would have to run more often than daily.
@@ -37,6 +38,24 @@ pub enum CeilingError {
         /// `video` or `calls`.
         class: &'static str,
     },
+}
+
+/// Ceilings of the protocol: four weeks for video and one week for calls (article 6).
+pub const PROTOCOL_CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+
+/// What a site's policy says of each of its recordings: how long it may be kept, and from when it may be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetentionTerms {
+    /// Maximum ages (article 6).
+    pub ceilings: Ceilings,
+    pub embargo: Embargo,
+}
+
+impl RetentionTerms {
+    /// Terms without an embargo.
+    pub const fn with_live_view(ceilings: Ceilings) -> Self {
+        Self { ceilings, embargo: Embargo::LiveView }
+    }
 }
 
 /// For how many days lifecycle lets a recording be, for its bytes to be gone before `ceiling`; `None`: the

@@ -2,6 +2,7 @@
 
 pub(crate) mod advice;
 pub(crate) mod client;
+pub mod connection;
 pub(crate) mod content_md5;
 pub(crate) mod credentials;
 pub(crate) mod entry_cache;

@@ -10,6 +10,7 @@ use toezicht::hold_decisions::{
     self, Disposition, HeldBy, OpenScopes, StoredRecording, may_release_lease, takeover_delay,
 };
 use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::live_view::Embargo;
 use toezicht::rules::recording::tag::RetentionTag;
 use toezicht::rules::retention::{VersionState, lifecycle_deadline};
 use toezicht::storage::recordings::ledger;
@@ -95,7 +96,8 @@ impl World {
             }),
             held_tags: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
                 let listed = facts.listed(version, taken);
-                let embargo = (broken != Some(Rule::Sealed)).then_some(EMBARGO);
+                let embargo =
+                    if broken == Some(Rule::Sealed) { Embargo::LiveView } else { Embargo::After(EMBARGO) };
                 StoredRecording::of(&listed, &CEILINGS).unwrap().required_tag(
                     &covers(holds),
                     embargo,
@@ -103,8 +105,9 @@ impl World {
                 )
             }),
             sealed: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
-                let tag =
-                    |it: &StoredRecording<'_>| it.required_tag(&covers(SETS - 1), Some(EMBARGO), now(at));
+                let tag = |it: &StoredRecording<'_>| {
+                    it.required_tag(&covers(SETS - 1), Embargo::After(EMBARGO), now(at))
+                };
                 stored(version, taken, &|it| tag(it) == Some(RetentionTag::Sealed))
             }),
             kept_by: Grid::of([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {

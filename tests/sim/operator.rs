@@ -17,6 +17,8 @@ use toezicht::hold_decisions::{
 };
 use toezicht::leader::fence::Fence;
 use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::live_view::Embargo;
+use toezicht::rules::retention::RetentionTerms;
 use toezicht::storage::recordings::audit::{AuditOptions, Tally, audit};
 use toezicht::storage::recordings::hold::memory_budget::MemoryBudget;
 use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
@@ -30,7 +32,7 @@ use super::api::{CEILINGS, is_resolved, policy};
 use super::claims::{claim, report_never_held};
 use super::http::{ProcessLife, Shared, client, lock};
 use super::mutations::Mutation;
-use super::recorder::target;
+use super::recorder::bucket;
 use super::store::Who;
 
 /// Why a look ended.
@@ -186,7 +188,7 @@ impl Leader {
         let memory = self.buckets.protection_cache(&site);
         let entries = self.entries(&bucket, &memory, &holds, now).await?;
         let plan = self.planned(&entries, &holds, now);
-        let written = self.guarded(ledger::write_all(&target(), &plan.to_write)).await?;
+        let written = self.guarded(ledger::write_all(&bucket.operator, &plan.to_write)).await?;
         written.map_err(|error| error.to_string())?;
         let counting = holds.iter().filter_map(|hold| hold.metadata.uid.as_ref());
         for uid in counting.filter(|uid| plan.is_in_effect(uid)) {
@@ -257,13 +259,13 @@ impl Leader {
     ) -> Result<BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry>, Ended> {
         let new = memory.unregistered(bucket.cameras.keys());
         if !new.is_empty() {
-            let registered = self.guarded(ledger::register(&target(), &new)).await?;
+            let registered = self.guarded(ledger::register(&bucket.operator, &new)).await?;
             registered.map_err(|error| error.to_string())?;
             memory.note_registered(new);
         }
         let asked = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
         let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
-        let entries = self.guarded(ledger::read_all(&target(), &asked)).await?;
+        let entries = self.guarded(ledger::read_all(&bucket.operator, &asked)).await?;
         entries.map_err(|error| error.to_string())
     }
 
@@ -302,9 +304,8 @@ impl Leader {
                 .keys()
                 .filter(|(class, _)| *class == toezicht::rules::recording::key::Class::Video);
             let bucket = SiteBucket {
-                operator: target(),
-                ceilings: CEILINGS,
-                embargo: world.checks.embargo.filter(|_| !world.is_broken(Mutation::EmbargoForgotten)),
+                operator: bucket(),
+                terms: terms(world.checks.embargo.filter(|_| !world.is_broken(Mutation::EmbargoForgotten))),
                 hold_ack: recorders,
                 cameras: cameras.map(|(_, name)| (name.clone(), declared)).collect(),
                 gaps: BTreeMap::new(),
@@ -371,14 +372,13 @@ impl Leader {
             .filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now) && !is_blind)));
         let memory = self.buckets.protection_cache(&lock(&self.world).api.site).empty_sibling();
         let scope = AuditOptions {
-            ceilings: CEILINGS,
-            embargo: lock(&self.world).checks.embargo,
+            terms: terms(lock(&self.world).checks.embargo),
             range: ScanRange::All,
             sample_one_in: 3,
             known_holds: Some(known.collect()),
             cache: memory.into(),
         };
-        let tally = self.guarded(audit(&target(), &scope, now)).await?;
+        let tally = self.guarded(audit(&bucket(), &scope, now)).await?;
         let tally = tally.map_err(|error| error.to_string())?;
         self.audited = Some(began);
         self.api(|world| {
@@ -444,4 +444,8 @@ fn finalize(world: &mut super::world::World, uid: &str) {
 
 fn write_site(world: &mut super::world::World, retention: RetentionStatus) {
     world.api.site.status.get_or_insert_default().retention = Some(retention);
+}
+
+fn terms(embargo: Option<SignedDuration>) -> RetentionTerms {
+    RetentionTerms { ceilings: CEILINGS, embargo: embargo.map_or(Embargo::LiveView, Embargo::After) }
 }

@@ -12,6 +12,7 @@ use toezicht::controllers::handoff::{HoldAck, HoldScopes};
 use toezicht::hold_decisions::{InDoubtUploads, all_use_revision, put_tag};
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::recording::key::{Class, Key};
+use toezicht::storage::BucketConnection;
 use toezicht::storage::s3::segments::Uploader;
 use toezicht::storage::s3::simulation::{Simulation, run_within};
 use toezicht::wire::{Credentials, HoldScopeConfig, StorageTarget};
@@ -104,6 +105,11 @@ pub fn target() -> StorageTarget {
         credentials: Credentials::access_key("id", "secret"),
         proxy: None,
     }
+}
+
+/// The bucket, as the operator.
+pub fn bucket() -> BucketConnection {
+    BucketConnection::new(&target()).unwrap()
 }
 
 fn path(key: &Key) -> PathBuf {

@@ -19,7 +19,7 @@ pub struct SiteStatus {
     pub observed_generation: Option<i64>,
     /// `Accepted`, `Permitted`, `StorageEnforced`, `AccessRestricted`, `Recording`, `Compliant`, `Intact`,
     /// `AdministratorsExcluded`, `Ready`, `Stalled`; docs/reference/conditions.md explains them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// The last ceilings that were in force here (article 6): they outlive the policy.

@@ -32,8 +32,7 @@ impl RetentionPass<'_> {
                 entry,
                 coverage,
                 missing: &outcome.missing(coverage, entry.accepted_at),
-                ceilings: &self.bucket.ceilings,
-                embargo: self.bucket.embargo,
+                terms: &self.bucket.terms,
             };
             let work = manifest::write(&self.bucket.operator, kept, self.protection_cache, self.now);
             match self.fence.guard(work).await {

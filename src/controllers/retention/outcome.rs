@@ -176,14 +176,14 @@ impl HoldDrift {
     /// What is gone, and cannot be put back.
     pub fn lost_message(&self) -> Option<String> {
         let lost = self.counts.get(&Subresource::HeldVersion)?;
-        Some(format!("{lost} held versions are gone, of {}", self.holds_with_losses.join(", ")))
+        Some(format!("{lost} held versions are gone, from {}", self.holds_with_losses.join(", ")))
     }
 
     pub fn changed_message(&self) -> Option<String> {
         let marks = self.counts.iter().filter(|(what, _)| **what != Subresource::HeldVersion);
         let marks: Vec<String> = marks.map(|(what, count)| format!("{what} of {count}")).collect();
         let (marks, keys) = (marks.join(", "), self.examples.join(", "));
-        (!marks.is_empty()).then(|| format!("{marks} held versions, put back; among others {keys}"))
+        (!marks.is_empty()).then(|| format!("{marks} held versions, restored; for example {keys}"))
     }
 }
 

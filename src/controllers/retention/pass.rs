@@ -69,7 +69,7 @@ impl RetentionPass<'_> {
             verify_interval: self.previous_verify_interval(),
             sweep_at: self.now + SWEEP_INTERVAL,
             gaps: self.bucket.gaps.clone(),
-            lifecycle_period: lifecycle_period(self.bucket.ceilings.video),
+            lifecycle_period: lifecycle_period(self.bucket.terms.ceilings.video),
             ..PassOutcome::default()
         };
         let failed = self.run_steps(&mut outcome).await.err();
@@ -144,8 +144,7 @@ impl RetentionPass<'_> {
         let mut task = PlaceInput {
             scopes: &scopes,
             cameras: &self.bucket.cameras,
-            ceilings: &self.bucket.ceilings,
-            embargo: self.bucket.embargo,
+            terms: &self.bucket.terms,
             since: (!is_full).then(|| self.now - self.recent_window()),
             is_every_day: self.has_misplaced_versions() && (is_full || !self.has_previous_rejection()),
             verified_at: proved_at,
@@ -194,7 +193,7 @@ impl RetentionPass<'_> {
         let unproved = unproved.filter(|(_, proved_at)| proved_at.is_none());
         let of_leader = self.release_from.duration_since(self.now);
         let of_leader = Some(of_leader).filter(|left| left.is_positive() && self.is_releasing());
-        let bucket = &self.bucket.operator.bucket;
+        let bucket = &self.bucket.operator.target().bucket;
         let left = |entry: &LedgerEntry| {
             let own = self.protection_cache.release_in_doubt_for(
                 bucket,
@@ -270,8 +269,7 @@ impl RetentionPass<'_> {
     /// How far back segments are looked for that came since everything was listed: those that arrive, and those whose embargo
     /// ends.
     fn recent_window(&self) -> SignedDuration {
-        let embargo = self.bucket.embargo.unwrap_or_default();
-        (MAX_ARRIVAL_DELAY + embargo).min(MAX_RECENT_WINDOW)
+        (MAX_ARRIVAL_DELAY + self.bucket.terms.embargo.age()).min(MAX_RECENT_WINDOW)
     }
 
     /// What the manifests of the open holds list, in their order; and why some could not be read. That keeps nothing from being
@@ -325,7 +323,7 @@ impl RetentionPass<'_> {
                 continue;
             }
             let resolved_at = entry.resolved_at.unwrap_or(self.now);
-            let bucket = &self.bucket.operator.bucket;
+            let bucket = &self.bucket.operator.target().bucket;
             if let Some(left) =
                 self.protection_cache.protect_in_doubt_for(bucket, &entry.scope(), &self.plan.scopes())
             {
@@ -362,7 +360,8 @@ impl RetentionPass<'_> {
         outcome: &mut PassOutcome,
     ) -> Result<(), RetentionPassError> {
         let all = closing.clone();
-        let mut release = Release::new(&all, self.api_holds, &self.bucket.ceilings, self.protection_cache);
+        let mut release =
+            Release::new(&all, self.api_holds, &self.bucket.terms.ceilings, self.protection_cache);
         for number in 1..=MAX_RELEASE_PASSES {
             let work = release.run_pass(&self.bucket.operator, DecisionTime::at((self.clock)()));
             let (released, ended) = Incomplete::into_parts(self.fence.guard(work).await?);
@@ -429,7 +428,7 @@ impl RetentionPass<'_> {
         // What will be over its ceiling before the next sweep goes now: on a store without lifecycle nothing else would
         // delete it in time.
         let time = DecisionTime { clock_reading: self.now, now: self.now + SWEEP_INTERVAL * 2 };
-        let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
+        let (target, ceilings) = (&self.bucket.operator, &self.bucket.terms.ceilings);
         let work = sweep(target, ceilings, self.api_holds, self.protection_cache, reach, time);
         let swept = self.fence.guard(work).await??;
         outcome.count_change("deleted", swept.deleted);

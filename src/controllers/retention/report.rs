@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::Event;
 use kube::{Api, Client, ResourceExt};
-use serde::Serialize;
 
 use super::error::RetentionPassError;
 use super::intervals::is_since_acceptance;
@@ -12,7 +11,8 @@ use super::outcome::{HoldDrift, PassOutcome};
 use super::plan::HoldPlan;
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::{
-    self, CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage, StoreRejectionStatus,
+    self, CoverageGap, IncidentHold, IncidentHoldStatus, Placement, RetentionStatus, Site, SiteStatus,
+    SourceCoverage, StoreRejectionStatus,
 };
 use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::kubernetes::event;
@@ -21,6 +21,7 @@ use crate::controllers::kubernetes::status::report as write;
 use crate::controllers::runner::Watched;
 use crate::storage::recordings::error::PassErrors;
 use crate::storage::recordings::hold::coverage::{Coverage, SourceTimeline};
+use crate::storage::recordings::sweep::state::SweepReport;
 
 /// Field manager of what is kept and deleted.
 const MANAGER: &str = "toezicht/retention";
@@ -28,25 +29,6 @@ const MANAGER: &str = "toezicht/retention";
 const MAX_ORPHANED_HOLDS: usize = 16;
 /// Sources that a status has room for.
 const MAX_SOURCES: usize = 64;
-
-/// The part of a Site's status that is ours.
-#[derive(Clone, Debug, Serialize)]
-struct SiteRetentionStatus {
-    retention: RetentionStatus,
-}
-
-/// The part of a hold's status that is ours.
-#[derive(Clone, Debug, Serialize)]
-struct HoldPlacementStatus {
-    placement: Placement,
-}
-
-/// The same of a hold that never counted.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NeverHeldStatus {
-    never_held_at: Time,
-}
 
 /// Says that nothing could be looked at, and why; whether that was news. What was found before stays.
 pub async fn report_error(
@@ -91,16 +73,16 @@ async fn write_hold(
     hold: &IncidentHold,
     placement: Placement,
 ) -> Result<bool, ApiError> {
-    let before = hold.status.as_ref().and_then(|status| status.placement.clone());
-    let before = before.map(|placement| HoldPlacementStatus { placement });
-    write(api, MANAGER, hold, before.as_ref(), &HoldPlacementStatus { placement }).await
+    let part = |placement| IncidentHoldStatus { placement: Some(placement), ..IncidentHoldStatus::default() };
+    let before = hold.status.as_ref().and_then(|status| status.placement.clone()).map(part);
+    write(api, MANAGER, hold, before.as_ref(), &part(placement)).await
 }
 
 async fn write_site(client: &Client, site: &Site, retention: RetentionStatus) -> Result<bool, ApiError> {
     let api = Api::<Site>::namespaced(client.clone(), &site.namespace().unwrap_or_default());
-    let before = site.status.as_ref().and_then(|status| status.retention.clone());
-    let before = before.map(|retention| SiteRetentionStatus { retention });
-    write(&api, MANAGER, site, before.as_ref(), &SiteRetentionStatus { retention }).await
+    let part = |retention| SiteStatus { retention: Some(retention), ..SiteStatus::default() };
+    let before = site.status.as_ref().and_then(|status| status.retention.clone()).map(part);
+    write(&api, MANAGER, site, before.as_ref(), &part(retention)).await
 }
 
 /// Writes it where it differs; whether anything was written.
@@ -128,12 +110,16 @@ pub async fn report_pass(
         if let Some(next) = placement_status(hold, plan, outcome, now) {
             is_changed |= write_hold(&api, hold, next).await?;
         } else if is_newly_never_held(hold, plan) {
-            let never_held_at = Time(now);
-            is_changed |= write(&api, MANAGER, hold, None, &NeverHeldStatus { never_held_at }).await?;
+            is_changed |= write(&api, MANAGER, hold, None, &never_held_status(now)).await?;
         }
     }
     // Last: until it says that everything was looked at, what holds are not told yet is looked for again.
     Ok(is_changed | write_site(client, site, next).await?)
+}
+
+/// The part of a hold's status that says that the ledger never had it.
+fn never_held_status(now: Timestamp) -> IncidentHoldStatus {
+    IncidentHoldStatus { never_held_time: Some(Time(now)), ..IncidentHoldStatus::default() }
 }
 
 /// Whether it is to be said of a hold that the ledger never had it.
@@ -357,61 +343,59 @@ fn truncate_message(message: &str) -> String {
     message.chars().take(1000).collect()
 }
 
+/// Returns the events of a pass.
 pub fn events(outcome: &PassOutcome) -> Vec<Event> {
-    let mut news = Vec::new();
-    if let Some(changed) = outcome.drift.as_ref().and_then(HoldDrift::changed_message) {
-        let note = format!("somebody else changed what is held: {changed}");
-        news.push(event::warning("HoldDriftCorrected", "Retention", &note));
-    }
-    if let Some(lost) = outcome.drift.as_ref().and_then(HoldDrift::lost_message) {
-        news.push(event::warning("HeldVersionsLost", "Retention", &lost));
-    }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.deleted > 0) {
-        let note =
-            format!("{} versions were over their ceiling (article 6) and are gone, read back", swept.deleted);
-        news.push(event::normal("Swept", "Retention", &note));
-    }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.undeletable > 0) {
-        let note = format!(
-            "{} versions are over their ceiling and covered by no open hold, but the store does not give them up: see docs/how-to/audit-a-bucket.md",
-            swept.undeletable
-        );
-        news.push(event::warning("UndeletableVersions", "Retention", &note));
-    }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.days_with_unlisted_keys > 0) {
-        let note = format!(
-            "in {} days of sources the store hides a recording, which cannot be swept: see docs/how-to/audit-a-bucket.md, HiddenKey",
-            swept.days_with_unlisted_keys
-        );
-        news.push(event::warning("SweepIncomplete", "Retention", &note));
-    }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.deferred_days > 0) {
-        let note = format!(
-            "{} days of sources, or more, in which nothing is expected have their turn in a later sweep: see docs/how-to/audit-a-bucket.md, \
-             UnvisitedDay",
-            swept.deferred_days
-        );
-        news.push(event::warning("SweepIncomplete", "Retention", &note));
-    }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.retag_failures > 0) {
-        let answer = swept.retag_error.as_ref().map(ToString::to_string);
-        let note = format!(
-            "the tags of {} versions may be wrong still: the store did not tell their marks, or did not keep the tag that was put \
-             back: {}; see docs/how-to/audit-a-bucket.md, Mistagged",
-            swept.retag_failures,
-            answer.unwrap_or_default()
-        );
-        news.push(event::warning("SweepIncomplete", "Retention", &note));
-    }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.incomplete_uploads > 0) {
-        let note = format!(
-            "{} uploads in parts were never finished, and are left: the store did not abort them, or they are too many for one sweep; \
-             if that lasts, abort them as its administrator",
-            swept.incomplete_uploads
-        );
-        news.push(event::warning("IncompleteUploads", "Retention", &note));
-    }
-    news
+    let warning = |reason, note: String| event::warning(reason, "Retention", &note);
+    let drift = outcome.drift.as_ref();
+    let swept = |count: fn(&SweepReport) -> u64| outcome.swept.as_ref().map(count).filter(|count| *count > 0);
+    let retag_error = || outcome.swept.as_ref()?.retag_error.as_ref().map(ToString::to_string);
+    let all = [
+        drift
+            .and_then(HoldDrift::changed_message)
+            .map(|changed| warning("HoldDriftCorrected", format!("somebody else changed held versions: {changed}"))),
+        drift.and_then(HoldDrift::lost_message).map(|lost| warning("HeldVersionsLost", lost)),
+        swept(|swept| swept.deleted).map(|count| {
+            let note = format!("deleted {count} versions past their ceiling (article 6), and confirmed that they are gone");
+            event::normal("Swept", "Retention", &note)
+        }),
+        swept(|swept| swept.undeletable).map(|count| {
+            let note = format!(
+                "the store does not delete {count} versions past their ceiling that no open hold covers: see \
+                 docs/how-to/audit-a-bucket.md"
+            );
+            warning("UndeletableVersions", note)
+        }),
+        swept(|swept| swept.days_with_unlisted_keys).map(|count| {
+            let note = format!(
+                "the store leaves recordings out of its listings in {count} days of sources, so they cannot be swept: see \
+                 docs/how-to/audit-a-bucket.md, HiddenKey"
+            );
+            warning("SweepIncomplete", note)
+        }),
+        swept(|swept| swept.deferred_days).map(|count| {
+            let note = format!(
+                "at least {count} days of sources that should be empty wait for a later sweep: see \
+                 docs/how-to/audit-a-bucket.md, UnvisitedDay"
+            );
+            warning("SweepIncomplete", note)
+        }),
+        swept(|swept| swept.retag_failures).map(|count| {
+            let note = format!(
+                "the tags of {count} versions may still be wrong: the store did not report their protection, or did not keep \
+                 the restored tag: {}; see docs/how-to/audit-a-bucket.md, Mistagged",
+                retag_error().unwrap_or_default()
+            );
+            warning("SweepIncomplete", note)
+        }),
+        swept(|swept| swept.incomplete_uploads).map(|count| {
+            let note = format!(
+                "{count} incomplete multipart uploads remain: the store did not abort them, or there are too many for one sweep; \
+                 if this lasts, abort them as the store's administrator"
+            );
+            warning("IncompleteUploads", note)
+        }),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use self::access::ProbeResults;
 use self::evaluation::{BucketEvaluation, BucketUse, evaluate_bucket, spec_hash, unobserved};
 use crate::api::{ConformanceResult, StorageStatus, reject_future};
+use crate::controllers::handoff::{BucketIdentity, SiteHandoff};
 use crate::controllers::kubernetes::error::ReconcileBackoff;
 use crate::leader::fence::{Fence, NotLeader};
 use crate::storage::{self, BucketSpec, Claim, EnforceFailure, EnforceReport, Probe};
@@ -52,14 +53,21 @@ pub trait Stores: Send + Sync {
     async fn enforce(&self, access: &BucketAccess, probe: Probe) -> Result<EnforceReport, EnforceFailure>;
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct S3;
+/// S3 servers, by the connections that the hand-over keeps.
+#[derive(Clone, Debug, Default)]
+pub struct S3 {
+    pub handoff: SiteHandoff,
+}
 
 #[async_trait]
 impl Stores for S3 {
     async fn enforce(&self, access: &BucketAccess, probe: Probe) -> Result<EnforceReport, EnforceFailure> {
         let BucketAccess { operator, recorder, spec, claim } = access;
-        Box::pin(storage::enforce(operator, recorder.as_ref(), spec, claim, probe)).await
+        let connect = |identity, target| self.handoff.connect(&claim.uid, identity, target);
+        let operator = connect(BucketIdentity::Operator, operator)?;
+        let recorder =
+            recorder.as_ref().map(|recorder| connect(BucketIdentity::Recorder, recorder)).transpose()?;
+        Box::pin(storage::enforce(&operator, recorder.as_ref(), spec, claim, probe)).await
     }
 }
 

@@ -30,7 +30,8 @@ pub fn controller(
     scope: Option<&str>,
     leader: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    controller_with_stores(context, Arc::new(S3), scope, leader)
+    let stores = S3 { handoff: context.handoff.clone() };
+    controller_with_stores(context, Arc::new(stores), scope, leader)
 }
 
 /// [`controller`], with the stores passed in.

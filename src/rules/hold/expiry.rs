@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use super::scope::{HeldTag, HoldScope, held_tag_for_end};
 use crate::api::{Ceilings, Days as Ceiling};
 use crate::rules::Window;
+use crate::rules::live_view::Embargo;
 use crate::rules::recording::days::{DayFilter, utc_date};
 use crate::rules::recording::key::{Key, MAX_DURATION_MS};
 use crate::rules::recording::tag::RetentionTag;
@@ -134,14 +135,14 @@ impl<'a> StoredRecording<'a> {
     pub fn required_tag(
         &self,
         holds: &[HoldScope],
-        embargo: Option<SignedDuration>,
+        embargo: Embargo,
         now: Timestamp,
     ) -> Option<RetentionTag> {
         self.is_in_scope(holds).then(|| self.tag_if_held(embargo, now))
     }
 
     /// The tag that it must have at `now` where a hold covers it.
-    pub(crate) fn tag_if_held(&self, embargo: Option<SignedDuration>, now: Timestamp) -> RetentionTag {
+    pub(crate) fn tag_if_held(&self, embargo: Embargo, now: Timestamp) -> RetentionTag {
         match held_tag_for_end(self.content_end(), embargo, now) {
             HeldTag::Held => RetentionTag::Held,
             HeldTag::Sealed => RetentionTag::Sealed,
@@ -153,9 +154,9 @@ impl<'a> StoredRecording<'a> {
         if self.is_plausible() { self.key.end() } else { self.listed.modified }
     }
 
-    /// When it may be read, where nothing younger than `embargo` may.
-    pub(crate) fn embargo_end(&self, embargo: SignedDuration) -> Timestamp {
-        self.content_end().saturating_add(embargo).unwrap_or(Timestamp::MAX)
+    /// Returns the instant from which it may be read.
+    pub(crate) fn embargo_end(&self, embargo: Embargo) -> Timestamp {
+        embargo.end_for(self.content_end())
     }
 
     /// How long after its end the store took it; negative where it seems to have been before.
@@ -245,9 +246,9 @@ mod tests {
     use super::*;
     use crate::rules::Window;
     use crate::rules::hold::scope::CameraSelector;
+    use crate::rules::retention::PROTOCOL_CEILINGS;
 
     const DAY: i64 = 86_400;
-    const CEILINGS: Ceilings = Ceilings { video: Ceiling(28), calls: Ceiling(7) };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
@@ -278,10 +279,16 @@ mod tests {
     fn recording_is_deleted_at_ceiling() {
         for (class, days) in [(Class::Video, 28), (Class::Calls, 7)] {
             let it = listed(class, 0, 62);
-            assert_eq!(disposition(&it, &CEILINGS, &[], at(days * DAY - 1)), Disposition::Keep);
-            assert_eq!(disposition(&it, &CEILINGS, &[], at(days * DAY)), Disposition::Delete);
-            assert_eq!(disposition(&it, &CEILINGS, &[hold(30, 40)], at(days * DAY)), Disposition::Held);
-            assert_eq!(disposition(&it, &CEILINGS, &[hold(60, 90)], at(days * DAY)), Disposition::Delete);
+            assert_eq!(disposition(&it, &PROTOCOL_CEILINGS, &[], at(days * DAY - 1)), Disposition::Keep);
+            assert_eq!(disposition(&it, &PROTOCOL_CEILINGS, &[], at(days * DAY)), Disposition::Delete);
+            assert_eq!(
+                disposition(&it, &PROTOCOL_CEILINGS, &[hold(30, 40)], at(days * DAY)),
+                Disposition::Held
+            );
+            assert_eq!(
+                disposition(&it, &PROTOCOL_CEILINGS, &[hold(60, 90)], at(days * DAY)),
+                Disposition::Delete
+            );
         }
     }
 
@@ -289,13 +296,17 @@ mod tests {
     fn implausible_key_ages_from_upload() {
         for (start, modified) in [(200, 62), (0, 29 * DAY), (5000 * DAY, 0)] {
             let it = listed(Class::Video, start, modified);
-            let stored = StoredRecording::of(&it, &CEILINGS).unwrap();
+            let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
             assert!(!stored.is_plausible(), "{start} {modified}");
             assert_eq!(stored.expires_at(), at(modified + 28 * DAY));
             assert!(stored.is_in_scope(&[hold(modified - 10, modified)]), "{start} {modified}");
         }
-        assert!(StoredRecording::of(&listed(Class::Video, 0, 28 * DAY), &CEILINGS).unwrap().is_plausible());
-        assert!(StoredRecording::of(&listed(Class::Video, 0, 0), &CEILINGS).unwrap().is_plausible());
+        assert!(
+            StoredRecording::of(&listed(Class::Video, 0, 28 * DAY), &PROTOCOL_CEILINGS)
+                .unwrap()
+                .is_plausible()
+        );
+        assert!(StoredRecording::of(&listed(Class::Video, 0, 0), &PROTOCOL_CEILINGS).unwrap().is_plausible());
     }
 
     #[test]
@@ -307,7 +318,7 @@ mod tests {
             "probe/recorder/1/recording",
         ] {
             let it = ListedVersion { key: key.into(), ..listed(Class::Video, 0, 0) };
-            assert_eq!(disposition(&it, &CEILINGS, &[], at(5000 * DAY)), Disposition::Keep, "{key}");
+            assert_eq!(disposition(&it, &PROTOCOL_CEILINGS, &[], at(5000 * DAY)), Disposition::Keep, "{key}");
         }
     }
 
@@ -316,9 +327,9 @@ mod tests {
         fn expired_recordings_are_on_boundary_days(start in 0_i64..100 * DAY, delay in 0_i64..2 * DAY, now in 0_i64..100 * DAY) {
             let it = listed(Class::Video, start, start + 60 + delay);
             let now = at(now);
-            let stored = StoredRecording::of(&it, &CEILINGS).unwrap();
+            let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
             if stored.is_plausible() && stored.expires_at() <= now {
-                let boundary = boundary_days(Class::Video, &CEILINGS, now);
+                let boundary = boundary_days(Class::Video, &PROTOCOL_CEILINGS, now);
                 let day = TimeZone::UTC.to_datetime(stored.key.start()).date();
                 prop_assert!(boundary.iter().any(|days| days.contains(day)));
             }
@@ -330,8 +341,8 @@ mod tests {
         ) {
             let it = listed(Class::Video, start, start + 60 + delay);
             let hold = hold(from, from + length);
-            let fate = disposition(&it, &CEILINGS, std::slice::from_ref(&hold), at(now));
-            let stored = StoredRecording::of(&it, &CEILINGS).unwrap();
+            let fate = disposition(&it, &PROTOCOL_CEILINGS, std::slice::from_ref(&hold), at(now));
+            let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
             if hold.covers(&stored.key.recording()) {
                 prop_assert_ne!(fate, Disposition::Delete);
             }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Window;
+use crate::rules::live_view::Embargo;
 use crate::rules::recording::{Class, Recording};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,14 +88,14 @@ pub enum HeldTag {
 }
 
 /// What `recording` must be marked with at `now`, given the open holds of its site; `None`: no hold covers
-/// it. `embargo`: how old a recording must be before anybody may look; `None`: the site has live viewing.
+/// it.
 ///
 /// The answer for one recording goes from `None` to `Sealed` to `Held` with time and holds, and back to `None`
 /// only when the last hold that covers it is resolved.
 pub fn required_tag<'a>(
     recording: &Recording<'_>,
     holds: impl IntoIterator<Item = &'a HoldScope>,
-    embargo: Option<SignedDuration>,
+    embargo: Embargo,
     now: Timestamp,
 ) -> Option<HeldTag> {
     let is_covered = holds.into_iter().any(|hold| hold.covers(recording));
@@ -102,16 +103,13 @@ pub fn required_tag<'a>(
 }
 
 /// What a recording that is covered must be marked with at `now`, if what it shows ends at `end`.
-pub fn held_tag_for_end(end: Timestamp, embargo: Option<SignedDuration>, now: Timestamp) -> HeldTag {
-    let readable_from = embargo.map_or(Ok(Timestamp::MIN), |embargo| end.checked_add(embargo));
-    match readable_from {
-        Ok(opens) if opens <= now => HeldTag::Held,
-        _ => HeldTag::Sealed,
-    }
+pub fn held_tag_for_end(end: Timestamp, embargo: Embargo, now: Timestamp) -> HeldTag {
+    if embargo.end_for(end) <= now { HeldTag::Held } else { HeldTag::Sealed }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
     use proptest::prelude::*;
 
     use super::*;
@@ -184,7 +182,7 @@ mod tests {
             start in 0_i64..300_000, now in 0_i64..500_000, embargo in proptest::option::of(0_i64..10_000),
         ) {
             let it = recording("a", start, 60);
-            let embargo = embargo.map(SignedDuration::from_secs);
+            let embargo = embargo.map_or(Embargo::LiveView, |age| Embargo::After(SignedDuration::from_secs(age)));
             let before = required_tag(&it, &holds, embargo, at(now));
             prop_assert_eq!(before.is_some(), holds.iter().any(|hold| hold.covers(&it)));
             let after = required_tag(&it, holds.iter().chain([&more]), embargo, at(now));
@@ -197,10 +195,10 @@ mod tests {
         #[test]
         fn recordings_stay_sealed_until_the_embargo_ends(start in 0_i64..300_000, now in 0_i64..500_000, embargo in 0_i64..10_000) {
             let it = recording("a", start, 60);
-            let tag = required_tag(&it, [&scope(0, None)], Some(SignedDuration::from_secs(embargo)), at(now));
+            let tag = required_tag(&it, [&scope(0, None)], Embargo::After(SignedDuration::from_secs(embargo)), at(now));
             let is_old = now >= start + 60 + embargo;
             prop_assert_eq!(tag, Some(if is_old { HeldTag::Held } else { HeldTag::Sealed }));
-            prop_assert_eq!(required_tag(&it, [&scope(0, None)], None, at(now)), Some(HeldTag::Held));
+            prop_assert_eq!(required_tag(&it, [&scope(0, None)], Embargo::LiveView, at(now)), Some(HeldTag::Held));
         }
     }
 }

@@ -13,10 +13,11 @@ use super::proof::people;
 use super::spec::{BucketSpec, EnforceReport, StoreChange, Subresource};
 use super::sync::{is_policy_rejection, sync_bucket};
 use super::{adoption, apply, fitness, foreign_objects, owner, probe};
-use crate::storage::s3::client::{BucketClient, Purpose};
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
-use crate::wire::StorageTarget;
+use crate::storage::s3::target::TargetError;
 
 /// What was proved of the store, kept so that it is proved once: in sync means zero writes.
 const DIALECT_KEY: &str = "ledger/dialect.json";
@@ -44,6 +45,12 @@ pub struct EnforceFailure {
     pub conformance: Option<Conformance>,
 }
 
+impl From<TargetError> for EnforceFailure {
+    fn from(error: TargetError) -> Self {
+        Self { error: error.into(), changes: Vec::new(), is_owned: false, conformance: None }
+    }
+}
+
 #[derive(Default)]
 struct EnforceProgress {
     changes: Vec<StoreChange>,
@@ -57,15 +64,14 @@ struct EnforceProgress {
 /// Idempotent: in sync, it reads and writes nothing (with [`Probe::Skip`]). Dropping the future leaves at
 /// worst a proof's statements and canaries, about `probe/` alone; the next run removes them.
 pub async fn enforce(
-    operator: &StorageTarget,
-    recorder: Option<&StorageTarget>,
+    operator: &BucketConnection,
+    recorder: Option<&BucketConnection>,
     spec: &BucketSpec,
     claim: &Claim,
     probe_mode: Probe,
 ) -> Result<EnforceReport, EnforceFailure> {
     let mut progress = EnforceProgress::default();
-    let failure = |error| EnforceFailure { error, changes: Vec::new(), is_owned: false, conformance: None };
-    let store = BucketClient::new(operator, Purpose::Configure).map_err(|error| failure(error.into()))?;
+    let store = operator.client();
     let outcome =
         enforce_with_progress(operator, &store, recorder, spec, claim, probe_mode, &mut progress).await;
     outcome.map_err(|error| EnforceFailure {
@@ -77,17 +83,17 @@ pub async fn enforce(
 }
 
 async fn enforce_with_progress(
-    target: &StorageTarget,
+    connection: &BucketConnection,
     operator: &BucketClient,
-    recorder: Option<&StorageTarget>,
+    recorder: Option<&BucketConnection>,
     spec: &BucketSpec,
     claim: &Claim,
     probe_mode: Probe,
     progress: &mut EnforceProgress,
 ) -> Result<EnforceReport, EnforceError> {
     let EnforceProgress { changes: changed, is_owned: is_ours, conformance: tried } = progress;
-    let anonymous = BucketClient::anonymous(target)?;
-    let recorder = recorder.map(|recorder| BucketClient::new(recorder, Purpose::Configure)).transpose()?;
+    let anonymous = connection.anonymous_client();
+    let recorder = recorder.map(BucketConnection::client);
     super::desired::lifecycle_rules(spec)?;
     principals::check_distinct_principals(spec)?;
     let mut observed = ensure_bucket(operator, changed).await?;

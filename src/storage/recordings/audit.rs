@@ -20,24 +20,24 @@ use super::hold::protection_cache::ProtectionCache;
 use super::ledger;
 use super::sources::list_sources;
 use super::sweep::state::ScanRange;
-use crate::api::{Ceilings, reject_future};
+use crate::api::reject_future;
 pub use crate::rules::hold::expiry::is_at_boundary;
 use crate::rules::hold::expiry::{StoredRecording, boundary_days, expected_days_with_holds};
 use crate::rules::recording::Class;
 use crate::rules::recording::days::DayFilter;
 use crate::rules::recording::key::Key;
 use crate::rules::recording::version::ListedVersion;
+use crate::rules::retention::RetentionTerms;
 use crate::storage::bucket::foreign_objects::scan;
 use crate::storage::bucket::probe::canary::is_canary;
-use crate::storage::s3::client::{BucketClient, Purpose};
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::is_unlisted_key_error;
 use crate::storage::s3::protection;
 use crate::storage::s3::request_each::request_each;
 use crate::storage::s3::simulation;
 use crate::storage::s3::store_clock::ClockSkew;
-use crate::storage::s3::target::TargetError;
-use crate::wire::StorageTarget;
 
 /// How long a hold may be under way to its place.
 const PLACEMENT_GRACE: SignedDuration = SignedDuration::from_mins(10);
@@ -50,10 +50,7 @@ const MAX_CONCURRENT_SCANS: usize = 4;
 /// What is audited, and by what.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
-    /// The ceilings (article 6).
-    pub ceilings: Ceilings,
-    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
-    pub embargo: Option<SignedDuration>,
+    pub terms: RetentionTerms,
     pub range: ScanRange,
     /// Of how many versions that no hold covers the marks of one are read: 1 reads all.
     pub sample_one_in: u32,
@@ -67,9 +64,6 @@ pub struct AuditOptions {
 #[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum AuditError {
-    /// The target cannot be used.
-    #[error(transparent)]
-    Target(#[from] TargetError),
     /// The clocks are too far apart to tell what is over its ceiling.
     #[error(
         "this machine's clock and the store's are {} s apart: what is over its ceiling cannot be told; put the wrong one right",
@@ -87,15 +81,15 @@ pub enum AuditError {
 
 /// Audits a bucket as whoever may list its versions, read their tags and legal holds, and the ledger.
 pub async fn audit(
-    reader: &StorageTarget,
+    reader: &BucketConnection,
     scope: &AuditOptions,
     now: Timestamp,
 ) -> Result<Tally, AuditError> {
-    let store = BucketClient::new(reader, Purpose::Configure)?;
+    let store = reader.client();
     let mut tally = Tally::default();
     let holds = read_holds(&store, scope, &mut tally, now).await?;
     store.clock.check()?;
-    let rules = AuditRules { ceilings: &scope.ceilings, holds: &holds, embargo: scope.embargo, now };
+    let rules = AuditRules { terms: &scope.terms, holds: &holds, now };
     let audit = Audit {
         store: &store,
         rules: &rules,
@@ -107,7 +101,7 @@ pub async fn audit(
     for class in Class::ALL {
         let wanted: &[DayFilter] = match scope.range {
             ScanRange::All => &[DayFilter::ALL],
-            ScanRange::Boundary => &boundary_days(class, &scope.ceilings, now),
+            ScanRange::Boundary => &boundary_days(class, &scope.terms.ceilings, now),
         };
         let sources = stream::iter(audit.list_days(class, wanted).await?.into_iter().map(Ok));
         let walk = |days| audit.scan_days(days);
@@ -179,7 +173,8 @@ impl Audit<'_> {
     /// Of every source, the prefixes of the days among `wanted` that have anything.
     async fn list_days(&self, class: Class, wanted: &[DayFilter]) -> Result<Vec<Vec<String>>, StoreError> {
         let now = self.rules.now;
-        let expected = expected_days_with_holds(&self.rules.holds.open, class, self.rules.ceilings, now);
+        let expected =
+            expected_days_with_holds(&self.rules.holds.open, class, &self.rules.terms.ceilings, now);
         let expected = expected.as_slice();
         let sources = list_sources(self.store, class, &BTreeSet::new(), now).await?;
         self.lock_tally().add_foreign(FindingKind::UnparsableKey, &sources.foreign);

@@ -8,15 +8,11 @@ use crate::rules::recording::key::Key;
 use crate::storage::recordings::open_holds::OpenHoldsError;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::store_clock::ClockSkew;
-use crate::storage::s3::target::TargetError;
 
 /// Why a pass has not done all, or why a version was refused. What was written was right.
 #[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum HoldError {
-    /// The target cannot be used.
-    #[error(transparent)]
-    Target(#[from] TargetError),
     /// The clocks are too far apart to delete by.
     #[error(transparent)]
     Clock(#[from] ClockSkew),
@@ -69,8 +65,7 @@ impl HoldError {
     pub(crate) fn is_rejection(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_rejection() && !error.is_not_found(),
-            Self::Target(_)
-            | Self::Clock(_)
+            Self::Clock(_)
             | Self::Holds(_)
             | Self::TooManySources
             | Self::UnlistedKey

@@ -9,14 +9,14 @@ use super::audit::{AuditOptions, FindingKind, audit};
 use super::hold::protection_cache::ProtectionCache;
 use super::sweep::state::{ScanRange, SweepError, SweepReport};
 use super::sweep::sweep;
-use crate::api::{Ceilings, Days};
 use crate::rules::recording::key::{Class, Key};
 use crate::rules::recording::tag::TAG_KEY;
 use crate::rules::recording::version::ListedVersion;
+use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 use crate::storage::s3::store_clock::DecisionTime;
 use crate::storage::s3::stub::{NoOpenHolds, ReceivedRequest, Stub, error_answer, versions_answer};
 
-const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
 /// A recording of a camera that began so many hours ago, as version `id`.
 fn recording(camera: &str, now: Timestamp, hours: i64, id: &str) -> ListedVersion {
@@ -106,9 +106,9 @@ impl FailingBucket {
 
 /// What a sweep does where no hold was ever declared.
 async fn run_sweep(stub: &Stub, reach: ScanRange, now: Timestamp) -> Result<SweepReport, SweepError> {
-    let (target, memory) = (stub.target(), ProtectionCache::default());
+    let (target, memory) = (stub.connection(), ProtectionCache::default());
     let time = DecisionTime::at(now);
-    sweep(&target, &CEILINGS, &NoOpenHolds, &memory, reach, time).await
+    sweep(&target, &PROTOCOL_CEILINGS, &NoOpenHolds, &memory, reach, time).await
 }
 
 #[tokio::test]
@@ -219,14 +219,13 @@ async fn audit_reports_unread_protection_and_checks_the_rest() {
             .start()
             .await;
             let scope = AuditOptions {
-                ceilings: CEILINGS,
-                embargo: None,
+                terms: TERMS,
                 range: ScanRange::All,
                 sample_one_in: 1,
                 known_holds: None,
                 cache: Arc::default(),
             };
-            let tally = audit(&stub.target(), &scope, now).await.unwrap();
+            let tally = audit(&stub.connection(), &scope, now).await.unwrap();
             assert_eq!(tally.inspected_versions, 3 - count, "{status}");
             assert_eq!(tally.count(FindingKind::Mistagged), 3 - count, "{status}");
             assert_eq!(tally.count(FindingKind::UnreadProtection), count, "{status}");

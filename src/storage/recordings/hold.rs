@@ -156,6 +156,8 @@ async fn days_to_list(
 
 #[cfg(test)]
 mod tests {
+    use crate::rules::retention::PROTOCOL_CEILINGS;
+    use crate::rules::retention::RetentionTerms;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
@@ -163,7 +165,6 @@ mod tests {
     use crate::storage::s3::stub::{Stub, error_answer, versions_answer};
     use jiff::SignedDuration;
 
-    use crate::api;
     use crate::rules::Window;
 
     #[test]
@@ -206,13 +207,12 @@ mod tests {
         let stub = endless_calls().await;
         let window = Window::new(Timestamp::now() - SignedDuration::from_hours(1), None);
         let covers = [true, false].map(|calls| HoldScope { cameras: CameraSelector::All, calls, window });
-        let ceilings = Ceilings { video: api::Days(28), calls: api::Days(7) };
+        let terms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
         let (cameras, memory) = Default::default();
         let task = PlaceInput {
             scopes: &covers,
             cameras: &cameras,
-            ceilings: &ceilings,
-            embargo: None,
+            terms: &terms,
             since: None,
             is_every_day: false,
             verified_at: &[],
@@ -222,7 +222,7 @@ mod tests {
             trusted_since: None,
             is_verifying: false,
         };
-        let placed = place(&stub.target(), &task, Timestamp::now()).await.unwrap();
+        let placed = place(&stub.connection(), &task, Timestamp::now()).await.unwrap();
         let refused: Vec<_> = placed
             .coverage
             .iter()

@@ -11,19 +11,19 @@ use super::sources;
 use crate::rules::hold::entry::{LedgerEntry, OPEN_PREFIX};
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::key::Class;
-use crate::storage::s3::client::{BucketClient, Purpose};
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
-use crate::wire::StorageTarget;
 
 const AT_ONCE: usize = 16;
 
 /// [`entries`], as the operator, and those of `asked` that are closed.
 pub async fn read_all(
-    operator: &StorageTarget,
+    operator: &BucketConnection,
     asked: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, LedgerEntry>, HoldError> {
-    let store = BucketClient::new(operator, Purpose::Configure)?;
+    let store = operator.client();
     let mut all = entries(&store).await?;
     let left = asked.iter().filter(|uid| !all.contains_key(*uid));
     let reads: Vec<_> = left.map(|uid| read_closed(&store, uid)).collect();
@@ -36,15 +36,15 @@ pub async fn read_all(
 
 /// Enters cameras that the registry does not have yet: their recordings are found whatever the store lists, and after the
 /// Camera is gone.
-pub async fn register(operator: &StorageTarget, cameras: &BTreeSet<String>) -> Result<(), HoldError> {
-    let store = BucketClient::new(operator, Purpose::Configure)?;
+pub async fn register(operator: &BucketConnection, cameras: &BTreeSet<String>) -> Result<(), HoldError> {
+    let store = operator.client();
     sources::register(&store, Class::Video, cameras).await?;
     Ok(())
 }
 
 /// Writes entries, in this order. A closed one moves out of the way of those that are read all the time.
-pub async fn write_all(operator: &StorageTarget, all: &[LedgerEntry]) -> Result<(), HoldError> {
-    let store = BucketClient::new(operator, Purpose::Configure)?;
+pub async fn write_all(operator: &BucketConnection, all: &[LedgerEntry]) -> Result<(), HoldError> {
+    let store = operator.client();
     for entry in all {
         write_entry(&store, entry).await?;
     }

@@ -38,11 +38,10 @@ use crate::storage::recordings::open_holds::OpenHolds;
 use crate::storage::recordings::sweep::state::{
     MAX_CONCURRENT_REQUESTS, ScanRange, Sweep, SweepError, SweepReport,
 };
-use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::is_unlisted_key_error;
 use crate::storage::s3::store_clock::DecisionTime;
-use crate::wire::StorageTarget;
 
 /// Versions in one request: more would keep a server busy with one request for long.
 const BATCH_SIZE: usize = 100;
@@ -61,14 +60,14 @@ const BACKOFF: Duration = Duration::from_millis(250);
 /// With [`ScanRange::All`], tags that no hold explains are put back, so that the store's lifecycle expires the version; `memory`
 /// has those of which no answer came.
 pub async fn sweep(
-    operator: &StorageTarget,
+    operator: &BucketConnection,
     ceilings: &Ceilings,
     holds: &dyn OpenHolds,
     cache: &ProtectionCache,
     range: ScanRange,
     time: DecisionTime,
 ) -> Result<SweepReport, SweepError> {
-    let store = BucketClient::tracking_in_doubt(operator, &cache.in_doubt)?;
+    let store = operator.tracking_client(&cache.in_doubt);
     let mut sweep = Sweep {
         store: &store,
         ceilings,

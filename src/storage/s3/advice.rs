@@ -93,7 +93,8 @@ fn parse_region(document: &[u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::storage::s3::client::{BucketClient, Purpose};
+    use crate::storage::s3::client::BucketClient;
+    use crate::storage::s3::connection::BucketConnection;
     use crate::storage::s3::error::StoreError;
     use crate::storage::s3::stub::{Stub, error_answer};
 
@@ -137,7 +138,7 @@ mod tests {
             let mut target = stub.target();
             target.path_style = path_style;
             target.endpoint = target.endpoint.map(|endpoint| endpoint.replace("127.0.0.1", "localhost"));
-            let store = BucketClient::new(&target, Purpose::Configure).unwrap();
+            let store = BucketConnection::new(&target).unwrap().client();
             // `tz-stub.localhost` resolves on some machines only: both are the mistake.
             let advice = store.advice(&failed_request(&store).await);
             assert_eq!(advice.is_some_and(|advice| advice.contains("spec.storage.pathStyle")), !path_style);

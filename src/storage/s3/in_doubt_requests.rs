@@ -219,7 +219,6 @@ mod tests {
     use crate::rules::Window;
     use crate::rules::hold::scope::CameraSelector;
     use crate::rules::recording::version::VersionRef;
-    use crate::storage::s3::client::BucketClient;
     use crate::storage::s3::protection;
     use crate::storage::s3::stub::Stub;
 
@@ -266,7 +265,7 @@ mod tests {
             (RetentionTag::Calls, true),
         ] {
             let under_way = InDoubtRequests::default();
-            let store = BucketClient::tracking_in_doubt(&stub.target(), &under_way).unwrap();
+            let store = stub.connection().tracking_client(&under_way);
             let _ = protection::write_tag(&store, &version, tag).await;
             let of =
                 |camera| under_way.release_in_doubt_for("stub", &cover(camera), Instant::now()).is_some();
@@ -279,7 +278,7 @@ mod tests {
         }
         for (on, lets_go) in [(true, false), (false, true)] {
             let under_way = InDoubtRequests::default();
-            let store = BucketClient::tracking_in_doubt(&stub.target(), &under_way).unwrap();
+            let store = stub.connection().tracking_client(&under_way);
             let _ = protection::write_legal_hold(&store, &version, on).await;
             assert_eq!(
                 under_way.release_in_doubt_for("stub", &cover("hal"), Instant::now()).is_some(),
@@ -330,7 +329,7 @@ mod tests {
         for (status, body, may_land) in cases {
             let stub = Stub::start(move |_| (status, body.to_owned())).await;
             let under_way = InDoubtRequests::default();
-            let store = BucketClient::tracking_in_doubt(&stub.target(), &under_way).unwrap();
+            let store = stub.connection().tracking_client(&under_way);
             let version = VersionRef {
                 key: recording_key(HOLD).unwrap().to_string(),
                 id: "1".into(),

@@ -15,12 +15,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-use super::client::{BucketClient, Purpose};
+use super::client::BucketClient;
 use super::error::StoreError;
 use super::store_clock;
 use super::target::TargetError;
 use crate::rules::recording::key::Key;
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
+use crate::storage::s3::connection::BucketConnection;
 use crate::wire::StorageTarget;
 
 /// Puts segments into the site's bucket, as the recorder. It is not able to do anything else there, and does
@@ -74,7 +75,7 @@ impl Uploader {
     /// An uploader for `target`. Makes no connection.
     pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
         Ok(Self {
-            store: BucketClient::new(target, Purpose::Upload)?,
+            store: BucketConnection::new(target)?.upload_client(),
             is_condition_unsupported: Arc::default(),
         })
     }

@@ -9,10 +9,11 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::IntoResponse;
 
-use super::client::{BucketClient, Purpose};
+use super::client::BucketClient;
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::version::ListedVersion;
 use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
+use crate::storage::s3::connection::BucketConnection;
 use crate::wire::{Credentials, StorageTarget};
 
 #[derive(Clone, Debug)]
@@ -87,8 +88,12 @@ impl Stub {
         }
     }
 
+    pub(crate) fn connection(&self) -> BucketConnection {
+        BucketConnection::new(&self.target()).unwrap()
+    }
+
     pub(crate) fn store(&self) -> BucketClient {
-        BucketClient::new(&self.target(), Purpose::Configure).unwrap()
+        self.connection().client()
     }
 
     /// What was asked since this was last called.

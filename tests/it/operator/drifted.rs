@@ -132,9 +132,9 @@ async fn check_external_changes(prefix: &str, server: S3Server) {
         }
         // Where the time of a version moves with its legal hold, a sealed one without looks like one that just came.
         let cleared = u64::from(server.name != "seaweedfs");
-        let lost = "1 held versions are gone, of incident";
+        let lost = "1 held versions are gone, from incident";
         is_told(&scene, &[lost, "tag", "delete marker"]).await;
-        wait_for_warning(&scene, "HoldDriftCorrected", "held versions, put back; among others video/").await;
+        wait_for_warning(&scene, "HoldDriftCorrected", "held versions, restored; for example video/").await;
         wait_for_warning(&scene, "HeldVersionsLost", lost).await;
         for (kind, count) in [("legal_hold", cleared), ("tag", 1), ("delete_marker", 1), ("held_version", 1)]
         {

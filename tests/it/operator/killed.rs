@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 
 use super::process::{Process, config_for_store, leads, release_lease, with_chart_scaled_down};
 use crate::storage::scene::Scene as BucketScene;
+use crate::storage::scene::connect;
 use crate::support::cluster::TestNamespace;
 use crate::support::port::free_port;
 use crate::support::proxy::{Proxy, access_key};
@@ -218,7 +219,7 @@ impl Line {
     }
 
     async fn ledger(&self) -> Vec<LedgerEntry> {
-        let entries = ledger::read_all(&self.bucket.operator, &BTreeSet::new()).await;
+        let entries = ledger::read_all(&connect(&self.bucket.operator), &BTreeSet::new()).await;
         entries.unwrap().into_values().collect()
     }
 }

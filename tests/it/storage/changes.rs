@@ -11,6 +11,7 @@ use toezicht::storage::{EnforceError, Probe, Subresource};
 use super::holds::{Declared, at_time, prepared};
 use super::parts::pretended;
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::settings::S3Server;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -18,9 +19,16 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 async fn swept(scene: &Scene, video: u32, now: Timestamp) -> SweepReport {
     let ceilings = Ceilings { video: Days(video), calls: Days(5) };
     let nothing = Declared(Vec::new());
-    sweep(&scene.operator, &ceilings, &nothing, &ProtectionCache::default(), ScanRange::All, at_time(now))
-        .await
-        .unwrap()
+    sweep(
+        &connect(&scene.operator),
+        &ceilings,
+        &nothing,
+        &ProtectionCache::default(),
+        ScanRange::All,
+        at_time(now),
+    )
+    .await
+    .unwrap()
 }
 
 /// What is stored goes by the ceiling that is in force now; what was hidden or removed by a stricter one stays so.

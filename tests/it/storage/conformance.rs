@@ -14,6 +14,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::settings::{S3Identity, S3Server, root};
 use crate::support::tools::attempt;
 use crate::support::wait::next_stop;
@@ -182,8 +183,8 @@ async fn ceph_missing_object_lock_fails_probe() {
 async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
     let scene = Scene::new(server, "stop");
     let survey = ProbeRequest {
-        operator: scene.operator.clone(),
-        recorder: Some(scene.recorder.clone()),
+        operator: connect(&scene.operator),
+        recorder: Some(connect(&scene.recorder)),
         operator_principal: Some(scene.spec.operator_principal.clone()),
         recorder_principal: Some(scene.spec.recorder_principal.clone()),
         create: true,

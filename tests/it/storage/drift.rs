@@ -10,6 +10,7 @@ use toezicht::storage::enforce;
 use toezicht::storage::{EnforceError, Probe, Subresource};
 
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
@@ -95,7 +96,7 @@ async fn drift_is_reverted_without_recorder(server: S3Server) {
     let scene = Scene::new(server, "norecorder");
     let without = async || {
         let Scene { operator, spec, claim, .. } = &scene;
-        enforce(operator, None, spec, claim, Probe::Skip).await.unwrap_err()
+        enforce(&connect(operator), None, spec, claim, Probe::Skip).await.unwrap_err()
     };
     let first = without().await;
     assert_eq!(

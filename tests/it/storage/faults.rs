@@ -9,6 +9,7 @@ use toezicht::wire::StorageTarget;
 
 use super::holds::{audited, cover, ledger_entry, placed, record_half_an_hour, released, scope, swept};
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
@@ -45,14 +46,14 @@ async fn faulty_store_changes_no_outcome(server: S3Server, port: u16) {
     assert_eq!((tally.versions, tally.held_versions, tally.count(FindingKind::Overdue)), (10, 10, 0));
     assert!(tally.is_compliant(), "{:?}", tally.findings);
     let scope = scope();
-    let through = again("audit", async || audit(&stumbling, &scope, later).await).await;
+    let through = again("audit", async || audit(&connect(&stumbling), &scope, later).await).await;
     assert_eq!(through, tally);
 
     let entry = ledger_entry("0".into(), &incident, Timestamp::now());
     let entries = std::slice::from_ref(&entry);
     released(&stumbling, entries, later).await;
     let closed = [entry.closed(later)];
-    again("ledger", async || ledger::write_all(&stumbling, &closed).await).await;
+    again("ledger", async || ledger::write_all(&connect(&stumbling), &closed).await).await;
     assert!(proxy.stumbled() > 50, "{}", proxy.stumbled());
     let tally = audited(&scene, &[], later).await;
     assert_eq!((tally.versions, tally.delete_markers), (0, 0), "all was over its ceiling: {tally:?}");

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use toezicht::api::{Ceilings, Days};
 use toezicht::rules::Window;
 use toezicht::rules::hold::entry::LedgerEntry;
 use toezicht::rules::hold::scope::{CameraSelector, HoldScope};
+use toezicht::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 use toezicht::storage::recordings::audit::{AuditOptions, FindingKind, Tally, audit};
 use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
 use toezicht::storage::recordings::hold::{PlaceInput, PlaceReport, Release, place};
@@ -20,10 +20,11 @@ use toezicht::storage::{DecisionTime, Probe, Subresource};
 use toezicht::wire::StorageTarget;
 
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::settings::S3Server;
 use crate::support::wait::past;
 
-pub const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+pub const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
 pub struct Declared(pub Vec<HoldScope>);
 
@@ -82,8 +83,7 @@ pub fn task(covers: &[HoldScope]) -> PlaceInput<'_> {
     PlaceInput {
         scopes: covers,
         cameras: &NO_CAMERAS,
-        ceilings: &CEILINGS,
-        embargo: None,
+        terms: &TERMS,
         since: None,
         is_every_day: false,
         verified_at: &[],
@@ -99,7 +99,7 @@ pub async fn placed(operator: &StorageTarget, covers: &[HoldScope]) -> PlaceRepo
     let mut last = None;
     // As a controller does: a pass that a store broke off is followed by another.
     for _ in 0..40 {
-        match place(operator, &task(covers), Timestamp::now()).await {
+        match place(&connect(operator), &task(covers), Timestamp::now()).await {
             Ok(placed) if placed.is_confirmed() && placed.errors.is_none() => return placed,
             other => last = Some(other.map(|placed| placed.examples)),
         }
@@ -111,9 +111,9 @@ pub async fn placed(operator: &StorageTarget, covers: &[HoldScope]) -> PlaceRepo
 pub async fn released(operator: &StorageTarget, closing: &[LedgerEntry], now: Timestamp) {
     let mut last = None;
     let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
-    let mut release = Release::new(closing, &nobody, &CEILINGS, &memory);
+    let mut release = Release::new(closing, &nobody, &PROTOCOL_CEILINGS, &memory);
     for _ in 0..40 {
-        match release.run_pass(operator, at_time(now)).await {
+        match release.run_pass(&connect(operator), at_time(now)).await {
             Ok(released) if released.is_verified() => return,
             other => last = Some(other),
         }
@@ -126,8 +126,8 @@ pub async fn swept(operator: &StorageTarget, holds: &[HoldScope], now: Timestamp
     let mut all = SweepReport::default();
     for _ in 0..40 {
         match sweep(
-            operator,
-            &CEILINGS,
+            &connect(operator),
+            &PROTOCOL_CEILINGS,
             &Declared(holds.to_vec()),
             &ProtectionCache::default(),
             ScanRange::Boundary,
@@ -151,8 +151,7 @@ pub async fn swept(operator: &StorageTarget, holds: &[HoldScope], now: Timestamp
 /// All of a bucket, with all marks.
 pub fn scope() -> AuditOptions {
     AuditOptions {
-        ceilings: CEILINGS,
-        embargo: None,
+        terms: TERMS,
         range: ScanRange::All,
         sample_one_in: 1,
         known_holds: None,
@@ -171,12 +170,12 @@ pub async fn audited(scene: &Scene, holds: &[HoldScope], now: Timestamp) -> Tall
         // What another audit of this test had open is closed.
         entries.push(if cover.is_some() { entry } else { entry.closed(long_ago) });
     }
-    ledger::write_all(&scene.operator, &entries).await.unwrap();
+    ledger::write_all(&connect(&scene.operator), &entries).await.unwrap();
     let scope = scope();
     let mut last = None;
     // As a controller does.
     for _ in 0..5 {
-        match audit(&scene.operator, &scope, now).await {
+        match audit(&connect(&scene.operator), &scope, now).await {
             Ok(tally) => return tally,
             Err(error) => last = Some(error),
         }
@@ -212,8 +211,8 @@ async fn held_recordings_stay_until_resolution(server: S3Server) {
     // Without knowing the holds, nothing is deleted.
     let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
     let refused = sweep(
-        &scene.operator,
-        &CEILINGS,
+        &connect(&scene.operator),
+        &PROTOCOL_CEILINGS,
         &Unknown,
         &ProtectionCache::default(),
         ScanRange::Boundary,
@@ -233,14 +232,14 @@ async fn held_recordings_stay_until_resolution(server: S3Server) {
     let other = cover(&[], start + 14.minutes(), None);
     let others = Declared(vec![other]);
     let (closing, memory) = ([entry], ProtectionCache::default());
-    let mut release = Release::new(&closing, &others, &CEILINGS, &memory);
-    let done = release.run_pass(&scene.operator, at_time(later)).await.unwrap();
+    let mut release = Release::new(&closing, &others, &PROTOCOL_CEILINGS, &memory);
+    let done = release.run_pass(&connect(&scene.operator), at_time(later)).await.unwrap();
     // The ledger does not have that one yet, so what it keeps is not released for good.
     assert_eq!((done.deleted, done.waiting_for_ledger.len()), (2, 1), "{done:?}");
     assert!(!done.is_verified(), "{done:?}");
     let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
-    let mut release = Release::new(&closing, &nobody, &CEILINGS, &memory);
-    let done = release.run_pass(&scene.operator, at_time(Timestamp::now())).await.unwrap();
+    let mut release = Release::new(&closing, &nobody, &PROTOCOL_CEILINGS, &memory);
+    let done = release.run_pass(&connect(&scene.operator), at_time(Timestamp::now())).await.unwrap();
     assert_eq!((done.deleted, done.released), (0, 3), "what is younger lives on: {done:?}");
     for (_, key) in held.iter().skip(2) {
         assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
@@ -289,7 +288,7 @@ async fn tampering_is_found_and_reverted(server: S3Server) {
     assert!(restored.1.contains("kind: IncidentHold"), "{restored:?}");
 
     let proved = PlaceInput { verified_at: &[Some(proved_at)], ..task(&incident) };
-    let again = place(&scene.operator, &proved, Timestamp::now()).await.unwrap();
+    let again = place(&connect(&scene.operator), &proved, Timestamp::now()).await.unwrap();
     let drifted = [Subresource::LegalHold, Subresource::Tag, Subresource::DeleteMarker].map(|what| (what, 1));
     assert_eq!(again.drifted, drifted.into());
     assert_eq!((again.legal_holds_set, again.tagged, again.markers_removed), (1, 1, 1));

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::rules::hold::entry::LedgerEntry;
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::recording::key::{Class, Key};
+use toezicht::rules::retention::PROTOCOL_CEILINGS;
 use toezicht::storage::DecisionTime;
 use toezicht::storage::recordings::audit::FindingKind;
 use toezicht::storage::recordings::error::Incomplete;
@@ -17,9 +18,10 @@ use toezicht::storage::recordings::hold::{PlaceReport, Release, ReleaseReport, p
 use toezicht::storage::recordings::ledger;
 
 use super::holds::{
-    CEILINGS, Declared, at_time, audited, cover, ledger_entry, placed, prepared, released, swept, task,
+    Declared, at_time, audited, cover, ledger_entry, placed, prepared, released, swept, task,
 };
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::settings::S3Server;
 
 /// Names of which one is the beginning of another, which goes on with a character before `/`, after it, or with a digit.
@@ -69,7 +71,7 @@ async fn forge(scene: &Scene, key: &str) {
 async fn place_once(scene: &Scene, covers: &[HoldScope]) -> PlaceReport {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        match place(&scene.operator, &task(covers), Timestamp::now()).await {
+        match place(&connect(&scene.operator), &task(covers), Timestamp::now()).await {
             Ok(placed) => return placed,
             Err(broken_off) => last = Some(broken_off.error),
         }
@@ -81,9 +83,9 @@ async fn place_once(scene: &Scene, covers: &[HoldScope]) -> PlaceReport {
 async fn release_once(scene: &Scene, closing: &[LedgerEntry], time: DecisionTime) -> ReleaseReport {
     let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
     let (mut deleted, mut last) = (0, None);
-    let mut release = Release::new(closing, &nobody, &CEILINGS, &memory);
+    let mut release = Release::new(closing, &nobody, &PROTOCOL_CEILINGS, &memory);
     for _ in 0..ATTEMPTS {
-        let (done, ended) = Incomplete::into_parts(release.run_pass(&scene.operator, time).await);
+        let (done, ended) = Incomplete::into_parts(release.run_pass(&connect(&scene.operator), time).await);
         deleted += done.deleted;
         match ended {
             Ok(()) => return ReleaseReport { deleted, ..done },
@@ -126,7 +128,7 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
     let keys = recorded(&scene).await;
     // As the operator does for each Camera.
     let cameras = CAMERAS.map(str::to_owned).into();
-    ledger::register(&scene.operator, &cameras).await.unwrap();
+    ledger::register(&connect(&scene.operator), &cameras).await.unwrap();
     let key: Key = keys.iter().find(|key| key.starts_with("video/hal/")).unwrap().parse().unwrap();
     let day = key.to_string();
     let (day, name) = day.rsplit_once('/').unwrap();
@@ -219,7 +221,7 @@ async fn hold_key_among_many_versions(
     let key = scene.record("hal", recording_day()).await;
     let other = scene.record("deur", recording_day()).await;
     let cameras = ["hal", "deur"].map(str::to_owned).into();
-    ledger::register(&scene.operator, &cameras).await.unwrap();
+    ledger::register(&connect(&scene.operator), &cameras).await.unwrap();
     let crowd = format!("{key}-x");
     // Before the other, and of no recording: what comes after it is gone round by the ways in which a key can go on.
     let before = format!("{}-z", key.strip_suffix('4').unwrap());

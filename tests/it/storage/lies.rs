@@ -7,15 +7,17 @@ use aws_sdk_s3::types::{
 };
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
+use toezicht::rules::retention::PROTOCOL_CEILINGS;
 use toezicht::storage::bucket::probe::{Check, Verdict};
 use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
 use toezicht::storage::recordings::sweep::state::ScanRange;
 use toezicht::storage::recordings::sweep::sweep;
 use toezicht::storage::{EnforceError, EnforceReport, Probe};
 
-use super::holds::{CEILINGS, Declared, at_time};
+use super::holds::{Declared, at_time};
 use super::liar::{Lie, asks, has, is_object, lying, writes};
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::settings::S3Server;
 
 /// Older servers want `Content-MD5` where S3 once required it.
@@ -107,8 +109,8 @@ pub async fn keeps(scene: &Scene) -> EnforceReport {
     assert_eq!(scene.versions(&key).await.len(), 1);
     let later = Timestamp::now() + SignedDuration::from_hours(24 * 30);
     let swept = sweep(
-        &scene.operator,
-        &CEILINGS,
+        &connect(&scene.operator),
+        &PROTOCOL_CEILINGS,
         &Declared(vec![]),
         &ProtectionCache::default(),
         ScanRange::All,

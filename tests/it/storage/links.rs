@@ -1,14 +1,18 @@
 //! Who may read what is held, and by what: links from the manifest in the bucket.
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use toezicht::rules::live_view::Embargo;
+use toezicht::rules::retention::PROTOCOL_CEILINGS;
+use toezicht::rules::retention::RetentionTerms;
 use toezicht::storage::recordings::hold::manifest;
 use toezicht::storage::recordings::hold::manifest::ManifestContent;
 use toezicht::storage::recordings::hold::manifest_format::ManifestGap;
 use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
 use toezicht::storage::recordings::hold::{PlaceInput, place};
 
-use super::holds::{CEILINGS, cover, ledger_entry, placed, prepared, record_half_an_hour, task};
+use super::holds::{cover, ledger_entry, placed, prepared, record_half_an_hour, task};
 use super::scene::target;
+use crate::storage::scene::connect;
 use crate::support::settings::S3Server;
 
 /// What a link gives: the status.
@@ -36,28 +40,29 @@ async fn manifest_links_open_only_for_readers(server: S3Server, is_readable: boo
     let memory = ProtectionCache::default();
     // As the retention controller does: what the pass found goes into the manifest.
     let write = async |embargo, everywhere| {
-        let work = PlaceInput { embargo, is_every_day: everywhere, cache: &memory, ..task(&incident) };
-        let placed = place(&scene.operator, &work, now).await.unwrap();
+        let terms = RetentionTerms { ceilings: PROTOCOL_CEILINGS, embargo };
+        let work = PlaceInput { terms: &terms, is_every_day: everywhere, cache: &memory, ..task(&incident) };
+        let placed = place(&connect(&scene.operator), &work, now).await.unwrap();
         let kept = ManifestContent {
             entry: &entry,
             coverage: &placed.coverage[0],
             missing: &missing,
-            ceilings: &CEILINGS,
-            embargo,
+            terms: &terms,
         };
-        manifest::write(&scene.operator, kept, &memory, now).await.unwrap();
+        manifest::write(&connect(&scene.operator), kept, &memory, now).await.unwrap();
     };
-    write(Some(SignedDuration::from_hours(1)), false).await;
+    write(Embargo::After(SignedDuration::from_hours(1)), false).await;
     let as_identity = |name: &str| target(&scene.server, scene.server.identity(name), scene.bucket());
     let lives = std::time::Duration::from_secs(60);
-    let links = async |name: &str| manifest::links(&as_identity(name), &entry.name, lives, now).await;
+    let links =
+        async |name: &str| manifest::links(&connect(&as_identity(name)), &entry.name, lives, now).await;
     let sealed = links("manager").await.unwrap();
     assert!(
         sealed.segments.len() == 5 && sealed.segments.iter().all(|link| link.url.is_none()),
         "{sealed:?}"
     );
 
-    write(None, false).await;
+    write(Embargo::LiveView, false).await;
     assert_eq!(sealed.missing, missing);
     let open = links("manager").await.unwrap().segments;
     assert_eq!(open.len(), 5);
@@ -68,7 +73,7 @@ async fn manifest_links_open_only_for_readers(server: S3Server, is_readable: boo
     for nobody in ["recorder", "other"] {
         assert!(links(nobody).await.is_err(), "{nobody} reads the manifest");
     }
-    let own = manifest::links(&scene.operator, &entry.name, lives, now).await.unwrap();
+    let own = manifest::links(&connect(&scene.operator), &entry.name, lives, now).await.unwrap();
     assert_eq!(
         followed(own.segments[0].url.as_deref().unwrap()).await,
         403,
@@ -77,11 +82,11 @@ async fn manifest_links_open_only_for_readers(server: S3Server, is_readable: boo
 
     // What has a key that cannot be true may be of the incident, and is where nobody would look.
     let untrue = scene.record("receptie", now + 48.hours()).await;
-    write(None, true).await;
+    write(Embargo::LiveView, true).await;
     let all = links("manager").await.unwrap().segments;
     assert_eq!(all.iter().filter(|link| link.segment.key == untrue).count(), 1, "{all:?}");
 
-    manifest::remove(&scene.operator, &entry.name).await.unwrap();
+    manifest::remove(&connect(&scene.operator), &entry.name).await.unwrap();
     assert!(scene.versions("ledger/manifests/").await.is_empty());
 }
 

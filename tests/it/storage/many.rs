@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::recording::key::Key;
+use toezicht::rules::retention::PROTOCOL_CEILINGS;
 use toezicht::storage::Probe;
 use toezicht::storage::recordings::error::HoldError;
 use toezicht::storage::recordings::hold::coverage::Coverage;
@@ -18,10 +19,9 @@ use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
 use toezicht::storage::recordings::hold::{Release, place};
 use toezicht::wire::StorageTarget;
 
-use super::holds::{
-    CEILINGS, Declared, at_time, audited, cover, ledger_entry, placed, prepared, released, task,
-};
+use super::holds::{Declared, at_time, audited, cover, ledger_entry, placed, prepared, released, task};
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
@@ -118,12 +118,12 @@ async fn rejected_version_blocks_no_other(server: S3Server) {
     let since = morning() - SignedDuration::from_hours(24 * 4);
     let incident = [cover(&[], since, None), cover(&["deur"], since, None)];
     let work = task(&incident);
-    let done = place(&scene.operator, &work, Timestamp::now()).await.unwrap();
+    let done = place(&connect(&scene.operator), &work, Timestamp::now()).await.unwrap();
     assert_eq!((done.legal_holds_set, done.tagged), (5, 5));
     for key in &keys[1..] {
         assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
     }
-    let found = place(&scene.operator, &work, Timestamp::now()).await.unwrap();
+    let found = place(&connect(&scene.operator), &work, Timestamp::now()).await.unwrap();
     assert!(found.is_confirmed(), "{found:?}");
     let refused = found.errors.unwrap();
     let HoldError::Storage(error) = &refused.first_error else {
@@ -144,8 +144,8 @@ async fn rejected_version_blocks_no_other(server: S3Server) {
     let entry = [ledger_entry("0".into(), &incident[0], Timestamp::now())];
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
     let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
-    let mut release = Release::new(&entry, &nobody, &CEILINGS, &memory);
-    let done = release.run_pass(&scene.operator, at_time(later)).await.unwrap();
+    let mut release = Release::new(&entry, &nobody, &PROTOCOL_CEILINGS, &memory);
+    let done = release.run_pass(&connect(&scene.operator), at_time(later)).await.unwrap();
     assert_eq!(done.deleted, 5, "{done:?}");
     let refused: Vec<u64> = done.errors.into_values().map(|refused| refused.versions).collect();
     assert_eq!(refused, [1]);
@@ -164,7 +164,8 @@ async fn silent_store_stops_the_pass(server: S3Server, port: u16) {
     let told = proxy.cut_after(300, |_| true);
     let (work, now) = (task(&incident), Timestamp::now());
     // One by one, the others would take minutes to find out.
-    let broken_off = tokio::time::timeout(Duration::from_mins(3), place(&through, &work, now)).await;
+    let broken_off =
+        tokio::time::timeout(Duration::from_mins(3), place(&connect(&through), &work, now)).await;
     let broken_off = broken_off.expect("it stops").unwrap_err();
     assert!(
         matches!(&broken_off.error, HoldError::Storage(error) if error.status.is_none()),

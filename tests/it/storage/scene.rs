@@ -11,6 +11,7 @@ use std::time::Duration;
 use toezicht::api::Days;
 use toezicht::rules::recording::key::{Class, Key};
 use toezicht::rules::recording::tag::RetentionTag;
+use toezicht::storage::BucketConnection;
 use toezicht::storage::enforce;
 use toezicht::storage::s3::segments::Uploader;
 use toezicht::storage::{BucketSpec, Claim, EnforceError, EnforceReport, Probe};
@@ -84,7 +85,14 @@ impl Scene {
     }
 
     pub async fn enforce(&self, trials: Probe) -> Result<EnforceReport, EnforceError> {
-        let enforced = enforce(&self.operator, Some(&self.recorder), &self.spec, &self.claim, trials).await;
+        let enforced = enforce(
+            &connect(&self.operator),
+            Some(&connect(&self.recorder)),
+            &self.spec,
+            &self.claim,
+            trials,
+        )
+        .await;
         enforced.map_err(|failed| failed.error)
     }
 
@@ -208,6 +216,11 @@ impl Scene {
         let versions = page.versions().iter().map(|v| (text(v.key()), text(v.version_id())));
         versions.chain(page.delete_markers().iter().map(|m| (text(m.key()), text(m.version_id())))).collect()
     }
+}
+
+/// Connects as one identity.
+pub fn connect(target: &StorageTarget) -> BucketConnection {
+    BucketConnection::new(target).unwrap()
 }
 
 pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> StorageTarget {

@@ -9,6 +9,7 @@ use aws_sdk_s3::types::{
 };
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
+use toezicht::rules::retention::PROTOCOL_CEILINGS;
 use toezicht::storage::recordings::audit::FindingKind;
 use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
 use toezicht::storage::recordings::hold::{PlaceInput, place};
@@ -17,8 +18,9 @@ use toezicht::storage::recordings::sweep::state::SweepError;
 use toezicht::storage::recordings::sweep::sweep;
 use toezicht::storage::{DecisionTime, Probe, Subresource};
 
-use super::holds::{CEILINGS, Declared, at_time, audited, cover, placed, task};
+use super::holds::{Declared, at_time, audited, cover, placed, task};
 use super::scene::Scene;
+use crate::storage::scene::connect;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
@@ -155,7 +157,7 @@ async fn held_versions_are_repaired(server: S3Server) {
     }
     // Of a hold that was proved once, marks are read before anything is written.
     let proved = PlaceInput { verified_at: &[Some(Timestamp::UNIX_EPOCH)], ..task(&incident) };
-    let mended = place(&scene.operator, &proved, Timestamp::now()).await.unwrap();
+    let mended = place(&connect(&scene.operator), &proved, Timestamp::now()).await.unwrap();
     assert_eq!((mended.legal_holds_set, mended.tagged, mended.markers_removed), (3, 4, 3), "{mended:?}");
     placed(&scene.operator, &incident).await;
     let tally = audited(&scene, &incident, soon).await;
@@ -182,8 +184,8 @@ async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     let sweep_all = async || {
         sweep(
-            &scene.operator,
-            &CEILINGS,
+            &connect(&scene.operator),
+            &PROTOCOL_CEILINGS,
             &Declared(vec![]),
             &ProtectionCache::default(),
             ScanRange::All,
@@ -225,7 +227,9 @@ async fn unexplained_tags_are_reset(server: S3Server) {
     let incident = Declared(vec![cover(&["deur"], yesterday, Some(now))]);
     let sweep_all = async || {
         let (memory, time) = (ProtectionCache::default(), DecisionTime::at(now));
-        sweep(&scene.operator, &CEILINGS, &incident, &memory, ScanRange::All, time).await.unwrap()
+        sweep(&connect(&scene.operator), &PROTOCOL_CEILINGS, &incident, &memory, ScanRange::All, time)
+            .await
+            .unwrap()
     };
     let swept = sweep_all().await;
     assert_eq!((swept.retagged, swept.deleted), (4, 0), "{swept:?}");
@@ -253,8 +257,8 @@ async fn clock_skew_stops_deletion(server: S3Server, port: u16) {
     for ahead in [90, -90, 86_400] {
         proxy.set_date_ahead(ahead);
         let refused = sweep(
-            &target,
-            &CEILINGS,
+            &connect(&target),
+            &PROTOCOL_CEILINGS,
             &Declared(vec![]),
             &ProtectionCache::default(),
             ScanRange::Boundary,
@@ -266,8 +270,8 @@ async fn clock_skew_stops_deletion(server: S3Server, port: u16) {
     }
     proxy.set_date_ahead(0);
     let swept = sweep(
-        &target,
-        &CEILINGS,
+        &connect(&target),
+        &PROTOCOL_CEILINGS,
         &Declared(vec![]),
         &ProtectionCache::default(),
         ScanRange::Boundary,

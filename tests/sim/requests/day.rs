@@ -20,6 +20,7 @@ use toezicht::hold_decisions::{
 use toezicht::leader::clock::BootInstant;
 use toezicht::leader::fence::Fence;
 use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::retention::PROTOCOL_CEILINGS;
 use toezicht::storage::recordings::audit::{AuditOptions, audit};
 use toezicht::storage::recordings::ledger;
 use toezicht::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
@@ -28,7 +29,9 @@ use toezicht::storage::s3::simulation::{Simulation, run_within};
 use tokio::time::{Instant, sleep};
 
 use super::desk::{Desk, OPERATOR, Part, RECORDER, Shared, client, lock};
-use super::furnished::{BODY, CEILINGS, SEGMENT, UPLOAD_DELAY, access, furnish, put, recorded, target};
+use super::furnished::{
+    BODY, SEGMENT, TERMS, UPLOAD_DELAY, access, connection, furnish, put, recorded, target,
+};
 use crate::api::{Api, Incident, is_resolved, policy};
 use crate::lease::Boot;
 
@@ -239,7 +242,7 @@ impl Operator {
     fn expire(&mut self) {
         let now = self.now();
         let mut desk = lock(&self.desk);
-        desk.store.run_lifecycle_with(&CEILINGS, now, now);
+        desk.store.run_lifecycle_with(&PROTOCOL_CEILINGS, now, now);
         desk.store.effects.clear();
         self.next.expiry = now + SignedDuration::from_hours(24);
     }
@@ -250,7 +253,9 @@ impl Operator {
         self.part(Part::Site);
         let (now, before) = (self.now(), lock(&self.desk).counts.clone());
         let bucket =
-            ensure(&S3, &self.site, &self.fence, Some(&access()), self.reported.as_ref(), now).await.unwrap();
+            ensure(&S3::default(), &self.site, &self.fence, Some(&access()), self.reported.as_ref(), now)
+                .await
+                .unwrap();
         self.site.mark_reported("site-uid");
         let tried_at = |status: &Option<StorageStatus>| {
             status.as_ref().and_then(|status| status.last_probe_time.clone())
@@ -286,16 +291,15 @@ impl Operator {
         let all = self.api.all();
         let known = all.iter().filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now))));
         let scope = AuditOptions {
-            ceilings: CEILINGS,
-            embargo: Some(SignedDuration::from_hours(1)),
+            terms: TERMS,
             range: reach,
             sample_one_in: 100,
             known_holds: Some(known.collect()),
             cache: Arc::default(),
         };
-        let tally = audit(&target(&OPERATOR), &scope, now).await.unwrap();
+        let tally = audit(&connection(&OPERATOR), &scope, now).await.unwrap();
         assert_eq!(tally.is_compliant(), !self.has_findings, "{:?}", tally.findings);
-        let next = audited(before.as_ref(), &tally, reach, &CEILINGS, now);
+        let next = audited(before.as_ref(), &tally, reach, &PROTOCOL_CEILINGS, now);
         let again = now + audit_interval(&next);
         self.next.audit = now + SignedDuration::try_from(requeue::delay(now, [again], 0.5)).unwrap();
         self.api.site.status.get_or_insert_default().audit = Some(next);
@@ -305,9 +309,8 @@ impl Operator {
     fn open(&self) {
         let declared = midnight() - SignedDuration::from_hours(24 * 100);
         let bucket = SiteBucket {
-            operator: target(&OPERATOR),
-            ceilings: CEILINGS,
-            embargo: Some(SignedDuration::from_hours(1)),
+            operator: connection(&OPERATOR),
+            terms: TERMS,
             // Recorders follow within a look.
             hold_ack: HoldAck::Acknowledged(self.buckets.holds(&self.api.site).unwrap_or_default()),
             cameras: self.cameras.iter().map(|name| (name.clone(), declared)).collect(),

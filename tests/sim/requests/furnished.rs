@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use toezicht::api::{Ceilings, Days};
 use toezicht::controllers::site::bucket::BucketAccess;
+use toezicht::rules::live_view::Embargo;
 use toezicht::rules::recording::key::{Class, Key};
+use toezicht::rules::retention::PROTOCOL_CEILINGS;
+use toezicht::rules::retention::RetentionTerms;
+use toezicht::storage::BucketConnection;
 use toezicht::storage::{BucketSpec, Claim};
 use toezicht::wire::{Credentials, StorageTarget};
 
@@ -15,7 +18,6 @@ use super::desk::{BUCKET, Desk, OPERATOR, RECORDER};
 use crate::store::{By, Who};
 
 /// Those of the Heusden protocol.
-pub const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 /// The default of `spec.recorder.segmentDuration`.
 pub const SEGMENT: SignedDuration = SignedDuration::from_mins(1);
 /// How long after its end a segment arrives.
@@ -23,6 +25,10 @@ pub const UPLOAD_DELAY: SignedDuration = SignedDuration::from_secs(2);
 /// A call a Site every so many minutes: ten a day.
 const CALL_INTERVAL_MINUTES: i64 = 144;
 pub const BODY: &[u8] = b"a segment";
+
+/// The terms of the Site, by the protocol.
+pub const TERMS: RetentionTerms =
+    RetentionTerms { ceilings: PROTOCOL_CEILINGS, embargo: Embargo::After(SignedDuration::from_hours(1)) };
 
 pub fn target(of: &(&str, &str)) -> StorageTarget {
     StorageTarget {
@@ -36,14 +42,18 @@ pub fn target(of: &(&str, &str)) -> StorageTarget {
     }
 }
 
+pub fn connection(of: &(&str, &str)) -> BucketConnection {
+    BucketConnection::new(&target(of)).unwrap()
+}
+
 pub fn access() -> BucketAccess {
     let named = |name: &str| format!("arn:aws:iam::123456789012:user/{name}");
     BucketAccess {
         operator: target(&OPERATOR),
         recorder: Some(target(&RECORDER)),
         spec: BucketSpec {
-            video_ceiling: CEILINGS.video,
-            calls_ceiling: CEILINGS.calls,
+            video_ceiling: PROTOCOL_CEILINGS.video,
+            calls_ceiling: PROTOCOL_CEILINGS.calls,
             operator_principal: OPERATOR.1.into(),
             recorder_principal: RECORDER.1.into(),
             auditor: None,
@@ -73,7 +83,7 @@ pub fn furnish(desk: &mut Desk, situation: &Scenario, base: Timestamp) {
     }
     for days in (0..4).rev() {
         let at = midnight() - SignedDuration::from_hours(24 * (days + 1)) + LIFECYCLE_HOUR;
-        desk.store.run_lifecycle_with(&CEILINGS, at, at);
+        desk.store.run_lifecycle_with(&PROTOCOL_CEILINGS, at, at);
     }
     desk.store.effects.clear();
 }

@@ -81,7 +81,7 @@ fn fixture_with_memory(bytes: u64, stub: &Stub, plan: &HoldPlan) -> PassFixture 
             InDoubtRequests::default(),
             &MemoryBudget::of_process(bytes),
         ),
-        ..PassFixture::new(stub.target(), plan.scopes())
+        ..PassFixture::new(stub.connection(), plan.scopes())
     }
 }
 

@@ -79,7 +79,7 @@ async fn failure_on_one_open_hold_does_not_block_the_others() {
         let open = [hal_entry("hal", now), of_gang].map(|entry| (entry.uid.clone(), entry));
         let plan = HoldPlan { open: open.into(), ..HoldPlan::default() };
         let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-        let mut scene = PassFixture::new(stub.target(), plan.scopes());
+        let mut scene = PassFixture::new(stub.connection(), plan.scopes());
         let (outcome, failed) = scene.pass(&holds, &plan, now).run().await;
         assert!(failed.is_none(), "{failed:?}");
         assert_eq!(outcome.proved, ["gang"]);
@@ -129,7 +129,7 @@ async fn rejection_of_one_resolved_hold_does_not_block_the_others() {
     let plan =
         HoldPlan { closing: vec![hal_entry("hal", now).resolved(now), of_gang], ..HoldPlan::default() };
     let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-    let scene = PassFixture::new(stub.target(), Vec::new());
+    let scene = PassFixture::new(stub.connection(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
@@ -198,7 +198,7 @@ async fn undeletable_manifest_does_not_block_closing_other_holds() {
         ..HoldPlan::default()
     };
     let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-    let scene = PassFixture::new(stub.target(), Vec::new());
+    let scene = PassFixture::new(stub.connection(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");

@@ -25,7 +25,7 @@ async fn released_versions_are_held_again_for_another_hold() {
         };
         let retention =
             json!({"openHolds": 1, "lastVerificationTime": now, "verificationIntervalSeconds": 900});
-        let mut scene = PassFixture::new(stub.target(), plan.scopes());
+        let mut scene = PassFixture::new(stub.connection(), plan.scopes());
         if minute > 0 {
             scene.site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
         }

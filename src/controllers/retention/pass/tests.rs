@@ -3,11 +3,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::api::Ceilings;
 use crate::controllers::handoff::HoldAck;
 use crate::controllers::retention::report::placement_status;
 use crate::leader::clock::mock::MockClock;
+use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 use crate::storage::recordings::open_holds::OpenHoldsError;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::stub::{Stub, error_answer, versions_answer};
 use crate::wire::{Credentials, StorageTarget};
 
@@ -42,11 +43,10 @@ pub(crate) fn site() -> Site {
     .unwrap()
 }
 
-pub(crate) fn bucket(operator: StorageTarget) -> SiteBucket {
+pub(crate) fn bucket(operator: BucketConnection) -> SiteBucket {
     SiteBucket {
         operator,
-        ceilings: Ceilings { video: Days(28), calls: Days(7) },
-        embargo: None,
+        terms: RetentionTerms::with_live_view(PROTOCOL_CEILINGS),
         hold_ack: HoldAck::NoRecorders,
         cameras: BTreeMap::new(),
         gaps: BTreeMap::new(),
@@ -63,7 +63,7 @@ pub(crate) struct PassFixture {
 }
 
 impl PassFixture {
-    pub(crate) fn new(operator: StorageTarget, declared: Vec<HoldScope>) -> Self {
+    pub(crate) fn new(operator: BucketConnection, declared: Vec<HoldScope>) -> Self {
         Self {
             fence: Fence::always_open(),
             site: site(),
@@ -94,16 +94,17 @@ impl PassFixture {
     }
 }
 
-fn target() -> StorageTarget {
-    StorageTarget {
+fn connection() -> BucketConnection {
+    let target = StorageTarget {
         endpoint: None,
         region: "r".into(),
-        bucket: "b".into(),
+        bucket: "tz-bucket".into(),
         path_style: true,
         ca_pem: None,
         credentials: Credentials::access_key("id", "secret"),
         proxy: None,
-    }
+    };
+    BucketConnection::new(&target).unwrap()
 }
 
 /// A leader was lost: what it was releasing just then may still be let go of.
@@ -133,7 +134,7 @@ fn new_hold_is_not_proved_during_release_of_lost_leader() {
     ];
     for (number, (mut plan, of_other, left, proved_at, expected)) in (0..).zip(cases) {
         plan.open = [("open".to_owned(), entry(&open, "open"))].into();
-        let bucket = bucket(target());
+        let bucket = bucket(connection());
         let fence = Fence::new(Arc::new(MockClock::at(7)));
         let site = site();
         let pass = RetentionPass {
@@ -206,7 +207,7 @@ async fn errors_are_reported_only_on_affected_holds() {
             api_holds: &declared,
             clock: &Timestamp::now,
             site: &site(),
-            bucket: &bucket(stub.target()),
+            bucket: &bucket(stub.connection()),
             holds: &holds,
             plan: &plan,
             protection_cache: &ProtectionCache::default(),
@@ -252,7 +253,7 @@ async fn unreadable_manifest_affects_only_its_hold() {
         open: ["one", "other"].map(|uid| (uid.to_owned(), entry(uid))).into(),
         ..HoldPlan::default()
     };
-    let scene = PassFixture::new(stub.target(), Vec::new());
+    let scene = PassFixture::new(stub.connection(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (mut outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
@@ -297,7 +298,7 @@ fn acknowledgement_expires_when_hold_takes_effect_again() {
     ] {
         let holds = [hold("1", &placed(&entry, before))];
         let plan = HoldPlan { open: [("1".to_owned(), entry.clone())].into(), ..HoldPlan::default() };
-        let (site, bucket) = (site(), bucket(target()));
+        let (site, bucket) = (site(), bucket(connection()));
         let pass = RetentionPass {
             fence: &Fence::always_open(),
             release_from: now,

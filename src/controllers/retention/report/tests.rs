@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::*;
 use crate::rules::hold::entry::LedgerEntry;
@@ -171,6 +172,11 @@ fn coverage_is_reported_once_known() {
 fn hold_resolved_before_taking_effect_is_released_once_ledger_is_read() {
     let (hold, now) = (hold(), Timestamp::UNIX_EPOCH);
     let plan = HoldPlan { report_never_held: vec!["1".to_owned()], ..HoldPlan::default() };
+    // The API server refuses a field that the schema does not have.
+    assert_eq!(
+        serde_json::to_value(never_held_status(now)).unwrap(),
+        json!({"neverHeldTime": now.to_string()})
+    );
     assert!(is_newly_never_held(&hold, &plan) && !is_newly_never_held(&hold, &HoldPlan::default()));
     assert!(placement_status(&hold, &plan, &PassOutcome::default(), now).is_none(), "it may be corrected");
     let mut told = hold;

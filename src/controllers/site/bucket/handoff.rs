@@ -7,12 +7,13 @@ use kube::ResourceExt;
 
 use super::evaluation::BucketEvaluation;
 use crate::api::{Camera, Site};
-use crate::controllers::handoff::{HoldAck, SiteBucket};
+use crate::controllers::handoff::{BucketIdentity, HoldAck, SiteBucket, SiteHandoff};
 use crate::controllers::site::dereference::ObservedSite;
 use crate::controllers::site::recorders::apply::AppliedPlan;
 use crate::controllers::site::recorders::query::ShardReply;
 use crate::controllers::site::validate::ValidSite;
 use crate::rules::live_view::effective_embargo;
+use crate::rules::retention::RetentionTerms;
 use crate::wire::Gap;
 
 /// The bucket, if the store says that it is the Site's, or said so and does not answer now. Where it is not as it must be,
@@ -24,12 +25,13 @@ pub fn site_bucket(
     bucket: &BucketEvaluation,
     applied: Option<&AppliedPlan>,
     replies: &[ShardReply],
+    handoff: &SiteHandoff,
 ) -> Option<SiteBucket> {
     if !bucket.is_ours() {
         return None;
     }
     let hold_ack = applied.map_or(HoldAck::Unknown, |applied| evaluate_hold_ack(applied, replies));
-    let open = deleted_site_bucket(site, observed, valid, hold_ack)?;
+    let open = deleted_site_bucket(site, observed, valid, hold_ack, handoff)?;
     Some(SiteBucket { gaps: reported_gaps(replies), ..open })
 }
 
@@ -39,13 +41,16 @@ pub fn deleted_site_bucket(
     observed: &ObservedSite,
     valid: &ValidSite,
     hold_ack: HoldAck,
+    handoff: &SiteHandoff,
 ) -> Option<SiteBucket> {
     let access = valid.access.as_ref()?;
     let policy = observed.policy.as_ref().map(|policy| &policy.spec);
     Some(SiteBucket {
-        operator: access.operator.clone(),
-        ceilings: valid.ceilings.clone()?,
-        embargo: effective_embargo(&site.name_any(), site.spec.live_view, policy),
+        operator: handoff.connect(&access.claim.uid, BucketIdentity::Operator, &access.operator).ok()?,
+        terms: RetentionTerms {
+            ceilings: valid.ceilings.clone()?,
+            embargo: effective_embargo(&site.name_any(), site.spec.live_view, policy),
+        },
         hold_ack,
         cameras: camera_creation_times(observed),
         gaps: BTreeMap::new(),

@@ -9,11 +9,11 @@ use super::memory_store::{FakeRequest, MemoryStore, serve};
 use super::request::{ProbeError, ProbeRequest};
 use super::standalone::ProbeReport;
 use super::*;
-use crate::storage::s3::client::Purpose;
+use crate::storage::s3::connection::BucketConnection;
 use crate::wire::{Credentials, StorageTarget};
 
-fn target(endpoint: String) -> StorageTarget {
-    StorageTarget {
+fn connection(endpoint: String) -> BucketConnection {
+    let target = StorageTarget {
         endpoint: Some(endpoint),
         region: "us-east-1".into(),
         bucket: "tz-impostor".into(),
@@ -21,16 +21,16 @@ fn target(endpoint: String) -> StorageTarget {
         ca_pem: None,
         credentials: Credentials::access_key("id", "secret"),
         proxy: None,
-    }
+    };
+    BucketConnection::new(&target).unwrap()
 }
 
 async fn table_with_policy(
     endpoint: String,
     policy: Result<ExistingPolicy<'_>, &UnknownReason>,
 ) -> Conformance {
-    let target = target(endpoint);
-    let store = BucketClient::new(&target, Purpose::Configure).unwrap();
-    let anonymous = BucketClient::anonymous(&target).unwrap();
+    let connection = connection(endpoint);
+    let (store, anonymous) = (connection.client(), connection.anonymous_client());
     let subject = ProbeTarget {
         operator: &store,
         recorder: Some(&store),
@@ -48,10 +48,10 @@ async fn table_of(endpoint: String) -> Conformance {
 
 /// What the command line makes of it.
 async fn standalone_report(endpoint: String) -> Result<ProbeReport, ProbeError> {
-    let target = target(endpoint);
+    let connection = connection(endpoint);
     let survey = ProbeRequest {
-        operator: target.clone(),
-        recorder: Some(target),
+        operator: connection.clone(),
+        recorder: Some(connection),
         operator_principal: Some("operator".into()),
         recorder_principal: Some("recorder".into()),
         create: false,

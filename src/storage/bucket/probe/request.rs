@@ -1,16 +1,15 @@
 //! What a standalone probe is given, and why it fails.
 
 use crate::storage::bucket::policy::principals::AmbiguousPrincipal;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
-use crate::storage::s3::target::TargetError;
-use crate::wire::StorageTarget;
 
 /// What to probe, and as whom.
 #[derive(Clone, Debug)]
 pub struct ProbeRequest {
-    pub operator: StorageTarget,
+    pub operator: BucketConnection,
     /// The bucket as the recorders; `None`: what they can do is not told.
-    pub recorder: Option<StorageTarget>,
+    pub recorder: Option<BucketConnection>,
     /// The operator as the store's policies name it; `None`: no statement is tried.
     pub operator_principal: Option<String>,
     /// The recorders as the store's policies name them; with the operator's, a Site's policy is put.
@@ -21,9 +20,6 @@ pub struct ProbeRequest {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// A target cannot be used; no connection was made.
-    #[error(transparent)]
-    Target(#[from] TargetError),
     /// A principal may be more than one identity. No connection was made.
     #[error(transparent)]
     Principal(#[from] AmbiguousPrincipal),

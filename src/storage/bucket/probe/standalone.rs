@@ -20,7 +20,8 @@ use crate::storage::bucket::probe::request::{ProbeError, ProbeRequest};
 use crate::storage::bucket::proof::machines::prove_machines;
 use crate::storage::bucket::spec::{BucketSpec, BucketState};
 use crate::storage::bucket::{desired, lifecycle_write, observe};
-use crate::storage::s3::client::{BucketClient, Purpose};
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
 
@@ -48,10 +49,8 @@ pub struct ProbeReport {
 
 /// Probes a bucket. Whatever comes of it, the bucket is as it was, or the report says what is not.
 pub async fn probe(request: &ProbeRequest, stop: &CancellationToken) -> Result<ProbeReport, ProbeError> {
-    let operator = BucketClient::new(&request.operator, Purpose::Configure)?;
-    let anonymous = BucketClient::anonymous(&request.operator)?;
-    let recorder =
-        request.recorder.as_ref().map(|target| BucketClient::new(target, Purpose::Configure)).transpose()?;
+    let (operator, anonymous) = (request.operator.client(), request.operator.anonymous_client());
+    let recorder = request.recorder.as_ref().map(BucketConnection::client);
     check_unambiguous_principals(request)?;
     let initial = prepare_bucket(&operator, request).await?;
     let site = StandaloneProbe {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::api::Ceilings;
 use crate::rules::hold::expiry::{StoredRecording, ceiling};
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::key::Class;
 use crate::rules::recording::protection::Protection;
 use crate::rules::recording::tag::RetentionTag;
 use crate::rules::recording::version::ListedVersion;
-use crate::rules::retention::{VersionState, lifecycle_deadline};
+use crate::rules::retention::{RetentionTerms, VersionState, lifecycle_deadline};
 use crate::storage::recordings::day_filter::ForeignKeys;
 use crate::storage::recordings::hold::protection_cache::{ManifestVersions, ProtectionCache};
 
@@ -152,10 +151,8 @@ pub(crate) struct AuditedHolds {
 
 #[derive(Clone, Debug)]
 pub(crate) struct AuditRules<'a> {
-    pub(crate) ceilings: &'a Ceilings,
+    pub(crate) terms: &'a RetentionTerms,
     pub(crate) holds: &'a AuditedHolds,
-    /// How old a recording must be to be readable; `None`: the site has live viewing.
-    pub(crate) embargo: Option<SignedDuration>,
     pub(crate) now: Timestamp,
 }
 
@@ -203,7 +200,7 @@ pub(crate) fn tally_listed<'l>(
     listed: &'l ListedVersion,
     newer: Option<&NewerVersion>,
 ) -> Option<(StoredRecording<'l>, bool)> {
-    let stored = StoredRecording::of(listed, rules.ceilings)?;
+    let stored = StoredRecording::of(listed, &rules.terms.ceilings)?;
     if listed.is_marker {
         tally.delete_markers += 1;
         return None;
@@ -256,7 +253,7 @@ fn tally_unheld(
         None => VersionState::CurrentSince(stored.listed.modified),
         Some(newer) => VersionState::NoncurrentSince(newer.modified),
     };
-    let due = lifecycle_deadline(ceiling(stored.key.class(), rules.ceilings), hidden);
+    let due = lifecycle_deadline(ceiling(stored.key.class(), &rules.terms.ceilings), hidden);
     let lag = due.map_or(SignedDuration::ZERO, |due| rules.now.duration_since(due));
     tally.lifecycle_lag_seconds = tally.lifecycle_lag_seconds.max(lag);
 }
@@ -296,7 +293,7 @@ fn is_tagged_as_held(
     stored: &StoredRecording<'_>,
     tag: Option<RetentionTag>,
 ) -> bool {
-    let must = |now| stored.required_tag(&rules.holds.open, rules.embargo, now);
+    let must = |now| stored.required_tag(&rules.holds.open, rules.terms.embargo, now);
     let earlier = rules.now.saturating_sub(LATE_UPLOAD).unwrap_or(Timestamp::MIN);
     tag.is_some() && (tag == must(rules.now) || tag == Some(RetentionTag::Sealed) && tag == must(earlier))
 }

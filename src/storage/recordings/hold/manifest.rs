@@ -7,27 +7,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::presigning::PresigningConfig;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::coverage::Coverage;
 use super::protection_cache::{ManifestVersions, ProtectionCache};
-use crate::api::Ceilings;
 use crate::rules::Window;
 use crate::rules::hold::entry::LedgerEntry;
 use crate::rules::hold::expiry::StoredRecording;
+use crate::rules::live_view::Embargo;
 use crate::rules::recording::tag::RetentionTag;
+use crate::rules::retention::RetentionTerms;
 use crate::storage::recordings::day_filter::VersionLister;
 use crate::storage::recordings::error::{HoldError, SourceDay};
 use crate::storage::recordings::hold::manifest_format::{ManifestGap, ManifestSegment};
-use crate::storage::s3::client::{BucketClient, Purpose};
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::{OPERATION, list_all};
 use crate::storage::s3::objects;
 use crate::storage::s3::objects::{INDEX_SUFFIX, MANIFEST_PREFIX};
-use crate::wire::StorageTarget;
 
 /// Pages that a manifest may have.
 const MAX_PAGES: usize = 100;
@@ -62,21 +63,18 @@ pub struct ManifestContent<'a> {
     pub coverage: &'a Coverage,
     /// What is missing of its window.
     pub missing: &'a [ManifestGap],
-    /// The ceilings (article 6).
-    pub ceilings: &'a Ceilings,
-    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
-    pub embargo: Option<SignedDuration>,
+    pub terms: &'a RetentionTerms,
 }
 
 /// Writes the manifest of a hold, unless it says the same already; parts that are as before are not written again.
 pub async fn write(
-    operator: &StorageTarget,
+    operator: &BucketConnection,
     content: ManifestContent<'_>,
     memory: &ProtectionCache,
     now: Timestamp,
 ) -> Result<(), HoldError> {
     let ManifestContent { entry, coverage, missing, .. } = content;
-    let store = BucketClient::new(operator, Purpose::Configure)?;
+    let store = operator.client();
     if load_from(&store, entry, memory).await?.matches(coverage, missing) {
         return Ok(());
     }
@@ -129,11 +127,11 @@ pub async fn write(
 
 /// What the manifest of a hold lists: as it was last written, or read. Nothing where there is none, or somebody spoilt it.
 pub async fn load(
-    operator: &StorageTarget,
+    operator: &BucketConnection,
     entry: &LedgerEntry,
     memory: &ProtectionCache,
 ) -> Result<Arc<ManifestVersions>, HoldError> {
-    let store = BucketClient::new(operator, Purpose::Configure)?;
+    let store = operator.client();
     Ok(load_from(&store, entry, memory).await?)
 }
 
@@ -179,13 +177,9 @@ pub(crate) async fn load_from(
     Ok(memory.put_manifest(&entry.uid, told))
 }
 
-fn segment_of(
-    stored: &StoredRecording<'_>,
-    embargo: Option<SignedDuration>,
-    now: Timestamp,
-) -> ManifestSegment {
+fn segment_of(stored: &StoredRecording<'_>, embargo: Embargo, now: Timestamp) -> ManifestSegment {
     let is_sealed = stored.tag_if_held(embargo, now) != RetentionTag::Held;
-    let opens = stored.embargo_end(embargo.unwrap_or_default());
+    let opens = stored.embargo_end(embargo);
     ManifestSegment {
         key: stored.listed.key.clone(),
         version_id: stored.listed.id.clone(),
@@ -228,8 +222,8 @@ impl<'a> ManifestParts<'a> {
             for listed in found.iter().filter(|listed| !listed.is_marker) {
                 let version = self.memory.fingerprint(&listed.key, &listed.id);
                 let is_kept = self.content.coverage.present.contains(version);
-                let stored = StoredRecording::of(listed, self.content.ceilings).filter(|_| is_kept);
-                let line = stored.map(|stored| segment_of(&stored, self.content.embargo, self.now));
+                let stored = StoredRecording::of(listed, &self.content.terms.ceilings).filter(|_| is_kept);
+                let line = stored.map(|stored| segment_of(&stored, self.content.terms.embargo, self.now));
                 self.segments.extend(line);
             }
         }
@@ -252,8 +246,8 @@ fn version_gone() -> StoreError {
 }
 
 /// Removes the manifest of a hold that is released.
-pub async fn remove(operator: &StorageTarget, name: &str) -> Result<(), HoldError> {
-    let store = BucketClient::new(operator, Purpose::Configure)?;
+pub async fn remove(operator: &BucketConnection, name: &str) -> Result<(), HoldError> {
+    let store = operator.client();
     for listed in list_all(&store, &folder(name), MAX_PAGES).await? {
         objects::delete_version(&store, &listed.version_ref()).await?;
     }
@@ -297,12 +291,12 @@ pub struct HoldLinks {
 /// Links to what is kept for the hold `name`, that live so long, signed with the credentials of `reader`: the store judges
 /// by these, when a link is followed.
 pub async fn links(
-    reader: &StorageTarget,
+    reader: &BucketConnection,
     name: &str,
     lifetime: Duration,
     now: Timestamp,
 ) -> Result<HoldLinks, HoldError> {
-    let store = BucketClient::new(reader, Purpose::Configure)?;
+    let store = reader.client();
     let folder = folder(name);
     let index = read_json::<ManifestIndex>(&store, &index_key(&folder)).await?;
     let index = index.ok_or_else(|| read_error(NO_MANIFEST))?;

@@ -9,10 +9,10 @@ use super::coverage::Coverage;
 use super::manifest::{ManifestContent, load, write};
 use super::manifest_format::ManifestGap;
 use super::protection_cache::ProtectionCache;
-use crate::api::{Ceilings, Days};
 use crate::rules::hold::entry::LedgerEntry;
 use crate::rules::recording::key::{Class, Key};
 use crate::rules::recording::version::ListedVersion;
+use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 use crate::storage::DecisionTime;
 use crate::storage::recordings::audit::{AuditOptions, FindingKind, audit};
 use crate::storage::recordings::error::SourceDay;
@@ -20,7 +20,7 @@ use crate::storage::recordings::sweep::state::ScanRange;
 use crate::storage::recordings::sweep::sweep;
 use crate::storage::s3::stub::{NoOpenHolds, ReceivedRequest, Stub, error_answer, versions_answer};
 
-const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
 type ManifestObjects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
@@ -102,7 +102,7 @@ fn content_of<'a>(
     coverage: &'a Coverage,
     missing: &'a [ManifestGap],
 ) -> ManifestContent<'a> {
-    ManifestContent { entry, coverage, missing, ceilings: &CEILINGS, embargo: None }
+    ManifestContent { entry, coverage, missing, terms: &TERMS }
 }
 
 /// Sources may have long names, and a hold a month of many cameras.
@@ -116,7 +116,7 @@ async fn large_manifest_is_read_back() {
     let coverage = coverage_of(&entry, &memory, &all, now);
     let gap = ManifestGap { source: "b".repeat(200), from: now, until: now, cause: "Unexplained".into() };
     let missing = vec![gap; 2000];
-    let target = stub.target();
+    let target = stub.connection();
     write(&target, content_of(&entry, &coverage, &missing), &memory, now).await.unwrap();
     let largest = objects.lock().unwrap().values().map(Vec::len).max();
     assert!(largest > Some(500_000), "{largest:?}: it would not have been too large");
@@ -138,10 +138,10 @@ async fn count_reloaded(
     let memory = ProtectionCache::default();
     let (whole, objects) = start_bucket(all.clone(), |_, _, bytes| bytes).await;
     let coverage = coverage_of(&entry, &memory, &all, now);
-    write(&whole.target(), content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
+    write(&whole.connection(), content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
     let (spoilt, again) = start_bucket(Vec::new(), spoil).await;
     again.lock().unwrap().extend(std::mem::take(&mut *objects.lock().unwrap()));
-    let told = load(&spoilt.target(), &entry, &ProtectionCache::default()).await;
+    let told = load(&spoilt.connection(), &entry, &ProtectionCache::default()).await;
     told.map(|told| told.count()).map_err(|error| error.to_string())
 }
 
@@ -179,10 +179,10 @@ async fn version_lost_during_manifest_write_is_reported() {
         let memory = ProtectionCache::default();
         let (first, objects) = start_bucket(all[..before].to_vec(), |_, _, bytes| bytes).await;
         let coverage = coverage_of(&entry, &memory, &all[..before], now);
-        write(&first.target(), content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
+        write(&first.connection(), content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
         let (stub, again) = start_bucket(left.clone(), |_, _, bytes| bytes).await;
         again.lock().unwrap().extend(objects.lock().unwrap().clone());
-        let target = stub.target();
+        let target = stub.connection();
 
         // The pass still found it.
         let coverage = coverage_of(&entry, &memory, &all, now);
@@ -219,7 +219,7 @@ async fn lost_version_is_reported_once() {
     let all = recordings("hal", 3, now);
     let (stub, _) = start_bucket(all.clone(), |_, _, bytes| bytes).await;
     let coverage = coverage_of(&entry, &memory, &all, now);
-    write(&stub.target(), content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
+    write(&stub.connection(), content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
     let mut coverage = coverage_of(&entry, &memory, &all[1..], now);
     for (hidden, before, after) in [(true, 0, 0), (false, 1, 0)] {
         let place = SourceDay::of(&all[0].key.parse().unwrap());
@@ -255,15 +255,14 @@ async fn version_in_manifest_is_neither_overdue_nor_swept() {
     let (stub, objects) = start_bucket(all.clone(), |_, _, bytes| bytes).await;
     let written = serde_json::to_vec(&entry).unwrap();
     objects.lock().unwrap().insert(ledger, written);
-    let target = stub.target();
+    let target = stub.connection();
     for is_listed in [false, true] {
         if is_listed {
             let coverage = coverage_of(&entry, &memory, &all[1..], now);
             write(&target, content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
         }
         let scope = AuditOptions {
-            ceilings: CEILINGS,
-            embargo: None,
+            terms: TERMS,
             range: ScanRange::All,
             sample_one_in: 1,
             known_holds: None,
@@ -276,7 +275,8 @@ async fn version_in_manifest_is_neither_overdue_nor_swept() {
         stub.take_requests();
         let memory = ProtectionCache::default();
         let swept =
-            sweep(&target, &CEILINGS, &NoOpenHolds, &memory, ScanRange::All, DecisionTime::at(now)).await;
+            sweep(&target, &PROTOCOL_CEILINGS, &NoOpenHolds, &memory, ScanRange::All, DecisionTime::at(now))
+                .await;
         let asked = stub.take_requests();
         let deletes = asked.iter().filter(|asked| asked.query_parameter("delete").is_some());
         assert_eq!(deletes.count() > 0, !is_listed, "{swept:?}");

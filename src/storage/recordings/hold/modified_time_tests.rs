@@ -11,20 +11,20 @@ use super::manifest_format::ManifestSegment;
 use super::memory_budget::MemoryBudget;
 use super::protection_cache::{ManifestVersions, ProtectionCache};
 use super::{PlaceInput, PlaceReport, Release, ReleaseReport, place};
-use crate::api::{Ceilings, Days};
 use crate::rules::Window;
 use crate::rules::hold::entry::LedgerEntry;
 use crate::rules::hold::scope::{CameraSelector, HoldScope};
 use crate::rules::recording::key::{Class, Key};
 use crate::rules::recording::tag::TAG_KEY;
 use crate::rules::recording::version::ListedVersion;
+use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 use crate::storage::DecisionTime;
 use crate::storage::recordings::error::{HoldError, SourceDay};
 use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
 use crate::storage::s3::stub::{ReceivedRequest, Stub, error_answer, versions_answer};
 
-const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
 const fn days(count: i64) -> SignedDuration {
     SignedDuration::from_hours(24 * count)
@@ -110,8 +110,8 @@ async fn run_release(
     now: Timestamp,
 ) -> ReleaseReport {
     let closing = std::slice::from_ref(closing);
-    Release::new(closing, &FixedOpenHolds(open), &CEILINGS, memory)
-        .run_pass(&stub.target(), DecisionTime::at(now))
+    Release::new(closing, &FixedOpenHolds(open), &PROTOCOL_CEILINGS, memory)
+        .run_pass(&stub.connection(), DecisionTime::at(now))
         .await
         .unwrap()
 }
@@ -131,8 +131,7 @@ async fn run_place(
     let task = PlaceInput {
         scopes: open,
         cameras: &cameras,
-        ceilings: &CEILINGS,
-        embargo: None,
+        terms: &TERMS,
         since: None,
         is_every_day: closing.is_some(),
         verified_at: proved_at,
@@ -142,7 +141,7 @@ async fn run_place(
         trusted_since: None,
         is_verifying: false,
     };
-    place(&stub.target(), &task, now).await.unwrap()
+    place(&stub.connection(), &task, now).await.unwrap()
 }
 
 fn count_writes(asked: &[ReceivedRequest]) -> usize {

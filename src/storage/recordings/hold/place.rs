@@ -22,9 +22,9 @@ use crate::rules::recording::version::{ListedVersion, VersionRef};
 use crate::storage::Subresource;
 use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors, SourceDay};
 use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::{objects, protection};
-use crate::wire::StorageTarget;
 
 /// Keys that are told of what was found otherwise: those of whichever place came first.
 const MAX_EXAMPLES: usize = 5;
@@ -71,7 +71,7 @@ impl PlaceReport {
 }
 
 pub async fn place(
-    operator: &StorageTarget,
+    operator: &BucketConnection,
     task: &PlaceInput<'_>,
     now: Timestamp,
 ) -> Result<PlaceReport, Box<Incomplete<PlaceReport>>> {
@@ -91,7 +91,7 @@ enum PassKind {
 }
 
 async fn run_passes(
-    operator: &StorageTarget,
+    operator: &BucketConnection,
     task: &PlaceInput<'_>,
     kinds: &[PassKind],
     now: Timestamp,
@@ -129,18 +129,18 @@ fn is_in_window<'c>(
 }
 
 async fn place_all(
-    operator: &StorageTarget,
+    operator: &BucketConnection,
     task: &PlaceInput<'_>,
     kinds: &[PassKind],
     now: Timestamp,
     report: &mut PlaceReport,
 ) -> Result<(), HoldError> {
-    let store = BucketClient::tracking_in_doubt(operator, &task.cache.in_doubt)?;
+    let store = operator.tracking_client(&task.cache.in_doubt);
     let lately = task
         .since
         .map(|since| DayFilter { from: Some(utc_date(since)), to: Some(utc_date(now + NEXT_DAY_MARGIN)) });
-    let PlaceInput { scopes: covers, is_every_day: everywhere, ceilings, .. } = *task;
-    let mut candidates = candidate_days(&store, covers, everywhere, lately, ceilings, now).await?;
+    let PlaceInput { scopes: covers, is_every_day: everywhere, terms, .. } = *task;
+    let mut candidates = candidate_days(&store, covers, everywhere, lately, &terms.ceilings, now).await?;
     candidates.add_manifest_days(task.manifests);
     let mut places = std::mem::take(&mut candidates.days);
     places.retain(|place| lately.is_none_or(|lately| lately.contains(place.day)));
@@ -237,7 +237,7 @@ impl Operation for PlaceOperation<'_> {
 
     async fn apply(&self, (): &(), listed: ListedVersion, markers: Vec<VersionRef>) -> PlacedVersion {
         let (covering, mut found, mut error) = (self.scopes_of(&listed), PlaceOutcome::default(), None);
-        if let Some(stored) = StoredRecording::of(&listed, self.task.ceilings) {
+        if let Some(stored) = StoredRecording::of(&listed, &self.task.terms.ceilings) {
             let placed = self.protect_version(&listed, &stored, &covering, &markers, &mut found).await;
             error = placed.err().map(HoldError::from);
         }
@@ -254,7 +254,7 @@ impl PlaceOperation<'_> {
     /// held for them before. What was held for one by its key is offered to no other: where the time moves with the legal hold,
     /// it would seem to be of whatever goes on now.
     fn scopes_of(&self, listed: &ListedVersion) -> Vec<usize> {
-        let Some(stored) = StoredRecording::of(listed, self.task.ceilings) else {
+        let Some(stored) = StoredRecording::of(listed, &self.task.terms.ceilings) else {
             return Vec::new();
         };
         let version = self.task.cache.fingerprint(&listed.key, &listed.id);
@@ -287,8 +287,8 @@ impl PlaceOperation<'_> {
     ) -> Result<(), StoreError> {
         let (version, memory) = (listed.version_ref(), self.task.cache);
         let now = self.store.clock.earlier(self.now);
-        let tag = stored.tag_if_held(self.task.embargo, now);
-        let opens = || stored.embargo_end(self.task.embargo.unwrap_or_default());
+        let tag = stored.tag_if_held(self.task.terms.embargo, now);
+        let opens = || stored.embargo_end(self.task.terms.embargo);
         found.embargo_end = (tag == RetentionTag::Sealed).then(opens);
         let is_known = |since| memory.is_verified_since(listed, tag, since);
         if markers.is_empty() && self.task.trusted_since.is_some_and(is_known) {

@@ -3,21 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::protection_cache::{ManifestVersions, ProtectionCache};
-use crate::api::Ceilings;
 use crate::rules::hold::scope::HoldScope;
+use crate::rules::retention::RetentionTerms;
 
 #[derive(Clone, Debug)]
 pub struct PlaceInput<'a> {
     pub scopes: &'a [HoldScope],
     /// The cameras that there are, and when each was declared: what a hold over all of them should have.
     pub cameras: &'a BTreeMap<String, Timestamp>,
-    /// The ceilings (article 6).
-    pub ceilings: &'a Ceilings,
-    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
-    pub embargo: Option<SignedDuration>,
+    pub terms: &'a RetentionTerms,
     /// Only recordings that begin from then on; `None`: all, from the first day of each window.
     pub since: Option<Timestamp>,
     /// Keys that cannot be true were found: look at all that the sources have.

@@ -20,10 +20,10 @@ use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors, Sourc
 use crate::storage::recordings::ledger;
 use crate::storage::recordings::open_holds::OpenHolds;
 use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::store_clock::DecisionTime;
 use crate::storage::s3::{objects, protection};
-use crate::wire::StorageTarget;
 
 /// What a pass that releases did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl<'a> Release<'a> {
 
     pub async fn run_pass(
         &mut self,
-        operator: &StorageTarget,
+        operator: &BucketConnection,
         time: DecisionTime,
     ) -> Result<ReleaseReport, Box<Incomplete<ReleaseReport>>> {
         let mut released = ReleaseReport::default();
@@ -127,11 +127,11 @@ impl<'a> Release<'a> {
 
     async fn release_all(
         &mut self,
-        operator: &StorageTarget,
+        operator: &BucketConnection,
         time: DecisionTime,
         released: &mut ReleaseReport,
     ) -> Result<(), HoldError> {
-        let store = BucketClient::tracking_in_doubt(operator, &self.cache.in_doubt)?;
+        let store = operator.tracking_client(&self.cache.in_doubt);
         let covers: Vec<HoldScope> = self.closing.iter().map(LedgerEntry::scope).collect();
         let uids: Vec<&str> = self.closing.iter().map(|entry| entry.uid.as_str()).collect();
         let mut told = Vec::new();

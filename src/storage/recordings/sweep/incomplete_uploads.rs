@@ -126,7 +126,7 @@ mod tests {
         .await;
         let ceilings = Ceilings { video: Ceiling(28), calls: Ceiling(7) };
         let (memory, time) = (ProtectionCache::default(), DecisionTime::at(Timestamp::now()));
-        let swept = sweep(&stub.target(), &ceilings, &NoHolds, &memory, ScanRange::Boundary, time).await;
+        let swept = sweep(&stub.connection(), &ceilings, &NoHolds, &memory, ScanRange::Boundary, time).await;
         let asked = stub.take_requests();
         let aborts = asked.iter().filter(|asked| asked.method == "DELETE").count();
         (swept.unwrap(), pages.load(Ordering::Relaxed), aborts)

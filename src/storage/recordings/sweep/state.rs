@@ -11,7 +11,6 @@ use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::store_clock::{ClockSkew, DecisionTime};
-use crate::storage::s3::target::TargetError;
 
 /// Requests of one page at once, while the store keeps up: all of it, right after the holds were asked.
 pub(crate) const MAX_CONCURRENT_REQUESTS: usize = 10;
@@ -55,9 +54,6 @@ pub struct SweepReport {
 #[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum SweepError {
-    /// The target cannot be used.
-    #[error(transparent)]
-    Target(#[from] TargetError),
     /// The clocks are too far apart.
     #[error(transparent)]
     Clock(#[from] ClockSkew),

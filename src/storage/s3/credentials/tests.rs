@@ -3,7 +3,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::storage::s3::client::{BucketClient, Purpose};
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::stub::{ReceivedRequest, Stub, error_answer};
 use crate::wire::Secret;
 
@@ -42,7 +42,7 @@ fn web_identity_target(stub: &Stub, token_file: &Path) -> StorageTarget {
 }
 
 async fn get_bucket_policy(target: &StorageTarget) -> Result<(), StoreError> {
-    let store = BucketClient::new(target, Purpose::Configure).unwrap();
+    let store = BucketConnection::new(target).unwrap().client();
     let answer = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
     answer.map(|_| ()).map_err(|error| StoreError::from_sdk("GetBucketPolicy", &error))
 }

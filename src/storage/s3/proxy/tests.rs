@@ -5,7 +5,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::storage::s3::client::{BucketClient, Purpose};
+use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::stub::Stub;
 use crate::wire::{Login, Secret, StorageTarget};
@@ -68,7 +68,7 @@ async fn serve_connection(stream: TcpStream, server: String, seen: ProxiedReques
 }
 
 async fn get_bucket_policy(target: &StorageTarget) -> Result<(), StoreError> {
-    let store = BucketClient::new(target, Purpose::Configure).unwrap();
+    let store = BucketConnection::new(target).unwrap().client();
     let answer = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
     answer.map(|_| ()).map_err(|error| StoreError::from_sdk("GetBucketPolicy", &error))
 }
@@ -162,7 +162,7 @@ async fn advice_names_unreachable_proxy() {
     target.proxy = Some(Proxy { url: "http://127.0.0.1:1".into(), no_proxy: String::new(), login: None });
     let error = get_bucket_policy(&target).await.unwrap_err();
     assert_eq!(error.code, "NoConnection");
-    let store = BucketClient::new(&target, Purpose::Configure).unwrap();
+    let store = BucketConnection::new(&target).unwrap().client();
     let advice = store.advice(&error).unwrap();
     assert!(advice.contains("proxy") && advice.contains("proxy.noProxy"), "{advice}");
 }

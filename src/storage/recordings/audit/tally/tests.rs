@@ -1,11 +1,12 @@
 use super::*;
-use crate::api::Days;
 use crate::rules::Window;
 use crate::rules::hold::scope::CameraSelector;
+use crate::rules::live_view::Embargo;
 use crate::rules::recording::key::Key;
+use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 
 const DAY: i64 = 86_400;
-const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
 fn at(second: i64) -> Timestamp {
     // A midnight.
@@ -36,7 +37,7 @@ fn settled_holds(covers: &[HoldScope]) -> AuditedHolds {
 
 fn tally_of(versions: &[ListedVersion], covers: &[HoldScope], now: i64) -> Tally {
     let holds = settled_holds(covers);
-    let rules = AuditRules { ceilings: &CEILINGS, holds: &holds, embargo: None, now: at(now) };
+    let rules = AuditRules { terms: &TERMS, holds: &holds, now: at(now) };
     let (mut tally, mut newer) = (Tally::default(), None);
     for version in versions {
         let _ = tally_listed(&mut tally, &rules, version, newer.as_ref());
@@ -77,7 +78,7 @@ fn version_held_only_for_resolved_incidents_is_release_overdue() {
         (hold.to_vec(), 28 * DAY, vec![]),
     ] {
         let holds = AuditedHolds { unresolved, ..settled_holds(&hold) };
-        let rules = AuditRules { ceilings: &CEILINGS, holds: &holds, embargo: None, now: at(now) };
+        let rules = AuditRules { terms: &TERMS, holds: &holds, now: at(now) };
         let mut tally = Tally::default();
         let _ = tally_listed(&mut tally, &rules, &it, None);
         assert_eq!(finding_kinds(&tally), expected, "{now}");
@@ -100,14 +101,14 @@ fn held_version_is_not_overdue_and_is_reported_when_hidden() {
 fn protection_is_evaluated_against_holds_only() {
     use RetentionTag::{Held, Sealed, Video};
     let it = listed_version("hal", 0, 62);
-    let stored = StoredRecording::of(&it, &CEILINGS).unwrap();
+    let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
     let judged = |is_held: bool, legal_hold: bool, tag: Option<RetentionTag>, embargo: Option<i64>| {
         let hold =
             [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+        let embargo = embargo.map_or(Embargo::LiveView, |age| Embargo::After(SignedDuration::from_secs(age)));
         let rules = AuditRules {
-            ceilings: &CEILINGS,
+            terms: &RetentionTerms { embargo, ..TERMS },
             holds: &settled_holds(if is_held { &hold } else { &[] }),
-            embargo: embargo.map(SignedDuration::from_secs),
             now: at(600),
         };
         let mut tally = Tally::default();
@@ -154,10 +155,10 @@ fn store_lag_counts_from_documented_lifecycle_time() {
 #[test]
 fn unsettled_holds_and_recent_uploads_are_not_evaluated() {
     let it = listed_version("hal", 0, 62);
-    let stored = StoredRecording::of(&it, &CEILINGS).unwrap();
+    let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
     let hold = [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
     let found_at = |holds: &AuditedHolds, now| {
-        let rules = AuditRules { ceilings: &CEILINGS, holds, embargo: None, now: at(now) };
+        let rules = AuditRules { terms: &TERMS, holds, now: at(now) };
         let mut tally = Tally::default();
         let marks = Protection { legal_hold: false, tag: Some(RetentionTag::Video) };
         tally_inspected(&mut tally, &rules, &stored, true, &marks);

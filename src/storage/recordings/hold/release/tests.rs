@@ -6,13 +6,11 @@ use std::sync::{Arc, Mutex};
 use jiff::SignedDuration;
 
 use super::*;
-use crate::api::Days;
 use crate::rules::recording::Class;
 use crate::rules::recording::key::Key;
 use crate::rules::recording::tag::TAG_KEY;
+use crate::rules::retention::PROTOCOL_CEILINGS;
 use crate::storage::s3::stub::{NoOpenHolds, ReceivedRequest, Stub, error_answer, versions_answer};
-
-const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
 /// The ledger's entry of a hold over `hal`, that is resolved.
 fn entry(now: jiff::Timestamp) -> LedgerEntry {
@@ -141,10 +139,10 @@ async fn continuous_puts_do_not_delay_release() {
     };
     let stub = stub.start().await;
     let (closing, memory) = ([entry(now)], ProtectionCache::default());
-    let mut release = Release::new(&closing, &NoOpenHolds, &CEILINGS, &memory);
-    let first = release.run_pass(&stub.target(), DecisionTime::at(now)).await.unwrap();
+    let mut release = Release::new(&closing, &NoOpenHolds, &PROTOCOL_CEILINGS, &memory);
+    let first = release.run_pass(&stub.connection(), DecisionTime::at(now)).await.unwrap();
     assert!(first.released == 2 && !first.is_verified(), "{first:?}");
-    let second = release.run_pass(&stub.target(), DecisionTime::at(now)).await.unwrap();
+    let second = release.run_pass(&stub.connection(), DecisionTime::at(now)).await.unwrap();
     assert!(second.released == 1 && second.is_verified(), "{second:?}");
 }
 
@@ -158,9 +156,9 @@ async fn ignored_writes_are_not_verified_as_released() {
     };
     let stub = stub.start().await;
     let (closing, memory) = ([entry(now)], ProtectionCache::default());
-    let mut release = Release::new(&closing, &NoOpenHolds, &CEILINGS, &memory);
+    let mut release = Release::new(&closing, &NoOpenHolds, &PROTOCOL_CEILINGS, &memory);
     for _ in 0..3 {
-        let pass = release.run_pass(&stub.target(), DecisionTime::at(now)).await.unwrap();
+        let pass = release.run_pass(&stub.connection(), DecisionTime::at(now)).await.unwrap();
         assert!(pass.released == 1 && !pass.is_verified(), "{pass:?}");
     }
 }
@@ -181,9 +179,9 @@ async fn retention_does_not_block_release_after_read_back() {
         };
         let stub = stub.start().await;
         let (closing, memory) = ([entry(now)], ProtectionCache::default());
-        let mut release = Release::new(&closing, &NoOpenHolds, &CEILINGS, &memory);
+        let mut release = Release::new(&closing, &NoOpenHolds, &PROTOCOL_CEILINGS, &memory);
         for expected in proved {
-            let done = release.run_pass(&stub.target(), DecisionTime::at(now)).await.unwrap();
+            let done = release.run_pass(&stub.connection(), DecisionTime::at(now)).await.unwrap();
             assert_eq!(done.is_verified(), expected, "{is_held} {is_ignoring_writes} {done:?}");
             assert_eq!(done.undeletable, u64::from(expected), "{done:?}");
         }
@@ -211,10 +209,10 @@ async fn rejected_version_blocks_only_its_own_holds() {
             entry_over("of-gang", &["gang"], now),
         ];
         let memory = ProtectionCache::default();
-        let mut release = Release::new(&closing, &NoOpenHolds, &CEILINGS, &memory);
+        let mut release = Release::new(&closing, &NoOpenHolds, &PROTOCOL_CEILINGS, &memory);
         let mut proved = Vec::new();
         for _ in 0..2 {
-            let done = release.run_pass(&stub.target(), DecisionTime::at(now)).await.unwrap();
+            let done = release.run_pass(&stub.connection(), DecisionTime::at(now)).await.unwrap();
             assert!(!done.is_verified(), "{status} {done:?}");
             let refused = done.errors.iter();
             let refused: Vec<_> = refused.map(|(uid, refused)| (uid.as_str(), refused.versions)).collect();

@@ -23,7 +23,7 @@ fn target() -> StorageTarget {
 fn target_error(change: impl FnOnce(&mut StorageTarget)) -> Option<TargetError> {
     let mut target = target();
     change(&mut target);
-    BucketClient::new(&target, Purpose::Configure).err()
+    BucketConnection::new(&target).err()
 }
 
 #[test]
@@ -108,4 +108,27 @@ async fn unanswered_listing_is_retried() {
     .await;
     let found = list_page(&stub.store(), ListQuery::under_prefix("video/")).await.unwrap();
     assert!(found.versions.is_empty() && stub.take_requests().len() == 2);
+}
+
+#[tokio::test]
+async fn clients_of_one_connection_share_http_connections() {
+    use axum::serve::ListenerExt;
+
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut target = target();
+    target.endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+    let listener = listener.tap_io(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let answers = axum::Router::new().fallback(|| async { axum::http::StatusCode::NOT_FOUND });
+    tokio::spawn(async move { axum::serve(listener, answers).await.unwrap() });
+
+    let connection = BucketConnection::new(&target).unwrap();
+    for _ in 0..3 {
+        let store = connection.client();
+        assert!(list_page(&store, ListQuery::under_prefix("video/")).await.is_err());
+    }
+    assert_eq!(accepted.load(Ordering::Relaxed), 1);
 }
