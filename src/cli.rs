@@ -25,7 +25,6 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use self::crds::CrdsError;
-use crate::leader::LeadershipLost;
 use crate::operator::run::OperatorError;
 use crate::operator::{run, shutdown};
 use crate::recorder;
@@ -159,9 +158,7 @@ pub fn main() -> ExitCode {
 
 fn exit_code(error: &CommandError) -> ExitCode {
     match error {
-        CommandError::Operator(OperatorError::LeadershipLost(
-            LeadershipLost::RenewDeadline(_) | LeadershipLost::TakenBy(_),
-        )) => ExitCode::from(EXIT_LEADERSHIP_LOST),
+        CommandError::Operator(OperatorError::LeadershipLost(_)) => ExitCode::from(EXIT_LEADERSHIP_LOST),
         _ => ExitCode::FAILURE,
     }
 }

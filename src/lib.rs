@@ -9,10 +9,10 @@
 //! * [`rules`]: the rules of the protocol as pure functions. [`rules::hold`] has every decision about holds.
 //! * [`wire`]: the documents that operator and recorder exchange.
 //! * [`storage`]: object storage: the S3 client, the bucket that a Site must have, the recordings in it.
+//! * [`leader`]: which operator may write: lease, election, fence, and the delay after a takeover.
+//! * [`telemetry`]: logs, metrics and readiness, and a bounded server for them.
 //! * [`recorder`]: RTSP in, MP4 segments out, into the bucket.
-//! * [`leader`]: which operator may write: lease, election, fence, and what a lost leader leaves behind.
 //! * [`controllers`]: from resources to Kubernetes objects and buckets, and back into status.
-//! * [`telemetry`]: logs, metrics, readiness, and the server that shows them.
 //! * [`operator`]: the process that runs the controllers while it is the leader.
 //! * [`cli`]: the command line.
 

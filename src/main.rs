@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Two libraries bring a provider of cryptography each; whoever uses TLS first would panic over the choice.
+    // Dependencies enable two cryptography providers. Without an explicit choice, the first use of TLS would panic.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        eprintln!("toezicht: the cryptography provider was chosen twice");
+        eprintln!("toezicht: a cryptography provider is already installed");
         return ExitCode::FAILURE;
     }
     toezicht::cli::main()

@@ -1,5 +1,4 @@
 //! The operator process: configuration, election, controllers, shutdown.
 
-pub mod hooks;
 pub mod run;
 pub mod shutdown;

@@ -2,20 +2,21 @@
 //!
 //! ```text
 //! config ──▶ fleet ──▶ camera (one task each)
-//!                        gate     may it record now?
-//!                        stream   RTSP: pictures, never sound
-//!                        session  clock: when was it taken? ▶ segment: into which file? ▶ mp4
+//!                        permission  may it record now?
+//!                        rtsp        frames, never audio
+//!                        session     clock: capture time ▶ segment: which file? ▶ mp4
 //!                           │
 //!                           ▼
 //!                         spool ──▶ upload ──▶ bucket
 //!
-//! board (what is known of each camera, its gaps) ──▶ http
+//! state (each camera, its gaps) ──▶ http
 //! ```
 //!
-//! Nothing that concerns one camera waits for, or fails because of, another.
+//! No camera waits for another, or fails because of another.
 
 pub mod camera;
 mod config;
+mod context;
 mod fleet;
 mod frame;
 mod gaps;

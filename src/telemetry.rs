@@ -1,7 +1,8 @@
-//! Logs, metrics, readiness, and the server that shows them.
+//! Logs, metrics and readiness, and a bounded server for them.
 
 pub mod bucket_metrics;
-pub mod http;
 pub mod logs;
 pub mod metrics;
+pub mod probes;
 pub mod readiness;
+pub mod serve;

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::kubernetes::secret_ref::{MissingSecret, ReferencedSecret, require_text};
 use crate::api::{CameraSpec, SECRET_TYPE_CA, SECRET_TYPE_CAMERA};
-use crate::wire::{Login, Secret};
+use crate::wire::{CameraSource, Login, Secret};
 
 /// The Secrets that cameras may name, of one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,18 +16,6 @@ pub struct CameraSecrets {
     pub logins: BTreeMap<String, ReferencedSecret>,
     /// Those of type `toezicht.dev/ca`, by name.
     pub ca_certificates: BTreeMap<String, ReferencedSecret>,
-}
-
-/// Where a camera's picture comes from, complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CameraSource {
-    /// `rtsp://` or `rtsps://`, without user or password.
-    pub url: Secret,
-    pub login: Option<Login>,
-    /// Answer a basic challenge over plain `rtsp://` too.
-    pub allow_basic_auth: bool,
-    /// A private certificate authority, PEM.
-    pub ca_pem: Option<String>,
 }
 
 /// Why a camera cannot be recorded; shows nothing of its URL.

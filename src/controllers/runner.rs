@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
-use super::context::{Context, ControllerKind, ReconcileOutcome, Telemetry};
+use super::context::{Context, ControllerKind, OperatorTelemetry, ReconcileOutcome};
 use super::kubernetes::error::{ApiError, ReconcileBackoff};
 use super::kubernetes::meta;
 use super::store_limits::StoreLimits;
@@ -116,7 +116,7 @@ where
 
 /// Tells `hooks` how to count the conditions of the objects in `store`.
 fn register_conditions<K: Watched>(
-    hooks: &Arc<dyn Telemetry>,
+    hooks: &OperatorTelemetry,
     kind: ControllerKind,
     store: Store<DeserializeGuard<K>>,
 ) {

@@ -1,18 +1,15 @@
-//! The leader's Kubernetes client, behind the fence twice.
+//! The leader's Kubernetes client, with the fence at two levels.
 //!
-//! * A layer refuses every request that is not a read, right before it is sent: *below* the retries, so that
-//!   a retry is asked anew. It gives the caller a clear answer, `NotLeader`.
-//! * The socket refuses every byte: between the layer's look at the clock and the bytes on the wire lie
-//!   connecting, TLS, and a queue, and the process can be stopped in the middle of them.
+//! * A layer refuses every request that is not a read, right before it is sent. It is *below* the retries, so that it
+//!   checks each retry too. It gives the caller a clear answer, `NotLeader`.
+//! * The socket refuses every byte. Between the layer's check and the bytes on the wire lie connecting, TLS and a queue,
+//!   and the process can be stopped in any of them.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::{FutureExt, TryFutureExt};
-use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
@@ -20,78 +17,45 @@ use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
 use kube::client::retry::RetryPolicy;
 use kube::{Client, Config};
+use tower::ServiceBuilder;
 use tower::buffer::BufferLayer;
 use tower::retry::RetryLayer;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::util::MapResponse;
 
-use super::fence::{Fence, FenceLayer};
+use super::fence::Fence;
 
-/// How long connecting to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that carries nothing, such as a quiet watch, is asked this often whether the other side is
-/// still there.
+/// Interval of TCP keep-alives: a quiet watch sends nothing, and would not notice that its peer is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Requests that may wait for a connection.
+/// Requests that may wait for a connection, so that a slow API server cannot exhaust the memory.
 const MAX_QUEUED_REQUESTS: usize = 256;
-/// How often a request is tried again that the API server sheds (429, 503, 504), within some five seconds:
-/// longer waits belong to the controllers' own back-off.
+/// Retries of a request that the API server sheds (429, 503, 504), within about five seconds. Longer waits belong to the
+/// controllers' backoff.
 const MAX_RETRIES: u32 = 5;
 
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The kubeconfig or the service account cannot be used.
-    #[error("the connection to Kubernetes cannot be set up: {0}")]
-    Config(#[source] Box<kube::Error>),
-    /// The retry policy's bounds contradict each other.
-    #[error("the retry policy is not valid: {0}")]
-    Retry(#[from] kube::client::retry::InvalidBackoff),
-}
-
-/// A client that carries nothing unless `fence` is open.
-pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, ClientError> {
-    let unusable = |error| ClientError::Config(Box::new(error));
+/// Builds a client that sends no write while `fence` is closed.
+pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_keepalive(Some(KEEPALIVE));
-    let socket = FencedConnector { inner: tcp, fence: fence.clone() };
-    let https = config.rustls_https_connector_with_connector(socket).map_err(unusable)?;
-    let retry = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2), MAX_RETRIES, true)?;
+    let socket_fence = fence.clone();
+    let socket = MapResponse::new(tcp, move |inner| FencedStream { inner, fence: socket_fence.clone() });
+    let https = config.rustls_https_connector_with_connector(socket)?;
+    let retry = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2), MAX_RETRIES, true)
+        .map_err(|error| kube::Error::Service(error.into()))?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(RetryLayer::new(retry))
         .layer(BufferLayer::new(MAX_QUEUED_REQUESTS))
-        .option_layer(config.auth_layer().map_err(unusable)?)
-        .layer(config.extra_headers_layer().map_err(unusable)?)
-        .layer(FenceLayer(fence.clone()))
-        .map_err(BoxError::from)
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .layer(fence.clone().write_filter())
         .service(HttpClient::builder(TokioExecutor::new()).build(https));
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
-/// Connects, and puts a [`FencedStream`] around the connection.
-#[derive(Clone)]
-struct FencedConnector {
-    inner: HttpConnector,
-    fence: Fence,
-}
-
-impl Service<Uri> for FencedConnector {
-    type Response = FencedStream<<HttpConnector as Service<Uri>>::Response>;
-    type Error = <HttpConnector as Service<Uri>>::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<Uri>::poll_ready(&mut self.inner, cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let fence = self.fence.clone();
-        self.inner.call(uri).map_ok(|inner| FencedStream { inner, fence }).boxed()
-    }
-}
-
-/// A connection that sends no byte while the fence is shut.
+/// A connection that sends no byte while the fence is closed.
 struct FencedStream<S> {
     inner: S,
     fence: Fence,

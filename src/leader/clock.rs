@@ -1,27 +1,25 @@
-//! The clock that leadership is measured with.
+//! The clock of leadership.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// A moment on the machine's own clock: time since boot, time asleep included. It is comparable only within
-/// one machine's uptime, and is never written anywhere.
+/// A moment on the machine's own clock: time since boot, including time asleep. It is comparable only within one
+/// machine's uptime, and never stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootInstant(Duration);
 
 impl BootInstant {
-    /// The moment this long after boot.
     pub const fn since_boot(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
-    /// The moment `after` this one.
     #[must_use]
     pub const fn plus(self, after: Duration) -> Self {
         Self(self.0.saturating_add(after))
     }
 
-    /// How long it is from this moment until `later`; zero when that is past.
+    /// Returns the time from this moment until `later`; zero if that is past.
     pub const fn until(self, later: Self) -> Duration {
         later.0.saturating_sub(self.0)
     }
@@ -29,17 +27,16 @@ impl BootInstant {
 
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
-    /// Now. Never goes back, and goes on while the process is stopped or the machine asleep.
+    /// Returns the current moment. It never goes back, and advances while the process is stopped or the machine asleep.
     fn now(&self) -> BootInstant;
-    /// Waits. May take longer than asked for: whoever acts on time passed asks [`Clock::now`].
+    /// Waits, perhaps longer than `pause`. To act on elapsed time, read [`Clock::now`].
     async fn sleep(&self, pause: Duration);
 }
 
-/// The kernel's clock.
+/// The kernel's `CLOCK_BOOTTIME`.
 ///
-/// `std::time::Instant` is `CLOCK_MONOTONIC` on Linux, which stands still while the machine is suspended: a
-/// leader on a virtual machine that was paused for an hour would take itself for the leader still. This is
-/// `CLOCK_BOOTTIME`, which does not.
+/// `std::time::Instant` is `CLOCK_MONOTONIC` on Linux, which stops while the machine is suspended. With it, a leader on a
+/// virtual machine that was paused for an hour would believe that it still leads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BootClock;
 
@@ -51,7 +48,7 @@ impl Clock for BootClock {
         #[cfg(not(target_os = "linux"))]
         let id = rustix::time::ClockId::Monotonic;
         let time = rustix::time::clock_gettime(id);
-        // Since boot: neither part is negative, and nanoseconds are below 10^9.
+        // The time since boot is not negative, and its nanoseconds are below 10^9, so neither conversion fails.
         let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
         let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
         BootInstant(Duration::new(seconds, nanoseconds))
@@ -64,13 +61,13 @@ impl Clock for BootClock {
 
 #[cfg(test)]
 pub(crate) mod mock {
-    //! A clock that tests turn by hand.
+    //! A clock that tests advance.
 
     use std::sync::Mutex;
 
     use super::{BootInstant, Clock, Duration, async_trait};
 
-    /// Goes on only by [`MockClock::advance`] and by sleeping, which takes no real time.
+    /// Advances only by [`MockClock::advance`] and by sleeping, which takes no real time.
     pub(crate) struct MockClock(Mutex<Duration>);
 
     impl MockClock {

@@ -1,20 +1,20 @@
-//! Who may write: only the leader, and only while its lease surely holds.
+//! The right to write: only the leader has it, and only while its lease certainly lasts.
 //!
-//! A Lease alone does not do it. A process that is stopped (SIGSTOP, a paused virtual machine, a node out of
-//! memory) and goes on a minute later still believes what it believed before: its timers have not fired yet,
-//! its tasks are in the middle of a write. So the right to write is not a flag that somebody would have had
-//! to change in time but an instant on a clock that runs on meanwhile, and it is looked at again at every
-//! write: by [`FenceLayer`] for the API server, by [`Fence::guard`] at every step of a storage call.
+//! A Lease alone does not ensure that. A process may be stopped (SIGSTOP, a paused virtual machine, a node out of
+//! memory) and continue a minute later. Then it still believes that it leads: its timers have not fired yet, and its
+//! tasks are in the middle of a write. So the right to write is not a flag, which somebody would have had to clear in
+//! time. It is an instant on a clock that ran on meanwhile, and every write compares it with the clock:
+//! [`Fence::write_filter`] for the API server, [`Fence::guard`] at every step of a storage call.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
+use http::{Method, Request};
 use tokio_util::sync::CancellationToken;
-use tower::{BoxError, Layer, Service};
+use tower::filter::FilterLayer;
 
 use super::clock::{BootClock, BootInstant, Clock};
 
@@ -23,7 +23,7 @@ use super::clock::{BootClock, BootInstant, Clock};
 #[error("this replica does not lead, so it writes nothing")]
 pub struct NotLeader;
 
-/// The right to write, until an instant that the lease moves. Copies are one and the same fence.
+/// The right to write, until an instant that each renewal moves. Clones share one state.
 #[derive(Clone)]
 pub struct Fence {
     clock: Arc<dyn Clock>,
@@ -38,121 +38,75 @@ impl fmt::Debug for Fence {
 }
 
 impl Fence {
-    /// A fence that lets nothing through until [`Self::extend`].
+    /// Makes a fence that is closed until [`Self::extend`].
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, until: Arc::default(), leadership_lost: CancellationToken::new() }
     }
 
-    /// A fence that stays open: for a process that is alone, such as a test.
+    /// Makes a fence that stays open, for a process without rivals, such as a test.
     pub fn always_open() -> Self {
         let fence = Self::new(Arc::new(BootClock));
         fence.extend(BootInstant::since_boot(Duration::MAX));
         fence
     }
 
-    /// Lets writes through until `until`: the start of the last renewal that was answered plus the renew
-    /// deadline. Without effect once closed.
+    /// Opens the fence until `until`: the start of the last answered renewal plus the renew deadline. Does nothing once
+    /// the fence was closed.
     pub fn extend(&self, until: BootInstant) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
-    /// Lets nothing through any more, for good: one process does not win leadership twice.
+    /// Closes the fence permanently: no process leads twice.
     pub fn close(&self) {
         self.leadership_lost.cancel();
     }
 
-    /// Whether this process may write now.
+    /// Returns whether this process may write now.
     pub fn is_open(&self) -> bool {
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
         !self.leadership_lost.is_cancelled() && until.is_some_and(|until| self.clock.now() < until)
     }
 
-    /// [`NotLeader`] unless this process may write now.
+    /// Returns [`NotLeader`] unless this process may write now.
     pub fn check(&self) -> Result<(), NotLeader> {
         if self.is_open() { Ok(()) } else { Err(NotLeader) }
     }
 
-    /// Is cancelled when the fence is closed.
+    /// Returns a token that [`Self::close`] cancels.
     pub fn leadership_lost(&self) -> &CancellationToken {
         &self.leadership_lost
     }
 
-    /// Runs `work` while the fence holds: it is looked at before every step, and the work is dropped when it
-    /// no longer does. So work that was in the middle of something when the process was stopped takes no
-    /// further step.
+    /// Runs `work` while the fence is open. Every poll checks the fence first, and drops the work once it is closed. So
+    /// work that was interrupted by a stop of the process takes no further step.
     pub async fn guard<F: Future>(&self, work: F) -> Result<F::Output, NotLeader> {
-        let guarded = Guarded { fence: self, work: Box::pin(work) };
+        let mut work = Box::pin(work);
+        let guarded = poll_fn(|context| match self.check() {
+            Ok(()) => work.as_mut().poll(context).map(Ok),
+            Err(refused) => Poll::Ready(Err(refused)),
+        });
         tokio::select! {
             biased;
             () = self.leadership_lost.cancelled() => Err(NotLeader),
             output = guarded => output,
         }
     }
-}
 
-/// See [`Fence::guard`].
-struct Guarded<'a, F> {
-    fence: &'a Fence,
-    work: Pin<Box<F>>,
-}
-
-impl<F: Future> Future for Guarded<'_, F> {
-    type Output = Result<F::Output, NotLeader>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Err(refused) = self.fence.check() {
-            return Poll::Ready(Err(refused));
-        }
-        self.work.as_mut().poll(context).map(Ok)
-    }
-}
-
-/// Lets only reads through to the API server while the fence does not hold.
-#[derive(Clone, Debug)]
-pub struct FenceLayer(pub Fence);
-
-impl<S> Layer<S> for FenceLayer {
-    type Service = Fenced<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Fenced { inner, fence: self.0.clone() }
-    }
-}
-
-/// See [`FenceLayer`].
-#[derive(Clone, Debug)]
-pub struct Fenced<S> {
-    inner: S,
-    fence: Fence,
-}
-
-impl<S, B> Service<http::Request<B>> for Fenced<S>
-where
-    S: Service<http::Request<B>>,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(context).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let reads =
-            matches!(*request.method(), http::Method::GET | http::Method::HEAD | http::Method::OPTIONS);
-        if !reads && let Err(refused) = self.fence.check() {
-            return Box::pin(async move { Err(refused.into()) });
-        }
-        let response = self.inner.call(request);
-        Box::pin(async move { response.await.map_err(Into::into) })
+    /// Returns a layer that passes only reads to the API server while the fence is closed.
+    pub fn write_filter<B>(
+        self,
+    ) -> FilterLayer<impl FnMut(Request<B>) -> Result<Request<B>, NotLeader> + Clone> {
+        FilterLayer::new(move |request: Request<B>| {
+            let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+            if is_read { Ok(request) } else { self.check().map(|()| request) }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tower::{BoxError, Layer, Service};
+
     use super::*;
     use crate::leader::clock::mock::MockClock;
 
@@ -163,20 +117,20 @@ mod tests {
         (clock.clone(), Fence::new(clock))
     }
 
-    async fn send(fence: &Fence, method: http::Method) -> Result<(), BoxError> {
-        let inner = tower::service_fn(|_: http::Request<()>| async { Ok::<_, BoxError>(()) });
-        let request = http::Request::builder().method(method).body(())?;
-        FenceLayer(fence.clone()).layer(inner).call(request).await
+    async fn send(fence: &Fence, method: Method) -> Result<(), BoxError> {
+        let inner = tower::service_fn(|_: Request<()>| async { Ok::<_, BoxError>(()) });
+        let request = Request::builder().method(method).body(())?;
+        fence.clone().write_filter().layer(inner).call(request).await
     }
 
     #[tokio::test]
     async fn non_leader_may_only_read() {
         let (clock, fence) = fence();
-        let writes = [http::Method::POST, http::Method::PUT, http::Method::PATCH, http::Method::DELETE];
+        let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
         for write in writes.clone() {
             assert!(send(&fence, write).await.unwrap_err().is::<NotLeader>());
         }
-        assert!(send(&fence, http::Method::GET).await.is_ok());
+        assert!(send(&fence, Method::GET).await.is_ok());
         fence.extend(clock.now().plus(10 * SECOND));
         for write in writes {
             assert!(send(&fence, write).await.is_ok());
@@ -190,7 +144,7 @@ mod tests {
         clock.advance(9 * SECOND);
         assert!(fence.is_open());
         clock.advance(SECOND);
-        assert!(!fence.is_open(), "at the deadline it is over");
+        assert!(!fence.is_open(), "the deadline itself is too late");
     }
 
     #[tokio::test]

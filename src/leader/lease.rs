@@ -1,50 +1,104 @@
-//! Where the record is kept: a Lease of the API server.
+//! The Lease: its times, its content, and access to it in the API server.
 
 use std::future::Future;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::record::ElectionRecord;
+// The times of Kubernetes' own components.
+/// Time that candidates wait after the leader's last renewal before they take over.
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// Time after its last answered renewal at which the leader stops writing.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Interval between renewals of the leader, and between attempts of a candidate.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// Largest part by which the retry period is lengthened, so that candidates do not all try at once.
+const MAX_JITTER: f64 = 0.2;
 
-/// Why the record was not read or written.
+const _: () = {
+    // A fraction of a second is lost in the Lease, and others would take over early.
+    assert!(LEASE_DURATION.subsec_nanos() == 0);
+    // Else the leader would still write when another has taken over.
+    assert!(RENEW_DEADLINE.as_millis() < LEASE_DURATION.as_millis());
+    // Else the leader would give up before its second attempt, at 1.2 periods each.
+    assert!(RETRY_PERIOD.as_millis() * 12 * 2 < RENEW_DEADLINE.as_millis() * 10);
+};
+
+/// Returns the retry period, lengthened by `chance` (0 to 1) times the largest jitter.
+pub fn retry_delay(chance: f64) -> Duration {
+    RETRY_PERIOD.mul_f64(1.0 + MAX_JITTER * chance.clamp(0.0, 1.0))
+}
+
+/// Returns the leader that the Lease names; `None`: its last leader released it.
+pub fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+/// Returns how long candidates wait after a renewal, as the leader wrote it.
+pub fn duration(lease: &Lease) -> Duration {
+    let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
+    Duration::from_secs(seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default())
+}
+
+/// Returns the content by which `identity` takes over the Lease `before`, or renews it. The wall clock is for people:
+/// no decision reads it.
+pub fn taken_by(identity: &str, before: Option<&Lease>, wall: Timestamp) -> LeaseSpec {
+    let previous = before.and_then(|lease| lease.spec.clone()).unwrap_or_default();
+    let (acquired, transitions) = match before {
+        Some(lease) if holder(lease) == Some(identity) => (previous.acquire_time, previous.lease_transitions),
+        Some(_) => {
+            let transitions = previous.lease_transitions.unwrap_or_default().saturating_add(1);
+            (Some(MicroTime(wall)), Some(transitions))
+        }
+        None => (Some(MicroTime(wall)), Some(0)),
+    };
+    LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+        acquire_time: acquired,
+        renew_time: Some(MicroTime(wall)),
+        lease_transitions: transitions,
+        ..LeaseSpec::default()
+    }
+}
+
+/// Returns the content by which the leader releases the Lease: no holder, for one second, the shortest that the API
+/// accepts.
+pub fn released(lease: &Lease, wall: Timestamp) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(String::new()),
+        lease_duration_seconds: Some(1),
+        renew_time: Some(MicroTime(wall)),
+        ..lease.spec.clone().unwrap_or_default()
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else wrote it since it was read (or made or deleted it).
-    #[error("the lease was changed by somebody else")]
+    /// Another process wrote, created or deleted the Lease after it was read.
+    #[error("another process changed the Lease")]
     Conflict,
-    /// The API server did not answer, or refused. It is not known whether a write took effect.
-    #[error("the lease cannot be reached: {0}")]
+    /// The API server did not answer, or refused. A write may have taken effect.
+    #[error("the Lease is not accessible: {0}")]
     Unreachable(String),
 }
 
-/// A record together with the version it was read or written at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Versioned<V> {
-    pub record: ElectionRecord,
-    /// Lets exactly this version be replaced, and no later one.
-    pub version: V,
-}
-
-/// Keeps a record such that of two who replace the same version one fails.
+/// Access to one Lease: of two writers that replace the same version, one fails.
 pub trait ResourceLock: Send + Sync {
-    type Version: Clone + PartialEq + Send + Sync + std::fmt::Debug;
-    /// What stands there now; absent: nothing was ever written.
-    fn get(&self) -> impl Future<Output = Result<Option<Versioned<Self::Version>>, LockError>> + Send;
-    /// Writes the first record; [`LockError::Conflict`] where there is one already.
-    fn create(
-        &self,
-        record: &ElectionRecord,
-    ) -> impl Future<Output = Result<Versioned<Self::Version>, LockError>> + Send;
-    /// Replaces the record; [`LockError::Conflict`] where it is no longer the one of `version`.
+    /// Reads the Lease; `None`: it does not exist.
+    fn get(&self) -> impl Future<Output = Result<Option<Lease>, LockError>> + Send;
+    /// Creates the Lease; [`LockError::Conflict`] if it exists.
+    fn create(&self, spec: LeaseSpec) -> impl Future<Output = Result<Lease, LockError>> + Send;
+    /// Replaces the content of `before`; [`LockError::Conflict`] if the Lease is no longer of that version.
     fn replace(
         &self,
-        record: &ElectionRecord,
-        version: &Self::Version,
-    ) -> impl Future<Output = Result<Versioned<Self::Version>, LockError>> + Send;
+        before: &Lease,
+        spec: LeaseSpec,
+    ) -> impl Future<Output = Result<Lease, LockError>> + Send;
 }
 
 /// A Lease of the API server.
@@ -55,49 +109,41 @@ pub struct LeaseLock {
 }
 
 impl LeaseLock {
-    /// The Lease `namespace/name`. `client` is a plain one: a candidate has no leadership to be fenced by, and
-    /// the resource version guards every write here.
+    /// Accesses the Lease `namespace/name`. `client` is not fenced: a candidate has no leadership that a fence could
+    /// check, and the resource version guards every write here.
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
         Self { api: Api::namespaced(client, namespace), name: name.to_owned() }
     }
 }
 
 impl ResourceLock for LeaseLock {
-    /// The object's metadata: it is written back whole, so that labels of others stay, and holds the
-    /// resource version that the API server compares.
-    type Version = ObjectMeta;
-
-    async fn get(&self) -> Result<Option<Versioned<ObjectMeta>>, LockError> {
-        let lease = self.api.get_opt(&self.name).await.map_err(|error| lock_error(&error))?;
-        Ok(lease.map(from_lease))
+    async fn get(&self) -> Result<Option<Lease>, LockError> {
+        self.api.get_opt(&self.name).await.map_err(|error| lock_error(&error))
     }
 
-    async fn create(&self, record: &ElectionRecord) -> Result<Versioned<ObjectMeta>, LockError> {
+    async fn create(&self, spec: LeaseSpec) -> Result<Lease, LockError> {
         let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-        let created = self.api.create(&PostParams::default(), &to_lease(record, metadata)).await;
-        created.map(from_lease).map_err(|error| match error {
-            // Not a lost race: its namespace is missing, and trying again will not help.
+        let lease = Lease { metadata, spec: Some(spec) };
+        self.api.create(&PostParams::default(), &lease).await.map_err(|error| match error {
+            // Not a lost race: the namespace is missing, so another attempt fails too and must be reported.
             kube::Error::Api(status) if status.code == 404 => LockError::Unreachable(status.message.clone()),
             error => lock_error(&error),
         })
     }
 
-    async fn replace(
-        &self,
-        record: &ElectionRecord,
-        version: &ObjectMeta,
-    ) -> Result<Versioned<ObjectMeta>, LockError> {
-        if version.resource_version.is_none() {
-            // The API server takes a replace without a version as "whatever is there".
+    async fn replace(&self, before: &Lease, spec: LeaseSpec) -> Result<Lease, LockError> {
+        if before.metadata.resource_version.is_none() {
+            // Without a version the API server would overwrite any content.
             return Err(LockError::Conflict);
         }
-        let lease = to_lease(record, version.clone());
-        let replaced = self.api.replace(&self.name, &PostParams::default(), &lease).await;
-        replaced.map(from_lease).map_err(|error| lock_error(&error))
+        // The other metadata goes back unchanged, so labels that others set stay.
+        let metadata = ObjectMeta { managed_fields: None, ..before.metadata.clone() };
+        let lease = Lease { metadata, spec: Some(spec) };
+        self.api.replace(&self.name, &PostParams::default(), &lease).await.map_err(|error| lock_error(&error))
     }
 }
 
-/// A conflict is an answer that says that the record is another one; a deleted Lease is one too.
+/// Tells a Lease that is another one, or deleted, from an API server that could not be asked.
 fn lock_error(error: &kube::Error) -> LockError {
     match error {
         kube::Error::Api(status) if matches!(status.code, 404 | 409) => LockError::Conflict,
@@ -106,51 +152,33 @@ fn lock_error(error: &kube::Error) -> LockError {
     }
 }
 
-fn from_lease(lease: Lease) -> Versioned<ObjectMeta> {
-    let spec = lease.spec.unwrap_or_default();
-    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    let record = ElectionRecord {
-        holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-        lease_duration: Duration::from_secs(seconds.unwrap_or_default()),
-        acquire_time: spec.acquire_time.map(|time| time.0),
-        renew_time: spec.renew_time.map(|time| time.0),
-        transitions: spec.lease_transitions.unwrap_or_default(),
-    };
-    Versioned { record, version: lease.metadata }
-}
-
-fn to_lease(record: &ElectionRecord, mut metadata: ObjectMeta) -> Lease {
-    metadata.managed_fields = None;
-    let spec = LeaseSpec {
-        holder_identity: Some(record.holder.clone().unwrap_or_default()),
-        lease_duration_seconds: i32::try_from(record.lease_duration.as_secs()).ok(),
-        acquire_time: record.acquire_time.map(MicroTime),
-        renew_time: record.renew_time.map(MicroTime),
-        lease_transitions: Some(record.transitions),
-        ..LeaseSpec::default()
-    };
-    Lease { metadata, spec: Some(spec) }
-}
-
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     #[test]
-    fn record_round_trips_through_lease() {
-        let record = ElectionRecord {
-            holder: Some("pod-1_4f".into()),
-            lease_duration: Duration::from_secs(15),
-            acquire_time: Some(Timestamp::UNIX_EPOCH),
-            renew_time: Some(Timestamp::from_second(30).unwrap()),
-            transitions: 3,
+    fn retry_period_is_jittered_by_up_to_a_fifth() {
+        assert_eq!(retry_delay(0.0), Duration::from_secs(2));
+        assert_eq!(retry_delay(1.0), Duration::from_millis(2400));
+        assert_eq!(retry_delay(9.0), Duration::from_millis(2400));
+    }
+
+    #[test]
+    fn takeover_counts_a_transition_and_renewal_does_not() {
+        let (t0, t1) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+        let lease = |spec| Lease { spec: Some(spec), ..Lease::default() };
+        let times = |spec: &LeaseSpec| {
+            let time = |at: &Option<MicroTime>| at.as_ref().map(|at| at.0);
+            (spec.lease_transitions, time(&spec.acquire_time), time(&spec.renew_time))
         };
-        let metadata = ObjectMeta { resource_version: Some("7".into()), ..ObjectMeta::default() };
-        let lease = to_lease(&record, metadata.clone());
-        assert_eq!(from_lease(lease), Versioned { record: record.clone(), version: metadata });
-        let released = record.released(Timestamp::UNIX_EPOCH);
-        assert!(from_lease(to_lease(&released, ObjectMeta::default())).record.is_free());
+        let first = taken_by("a", None, t0);
+        assert_eq!(times(&first), (Some(0), Some(t0), Some(t0)));
+        let renewed = taken_by("a", Some(&lease(first)), t1);
+        assert_eq!(times(&renewed), (Some(0), Some(t0), Some(t1)));
+        let released = lease(released(&lease(renewed), t1));
+        assert_eq!((holder(&released), duration(&released)), (None, Duration::from_secs(1)));
+        let taken = taken_by("b", Some(&released), t1);
+        assert_eq!(times(&taken), (Some(1), Some(t1), Some(t1)));
+        assert_eq!((holder(&lease(taken.clone())), duration(&lease(taken))), (Some("b"), LEASE_DURATION));
     }
 }

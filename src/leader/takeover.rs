@@ -1,4 +1,4 @@
-//! What a lost leader leaves behind: requests under way, which may land after another one leads.
+//! The delay after a takeover: requests of a lost leader may land while its successor already leads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use jiff::{SignedDuration, Timestamp};
 use super::clock::{BootInstant, Clock};
 use crate::storage::s3::in_doubt_requests::SIGNATURE_VALIDITY;
 
-/// How long a new leader releases nothing. `took_over`: nobody handed the lease over. One that did had no request under way.
+/// Returns how long a new leader releases no hold. `took_over`: no earlier leader released the Lease. One that did had no
+/// request in flight.
 ///
-/// A Lease that is not there says nothing of the past, so it counts like one whose leader was lost: a person who deletes the
-/// Lease does so just when something is wrong. A first installation pays for it with a release that waits as long,
-/// once.
+/// A missing Lease counts like one of a lost leader, since people delete the Lease when something is wrong. On a first
+/// installation, the first release therefore waits once.
 pub const fn takeover_delay(took_over: bool) -> Duration {
     if took_over { SIGNATURE_VALIDITY } else { Duration::ZERO }
 }
 
-/// Whether a leader that ends may let go of the lease, by which it tells the next one that no request of before is under
-/// way: none of its own, and with nothing `left` of the time in which one may land that got no answer, of its own or of a leader
-/// from which it took over.
+/// Returns whether a leader that stops may release the Lease, which promises its successor that no request is in flight.
+/// So its own work must be finished, and no time may be `left` in which an unanswered request can still land, its own or
+/// an earlier leader's.
 pub const fn may_release_lease(is_finished: bool, left: Duration) -> bool {
     is_finished && left.is_zero()
 }
 
-/// How much of that time is left for this process. It is measured with the clock of leadership: a step of the wall clock
-/// would let a release begin too early, or, once it is set right, days too late.
+/// The rest of the takeover delay. The clock of leadership measures it: after a step of the wall clock, releases would begin
+/// too early or, once the clock is corrected, days too late.
 #[derive(Clone)]
 pub struct TakeoverDelay {
     clock: Arc<dyn Clock>,
@@ -49,7 +49,7 @@ impl TakeoverDelay {
         self.clock.now().until(self.until)
     }
 
-    /// From when on something may be released, by a wall clock that says `now`.
+    /// Returns the time from which holds may be released, by a wall clock that reads `now`.
     pub fn release_from(&self, now: Timestamp) -> Timestamp {
         let left = self.remaining();
         if left.is_zero() {
@@ -69,23 +69,20 @@ mod tests {
     fn takeover_delay_ignores_wall_clock_steps() {
         let clock = Arc::new(MockClock::at(7));
         let wall = |hours| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
-        let aftermath = TakeoverDelay::begin(clock.clone(), true);
+        let delay = TakeoverDelay::begin(clock.clone(), true);
         clock.advance(Duration::from_mins(1));
         for now in [wall(0), wall(240), wall(-240)] {
-            assert_eq!(aftermath.release_from(now), now + SignedDuration::from_mins(15));
+            assert_eq!(delay.release_from(now), now + SignedDuration::from_mins(15));
         }
-        assert!(!may_release_lease(true, aftermath.remaining()));
+        assert!(!may_release_lease(true, delay.remaining()));
         clock.advance(Duration::from_mins(15));
-        assert_eq!(aftermath.release_from(wall(-240)), Timestamp::MIN);
-        assert!(
-            may_release_lease(true, aftermath.remaining())
-                && !may_release_lease(false, aftermath.remaining())
-        );
+        assert_eq!(delay.release_from(wall(-240)), Timestamp::MIN);
+        assert!(may_release_lease(true, delay.remaining()) && !may_release_lease(false, delay.remaining()));
     }
 
     #[test]
     fn handed_over_lease_needs_no_delay() {
-        let aftermath = TakeoverDelay::begin(Arc::new(MockClock::at(7)), false);
-        assert_eq!(aftermath.release_from(Timestamp::UNIX_EPOCH), Timestamp::MIN);
+        let delay = TakeoverDelay::begin(Arc::new(MockClock::at(7)), false);
+        assert_eq!(delay.release_from(Timestamp::UNIX_EPOCH), Timestamp::MIN);
     }
 }

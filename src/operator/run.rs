@@ -1,5 +1,6 @@
-//! `toezicht operator`: from the command line to controllers that run while this process leads.
+//! `toezicht operator`: runs the controllers while this process leads.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +10,10 @@ use futures::FutureExt;
 use futures::future::FusedFuture;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, ResourceExt};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::hooks::OperatorTelemetry;
 use super::shutdown;
 use crate::api::{GROUP, VERSION};
 use crate::controllers;
@@ -20,163 +21,158 @@ use crate::controllers::ControllerEnded;
 use crate::controllers::config::{OperatorConfig, OperatorConfigError};
 use crate::controllers::context::Context;
 use crate::controllers::handoff::SiteHandoff;
-use crate::leader::client::ClientError;
 use crate::leader::clock::{BootClock, Clock};
 use crate::leader::fence::Fence;
 use crate::leader::takeover::{TakeoverDelay, may_release_lease};
-use crate::leader::{ElectionTiming, Elector, LeadershipLost, LeaseLock, client};
+use crate::leader::{Elector, LeadershipLost, LeaseLock, client};
 use crate::storage::recordings::hold::memory_budget::MemoryBudget;
-use crate::telemetry::http;
-use crate::telemetry::http::{HttpError, ProbeState};
-use crate::telemetry::metrics::OperatorMetrics;
-use crate::telemetry::readiness::{Readiness, ReadinessGate};
+use crate::telemetry::metrics::OperatorTelemetry;
+use crate::telemetry::probes;
+use crate::telemetry::probes::Probes;
+use crate::telemetry::readiness::ReadinessGate;
+use crate::telemetry::serve::serve;
 
-/// How often the API server is asked for what is not there yet.
+/// Interval at which a standby checks again for missing prerequisites.
 const PREREQUISITE_POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// Reconciles under way get this long to finish after a signal; within the pod's grace period, and with time
-/// left to let go of the lease.
+/// Time for reconciles to finish after a signal. It is within the pod's grace period, with time left to release the
+/// Lease.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 #[derive(Clone, Debug)]
 pub struct OperatorOptions {
     pub config: PathBuf,
-    /// Where probes and metrics are served.
+    /// Address of probes and metrics.
     pub listen: SocketAddr,
-    /// Namespace of the Lease; absent: that of the service account or of the kubeconfig's context.
+    /// Namespace of the Lease; `None`: that of the service account or of the kubeconfig's context.
     pub namespace: Option<String>,
     pub lease_name: String,
-    /// What this process calls itself in the Lease and in events, such as its pod's name.
+    /// Name of this process in the Lease and in events, such as its pod's name.
     pub instance: String,
-    /// How much memory this process may have, in bytes.
+    /// In bytes.
     pub memory_limit: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// The configuration file cannot be used.
     #[error(transparent)]
     Config(#[from] OperatorConfigError),
-    /// There is no way to the API server.
-    #[error("no way to a Kubernetes API server: {0}")]
+    #[error("no configuration of a Kubernetes client: {0}")]
     Kubeconfig(#[from] kube::config::InferConfigError),
-    /// A client cannot be made.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// Probes cannot be served.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// Signals cannot be received.
+    /// The kubeconfig or the service account is unusable.
+    #[error("the connection to Kubernetes cannot be set up: {0}")]
+    Client(#[source] Box<kube::Error>),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
     #[error("signals cannot be received: {0}")]
-    Signals(#[source] std::io::Error),
-    /// Another leads, or may lead. The process ends so that it starts anew as a standby.
+    Signals(#[source] io::Error),
+    /// Another process leads, or may lead. This process ends, so that it restarts as a standby.
     #[error(transparent)]
     LeadershipLost(#[from] LeadershipLost),
     #[error(transparent)]
     Controllers(#[from] ControllerEnded),
 }
 
+fn client_error(error: kube::Error) -> OperatorError {
+    OperatorError::Client(Box::new(error))
+}
+
 /// Runs until a signal, or until leadership is lost.
 pub async fn run(options: OperatorOptions) -> Result<(), OperatorError> {
     let stop = shutdown::on_signal().map_err(OperatorError::Signals)?;
     let config = OperatorConfig::load(&options.config)?;
+    // The random part tells a restarted container from its previous process, whose Lease it must not renew.
     let identity = format!("{}_{:08x}", options.instance, rand::random::<u32>());
     let kubernetes = connection(&identity).await?;
-    let namespace = options.namespace.clone().unwrap_or_else(|| kubernetes.default_namespace.clone());
-    let unfenced =
-        Client::try_from(kubernetes.clone()).map_err(|error| ClientError::Config(Box::new(error)))?;
+    let namespace = options.namespace.unwrap_or_else(|| kubernetes.default_namespace.clone());
+    let unfenced = Client::try_from(kubernetes.clone()).map_err(client_error)?;
     info!(version = env!("CARGO_PKG_VERSION"), %identity, %namespace, lease = %options.lease_name, "starting");
 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
     let fence = Fence::new(clock.clone());
     let lock = LeaseLock::new(unfenced.clone(), &namespace, &options.lease_name);
-    let elector = Elector::new(lock, clock.clone(), fence.clone(), identity, ElectionTiming::default());
+    let elector = Elector::new(lock, clock.clone(), fence.clone(), identity);
     let process = OperatorProcess {
         stop,
         fence,
-        readiness: Readiness::requiring([ReadinessGate::CustomResources, ReadinessGate::Election]),
-        metrics: Arc::new(OperatorMetrics::new()),
+        telemetry: Arc::new(OperatorTelemetry::new()),
         budget: MemoryBudget::of_process(options.memory_limit),
+        instance: options.instance,
     };
-    let probes = ProbeState {
-        readiness: process.readiness.clone(),
-        metrics: process.metrics.clone(),
-        election: elector.state(),
-        clock,
-    };
-    let listener = http::listen(options.listen).await?;
+    let probes = Probes { telemetry: process.telemetry.clone(), election: elector.state(), clock };
+    let address = options.listen;
+    // Bound before the election, so that a port in use is an error at the start.
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| OperatorError::Listen { address, source })?;
     let probe_stop = CancellationToken::new();
-    let probe_server = tokio::spawn(http::serve(listener, probes, probe_stop.clone()));
+    let _probe_guard = probe_stop.clone().drop_guard();
+    tokio::spawn(serve(listener, probes::router(probes), probe_stop));
 
-    let outcome = process.run_candidate(elector, &unfenced, &kubernetes, config, &options.instance).await;
-    probe_stop.cancel();
-    match probe_server.await {
-        Ok(served) => outcome.and(served.map_err(OperatorError::Http)),
-        Err(_) => outcome,
-    }
+    process.run_candidate(elector, &unfenced, &kubernetes, config).await
 }
 
-/// How to reach the API server. The identity is part of the user agent, so that the audit log tells which
-/// process wrote what.
+/// Returns how to reach the API server. The user agent contains the identity, so that the audit log shows which process
+/// wrote an object.
 async fn connection(identity: &str) -> Result<Config, OperatorError> {
     let mut config = Config::infer().await?;
     let agent = format!("toezicht/{} {identity}", env!("CARGO_PKG_VERSION"));
-    if let Ok(agent) = ::http::HeaderValue::from_str(&agent) {
-        config.headers.push((::http::header::USER_AGENT, agent));
+    if let Ok(agent) = http::HeaderValue::from_str(&agent) {
+        config.headers.push((http::header::USER_AGENT, agent));
     }
     Ok(config)
 }
 
-/// What the parts of the process share.
+/// State that the parts of the process share.
 struct OperatorProcess {
     stop: CancellationToken,
     fence: Fence,
-    readiness: Readiness,
-    metrics: Arc<OperatorMetrics>,
+    telemetry: Arc<OperatorTelemetry>,
     budget: MemoryBudget,
+    instance: String,
 }
 
 impl OperatorProcess {
-    /// Stands by, leads when it is this process's turn, and lets go.
+    /// Stands by, leads once elected, and releases leadership at the end.
     async fn run_candidate(
         &self,
         mut elector: Elector<LeaseLock>,
         unfenced: &Client,
         kubernetes: &Config,
         config: OperatorConfig,
-        instance: &str,
     ) -> Result<(), OperatorError> {
         let Some(cluster_id) = self.unless_stopped(wait_for_prerequisites(unfenced, &config)).await else {
             return Ok(());
         };
-        self.readiness.open(ReadinessGate::CustomResources);
+        self.telemetry.readiness.open(ReadinessGate::CustomResources);
         self.open_election_gate(&elector);
         if !elector.acquire(&self.stop).await {
             return Ok(());
         }
-
-        self.metrics.set_leader(true);
-        let scopes = config.watch_namespaces.len().max(1);
-        let telemetry =
-            Arc::new(OperatorTelemetry::new(self.metrics.clone(), self.readiness.clone(), scopes));
-        let client = client::fenced_client(kubernetes, &self.fence)?;
-        let aftermath = TakeoverDelay::begin(Arc::new(BootClock), elector.took_over());
-        let buckets = SiteHandoff::with_budget(self.budget.clone());
+        self.telemetry.begin_leading(config.watch_namespaces.len().max(1));
+        let client = client::fenced_client(kubernetes, &self.fence).map_err(client_error)?;
+        let takeover_delay = TakeoverDelay::begin(Arc::new(BootClock), elector.took_over());
         let context = Context {
-            handoff: buckets.clone(),
+            handoff: SiteHandoff::with_budget(self.budget.clone()),
             ..Context::new(
                 client,
                 config,
                 cluster_id,
                 self.fence.clone(),
-                telemetry,
-                Some(instance.to_owned()),
-                aftermath.clone(),
+                self.telemetry.clone(),
+                Some(self.instance.clone()),
+                takeover_delay,
             )
         };
+        let outcome = self.lead(&mut elector, context).await;
+        self.telemetry.end_leading();
+        outcome
+    }
+
+    /// Runs the controllers until a signal or the end of leadership. After a signal, lets them finish.
+    async fn lead(&self, elector: &mut Elector<LeaseLock>, context: Context) -> Result<(), OperatorError> {
+        let (handoff, takeover_delay) = (context.handoff.clone(), context.takeover_delay.clone());
         let epoch = self.stop.child_token();
         let work = controllers::run(context, epoch.clone()).fuse();
         tokio::pin!(work);
-
         let outcome = tokio::select! {
             biased;
             lost = elector.renew_until_lost() => Err(lost.into()),
@@ -184,13 +180,12 @@ impl OperatorProcess {
             () = self.stop.cancelled() => Ok(()),
         };
         epoch.cancel();
-        self.readiness.close(ReadinessGate::Running);
-        if let Err(OperatorError::LeadershipLost(lost)) = outcome {
-            // Nothing more can be written; whatever is under way is dropped with the process.
-            self.metrics.set_leader(false);
-            return Err(lost.into());
+        self.telemetry.readiness.close(ReadinessGate::Running);
+        if let Err(OperatorError::LeadershipLost(_)) = outcome {
+            // The fence is closed, so unfinished reconciles end with the process and write nothing.
+            return outcome;
         }
-        // The lease is kept while reconciles under way finish.
+        // The Lease is renewed while reconciles finish: without it, another operator would write beside them.
         let is_finished = tokio::select! {
             biased;
             lost = elector.renew_until_lost(), if !work.is_terminated() => return Err(lost.into()),
@@ -201,13 +196,12 @@ impl OperatorProcess {
         if !is_finished {
             warn!("some reconciles did not finish in time");
         }
-        if may_release_lease(is_finished, aftermath.remaining().max(buckets.in_doubt_for())) {
+        if may_release_lease(is_finished, takeover_delay.remaining().max(handoff.in_doubt_for())) {
             elector.release().await;
         } else {
-            info!("requests of before may still land: the lease runs out by itself");
+            info!("earlier requests may still land: the Lease expires without a release");
             self.fence.close();
         }
-        self.metrics.set_leader(false);
         outcome
     }
 
@@ -219,28 +213,28 @@ impl OperatorProcess {
         }
     }
 
-    /// A standby is ready once the API server has answered its elector.
+    /// Makes a standby ready once the API server has answered its elector.
     fn open_election_gate(&self, elector: &Elector<LeaseLock>) {
         let mut election = elector.state();
-        let readiness = self.readiness.clone();
+        let telemetry = self.telemetry.clone();
         tokio::spawn(async move {
             if election.wait_for(|election| election.has_reached_api).await.is_ok() {
-                readiness.open(ReadinessGate::Election);
+                telemetry.readiness.open(ReadinessGate::Election);
             }
         });
     }
 }
 
-/// Waits for the four kinds, and finds out which cluster this is.
+/// Waits for the four kinds, and returns the cluster's id.
 async fn wait_for_prerequisites(client: &Client, config: &OperatorConfig) -> String {
     let mut reported = None;
     loop {
         match check_prerequisites(client, config).await {
             Ok(cluster_id) => return cluster_id,
-            Err(what) => {
-                if reported.as_ref() != Some(&what) {
-                    warn!(missing = %what, "waiting");
-                    reported = Some(what);
+            Err(missing) => {
+                if reported.as_ref() != Some(&missing) {
+                    warn!(%missing, "waiting");
+                    reported = Some(missing);
                 }
             }
         }
@@ -248,14 +242,16 @@ async fn wait_for_prerequisites(client: &Client, config: &OperatorConfig) -> Str
     }
 }
 
-/// The cluster's id, or what it still takes. The kinds are looked up in the API's discovery, which everybody
-/// may read: definitions themselves are cluster-wide, and an operator of single namespaces may not.
+/// Returns the cluster's id, or the missing prerequisite. It looks the kinds up in the API's discovery, which every
+/// account may read. Their definitions are cluster-wide, so an operator of single namespaces may not read them.
 async fn check_prerequisites(client: &Client, config: &OperatorConfig) -> Result<String, String> {
     let served = match client.list_api_group_resources(&format!("{GROUP}/{VERSION}")).await {
         Ok(list) => list.resources.into_iter().map(|resource| resource.name).collect(),
         Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-        Err(kube::Error::Api(status)) => return Err(format!("the API server answers {}", status.code)),
-        Err(_) => return Err("the API server does not answer".into()),
+        Err(kube::Error::Api(status)) => {
+            return Err(format!("a usable answer of the API server (it answered {})", status.code));
+        }
+        Err(_) => return Err("an answer of the API server".into()),
     };
     let absent: Vec<&str> = ["recordingpolicies", "sites", "cameras", "incidentholds"]
         .into_iter()
@@ -271,5 +267,5 @@ async fn check_prerequisites(client: &Client, config: &OperatorConfig) -> Result
     namespace
         .ok()
         .and_then(|namespace| namespace.uid())
-        .ok_or_else(|| "leave to get the namespace kube-system (or set clusterId)".to_owned())
+        .ok_or_else(|| "permission to get the namespace kube-system (or set clusterId)".to_owned())
 }

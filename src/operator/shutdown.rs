@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// Cancelled at the first SIGTERM or SIGINT. A second one ends the process at once, as the system would.
+/// Returns a token that the first SIGTERM or SIGINT cancels. A second signal ends the process immediately.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -19,7 +19,7 @@ pub fn on_signal() -> io::Result<CancellationToken> {
                 _ = interrupt.recv() => "SIGINT",
             };
             if nth > 0 {
-                info!(signal = name, "stopping at once");
+                info!(signal = name, "stopping immediately");
                 std::process::exit(130);
             }
             info!(signal = name, "stopping");

@@ -1,8 +1,7 @@
-//! One camera: a task that keeps a session with it, within the times in which recording is permitted.
+//! One camera: a task that keeps a session with it while recording is permitted.
 
 pub(crate) mod backoff;
 pub(crate) mod clock;
-pub(crate) mod context;
 pub(crate) mod permission;
 pub(crate) mod session;
 pub(crate) mod task;

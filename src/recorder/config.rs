@@ -1,5 +1,6 @@
-//! The configuration: read from a mounted Secret, judged, and read again when it changes. A bad one is
-//! refused whole and the last good one kept: half of a configuration is nobody's intention.
+//! The configuration, read from a mounted Secret and read again when it changes. The recorder rejects an invalid
+//! configuration as a whole and continues with the last valid one: a part of a configuration would be nobody's
+//! intention.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,34 +18,30 @@ use crate::storage::TargetError;
 use crate::storage::s3::segments::Uploader;
 use crate::wire::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig};
 
-/// How often the mounted file is looked at. The kubelet swaps a symbolic link, so the look is a cheap one.
+/// Interval of checks of the mounted file. The kubelet swaps a symbolic link, so a check is cheap.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// Bounds of a segment's duration, in milliseconds.
 const SEGMENT_DURATION_MS: std::ops::RangeInclusive<u64> = 1000..=3_600_000;
 
-/// What is known of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigState {
-    /// The one that is followed; `None`: there has been no good one yet.
+    /// The last valid configuration; `None` before the first.
     pub config: Option<Arc<RecorderConfig>>,
-    /// A newer one that was refused.
+    /// A newer configuration that was rejected.
     pub rejected: Option<RejectedConfig>,
 }
 
-/// Why a configuration is refused. Holds nothing of its content but names.
+/// A rejected configuration. Its messages contain field names, but no values, which may be secrets.
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum RecorderConfigError {
-    /// The file cannot be read.
     #[error("the configuration cannot be read: {}", .0.kind())]
     Io(#[from] io::Error),
-    /// Not JSON of the right form.
-    #[error("the configuration is no valid JSON document: {kind} at line {line}, column {column}")]
+    #[error("the configuration is not valid JSON: {kind} at line {line}, column {column}")]
     Json { kind: &'static str, line: usize, column: usize },
-    /// Written by an operator that this recorder does not understand.
-    #[error("the configuration has format {0}, and this recorder reads 1 to {FORMAT}")]
+    #[error(
+        "the configuration has format {0}, but this recorder reads formats 1 to {FORMAT}: use the operator's version"
+    )]
     Format(u32),
-    /// The bucket cannot be used.
     #[error(transparent)]
     Storage(#[from] TargetError),
     #[error("{field}: {problem}")]
@@ -53,7 +50,7 @@ pub enum RecorderConfigError {
 
 impl From<serde_json::Error> for RecorderConfigError {
     fn from(error: serde_json::Error) -> Self {
-        // Its own words may quote a value, and values here are secrets.
+        // The message of serde_json may quote a value, and values are secrets here.
         let kind = match error.classify() {
             serde_json::error::Category::Io => "unreadable",
             serde_json::error::Category::Syntax => "wrong syntax",
@@ -64,7 +61,6 @@ impl From<serde_json::Error> for RecorderConfigError {
     }
 }
 
-/// Reads a configuration, or tells why not.
 pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, RecorderConfigError> {
     #[derive(serde::Deserialize)]
     struct FormatHeader {
@@ -83,19 +79,19 @@ fn validate(config: &RecorderConfig) -> Result<(), RecorderConfigError> {
     let invalid =
         |field: &str, problem| Err(RecorderConfigError::Invalid { field: field.to_owned(), problem });
     if !SEGMENT_DURATION_MS.contains(&config.segment_duration_ms) {
-        return invalid("segmentDurationMs", "from a second to an hour");
+        return invalid("segmentDurationMs", "write a value from 1000 to 3600000");
     }
     if config.spool_bytes == 0 {
-        return invalid("spoolBytes", "more than 0");
+        return invalid("spoolBytes", "write a value above 0");
     }
     if config.video_ceiling_ms == 0 {
-        return invalid("videoCeilingMs", "more than 0");
+        return invalid("videoCeilingMs", "write a value above 0");
     }
     if config.status_api.token.reveal().len() < 16 {
-        return invalid("statusApi.token", "at least 16 characters");
+        return invalid("statusApi.token", "write at least 16 characters");
     }
-    if tls::acceptor(&config.status_api).is_err() {
-        return invalid("statusApi", "a certificate and its key, PEM");
+    if tls::acceptor(&config.status_api).is_none() {
+        return invalid("statusApi", "write a certificate and its key as PEM");
     }
     Uploader::new(&config.storage)?;
     let mut names = BTreeSet::new();
@@ -113,20 +109,20 @@ fn validate(config: &RecorderConfig) -> Result<(), RecorderConfigError> {
 
 fn validate_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str)> {
     if !is_valid_camera_name(&camera.name) {
-        return Err(("name", "a lower-case DNS name"));
+        return Err(("name", "write a lower-case DNS name"));
     }
-    if CameraAddress::parse(camera.url.reveal()).is_err() {
-        return Err(("url", "an rtsp:// or rtsps:// URL without user and password"));
+    if CameraAddress::parse(camera.source.url.reveal()).is_err() {
+        return Err(("url", "write an rtsp:// or rtsps:// URL without user and password"));
     }
     for (field, windows) in [("permitted", &camera.permitted), ("suspended", &camera.suspended)] {
         if windows.iter().any(|window| window.until.is_some_and(|until| until <= window.from)) {
-            return Err((field, "a window ends after it begins"));
+            return Err((field, "a window must end after it begins"));
         }
     }
     Ok(())
 }
 
-/// Camera names become folders and keys: nothing that climbs out of them.
+/// Camera names become folders and object keys, so no name may lead out of its folder.
 fn is_valid_camera_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let label = |label: &str| {
@@ -135,29 +131,20 @@ fn is_valid_camera_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// What tells one state of the mounted file from another: the kubelet's link where there is one, else the
-/// file's own time and size.
-#[derive(Debug, PartialEq, Eq)]
-struct FileFingerprint {
-    link: Option<PathBuf>,
-    modified: Option<SystemTime>,
-    size: Option<u64>,
-}
+/// Version of the mounted file: the target of the kubelet's link if there is one, and the file's time and size.
+type Fingerprint = (Option<PathBuf>, Option<(SystemTime, u64)>);
 
-async fn fingerprint(folder: &Path) -> FileFingerprint {
+async fn fingerprint(folder: &Path) -> Fingerprint {
     let meta = tokio::fs::metadata(folder.join(CONFIG_KEY)).await.ok();
-    FileFingerprint {
-        link: tokio::fs::read_link(folder.join("..data")).await.ok(),
-        modified: meta.as_ref().and_then(|meta| meta.modified().ok()),
-        size: meta.map(|meta| meta.len()),
-    }
+    let link = tokio::fs::read_link(folder.join("..data")).await.ok();
+    (link, meta.and_then(|meta| Some((meta.modified().ok()?, meta.len()))))
 }
 
-/// Follows the configuration until told to stop.
+/// Reads each new configuration until `stop`.
 pub async fn watch_file(folder: PathBuf, current: watch::Sender<ConfigState>, stop: CancellationToken) {
-    let mut seen: Option<FileFingerprint> = None;
+    let mut seen: Option<Fingerprint> = None;
     loop {
-        // The mark first: what changes while reading is read again.
+        // Before the content: a change during the read causes another read.
         let observed = fingerprint(&folder).await;
         if seen.as_ref() != Some(&observed) {
             seen = Some(observed);
@@ -191,19 +178,14 @@ async fn reload(folder: &Path, current: &watch::Sender<ConfigState>) {
         }
         Err(error) => {
             let revision = bytes.ok().and_then(|bytes| parse_revision(&bytes));
-            tracing::warn!(
-                category = error.category(),
-                revision,
-                "configuration refused: {}",
-                error.to_string()
-            );
+            tracing::warn!(category = error.category(), revision, "configuration rejected: {error}");
             let rejected = RejectedConfig { revision, message: error.to_string() };
             current.send_modify(|current| current.rejected = Some(rejected));
         }
     }
 }
 
-/// The revision of a configuration that could not be used.
+/// Returns the revision of a rejected configuration, if it is readable.
 fn parse_revision(bytes: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let revision = document.get("revision")?.as_str()?;

@@ -1,5 +1,5 @@
-//! The cameras of this pod: one task each. A new configuration starts, ends and tells tasks; one that is as
-//! before hears nothing of it.
+//! The cameras of this pod, one task each. A new configuration starts, ends and updates tasks. Tasks of unchanged cameras
+//! continue undisturbed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::camera::context::RecorderContext;
 use super::camera::task::CameraTask;
-use crate::wire::{CameraConfig, CameraState, GapCause, RecorderConfig};
+use super::context::RecorderContext;
+use crate::wire::{CameraConfig, RecorderConfig};
 
-/// How long a task that failed inside waits before it is started again.
+/// Wait before a task that panicked restarts.
 const TASK_RESTART_DELAY: Duration = Duration::from_secs(5);
 
 struct CameraHandle {
@@ -28,8 +28,8 @@ pub struct Fleet {
     context: RecorderContext,
     shard: u32,
     members: BTreeMap<String, CameraHandle>,
-    /// Cameras that were removed, as long as they complete their files. Only one of the same name waits for
-    /// them, and the end: a disk that hangs holds up no other camera and no configuration.
+    /// Removed cameras that still complete their files. Only a new camera of the same name and the end of the recorder wait
+    /// for them, so a slow disk delays no other camera and no configuration.
     stopping: BTreeMap<String, JoinHandle<()>>,
     is_first_apply: bool,
 }
@@ -39,7 +39,7 @@ impl Fleet {
         Self { context, shard, members: BTreeMap::new(), stopping: BTreeMap::new(), is_first_apply: true }
     }
 
-    /// Makes the cameras those of the configuration. Waits for none of them.
+    /// Starts, updates and ends tasks as the configuration says, without waiting for any of them.
     pub fn apply(&mut self, config: &RecorderConfig) {
         let wanted: BTreeMap<&str, &CameraConfig> = config
             .cameras
@@ -48,7 +48,7 @@ impl Fleet {
             .map(|camera| (camera.name.as_str(), camera))
             .collect();
         if std::mem::take(&mut self.is_first_apply) {
-            // What is kept of cameras that went while no recorder ran.
+            // Cameras may have been removed while no recorder ran.
             let (state, names) = (Arc::clone(&self.context.state), wanted.keys());
             let names: BTreeSet<String> = names.map(|name| (*name).to_owned()).collect();
             tokio::spawn(async move { state.remove_all_except(&names).await });
@@ -68,21 +68,17 @@ impl Fleet {
         for (name, camera) in wanted {
             match self.members.get(name) {
                 Some(member) => {
-                    // Only what differs is news.
-                    member.config.send_if_modified(|known| {
-                        let differs = known != camera;
-                        if differs {
-                            known.clone_from(camera);
-                        }
-                        differs
-                    });
+                    let is_changed = *member.config.borrow() != *camera;
+                    if is_changed {
+                        member.config.send_replace(camera.clone());
+                    }
                 }
                 None => self.start(camera),
             }
         }
     }
 
-    /// Ends all cameras, their files completed.
+    /// Ends all tasks after their files are complete.
     pub async fn stop(self) {
         self.members.values().for_each(|member| member.stop.cancel());
         let members = self.members.into_iter().map(|(name, member)| (name, member.task));
@@ -99,7 +95,7 @@ impl Fleet {
         let (context, previous_task) = (self.context.clone(), self.stopping.remove(&name));
         let (camera_name, stopped) = (name.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            // Two tasks of one camera would write over each other's files and reports.
+            // Two tasks of one camera would overwrite each other's files and reports.
             if let Some(previous_task) = previous_task {
                 join(&camera_name, previous_task).await;
             }
@@ -111,8 +107,8 @@ impl Fleet {
     }
 }
 
-/// Runs a camera's task, again when it fails inside: no fault of ours in one camera's stream ends it for good,
-/// or reaches another.
+/// Runs a camera's task and restarts it after a panic, so that a defect on one camera's stream neither ends its recording
+/// nor reaches another camera.
 async fn supervise(
     name: String,
     context: RecorderContext,
@@ -129,12 +125,8 @@ async fn supervise(
         if tokio::spawn(camera.run()).await.is_ok() {
             return;
         }
-        let now = Timestamp::now();
-        tracing::error!(camera = name, "the camera's task failed inside: started again");
-        context.metrics.count_connection_failure(&name, "internal");
-        context.state.set_last_error(&name, "the recorder failed inside");
-        context.state.set_camera_state(&name, CameraState::Disconnected, now);
-        context.state.begin_gap(&name, GapCause::Disconnected, now);
+        tracing::error!(camera = name, "the camera's task panicked: restarting it");
+        context.report_failure(&name, "internal", "internal error of the recorder");
         tokio::select! {
             () = sleep(TASK_RESTART_DELAY) => {}
             () = stop.cancelled() => return,
@@ -144,7 +136,7 @@ async fn supervise(
 
 async fn join(name: &str, task: JoinHandle<()>) {
     if task.await.is_err() {
-        tracing::error!(camera = name, "the camera's task ended badly");
+        tracing::error!(camera = name, "the camera's task panicked");
     }
 }
 

@@ -1,60 +1,47 @@
-//! What a camera gives: coded pictures, and how they are coded.
+//! Frames of a camera, and their coding parameters.
 
-use std::fmt;
 use std::sync::Arc;
 
-/// Ticks a second of every timestamp inside the recorder and of every file it writes: the clock of video
-/// over RTP (RFC 6184, RFC 7798).
+/// Clock rate of all timestamps in the recorder and in its files, in hertz: that of video over RTP (RFC 6184, RFC 7798).
 pub const TICKS_PER_SECOND: i64 = 90_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
 pub enum Codec {
-    /// ITU-T H.264.
     H264,
-    /// ITU-T H.265.
     H265,
 }
 
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::H264 => "H264",
-            Self::H265 => "H265",
-        })
-    }
-}
-
-/// What a decoder must know before the first picture. When a camera changes it, a new file begins.
+/// Parameters that a decoder needs before the first frame. A change begins a new file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoParameters {
     pub codec: Codec,
-    /// Width of a picture in pixels.
+    /// In pixels.
     pub width: u16,
-    /// Height of a picture in pixels.
+    /// In pixels.
     pub height: u16,
-    /// The sample entry box (`avc1` or `hvc1`, ISO/IEC 14496-15) with the parameter sets in it.
+    /// Sample entry box (`avc1` or `hvc1`, ISO/IEC 14496-15) with the parameter sets.
     pub sample_entry: Vec<u8>,
 }
 
-/// One coded picture, as the camera made it.
+/// One coded frame.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// NAL units, each after its length in four bytes (ISO/IEC 14496-15). Never changed on the way.
+    /// NAL units, each after its length in four bytes (ISO/IEC 14496-15). The recorder never changes them.
     pub data: Vec<u8>,
     pub is_keyframe: bool,
-    /// When it is to be shown, in ticks of the camera's own clock, without wrapping.
+    /// Presentation time in ticks of the camera's clock, without wrapping.
     pub ticks: i64,
     pub arrival: Arrival,
-    /// RTP packets that were lost just before it.
+    /// RTP packets lost just before this frame.
     pub lost_packets: u16,
     pub parameters: Arc<VideoParameters>,
 }
 
-/// When something arrived, on the two clocks of this machine.
+/// Arrival time on both clocks of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Microseconds on a clock that never steps.
+    /// Microseconds on the monotonic clock.
     pub monotonic_us: i64,
-    /// Microseconds since 1970 on the clock that people read, which may be set.
+    /// Microseconds since 1970 on the wall clock, which may step.
     pub wall_us: i64,
 }

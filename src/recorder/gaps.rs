@@ -1,5 +1,5 @@
-//! Stretches without picture, each with a cause. What is not recorded must be told apart from what was lost
-//! (article 5: a camera that was covered has no recording, and that is right).
+//! Periods without video, each with a cause. Readers must be able to tell a lost recording from one that was not made
+//! (article 5: a covered camera rightly has no recording).
 
 use std::collections::VecDeque;
 
@@ -9,28 +9,27 @@ use serde::{Deserialize, Serialize};
 use crate::wire::{Gap, GapCause};
 
 const MAX_GAPS: usize = 20;
-/// Between two pictures that follow each other no more time passes: cameras make one a second at least.
+/// Longest time between two frames without a gap: cameras send at least one frame a second.
 const MAX_FRAME_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 
-/// The gaps of one camera, and where its recording has come to. Kept in the spool, so that a recorder that is
-/// started again knows where the last one ended.
+/// The gaps of one camera, and the end of its recording. It is stored in the spool, so that the next recorder knows where
+/// the previous one ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GapLog {
-    /// The end of the newest picture that was recorded.
+    /// End of the newest recorded frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     recorded: Option<Timestamp>,
-    /// The gap that is going on.
+    /// Gap that is not over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     open: Option<Gap>,
-    /// Those that ended, newest last.
+    /// Earlier gaps, newest last.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     ended: VecDeque<Gap>,
 }
 
 impl GapLog {
-    /// The recorder starts: what was recorded up to `recorded` by the one before goes on after a gap, unless
-    /// one was going on already.
+    /// Notes a start of the recorder. The previous one recorded until `recorded`. A gap follows, unless one is open.
     pub fn resume(&mut self, recorded: Option<Timestamp>) {
         self.recorded = self.recorded.max(recorded);
         if self.open.is_none() {
@@ -38,8 +37,7 @@ impl GapLog {
         }
     }
 
-    /// The recorder before had recorded up to `end`, as its last file turned out to say: the gap since then is
-    /// that much shorter.
+    /// Shortens the gap of the restart: by its last file, the previous recorder had recorded until `end`.
     pub fn mark_recovered(&mut self, end: Timestamp) {
         self.recorded = self.recorded.max(Some(end));
         for gap in self.ended.iter_mut().chain(&mut self.open) {
@@ -51,7 +49,7 @@ impl GapLog {
         }
     }
 
-    /// There is no picture, for this cause. Tells whether that is news.
+    /// Notes that no video arrives, for this cause. Returns whether a gap begins.
     pub fn begin(&mut self, cause: GapCause, now: Timestamp) -> bool {
         let from = match self.open.take() {
             Some(open) if open.cause == cause => {
@@ -68,22 +66,22 @@ impl GapLog {
         true
     }
 
-    /// A picture that was taken at `from` and ends at `until` is recorded. Gives the gap that this ends: one
-    /// that was known, or a hole that nobody told of, such as a camera that froze and went on.
+    /// Notes a recording from `from` to `until`. Returns the gap that it ends. That is the open gap, or one without a
+    /// report, such as of a camera that froze.
     pub fn record(&mut self, from: Timestamp, until: Timestamp) -> Option<Gap> {
         let before = self.recorded;
         self.recorded = before.max(Some(until));
-        let hole = || {
+        let unreported = || {
             let since = before.filter(|before| from.duration_since(*before) > MAX_FRAME_INTERVAL);
             since.map(|since| Gap { cause: GapCause::Disconnected, from: Some(since), until: None })
         };
-        let gap = Gap { until: Some(from), ..self.open.take().or_else(hole)? };
+        let gap = Gap { until: Some(from), ..self.open.take().or_else(unreported)? };
         self.push_ended(gap.clone());
         Some(gap)
     }
 
-    /// What had been recorded is gone. One loss goes on from the last, so that a long one does not push out all
-    /// other gaps.
+    /// Notes the loss of a recording. Adjacent losses become one gap, so that a long loss does not displace all other
+    /// gaps.
     pub fn add_loss(&mut self, cause: GapCause, from: Timestamp, until: Timestamp) {
         let adjacent = self.ended.iter_mut().rev().find(|gap| {
             let apart = gap.until.map(|end| from.duration_since(end).abs());
@@ -95,17 +93,16 @@ impl GapLog {
         }
     }
 
-    /// Whether a gap is going on, as far as anybody told.
     pub const fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// The end of the newest picture that was recorded.
+    /// Returns the end of the newest recorded frame.
     pub const fn recorded_until(&self) -> Option<Timestamp> {
         self.recorded
     }
 
-    /// The latest gaps, newest last, the one that is going on at the end.
+    /// Returns the latest gaps, newest last, including the open one.
     pub fn latest(&self) -> Vec<Gap> {
         let mut all: Vec<Gap> = self.ended.iter().chain(&self.open).cloned().collect();
         all.drain(..all.len().saturating_sub(MAX_GAPS));
@@ -132,6 +129,13 @@ mod tests {
         Gap { cause, from: from.map(at), until: until.map(at) }
     }
 
+    /// A log with a recording and without gaps.
+    fn recorded(from: i64, until: i64) -> GapLog {
+        let mut log = GapLog::default();
+        log.record(at(from), at(until));
+        log
+    }
+
     #[test]
     fn first_start_begins_a_gap_of_unknown_start() {
         let mut log = GapLog::default();
@@ -143,27 +147,23 @@ mod tests {
 
     #[test]
     fn new_cause_begins_an_adjacent_gap() {
-        let mut log = GapLog::default();
-        log.resume(None);
-        log.record(at(10), at(20));
+        let mut log = recorded(10, 20);
         assert!(log.begin(GapCause::Disconnected, at(25)));
         assert!(!log.begin(GapCause::Disconnected, at(26)));
         assert!(log.begin(GapCause::Suspended, at(30)));
         log.record(at(40), at(41));
         assert_eq!(
-            log.latest()[1..],
+            log.latest(),
             [gap(GapCause::Disconnected, Some(20), Some(30)), gap(GapCause::Suspended, Some(30), Some(40))]
         );
     }
 
     #[test]
     fn restart_gap_begins_at_last_recorded_frame() {
-        let mut log = GapLog::default();
-        log.resume(None);
-        log.record(at(10), at(20));
+        let mut log = recorded(10, 20);
         let text = serde_json::to_string(&log).unwrap();
         let mut log: GapLog = serde_json::from_str(&text).unwrap();
-        // The spool had a file with a little more in it.
+        // A file in the spool contains two more seconds.
         log.resume(Some(at(22)));
         log.record(at(30), at(31));
         assert_eq!(log.latest().last(), Some(&gap(GapCause::RecorderRestarted, Some(22), Some(30))));
@@ -171,23 +171,21 @@ mod tests {
 
     #[test]
     fn recovered_recording_shortens_restart_gap() {
-        let mut log = GapLog::default();
-        log.record(at(10), at(20));
+        let mut log = recorded(10, 20);
         log.resume(None);
         log.mark_recovered(at(21));
         assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, Some(21), None)]);
         log.record(at(30), at(31));
         log.mark_recovered(at(22));
         assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, Some(22), Some(30))]);
-        // Of what came after the gap it says nothing.
+        // An end after the gap changes nothing.
         log.mark_recovered(at(31));
         assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, Some(22), Some(30))]);
     }
 
     #[test]
     fn open_gap_keeps_its_cause_across_restart() {
-        let mut log = GapLog::default();
-        log.record(at(10), at(20));
+        let mut log = recorded(10, 20);
         log.begin(GapCause::NotPermitted, at(20));
         log.resume(None);
         assert!(!log.begin(GapCause::NotPermitted, at(30)));
@@ -199,19 +197,18 @@ mod tests {
         let mut log = GapLog::default();
         assert_eq!(log.record(at(10), at(20)), None);
         assert_eq!(log.record(at(20), at(21)), None);
-        // Slow, and still one picture after the other.
+        // A slow camera, but no gap.
         assert_eq!(log.record(at(23), at(24)), None);
         let hole = gap(GapCause::Disconnected, Some(24), Some(60));
         assert_eq!(log.record(at(60), at(61)), Some(hole.clone()));
-        // A clock that was set back is no hole.
+        // A clock that was set back causes no gap.
         assert_eq!(log.record(at(50), at(51)), None);
         assert_eq!(log.latest(), [hole]);
     }
 
     #[test]
     fn adjacent_losses_are_one_gap() {
-        let mut log = GapLog::default();
-        log.record(at(0), at(600));
+        let mut log = recorded(0, 600);
         log.begin(GapCause::Disconnected, at(600));
         log.record(at(700), at(701));
         for minute in 0..50 {

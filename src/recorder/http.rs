@@ -1,6 +1,5 @@
-//! What the recorder serves: health and metrics to the cluster, its status to the operator.
+//! The recorder's servers: health and metrics for the cluster, the status for the operator.
 
-mod accept;
 pub mod health;
 pub mod status;
 pub mod tls;

@@ -1,10 +1,9 @@
-//! What is counted. Labels are camera names and closed sets only.
+//! The recorder's metrics. Labels are camera names and values from closed sets.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,26 +11,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::wire::GapCause;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CameraLabels {
-    camera: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CameraReasonLabels {
-    camera: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
-}
+type CameraLabels = [(&'static str, String); 1];
+type CameraReasonLabels = [(&'static str, String); 2];
+type ReasonLabels = [(&'static str, &'static str); 1];
 
 #[derive(Clone, Debug, Default)]
 pub struct RecorderMetrics {
@@ -42,60 +24,44 @@ pub struct RecorderMetrics {
     connection_attempts: Family<CameraLabels, Counter>,
     connection_failures: Family<CameraReasonLabels, Counter>,
     gaps: Family<CameraReasonLabels, Counter>,
-    uploads: Family<OutcomeLabels, Counter>,
+    uploads: Family<ReasonLabels, Counter>,
     discarded: Family<ReasonLabels, Counter>,
     spool_bytes: Gauge,
     spool_segments: Gauge,
     spool_limit: Gauge,
     clock_offset: Gauge<f64, AtomicU64>,
-    /// The series by kind that each camera has: the library does not list them.
-    kinds: Arc<Mutex<BTreeSet<(String, &'static str)>>>,
+    /// Reasons counted for each camera, to remove their series with the camera: a family does not list its series.
+    reasons: Arc<Mutex<BTreeSet<(String, &'static str)>>>,
 }
 
 impl RecorderMetrics {
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("toezicht_recorder");
-        let r = registry;
+        let r = registry.sub_registry_with_prefix("toezicht_recorder");
         r.register("frames", "Frames written", self.frames.clone());
-        r.register_with_unit(
-            "written",
-            "Bytes written to the spool",
-            Unit::Bytes,
-            self.written_bytes.clone(),
-        );
+        let help = "Bytes written to the spool";
+        r.register_with_unit("written", help, Unit::Bytes, self.written_bytes.clone());
         r.register("lost_packets", "Lost RTP packets", self.lost_packets.clone());
         r.register("segments", "Segments completed", self.segments.clone());
-        r.register(
-            "connection_attempts",
-            "Attempts to connect to the camera",
-            self.connection_attempts.clone(),
-        );
-        r.register(
-            "connection_failures",
-            "Connections that failed or ended, by reason",
-            self.connection_failures.clone(),
-        );
+        let help = "Attempts to connect to the camera";
+        r.register("connection_attempts", help, self.connection_attempts.clone());
+        let help = "Connections that failed or ended, by reason";
+        r.register("connection_failures", help, self.connection_failures.clone());
         r.register("gaps", "Gaps in the video, by reason", self.gaps.clone());
         r.register("uploads", "Attempts to upload a segment, by outcome", self.uploads.clone());
-        r.register(
-            "discarded_segments",
-            "Segments removed from the spool before the store confirmed them, by reason",
-            self.discarded.clone(),
-        );
+        let help = "Segments removed from the spool before the store confirmed them, by reason";
+        r.register("discarded_segments", help, self.discarded.clone());
         r.register_with_unit("spool", "Bytes in the spool", Unit::Bytes, self.spool_bytes.clone());
         r.register("spool_segments", "Complete segments in the spool", self.spool_segments.clone());
         r.register_with_unit("spool_limit", "Capacity of the spool", Unit::Bytes, self.spool_limit.clone());
-        let text = "Offset of the recorder's clock from the store's; positive: the recorder is ahead";
-        r.register_with_unit("clock_offset", text, Unit::Seconds, self.clock_offset.clone());
+        let help = "Offset of the recorder's clock from the store's; positive: the recorder is ahead";
+        r.register_with_unit("clock_offset", help, Unit::Seconds, self.clock_offset.clone());
     }
 
-    /// A fragment is in the spool.
     pub fn add_written(&self, camera: &str, frames: u64, bytes: u64) {
         self.frames.get_or_create(&camera_labels(camera)).inc_by(frames);
         self.written_bytes.get_or_create(&camera_labels(camera)).inc_by(bytes);
     }
 
-    /// RTP packets did not arrive.
     pub fn add_lost_packets(&self, camera: &str, packets: u16) {
         self.lost_packets.get_or_create(&camera_labels(camera)).inc_by(packets.into());
     }
@@ -104,28 +70,27 @@ impl RecorderMetrics {
         self.segments.get_or_create(&camera_labels(camera)).inc();
     }
 
-    /// A connection to the camera begins.
     pub fn count_connection_attempt(&self, camera: &str) {
         self.connection_attempts.get_or_create(&camera_labels(camera)).inc();
     }
 
-    pub fn count_connection_failure(&self, camera: &str, kind: &'static str) {
-        self.remember_kind(camera, kind);
-        self.connection_failures.get_or_create(&camera_reason_labels(camera, kind)).inc();
+    pub fn count_connection_failure(&self, camera: &str, category: &'static str) {
+        self.lock_reasons().insert((camera.to_owned(), category));
+        self.connection_failures.get_or_create(&camera_reason_labels(camera, category)).inc();
     }
 
     pub fn count_gap(&self, camera: &str, cause: GapCause) {
-        self.remember_kind(camera, cause_label(cause));
-        self.gaps.get_or_create(&camera_reason_labels(camera, cause_label(cause))).inc();
+        self.lock_reasons().insert((camera.to_owned(), cause.into()));
+        self.gaps.get_or_create(&camera_reason_labels(camera, cause.into())).inc();
     }
 
     pub fn count_upload(&self, outcome: &'static str) {
-        self.uploads.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.uploads.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// A segment left the spool unconfirmed.
+    /// Counts a segment that left the spool unconfirmed.
     pub fn count_discarded(&self, reason: &'static str) {
-        self.discarded.get_or_create(&ReasonLabels { reason }).inc();
+        self.discarded.get_or_create(&[("reason", reason)]).inc();
     }
 
     pub fn set_spool(&self, status: crate::wire::SpoolStatus) {
@@ -134,56 +99,40 @@ impl RecorderMetrics {
         self.spool_limit.set(i64::try_from(status.limit).unwrap_or(i64::MAX));
     }
 
-    /// How far our clock is ahead of the store's.
+    /// Sets the offset of this clock from the store's; positive: this clock is ahead.
     #[allow(clippy::cast_precision_loss, reason = "offsets are far below 2^53 milliseconds")]
     pub fn set_clock_offset(&self, milliseconds: i64) {
         self.clock_offset.set(milliseconds as f64 / 1000.0);
     }
 
-    /// A camera went away: its series end.
+    /// Ends the series of a removed camera.
     pub fn remove_camera(&self, camera: &str) {
         for family in
             [&self.frames, &self.written_bytes, &self.lost_packets, &self.segments, &self.connection_attempts]
         {
             family.remove(&camera_labels(camera));
         }
-        self.lock_kinds().retain(|(of, kind)| {
-            let stays = of != camera;
+        self.lock_reasons().retain(|(other, reason)| {
+            let stays = other != camera;
             if !stays {
-                self.connection_failures.remove(&camera_reason_labels(camera, kind));
-                self.gaps.remove(&camera_reason_labels(camera, kind));
+                self.connection_failures.remove(&camera_reason_labels(camera, reason));
+                self.gaps.remove(&camera_reason_labels(camera, reason));
             }
             stays
         });
     }
 
-    fn remember_kind(&self, camera: &str, kind: &'static str) {
-        self.lock_kinds().insert((camera.to_owned(), kind));
-    }
-
-    fn lock_kinds(&self) -> MutexGuard<'_, BTreeSet<(String, &'static str)>> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_reasons(&self) -> MutexGuard<'_, BTreeSet<(String, &'static str)>> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn camera_labels(camera: &str) -> CameraLabels {
-    CameraLabels { camera: camera.to_owned() }
+    [("camera", camera.to_owned())]
 }
 
-fn camera_reason_labels(camera: &str, reason: &'static str) -> CameraReasonLabels {
-    CameraReasonLabels { camera: camera.to_owned(), reason }
-}
-
-const fn cause_label(cause: GapCause) -> &'static str {
-    match cause {
-        GapCause::Disconnected => "Disconnected",
-        GapCause::Suspended => "Suspended",
-        GapCause::NotPermitted => "NotPermitted",
-        GapCause::SpoolFull => "SpoolFull",
-        GapCause::RecorderRestarted => "RecorderRestarted",
-        GapCause::ClockNotSynchronized => "ClockNotSynchronized",
-        GapCause::Other => "Other",
-    }
+fn camera_reason_labels(camera: &str, reason: &str) -> CameraReasonLabels {
+    [("camera", camera.to_owned()), ("reason", reason.to_owned())]
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! Fragmented MP4 (ISO/IEC 14496-12): a beginning that says how the pictures are coded, then fragments of
-//! about a second, each whole in itself. A file that was cut off anywhere is good up to its last whole
-//! fragment, which [`scan_fragments`] finds.
+//! Fragmented MP4 (ISO/IEC 14496-12): a start with the coding parameters, then fragments of about a second. Each fragment is
+//! complete in itself. A truncated file is valid up to its last complete fragment, which [`scan_fragments`] finds.
 //!
-//! Each fragment is preceded by a producer reference time (`prft`) that says when its first picture was
-//! taken, so that a recording tells its own time, also after its name was lost.
+//! A producer reference time (`prft`) before each fragment has the capture time of its first frame. So a recording contains
+//! its time, even if its name is lost.
 
 mod fragment;
 mod init;
@@ -13,20 +12,19 @@ pub use self::scan::scan_fragments;
 pub use fragment::{Fragment, Sample};
 pub use init::init;
 
-/// The one track: video.
+/// The only track: video.
 const TRACK_ID: u32 = 1;
+/// Nanoseconds from 1900, the epoch of NTP, to 1970.
+const NANOS_1900_TO_1970: i128 = 2_208_988_800 * NANOS_PER_SECOND;
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
-/// Why an MP4 file could not be written or read.
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum Mp4Error {
-    /// A box could not be encoded or decoded.
-    #[error("an MP4 box is wrong: {0}")]
+    #[error("an MP4 box is invalid: {0}")]
     Box(#[from] mp4_atom::Error),
-    /// The file could not be read.
     #[error("reading the file failed: {0}")]
     Io(#[from] std::io::Error),
-    /// A number is beyond what the format can hold.
-    #[error("a size or time is beyond what MP4 can hold")]
+    #[error("a size or time exceeds the range of MP4")]
     Range,
 }

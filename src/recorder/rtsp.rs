@@ -1,5 +1,5 @@
-//! From a camera to pictures: RTSP over TCP. Only the video track is ever set up, so no sound reaches this
-//! process (article 1: no hidden sound).
+//! From a camera to frames: RTSP over TCP. Only the video track is ever set up, so no audio reaches this process
+//! (article 1: no hidden audio).
 
 mod address;
 mod challenge;
@@ -22,57 +22,36 @@ pub use self::error::StreamError;
 use self::tunnel::Tunnel;
 
 use super::frame::{Arrival, Codec, Frame, TICKS_PER_SECOND, VideoParameters};
-use crate::wire::{CameraConfig, Login};
+use crate::wire::CameraSource;
 
-/// Finding the camera and agreeing on a stream takes no longer.
+/// Limit of the connection and the RTSP requests up to PLAY.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A stream without a picture for so long is dead.
+/// Time without a frame after which a stream counts as dead.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Everything that a connection depends on. While none of it changes, no connection is made anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamSource {
-    url: crate::wire::Secret,
-    login: Option<Login>,
-    allow_basic_auth: bool,
-    ca_pem: Option<String>,
-}
-
-impl From<&CameraConfig> for StreamSource {
-    fn from(camera: &CameraConfig) -> Self {
-        Self {
-            url: camera.url.clone(),
-            login: camera.login.clone(),
-            allow_basic_auth: camera.allow_basic_auth,
-            ca_pem: camera.ca_pem.clone(),
-        }
-    }
-}
 
 pub struct VideoStream {
     session: Demuxed,
     track: usize,
     parameters: Option<Arc<VideoParameters>>,
-    /// Where this machine's steady clock counts from.
+    /// Origin of the monotonic clock.
     epoch: Instant,
-    /// When the last picture came, or the camera began to play.
+    /// Arrival of the last frame, or start of the stream.
     last_frame_at: tokio::time::Instant,
     _tunnel: Option<Tunnel>,
 }
 
 impl VideoStream {
-    /// Connects, and lets the camera play.
-    pub async fn connect(source: &StreamSource, epoch: Instant) -> Result<Self, StreamError> {
+    pub async fn connect(source: &CameraSource, epoch: Instant) -> Result<Self, StreamError> {
         timeout(CONNECT_TIMEOUT, Self::play(source, epoch)).await.map_err(|_| StreamError::Timeout)?
     }
 
-    async fn play(source: &StreamSource, epoch: Instant) -> Result<Self, StreamError> {
+    async fn play(source: &CameraSource, epoch: Instant) -> Result<Self, StreamError> {
         let address = CameraAddress::parse(source.url.reveal())?;
         let (url, tunnel) = if address.is_tls {
             let tunnel = Tunnel::open(&address, source.ca_pem.as_deref()).await?;
             (address.through_local_port(tunnel.local_addr()).ok_or(StreamError::InvalidUrl)?, Some(tunnel))
         } else {
-            // Over plain RTSP a basic challenge asks for the password in clear. The client would answer it.
+            // Over plain RTSP, a basic challenge asks for the password in clear, and the client would answer it.
             if source.login.is_some() && !source.allow_basic_auth {
                 challenge::require_digest(&address).await?;
             }
@@ -101,8 +80,8 @@ impl VideoStream {
         })
     }
 
-    /// The next picture. Nothing is lost when the future is dropped, and silence is counted across calls: who
-    /// asks again and again hears of it all the same.
+    /// Returns the next frame. A dropped future loses no frame. The timeout counts from the last frame, not from the call,
+    /// so that repeated calls do not extend it.
     pub async fn next(&mut self) -> Result<Frame, StreamError> {
         let frame = timeout_at(self.last_frame_at + FRAME_TIMEOUT, self.next_frame())
             .await
@@ -126,7 +105,7 @@ impl VideoStream {
         }
     }
 
-    /// `None` before the parameters are known: nothing could be made of the picture.
+    /// Returns `None` before the parameters are known: without them the frame is undecodable.
     fn convert_frame(&mut self, video_frame: VideoFrame) -> Result<Option<Frame>, StreamError> {
         if video_frame.has_new_parameters() || self.parameters.is_none() {
             self.parameters = self.read_parameters()?.map(Arc::new);
@@ -140,7 +119,7 @@ impl VideoStream {
         let wall: std::time::SystemTime = video_frame.end_ctx().received_wall().into();
         Ok(Some(Frame {
             is_keyframe: video_frame.is_random_access_point(),
-            // Counted from the first picture, so that no camera's clock is near its end here.
+            // Relative to the first frame, so that a camera's clock near its end cannot overflow.
             ticks: stamp.elapsed().saturating_mul(TICKS_PER_SECOND) / rate,
             arrival: Arrival {
                 monotonic_us: micros(received.saturating_duration_since(self.epoch)),
@@ -166,7 +145,7 @@ impl VideoStream {
     }
 }
 
-/// The first video track that can be copied. No other track is set up.
+/// Returns the first video track with a supported codec.
 fn video_track(session: &Session<Described>) -> Result<usize, StreamError> {
     let streams = session.streams();
     let video = |media: &str| media.eq_ignore_ascii_case("video");

@@ -1,10 +1,10 @@
-//! Wires the recorder, and ends it in order: cameras, then uploads, then what is served.
+//! Assembles the recorder and ends it in order: cameras, uploads, services.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
@@ -14,136 +14,110 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::camera::context::RecorderContext;
-use super::config::{self, ConfigState};
+use super::config;
+use super::config::ConfigState;
+use super::context::RecorderContext;
 use super::fleet::Fleet;
+use super::http::health::{Health, WritableCache};
+use super::http::status::StatusSource;
 use super::http::{health, status};
-use super::metrics::RecorderMetrics;
 use super::spool::{OrphanRecovery, Spool};
 use super::state::RecorderState;
 use super::upload::{SegmentSink, UploadQueue, UploadTarget};
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::s3::segments::Uploader;
+use crate::telemetry::serve::serve;
 use crate::wire::{GapCause, HoldScopeConfig, RecorderConfig};
 
-/// How often gaps are kept, and the spool is tidied.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct RecorderOptions {
     pub config_dir: PathBuf,
-    /// Where recordings are made and wait.
     pub spool_dir: PathBuf,
-    /// Which pod this is: it records the cameras of this shard.
+    /// Ordinal of this pod: it records the cameras of this shard.
     pub shard: u32,
-    /// Where `/v1/status` is served.
+    /// Address of `/v1/status`.
     pub status_listen: SocketAddr,
-    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    /// Address of `/livez`, `/readyz` and `/metrics`.
     pub health_listen: SocketAddr,
-    /// How long completing and uploading may take when told to stop. What is not confirmed by then stays in
-    /// the spool.
+    /// Time to complete and upload segments at the end. Segments that the store has not confirmed by then stay in the
+    /// spool.
     pub grace: Duration,
 }
 
-/// Why a recorder could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
-    /// The spool cannot be used.
     #[error("the spool cannot be used: {}", .0.kind())]
     Spool(#[source] io::Error),
-    /// A port cannot be served.
     #[error("cannot listen on {address}: {}", source.kind())]
     Listen { address: SocketAddr, source: io::Error },
-    /// A part of the recorder ended that must not. Another start is the remedy, and the cluster's to make.
-    #[error("a part of the recorder ended badly")]
+    /// A task that must not end has ended. The cluster restarts the recorder.
+    #[error("internal error: a task of the recorder ended")]
     Internal,
 }
 
-/// Records until told to stop; then completes what is open and uploads what it can.
+/// Records until `shutdown`. Then completes open files and uploads as much as the grace period allows.
 pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Result<(), RecorderError> {
     let started = Timestamp::now();
-    let spool = Spool::open(options.spool_dir.clone()).await.map_err(RecorderError::Spool)?;
+    let spool = Spool::open(options.spool_dir).await.map_err(RecorderError::Spool)?;
+    let (segment_sender, segment_duration) = watch::channel(SignedDuration::from_secs(60));
+    let context = RecorderContext::new(spool, segment_duration);
     let mut registry = Registry::default();
-    let metrics = RecorderMetrics::default();
-    metrics.register(&mut registry);
-    let state = Arc::new(RecorderState::new(spool.root(), metrics.clone()));
+    context.metrics.register(&mut registry);
     let (config_sender, mut config) = watch::channel(ConfigState::default());
 
-    // What is served and watched lives until everything else has ended.
+    // Services end last, so that the operator sees the status of a recorder that still uploads.
     let services_stop = CancellationToken::new();
     let _services_guard = services_stop.clone().drop_guard();
-    let health = health::Health {
+    let health = Health {
         config: config.clone(),
-        spool: Arc::clone(&spool),
-        writable: health::WritableCache::default(),
+        spool: Arc::clone(&context.spool),
+        writable: WritableCache::default(),
         registry: Arc::new(registry),
     };
+    let status =
+        StatusSource { config: config.clone(), context: context.clone(), shard: options.shard, started };
+    let (health_port, status_port) =
+        (listen(options.health_listen).await?, listen(options.status_listen).await?);
     let mut services = JoinSet::new();
-    services.spawn(health::serve(listen(options.health_listen).await?, health, services_stop.clone()));
-    let status = status::StatusSource {
-        config: config.clone(),
-        state: Arc::clone(&state),
-        spool: Arc::clone(&spool),
-        shard: options.shard,
-        started,
-    };
-    services.spawn(status::serve(listen(options.status_listen).await?, status, services_stop.clone()));
-    services.spawn(config::watch_file(options.config_dir.clone(), config_sender, services_stop.clone()));
-    services.spawn(run_housekeeping(
-        Arc::clone(&spool),
-        Arc::clone(&state),
-        metrics.clone(),
-        services_stop.clone(),
-    ));
+    services.spawn(serve(health_port, health::router(health), services_stop.clone()));
+    services.spawn(status::serve(status_port, status, services_stop.clone()));
+    services.spawn(config::watch_file(options.config_dir, config_sender, services_stop.clone()));
+    services.spawn(run_housekeeping(context.clone(), services_stop));
 
     let (target_sender, target) = watch::channel(None);
-    let (segment_sender, segment) = watch::channel(SignedDuration::from_secs(60));
     let drained = CancellationToken::new();
-    let uploads = UploadQueue {
-        spool: Arc::clone(&spool),
-        state: Arc::clone(&state),
-        metrics: metrics.clone(),
-        target,
-    };
-    let mut uploading = tokio::spawn(uploads.run(drained.clone()));
-    let shared = RecorderContext {
-        spool: Arc::clone(&spool),
-        state: Arc::clone(&state),
-        metrics,
-        segment_duration: segment,
-        epoch: Instant::now(),
-    };
-    let mut fleet = Fleet::new(shared, options.shard);
+    let mut uploading = tokio::spawn(UploadQueue::new(context.clone(), target).run(drained.clone()));
+    let mut fleet = Fleet::new(context.clone(), options.shard);
     let mut settings =
         SharedSettings { target: target_sender, segment_duration: segment_sender, sink: None, applied: None };
 
     let result = tokio::select! {
-        () = apply_config_changes(&mut config, &mut settings, &mut fleet, &spool) => Err(RecorderError::Internal),
+        () = apply_config_changes(&mut config, &mut settings, &mut fleet, &context.spool) => Err(RecorderError::Internal),
         ended = wait_for_shutdown(&shutdown, &mut services, &mut uploading) => ended,
     };
-    tracing::info!("stopping: completing and uploading what is recorded");
+    tracing::info!("stopping: completing and uploading segments");
     let ending = async {
         fleet.stop().await;
-        while recover_orphan(&spool, &state).await {}
-        persist_gaps_or_warn(&state).await;
+        while recover_orphan(&context).await {}
+        persist_gaps_or_warn(&context.state).await;
         drained.cancel();
         if !uploading.is_finished() {
             let _ = (&mut uploading).await;
         }
     };
     if timeout(options.grace, ending).await.is_err() {
-        tracing::warn!(
-            segments = spool.status().segments,
-            "not all could be uploaded: it stays in the spool"
-        );
+        let segments = context.spool.status().segments;
+        tracing::warn!(segments, "the grace period ended before all uploads: segments stay in the spool");
     }
     uploading.abort();
-    persist_gaps_or_warn(&state).await;
+    persist_gaps_or_warn(&context.state).await;
     result
 }
 
-/// Waits until it is told to stop, or a part ended: none does by itself, and without one of them a recorder
-/// would look well and not be.
+/// Waits for `shutdown`, or for the end of a task. No task ends before a shutdown, and without one of them a recorder
+/// would seem healthy and lose recordings.
 async fn wait_for_shutdown(
     shutdown: &CancellationToken,
     services: &mut JoinSet<()>,
@@ -157,7 +131,7 @@ async fn wait_for_shutdown(
     }
 }
 
-/// Makes everything as the configuration says, whenever it changes; until nobody reads it any more.
+/// Applies each new configuration. Returns if the task that reads them ends.
 async fn apply_config_changes(
     config: &mut watch::Receiver<ConfigState>,
     settings: &mut SharedSettings,
@@ -176,7 +150,7 @@ async fn apply_config_changes(
     }
 }
 
-/// What of the configuration concerns all cameras.
+/// The part of the configuration that concerns all cameras.
 struct SharedSettings {
     target: watch::Sender<Option<UploadTarget>>,
     segment_duration: watch::Sender<SignedDuration>,
@@ -194,8 +168,8 @@ impl SharedSettings {
         if !is_same {
             match Uploader::new(&config.storage) {
                 Ok(uploader) => self.sink = Some(Arc::new(uploader)),
-                // Recording goes on: what is recorded waits in the spool.
-                Err(error) => tracing::error!("the storage in the configuration cannot be used: {error}"),
+                // Recording continues: segments wait in the spool.
+                Err(error) => tracing::error!("the configured storage is unusable: {error}"),
             }
         }
         if let Some(sink) = self.sink.clone() {
@@ -218,33 +192,30 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RecorderError> {
     TcpListener::bind(address).await.map_err(|source| RecorderError::Listen { address, source })
 }
 
-/// Keeps gaps, completes what was left behind, and reports what had to go.
-async fn run_housekeeping(
-    spool: Arc<Spool>,
-    state: Arc<RecorderState>,
-    metrics: RecorderMetrics,
-    stop: CancellationToken,
-) {
+/// Stores gaps, completes orphaned files and reports evicted segments.
+async fn run_housekeeping(context: RecorderContext, stop: CancellationToken) {
+    let RecorderContext { spool, state, metrics, .. } = &context;
     loop {
         tokio::select! {
             () = sleep(HOUSEKEEPING_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
-        // One at a time: reading it all may take longer than what else is done here can wait.
-        recover_orphan(&spool, &state).await;
+        // One orphan per round: reading all of them could delay the reports below.
+        recover_orphan(&context).await;
         for evicted in spool.take_evicted() {
+            let (camera, start) = (&evicted.camera, evicted.start);
             metrics.count_discarded("spool_full");
-            tracing::error!(camera = evicted.camera, start = %evicted.start, "the spool is full: the oldest segment went");
-            state.mark_lost(&evicted.camera, GapCause::SpoolFull, evicted.start, evicted.end());
-            state.set_last_error(&evicted.camera, "the spool is full: the oldest segments go unconfirmed");
+            tracing::error!(camera, %start, "the spool is full: the oldest segment is lost");
+            state.mark_lost(camera, GapCause::SpoolFull, start, evicted.end());
+            state.set_last_error(camera, "the spool is full: the oldest segments are lost unconfirmed");
         }
         metrics.set_spool(spool.status());
-        persist_gaps_or_warn(&state).await;
+        persist_gaps_or_warn(state).await;
     }
 }
 
-/// Completes one file that was left behind, if there is one.
-async fn recover_orphan(spool: &Arc<Spool>, state: &RecorderState) -> bool {
+/// Completes one orphaned file, and returns whether one existed.
+async fn recover_orphan(RecorderContext { spool, state, .. }: &RecorderContext) -> bool {
     let outcome = spool.recover_orphan().await;
     if let Some(OrphanRecovery::Recovered(closed)) = &outcome {
         state.mark_recovered(&closed.camera, closed.end());
@@ -254,7 +225,7 @@ async fn recover_orphan(spool: &Arc<Spool>, state: &RecorderState) -> bool {
 
 async fn persist_gaps_or_warn(state: &RecorderState) {
     if let Err(error) = state.persist_gaps().await {
-        tracing::warn!(error = %error.kind(), "gaps cannot be kept in the spool");
+        tracing::warn!(error = %error.kind(), "gaps cannot be stored in the spool");
     }
 }
 
@@ -274,7 +245,7 @@ mod tests {
         let (mut fine, mut bad) = (JoinSet::new(), JoinSet::new());
         fine.spawn(pending());
         bad.spawn(pending());
-        bad.spawn(async { panic!("a part that fails") });
+        bad.spawn(async { panic!("a failing service") });
         let (mut uploads, mut ended) = (tokio::spawn(pending()), tokio::spawn(async {}));
         let result = within_timeout(wait_for_shutdown(&shutdown, &mut bad, &mut uploads)).await;
         assert!(matches!(result, Err(RecorderError::Internal)), "{result:?}");

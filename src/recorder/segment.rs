@@ -1,12 +1,12 @@
-//! From a stream of pictures to files: where one ends and the next begins, and what is written when.
-//! No I/O and no clock: pictures go in, things to do come out.
+//! From a stream of frames to files: the edges of files, and the order of writes. No I/O and no clock: frames go in, steps
+//! come out.
 //!
-//! * A file begins with a keyframe, and ends before the first keyframe at or past a boundary: a multiple of
-//!   the segment's duration since 1970, so the files of all cameras have about the same edges. That keyframe
-//!   begins the next file, so that every picture is in exactly one.
-//! * A picture's duration is known when the next arrives; a fragment is written when the picture after it
-//!   does, about once a second.
-//! * Other coding parameters, a jump of the camera's clock, a stall, or a step of ours end a file too.
+//! * A file begins with a keyframe. It ends before the first keyframe at or past a boundary, which is a multiple of the
+//!   segment duration since 1970. So the files of all cameras have about the same edges. That keyframe begins the next
+//!   file, so every frame is in exactly one file.
+//! * The duration of a frame is known when the next one arrives. So a fragment is written when the frame after it arrives,
+//!   about once a second.
+//! * New coding parameters, a jump of the camera's clock, a stall and a step of the wall clock end a file too.
 
 use std::sync::Arc;
 
@@ -16,22 +16,21 @@ use super::camera::clock::Continuity;
 use super::frame::{Frame, TICKS_PER_SECOND, VideoParameters};
 use super::mp4::{self, Fragment, Mp4Error, Sample};
 
-/// A fragment is written when it is this long.
+/// Duration of a fragment.
 const FRAGMENT_TICKS: i64 = TICKS_PER_SECOND;
-/// Where pictures are reordered, fragments end at keyframes only, but are not longer than this.
+/// Limit of a fragment of reordered frames, which otherwise ends only at a keyframe.
 const MAX_FRAGMENT_TICKS: i64 = 10 * TICKS_PER_SECOND;
-/// A fragment is written when it is this large, whatever else: it bounds the memory that a camera can use.
+/// Limit of a fragment, which bounds the memory for one camera.
 const MAX_FRAGMENT_BYTES: usize = 16 << 20;
-/// Longer without a picture is a gap, which no file spans.
+/// Longest time between two frames of a file. A longer one is a gap.
 const STALL_TICKS: i64 = 5 * TICKS_PER_SECOND;
-/// How long the only picture of a file is shown.
+/// Duration of the only frame of a file.
 const SINGLE_FRAME_TICKS: i64 = TICKS_PER_SECOND / 15;
 
 #[derive(Debug)]
 pub enum SegmentStep {
-    /// Begin a file with these bytes, its first picture taken at `start` as far as is known yet.
     Open {
-        /// When the first picture was taken.
+        /// Capture time of the first frame, as far as it is known yet.
         start: Timestamp,
         /// `ftyp` and `moov`.
         bytes: Vec<u8>,
@@ -40,31 +39,31 @@ pub enum SegmentStep {
     Append {
         bytes: Vec<u8>,
         frames: u64,
-        /// When its first picture was taken.
+        /// Capture time of the first frame.
         from: Timestamp,
         until: Timestamp,
     },
     Close {
-        /// When its first picture was taken.
+        /// Capture time of the first frame, as finally known.
         start: Timestamp,
         end: Timestamp,
     },
 }
 
-/// The file that is being made.
+/// The file in progress.
 #[derive(Debug)]
 struct OpenSegment {
     parameters: Arc<VideoParameters>,
-    /// When the first picture was taken.
+    /// Capture time of the first frame.
     start: Timestamp,
-    /// The file follows another without a hole, so its start is known; else the clock still learns it.
+    /// Whether the file continues another without a gap, so that its start is final. Otherwise the clock still refines it.
     is_continuation: bool,
-    /// The wall clock was set: the file ends at the next keyframe.
+    /// Whether the wall clock stepped: the file ends at the next keyframe.
     is_stepped: bool,
     boundary: Timestamp,
     first_ticks: i64,
     newest_ticks: i64,
-    /// From the picture before to the newest.
+    /// Ticks between the two newest frames.
     frame_interval: i64,
     is_reordered: bool,
     samples: Vec<Sample>,
@@ -73,7 +72,7 @@ struct OpenSegment {
     base_decode_ticks: u64,
 }
 
-/// Makes files of one camera's pictures.
+/// Divides the frames of one camera into files.
 #[derive(Debug)]
 pub struct Segmenter {
     duration: SignedDuration,
@@ -85,7 +84,7 @@ impl Segmenter {
         Self { duration, open: None }
     }
 
-    /// From the next file on, files are about this long.
+    /// Sets the duration of the following files.
     pub const fn set_duration(&mut self, duration: SignedDuration) {
         self.duration = duration;
     }
@@ -94,7 +93,7 @@ impl Segmenter {
         self.open.is_some()
     }
 
-    /// Takes the next picture; `taken` tells when a picture with given ticks was taken, as far as is known now.
+    /// Adds the next frame. `capture_time` converts ticks, as far as is known now.
     pub fn push(
         &mut self,
         frame: Frame,
@@ -112,7 +111,7 @@ impl Segmenter {
             if is_discontinuous {
                 steps.extend(self.finish()?);
             } else if has_new_parameters || (frame.is_keyframe && is_due) {
-                // A wall clock that was set would give the file an end that is not in its own time.
+                // After a step, the wall clock and the start of the file disagree. So the end is computed from the start.
                 let end = (!open.is_stepped).then(|| capture_time(frame.ticks));
                 steps.extend(self.close_segment(frame.ticks, end)?);
                 previous_end = end;
@@ -123,13 +122,13 @@ impl Segmenter {
         match &mut self.open {
             Some(open) => steps.extend(open.push(frame)?),
             None if frame.is_keyframe => steps.push(self.begin(frame, previous_end, capture_time)?),
-            // Nothing can be decoded before a keyframe.
+            // Frames before a keyframe are undecodable.
             None => {}
         }
         Ok(steps)
     }
 
-    /// No more pictures for now: completes the file.
+    /// Completes the file in progress.
     pub fn finish(&mut self) -> Result<Vec<SegmentStep>, Mp4Error> {
         let end = self.open.as_ref().map(|open| open.newest_ticks.saturating_add(open.last_frame_duration()));
         end.map_or_else(|| Ok(Vec::new()), |end| self.close_segment(end, None))
@@ -179,7 +178,7 @@ impl Segmenter {
 }
 
 impl OpenSegment {
-    /// How long the last picture is shown, as far as can be told: as long as the one before it.
+    /// Returns the duration of the last frame: unknown, so that of the previous frame.
     fn last_frame_duration(&self) -> i64 {
         let mut presentation_ticks: Vec<i64> =
             self.samples.iter().map(|sample| sample.presentation_ticks).collect();
@@ -195,7 +194,7 @@ impl OpenSegment {
         let presentation_ticks = frame.ticks.saturating_sub(self.first_ticks);
         let first = self.samples.first().map_or(presentation_ticks, |sample| sample.presentation_ticks);
         let length = presentation_ticks.saturating_sub(first);
-        // Before a keyframe everything that is shown earlier has come; elsewhere only without reordering.
+        // With reordering, a later frame may be shown before this one, unless this one is a keyframe.
         let may_end = frame.is_keyframe || !self.is_reordered || length >= MAX_FRAGMENT_TICKS;
         let is_full = (length >= FRAGMENT_TICKS && may_end) || self.bytes >= MAX_FRAGMENT_BYTES;
         let step = if is_full { self.flush(frame.ticks)? } else { None };
@@ -231,7 +230,7 @@ impl OpenSegment {
     }
 }
 
-/// The first multiple of `duration` since 1970 after `start`.
+/// Returns the first multiple of `duration` since 1970 after `start`.
 fn next_boundary(start: Timestamp, duration: SignedDuration) -> Timestamp {
     let step = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1);
     let next = (start.as_millisecond().div_euclid(step)).saturating_add(1).saturating_mul(step);

@@ -1,11 +1,11 @@
-//! The spool: a folder in which recordings are made and wait until the store has confirmed them.
+//! The spool: a folder for files in progress and for complete segments until the store confirms them.
 //!
-//! * A file is written fragment by fragment as `*.part`, and named for good when it is complete. A killed
-//!   process loses what was not yet a fragment: about a second.
-//! * A complete file is synced to the disk before it gets its name. Fragments are not synced one by one: what
-//!   a process wrote survives its death in the page cache, and only a machine that dies takes it away.
-//! * It is bounded. When it is full, the oldest recording goes, is counted and reported; when nothing may go,
-//!   recording stops instead.
+//! * A file is written fragment by fragment as `*.part`, and renamed when it is complete. A killed process loses the
+//!   unfinished fragment: about a second.
+//! * A complete file is synced to the disk before it is renamed. Single fragments are not synced: the page cache keeps
+//!   them when the process dies, and only a crash of the machine loses them.
+//! * Its size is bounded. When it is full, the oldest segment is evicted, counted and reported. If no segment may be
+//!   evicted, recording stops.
 
 pub(crate) mod eviction;
 mod index;
@@ -26,27 +26,27 @@ pub use name::Closed;
 pub use writer::SegmentWriter;
 
 use index::{Orphan, SpoolIndex, UploadState};
+use name::Entry;
 
 use crate::rules::hold::scope::HoldScope;
 use crate::wire::SpoolStatus;
 
-/// Why something could not be kept in the spool.
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum SpoolError {
-    /// Nothing may go, so nothing can come.
+    /// No segment may be evicted.
     #[error("the spool is full")]
     Full,
     #[error("the spool's disk failed: {}", .0.kind())]
     Io(#[from] io::Error),
 }
 
-/// What came of a file whose writer went away.
+/// Outcome of the recovery of an orphan: a file without a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrphanRecovery {
     Empty,
     Recovered(Closed),
-    /// It stays until it is older than the ceiling.
+    /// The file stays until it is past the ceiling.
     Unreadable,
 }
 
@@ -54,15 +54,15 @@ pub enum OrphanRecovery {
 pub struct Spool {
     root: PathBuf,
     index: Mutex<SpoolIndex>,
-    /// A recording is complete, or room was made.
+    /// Notified when a segment was added or removed.
     changed: Notify,
-    /// Held while a file is read whose writer went away.
+    /// Held during the recovery of an orphan.
     recovery_lock: tokio::sync::Mutex<()>,
 }
 
 impl Spool {
-    /// Takes over a folder. What is complete in it waits for upload at once; what is not is for
-    /// [`Self::recover_orphan`], since reading it may take longer than a start should.
+    /// Opens a folder. Its complete segments wait for upload immediately. [`Self::recover_orphan`] handles the others later,
+    /// since reading them would delay the start.
     pub async fn open(root: PathBuf) -> io::Result<Arc<Self>> {
         let spool = Arc::new(Self {
             root,
@@ -70,57 +70,64 @@ impl Spool {
             changed: Notify::new(),
             recovery_lock: tokio::sync::Mutex::default(),
         });
-        let taking = Arc::clone(&spool);
-        tokio::task::spawn_blocking(move || taking.load_existing()).await.map_err(io::Error::other)??;
+        let opened = Arc::clone(&spool);
+        tokio::task::spawn_blocking(move || opened.load_existing()).await.map_err(io::Error::other)??;
         Ok(spool)
     }
 
     fn load_existing(&self) -> io::Result<()> {
         let video = self.root.join("video");
         std::fs::create_dir_all(&video)?;
-        for camera in std::fs::read_dir(&video)? {
-            let camera = camera?;
-            let Some(name) = camera.file_name().to_str().map(str::to_owned) else {
+        for folder in std::fs::read_dir(&video)? {
+            let folder = folder?;
+            let Some(camera) = folder.file_name().to_str().map(str::to_owned) else {
                 continue;
             };
-            if !camera.file_type()?.is_dir() {
-                tracing::warn!("something in the spool is not ours: left alone");
+            if !folder.file_type()?.is_dir() {
+                tracing::warn!("the spool contains a foreign file: ignored");
                 continue;
             }
-            let recover::Found { closed, parts, foreign } = match recover::folder(&camera.path(), &name) {
-                Ok(found) => found,
-                // Never a reason not to record.
+            match self.load_camera(&folder.path(), &camera) {
+                Ok(0) => {}
+                Ok(files) => tracing::warn!(camera, files, "the spool contains foreign files: ignored"),
+                // One unreadable folder must not prevent recording.
                 Err(error) => {
-                    tracing::error!(camera = name, error = %error.kind(), "a folder of the spool cannot be read");
-                    continue;
+                    tracing::error!(camera, error = %error.kind(), "a folder of the spool cannot be read");
                 }
-            };
-            if foreign > 0 {
-                tracing::warn!(camera = name, files = foreign, "files in the spool are not ours: left alone");
-            }
-            for closed in closed {
-                self.add_segment(closed);
-            }
-            for path in parts {
-                self.add_orphan(name.clone(), path);
             }
         }
         Ok(())
     }
 
-    /// Sets what open holds cover: it goes neither for want of room nor for its age.
+    /// Loads the folder of one camera, and returns its number of foreign files.
+    fn load_camera(&self, folder: &Path, camera: &str) -> io::Result<u64> {
+        let mut foreign = 0;
+        for file in std::fs::read_dir(folder)? {
+            let file = file?;
+            let meta = file.metadata()?;
+            let entry = name::entry(camera, &file.file_name(), meta.len());
+            match entry {
+                Entry::Closed(closed) if meta.is_file() => self.add_segment(closed),
+                Entry::Part if meta.is_file() => self.add_orphan(camera.to_owned(), file.path()),
+                _ => foreign += 1,
+            }
+        }
+        Ok(foreign)
+    }
+
+    /// Sets the scopes of open holds. Held segments are neither evicted nor purged.
     pub fn set_holds(&self, holds: Arc<[HoldScope]>) {
         self.index().holds = holds;
     }
 
-    /// Sets how many bytes it may hold.
+    /// Sets the capacity.
     pub fn set_limit(&self, bytes: u64) {
         self.index().limit = bytes;
     }
 
-    /// A recording that waits for upload at `now`, marked as running: the oldest that was not tried yet, then
-    /// the one whose last try is longest ago. Were it always the oldest, one that no store takes would be in the
-    /// way of all others.
+    /// Returns the next segment to upload at `now`, and marks it as running. Untried segments come first, oldest first, then
+    /// the one with the earliest retry. If it were always the oldest, a segment that every store rejects would block all
+    /// others.
     pub fn take_next(&self, now: Instant) -> Option<Closed> {
         let mut index = self.index();
         let is_ready = |upload: &UploadState| matches!(upload, UploadState::Waiting(until) if until.is_none_or(|until| until <= now));
@@ -133,21 +140,21 @@ impl Spool {
         Some(closed.clone())
     }
 
-    /// It could not be uploaded: it waits again, at least until the instant that is given.
+    /// Returns a segment after a failed upload. It waits at least until `not_before`.
     pub fn put_back(&self, closed: &Closed, not_before: Option<Instant>) {
         if let Some(upload) = self.index().segments.get_mut(closed) {
             *upload = UploadState::Waiting(not_before);
         }
     }
 
-    /// Whatever made recordings wait has changed: they need not wait any longer.
+    /// Ends all waits of segments, since their cause may be gone.
     pub fn retry_now(&self) {
         let mut index = self.index();
         let waiting = index.segments.values_mut().filter(|upload| matches!(upload, UploadState::Waiting(_)));
         waiting.for_each(|upload| *upload = UploadState::Waiting(None));
     }
 
-    /// The store has it: it goes from here.
+    /// Deletes a segment.
     pub fn remove(&self, closed: &Closed) -> io::Result<()> {
         let was_known = {
             let mut index = self.index();
@@ -161,7 +168,7 @@ impl Spool {
         if was_known { std::fs::remove_file(self.path(closed)) } else { Ok(()) }
     }
 
-    /// Removes what is older than the ceiling and not held, and tells what.
+    /// Deletes segments that are past the ceiling and not held, and returns them.
     pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
         let old = {
             let index = self.index();
@@ -171,7 +178,7 @@ impl Spool {
         old.into_iter().filter(|closed| self.remove(closed).is_ok()).collect()
     }
 
-    /// Of what cannot be read only the disk knows how old it is.
+    /// Deletes unreadable files past the ceiling, by their modification time.
     fn purge_unreadable(&self, ceiling: SignedDuration) {
         let Ok(ceiling) = Duration::try_from(ceiling) else {
             return;
@@ -181,25 +188,22 @@ impl Spool {
             let age = written.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
             let stays = age < ceiling;
             if !stays {
-                tracing::warn!(
-                    camera = orphan.camera,
-                    "an unreadable recording older than the ceiling is purged"
-                );
+                tracing::warn!(camera = orphan.camera, "an unreadable recording past its ceiling is purged");
                 let _ = std::fs::remove_file(&orphan.path);
             }
             stays
         });
     }
 
-    /// What had to go for want of room since the last call.
+    /// Returns the segments evicted since the last call.
     pub fn take_evicted(&self) -> Vec<Closed> {
         std::mem::take(&mut self.index().evicted)
     }
 
-    /// Completes one file whose writer went away. `None`: there was none. Gives what came of it.
+    /// Recovers one orphan. Returns `None` if there is none.
     pub async fn recover_orphan(self: &Arc<Self>) -> Option<OrphanRecovery> {
-        // Who is told that there is none knows that none is being read either.
-        let _one = self.recovery_lock.lock().await;
+        // So that `None` also means that no other task is recovering an orphan.
+        let _guard = self.recovery_lock.lock().await;
         let Orphan { camera, path } = self.index().orphans.pop_front()?;
         let (of, part) = (camera.clone(), path.clone());
         let read = tokio::task::spawn_blocking(move || recover::part(&part, &of)).await;
@@ -210,14 +214,14 @@ impl Spool {
                 Some(OrphanRecovery::Recovered(closed))
             }
             Err(error) => {
-                tracing::error!(camera, error = %error.kind(), "an unfinished recording cannot be read");
+                tracing::error!(camera, error = %error.kind(), "an incomplete recording cannot be read");
                 self.index().unreadable.push(Orphan { camera, path });
                 Some(OrphanRecovery::Unreadable)
             }
         }
     }
 
-    /// Waits until a recording is complete or room was made.
+    /// Waits until a segment was added or removed.
     pub async fn wait_for_change(&self) {
         self.changed.notified().await;
     }
@@ -226,7 +230,7 @@ impl Spool {
         name::folder(&self.root, &closed.camera).join(closed.file())
     }
 
-    /// Where all that is complete and waits is.
+    /// Returns the files of all complete segments.
     pub fn paths(&self) -> HashSet<PathBuf> {
         let index = self.index();
         index.segments.keys().map(|closed| self.path(closed)).collect()
@@ -241,24 +245,22 @@ impl Spool {
         }
     }
 
-    /// How many complete recordings of a camera wait.
     pub fn waiting_segments(&self, camera: &str) -> u64 {
         self.index().segments.keys().filter(|closed| closed.camera == camera).count() as u64
     }
 
-    /// The end of a camera's newest complete recording.
+    /// Returns the end of a camera's newest complete segment.
     pub fn newest_end(&self, camera: &str) -> Option<Timestamp> {
         self.index().segments.keys().filter(|closed| closed.camera == camera).map(Closed::end).max()
     }
 
-    /// Whether there is room for `bytes` more, or room could be made.
+    /// Returns whether `bytes` more fit, perhaps after evictions.
     pub fn has_room(&self, bytes: u64) -> bool {
         let index = self.index();
         let used = index.segment_bytes.saturating_add(index.open_bytes);
         eviction::select_evictions(index.unheld(index.not_uploading()), used, bytes, index.limit).is_some()
     }
 
-    /// Whether it can be written to.
     pub async fn is_writable(&self) -> bool {
         let probe = self.root.join(".writable");
         tokio::fs::write(&probe, b"").await.is_ok() && tokio::fs::remove_file(&probe).await.is_ok()
@@ -268,7 +270,7 @@ impl Spool {
         &self.root
     }
 
-    /// Makes room for `bytes` more, and counts them as used.
+    /// Reserves `bytes`, and evicts segments if necessary.
     fn reserve(&self, bytes: u64) -> Result<(), SpoolError> {
         let evictions = {
             let mut index = self.index();
@@ -283,7 +285,7 @@ impl Spool {
         Ok(())
     }
 
-    /// The disk is fuller than we may fill it: lets the oldest go. Tells whether anything went.
+    /// Evicts the oldest segment, since the disk is full before the limit is reached. Returns whether there was one.
     fn evict_oldest(&self) -> bool {
         let oldest: Vec<Closed> = {
             let index = self.index();
@@ -297,7 +299,7 @@ impl Spool {
     fn evict(&self, segments: Vec<Closed>) {
         for closed in segments {
             if let Err(error) = self.remove(&closed) {
-                tracing::warn!(camera = closed.camera, error = %error.kind(), "a recording cannot be removed");
+                tracing::warn!(camera = closed.camera, error = %error.kind(), "a segment cannot be deleted");
             }
             self.index().evicted.push(closed);
         }
@@ -322,7 +324,7 @@ impl Spool {
     }
 
     fn index(&self) -> MutexGuard<'_, SpoolIndex> {
-        // Nothing that holds it can leave it half changed.
+        // No holder of the lock panics in the middle of a change, so the index behind a poisoned lock is valid.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of each camera: written by the tasks, read by the status API, and its gaps kept in the spool.
+//! State of each camera. Its task writes it, the status API reads it, and its gaps are stored in the spool.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,20 +16,15 @@ const MAX_ERROR_CHARS: usize = 300;
 
 #[derive(Debug)]
 struct CameraEntry {
-    state: CameraState,
-    since: Timestamp,
-    codec: Option<String>,
-    last_frame: Option<Timestamp>,
-    last_segment: Option<SegmentReport>,
-    uploaded: u64,
-    last_error: Option<String>,
+    /// Without `waiting` and `gaps`, which [`RecorderState::camera_reports`] adds.
+    report: CameraReport,
     gaps: GapLog,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     cameras: BTreeMap<String, CameraEntry>,
-    /// Cameras whose gaps changed since they were last kept.
+    /// Cameras whose gaps changed since they were last stored.
     unsaved: BTreeSet<String>,
     clock_offset_ms: Option<i64>,
     uploads_revision: Option<String>,
@@ -43,35 +38,37 @@ pub struct RecorderState {
 }
 
 impl RecorderState {
-    /// Keeps gaps under the spool's root.
+    /// Stores gaps under `root`, the folder of the spool.
     pub fn new(root: &Path, metrics: RecorderMetrics) -> Self {
         Self { gap_folder: root.join("gaps"), metrics, inner: Mutex::default() }
     }
 
-    /// A camera is to be recorded from now on. `recorded` is where the spool says that its recording ended.
+    /// Adds a camera. `recorded` is the end of its recordings in the spool.
     pub async fn add(&self, camera: &str, recorded: Option<Timestamp>, now: Timestamp) {
-        let known = tokio::fs::read(self.gap_file(camera)).await.ok();
-        // A damaged file is as good as none: the gap then begins at an unknown time, which is the truth.
+        let stored = tokio::fs::read(self.gap_file(camera)).await.ok();
+        // A damaged file counts as none: the gap then begins at an unknown time, which is true.
         let mut gaps: GapLog =
-            known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+            stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         gaps.resume(recorded);
-        let entry = CameraEntry {
+        let report = CameraReport {
+            name: camera.to_owned(),
             state: CameraState::Connecting,
             since: now,
             codec: None,
             last_frame: gaps.recorded_until(),
             last_segment: None,
             uploaded: 0,
+            waiting: 0,
             last_error: None,
-            gaps,
+            gaps: Vec::new(),
         };
         let mut inner = self.inner();
         inner.unsaved.insert(camera.to_owned());
-        inner.cameras.insert(camera.to_owned(), entry);
+        inner.cameras.insert(camera.to_owned(), CameraEntry { report, gaps });
     }
 
-    /// A camera is not to be recorded any more. Were it added again, nothing was missed in between: what is kept
-    /// of it goes with the next [`Self::persist_gaps`].
+    /// Removes a camera. The next [`Self::persist_gaps`] deletes its stored gaps: if the camera is added again, no recording
+    /// is missing between.
     pub fn remove(&self, camera: &str) {
         let mut inner = self.inner();
         inner.cameras.remove(camera);
@@ -80,9 +77,9 @@ impl RecorderState {
         self.metrics.remove_camera(camera);
     }
 
-    /// What is kept of any camera but these goes with the next [`Self::persist_gaps`], unless it is added meanwhile.
+    /// Marks the stored gaps of all other cameras for deletion by the next [`Self::persist_gaps`].
     pub async fn remove_all_except(&self, cameras: &BTreeSet<String>) {
-        // Where there is no folder, nothing is kept.
+        // Without the folder, no gaps are stored.
         let Ok(mut files) = tokio::fs::read_dir(&self.gap_folder).await else {
             return;
         };
@@ -95,18 +92,23 @@ impl RecorderState {
         }
     }
 
-    /// What a camera's task does now.
     pub fn set_camera_state(&self, camera: &str, state: CameraState, now: Timestamp) {
         self.with_camera(camera, |entry| {
-            if entry.state != state {
-                entry.state = state;
-                entry.since = now;
+            if entry.report.state != state {
+                entry.report.state = state;
+                entry.report.since = now;
                 tracing::info!(camera, ?state, "camera");
             }
         });
     }
 
-    /// There is no picture, for this cause.
+    /// Notes that no video is recorded from now on.
+    pub fn interrupt(&self, camera: &str, state: CameraState, cause: GapCause) {
+        let now = Timestamp::now();
+        self.set_camera_state(camera, state, now);
+        self.begin_gap(camera, cause, now);
+    }
+
     pub fn begin_gap(&self, camera: &str, cause: GapCause, now: Timestamp) {
         if self.with_camera(camera, |entry| entry.gaps.begin(cause, now)) == Some(true) {
             self.metrics.count_gap(camera, cause);
@@ -116,20 +118,18 @@ impl RecorderState {
 
     pub fn set_last_error(&self, camera: &str, message: &str) {
         let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
-        self.with_camera(camera, |entry| entry.last_error = Some(message));
+        self.with_camera(camera, |entry| entry.report.last_error = Some(message));
     }
 
-    /// A picture that was taken at `taken` goes into a file.
     pub fn set_last_frame(&self, camera: &str, captured_at: Timestamp) {
-        self.with_camera(camera, |entry| entry.last_frame = Some(captured_at));
+        self.with_camera(camera, |entry| entry.report.last_frame = Some(captured_at));
     }
 
-    /// How the camera's pictures are coded.
     pub fn set_codec(&self, camera: &str, codec: String) {
-        self.with_camera(camera, |entry| entry.codec = Some(codec));
+        self.with_camera(camera, |entry| entry.report.codec = Some(codec));
     }
 
-    /// The pictures from `from` to `until` are in the spool.
+    /// Notes that the frames from `from` to `until` are in the spool.
     pub fn mark_recorded(&self, camera: &str, from: Timestamp, until: Timestamp) {
         let ended = self.with_camera(camera, |entry| {
             let was_reported = entry.gaps.is_open();
@@ -144,69 +144,59 @@ impl RecorderState {
         self.inner().unsaved.insert(camera.to_owned());
     }
 
-    /// The recorder before had recorded up to `end`.
+    /// Notes that the previous recorder had recorded until `end`.
     pub fn mark_recovered(&self, camera: &str, end: Timestamp) {
         self.with_camera(camera, |entry| entry.gaps.mark_recovered(end));
         self.inner().unsaved.insert(camera.to_owned());
     }
 
-    /// What had been recorded had to go.
+    /// Notes that a recording was lost.
     pub fn mark_lost(&self, camera: &str, cause: GapCause, from: Timestamp, until: Timestamp) {
         self.metrics.count_gap(camera, cause);
         self.with_camera(camera, |entry| entry.gaps.add_loss(cause, from, until));
         self.inner().unsaved.insert(camera.to_owned());
     }
 
-    /// The store confirmed a segment, and told its time.
     pub fn mark_uploaded(&self, camera: &str, segment: SegmentReport) {
         self.with_camera(camera, |entry| {
-            entry.uploaded = entry.uploaded.saturating_add(1);
-            if entry.last_segment.as_ref().is_none_or(|last| last.start <= segment.start) {
-                entry.last_segment = Some(segment);
+            let report = &mut entry.report;
+            report.uploaded = report.uploaded.saturating_add(1);
+            // Retries may confirm an older segment after a newer one.
+            if report.last_segment.as_ref().is_none_or(|last| last.start <= segment.start) {
+                report.last_segment = Some(segment);
             }
         });
     }
 
-    /// Which revision of the configuration all uploads under way follow; `None`: some began before it.
+    /// Sets the revision that all uploads use; `None`: at least one uses another.
     pub fn set_uploads_revision(&self, revision: Option<String>) {
         self.inner().uploads_revision = revision;
     }
 
-    /// See [`Self::set_uploads_revision`].
     pub fn uploads_revision(&self) -> Option<String> {
         self.inner().uploads_revision.clone()
     }
 
-    /// How far this clock is ahead of the store's.
+    /// Sets the lead of this clock over the store's.
     pub fn set_clock_offset(&self, ms: i64) {
         self.inner().clock_offset_ms = Some(ms);
         self.metrics.set_clock_offset(ms);
     }
 
-    /// How far this clock is ahead of the store's, as far as it is known.
     pub fn clock_offset_ms(&self) -> Option<i64> {
         self.inner().clock_offset_ms
     }
 
     pub fn camera_reports(&self, spool: &Spool) -> Vec<CameraReport> {
-        let inner = self.inner();
-        let report = |(name, camera): (&String, &CameraEntry)| CameraReport {
-            name: name.clone(),
-            state: camera.state,
-            since: camera.since,
-            codec: camera.codec.clone(),
-            last_frame: camera.last_frame,
-            last_segment: camera.last_segment.clone(),
-            uploaded: camera.uploaded,
-            waiting: spool.waiting_segments(name),
-            last_error: camera.last_error.clone(),
+        let report = |camera: &CameraEntry| CameraReport {
+            waiting: spool.waiting_segments(&camera.report.name),
             gaps: camera.gaps.latest(),
+            ..camera.report.clone()
         };
-        inner.cameras.iter().map(report).collect()
+        self.inner().cameras.values().map(report).collect()
     }
 
-    /// Keeps what changed, so that a recorder that is started again knows it; of cameras that were removed
-    /// nothing stays.
+    /// Stores changed gaps for the next recorder, and deletes those of removed cameras.
     pub async fn persist_gaps(&self) -> io::Result<()> {
         let changed: Vec<(String, Option<GapLog>)> = {
             let mut inner = self.inner();
@@ -244,7 +234,7 @@ impl RecorderState {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing that holds it can leave it half changed.
+        // No holder of the lock panics in the middle of a change, so the state behind a poisoned lock is valid.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -274,12 +264,12 @@ mod tests {
         }
         state.persist_gaps().await.unwrap();
         state.remove("hal");
-        // Its task says a last thing.
+        // A last report of its task.
         state.mark_recorded("hal", at(20), at(21));
         state.persist_gaps().await.unwrap();
         assert_eq!(gap_file_names(&folder), ["deur.json", "erf.json"].map(str::to_owned).into());
 
-        // While no recorder runs, another is removed.
+        // Another camera is removed while no recorder runs.
         let state = RecorderState::new(folder.path(), RecorderMetrics::default());
         state.add("deur", None, at(30)).await;
         state.remove_all_except(&["deur".to_owned()].into()).await;

@@ -1,5 +1,5 @@
-//! From the spool into the bucket: oldest first, a few at once, again and again until the store has confirmed.
-//! A recording leaves the spool only then, or when it is older than the ceiling and must not live any longer.
+//! From the spool into the bucket: oldest first, several at a time, with retries until the store confirms. A segment
+//! leaves the spool only then, when the spool is full, or past its ceiling.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,63 +9,52 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::camera::backoff;
 use super::camera::backoff::Backoff;
+use super::context::RecorderContext;
 use super::in_doubt::{InDoubtUploads, all_use_revision};
-use super::metrics::RecorderMetrics;
-use super::spool::{Closed, Spool};
-use super::state::RecorderState;
+use super::spool::Closed;
 use crate::failure::Failure;
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::key::{Class, Key, KeyError};
 use crate::rules::recording::tag::RetentionTag;
-use crate::storage::s3::segments::{PutError, Uploader};
+use crate::storage::s3::segments::{PutError, PutOutcome, Uploader};
 use crate::wire::SegmentReport;
 
 const MAX_CONCURRENT_UPLOADS: usize = 4;
-/// An upload may take so long, and more for its bytes at the slowest rate that is of any use. One that takes
-/// longer is tried again: the network is gone without saying so.
+/// Limit of an upload, besides the time for its bytes at the slowest useful rate. A longer upload is retried: a network
+/// may fail without an error.
 const UPLOAD_TIMEOUT_BASE: Duration = Duration::from_secs(30);
-/// Bytes a second: 2 Mbit/s, a share of a line that carries one camera.
+/// Slowest useful rate: 2 Mbit/s, a share of a line that carries one camera.
 const MIN_BYTES_PER_SECOND: u64 = 256 << 10;
-/// How often the spool is looked at, whatever happens.
+/// Longest interval between checks of the spool.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Waits between attempts at a store that does not take anything.
-const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How long a segment waits that was refused for itself, or with the credentials in use.
+/// Wait of a segment that the store rejected, or rejected with the current credentials.
 const SEGMENT_RETRY_DELAY: Duration = Duration::from_mins(1);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UploadConfirmation {
-    /// An earlier upload had arrived, though its answer had not.
-    pub already_there: bool,
-    pub server_date: Option<Timestamp>,
-}
 
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum UploadError {
-    /// The store did not take it.
     #[error(transparent)]
     #[strum(transparent)]
     Put(#[from] PutError),
-    /// No key can be made for it.
     #[error("no key for the segment: {0}")]
     #[strum(transparent)]
     Key(#[from] KeyError),
-    /// It took longer than its bytes do on the slowest line that is of any use.
+    /// See [`UPLOAD_TIMEOUT_BASE`] and [`MIN_BYTES_PER_SECOND`].
     #[error("the store took too long")]
     Timeout,
-    /// The task that uploaded it failed.
-    #[error("uploading failed inside the recorder")]
+    /// The upload's task panicked.
+    #[error("internal error of the recorder during the upload")]
     Internal,
 }
 
 impl UploadError {
-    /// Whether the store takes nothing for now, rather than not this segment.
+    /// Returns whether the store accepts no segment now, rather than not this segment.
     fn is_store_wide(&self) -> bool {
         match self {
             Self::Put(error) => error.is_retryable(),
@@ -74,7 +63,7 @@ impl UploadError {
         }
     }
 
-    /// Whether the store may have taken it all the same, now or in a while.
+    /// Returns whether the store may have accepted the segment, or may still do so.
     fn may_have_arrived(&self) -> bool {
         match self {
             Self::Put(PutError::Store(error)) => error.is_retryable(),
@@ -84,16 +73,17 @@ impl UploadError {
     }
 }
 
+/// The store as the queue uses it; tests replace it.
 #[async_trait]
 pub trait SegmentSink: Send + Sync + 'static {
-    /// Puts a file under a key, once.
+    /// Puts a file under a key.
     async fn put(
         &self,
         key: &Key,
         file: &Path,
         sha256: [u8; 32],
         tag: RetentionTag,
-    ) -> Result<UploadConfirmation, UploadError>;
+    ) -> Result<PutOutcome, UploadError>;
 }
 
 #[async_trait]
@@ -104,32 +94,24 @@ impl SegmentSink for Uploader {
         file: &Path,
         sha256: [u8; 32],
         tag: RetentionTag,
-    ) -> Result<UploadConfirmation, UploadError> {
-        let put = Uploader::put(self, key, file, sha256, tag).await?;
-        Ok(UploadConfirmation { already_there: put.already_exists, server_date: put.server_date })
+    ) -> Result<PutOutcome, UploadError> {
+        Ok(Self::put(self, key, file, sha256, tag).await?)
     }
 }
 
-/// What the uploader goes by; changes with the configuration.
+/// The part of the configuration that uploads use.
 #[derive(Clone)]
 pub struct UploadTarget {
     pub sink: Arc<dyn SegmentSink>,
-    /// What is older is purged, never uploaded.
+    /// Age past which a segment is purged, never uploaded.
     pub ceiling: SignedDuration,
     pub holds: Arc<[HoldScope]>,
-    /// Revision of the configuration that all this is of.
+    /// Revision of the configuration.
     pub revision: String,
 }
 
-impl UploadTarget {
-    /// What a recording is put with: what a hold covers is sealed from the first moment, so that no lifecycle rule
-    /// ever applies to it.
-    fn retention_tag(&self, key: &Key) -> RetentionTag {
-        retention_tag(&self.holds, key)
-    }
-}
-
-/// What a recording is put with, given what open holds cover.
+/// Returns the tag of a new recording. A held recording is sealed from the start, so that no lifecycle rule ever applies
+/// to it.
 pub fn retention_tag(holds: &[HoldScope], key: &Key) -> RetentionTag {
     if holds.iter().any(|hold| hold.covers(&key.recording())) {
         RetentionTag::Sealed
@@ -138,133 +120,157 @@ pub fn retention_tag(holds: &[HoldScope], key: &Key) -> RetentionTag {
     }
 }
 
-/// Uploads what is in the spool.
+type UploadResult = Result<PutOutcome, UploadError>;
+
+/// Uploads the segments in the spool.
 pub struct UploadQueue {
-    pub spool: Arc<Spool>,
-    pub state: Arc<RecorderState>,
-    pub metrics: RecorderMetrics,
-    /// Where recordings go; `None`: not known yet.
-    pub target: watch::Receiver<Option<UploadTarget>>,
+    context: RecorderContext,
+    /// `None` before the first configuration.
+    target: watch::Receiver<Option<UploadTarget>>,
+    running: JoinSet<UploadResult>,
+    /// The segment of each running upload, and the revision that the upload uses.
+    uploading: HashMap<Id, (Closed, String)>,
+    in_doubt: InDoubtUploads,
+    backoff: Backoff,
+    paused_until: Option<Instant>,
+    is_draining: bool,
 }
 
 impl UploadQueue {
-    /// Works until `drained` says that nothing more comes, and then until the spool is empty.
+    pub fn new(context: RecorderContext, target: watch::Receiver<Option<UploadTarget>>) -> Self {
+        let in_doubt = InDoubtUploads::from_previous_recorder(context.spool.paths(), Instant::now());
+        Self {
+            context,
+            target,
+            running: JoinSet::new(),
+            uploading: HashMap::new(),
+            in_doubt,
+            backoff: Backoff::default(),
+            paused_until: None,
+            is_draining: false,
+        }
+    }
+
+    /// Uploads until `drained` announces that no more segments come, and then until the spool is empty.
     pub async fn run(mut self, drained: CancellationToken) {
-        let mut backoff = Backoff::new(BACKOFF_RANGE.0, BACKOFF_RANGE.1);
-        let mut paused_until: Option<Instant> = None;
-        let mut running: JoinSet<Result<UploadConfirmation, UploadError>> = JoinSet::new();
-        let mut segments: HashMap<Id, (Closed, String)> = HashMap::new();
-        let mut in_doubt = InDoubtUploads::from_previous_recorder(self.spool.paths(), Instant::now());
-        let mut draining = false;
         loop {
             let target = self.target.borrow_and_update().clone();
             if let Some(target) = &target {
                 self.purge(target.ceiling);
-                // One at a time finds out whether a store that failed is back.
-                let at_once = if paused_until.is_some() { 1 } else { MAX_CONCURRENT_UPLOADS };
-                let ready = paused_until.is_none_or(|until| until <= Instant::now());
-                while ready && running.len() < at_once {
-                    let Some(closed) = self.spool.take_next(Instant::now()) else {
-                        break;
-                    };
-                    let (target, segment, path) = (target.clone(), closed.clone(), self.spool.path(&closed));
-                    let revision = target.revision.clone();
-                    let task = running.spawn(async move { upload(&target, &segment, &path).await });
-                    segments.insert(task.id(), (closed, revision));
-                }
+                self.start_uploads(target);
+                self.report_revision(&target.revision);
             }
-            if let Some(UploadTarget { revision, .. }) = &target {
-                in_doubt.prune(|| self.spool.paths(), Instant::now());
-                let running = segments.values().map(|(_, of)| Some(of.as_str()));
-                let is_current = all_use_revision(running.chain(in_doubt.revisions()), revision);
-                self.state.set_uploads_revision(is_current.then(|| revision.clone()));
-            }
-            if draining && running.is_empty() && self.spool.status().segments == 0 {
+            let spool = &self.context.spool;
+            if self.is_draining && self.running.is_empty() && spool.status().segments == 0 {
                 return;
             }
-            let wake = paused_until.filter(|until| *until > Instant::now());
+            let paused = self.paused_until.filter(|until| *until > Instant::now());
+            let wake = paused.unwrap_or_else(|| Instant::now() + POLL_INTERVAL);
             tokio::select! {
-                Some(ended) = running.join_next_with_id() => {
-                    let (id, result) = match ended {
-                        Ok((id, result)) => (id, result),
-                        Err(failed) => (failed.id(), Err(UploadError::Internal)),
-                    };
-                    if let Some((closed, revision)) = segments.remove(&id) {
-                        match &result {
-                            Ok(_) => in_doubt.record_confirmation(&self.spool.path(&closed)),
-                            Err(error) if error.may_have_arrived() => {
-                                in_doubt.record_failure(self.spool.path(&closed), revision, Instant::now());
-                            }
-                            Err(_) => {}
-                        }
-                        paused_until = self.handle_result(&closed, result, &mut backoff);
-                    }
-                    if draining {
-                        // There is no later: all are tried again and again until the end.
-                        paused_until = paused_until.map(|until| until.min(Instant::now() + BACKOFF_RANGE.0));
-                        self.spool.retry_now();
-                    }
-                }
-                () = self.spool.wait_for_change() => {}
+                Some(ended) = self.running.join_next_with_id() => self.finish(ended),
+                () = spool.wait_for_change() => {}
                 changed = self.target.changed() => {
                     if changed.is_err() { sleep(POLL_INTERVAL).await; }
-                    // Other credentials, perhaps: no reason to wait any longer.
-                    self.spool.retry_now();
-                    paused_until = None;
+                    // The credentials may be new, so earlier failures say nothing.
+                    self.retry_now();
                 }
-                () = sleep_until(wake.unwrap_or_else(|| Instant::now() + POLL_INTERVAL).into()) => {}
-                () = drained.cancelled(), if !draining => {
-                    // The last chance: what was refused is tried once more.
-                    draining = true;
-                    self.spool.retry_now();
-                    paused_until = None;
+                () = sleep_until(wake.into()) => {}
+                () = drained.cancelled(), if !self.is_draining => {
+                    // The process ends soon: rejected segments get their last chance.
+                    self.is_draining = true;
+                    self.retry_now();
                 }
             }
-            self.metrics.set_spool(self.spool.status());
+            self.context.metrics.set_spool(self.context.spool.status());
         }
     }
 
-    /// Gives how long to leave the store alone.
-    fn handle_result(
-        &self,
-        closed: &Closed,
-        result: Result<UploadConfirmation, UploadError>,
-        backoff: &mut Backoff,
-    ) -> Option<Instant> {
+    fn start_uploads(&mut self, target: &UploadTarget) {
+        if self.paused_until.is_some_and(|until| until > Instant::now()) {
+            return;
+        }
+        // After a failure, a single upload tests whether the store is back.
+        let limit = if self.paused_until.is_some() { 1 } else { MAX_CONCURRENT_UPLOADS };
+        while self.running.len() < limit {
+            let Some(closed) = self.context.spool.take_next(Instant::now()) else {
+                return;
+            };
+            let (target, segment, path) = (target.clone(), closed.clone(), self.context.spool.path(&closed));
+            let revision = target.revision.clone();
+            let task = self.running.spawn(async move { upload(&target, &segment, &path).await });
+            self.uploading.insert(task.id(), (closed, revision));
+        }
+    }
+
+    /// Reports `revision` once every upload that runs, or may still arrive, uses it. The operator counts on it: after that,
+    /// no new recording lacks the protection of a hold in this revision.
+    fn report_revision(&mut self, revision: &str) {
+        self.in_doubt.prune(|| self.context.spool.paths(), Instant::now());
+        let running = self.uploading.values().map(|(_, used)| Some(used.as_str()));
+        let is_current = all_use_revision(running.chain(self.in_doubt.revisions()), revision);
+        self.context.state.set_uploads_revision(is_current.then(|| revision.to_owned()));
+    }
+
+    fn retry_now(&mut self) {
+        self.context.spool.retry_now();
+        self.paused_until = None;
+    }
+
+    fn finish(&mut self, ended: Result<(Id, UploadResult), JoinError>) {
+        let (id, result) = ended.unwrap_or_else(|failed| (failed.id(), Err(UploadError::Internal)));
+        if let Some((closed, revision)) = self.uploading.remove(&id) {
+            let path = self.context.spool.path(&closed);
+            match &result {
+                Ok(_) => self.in_doubt.record_confirmation(&path),
+                Err(error) if error.may_have_arrived() => {
+                    self.in_doubt.record_failure(path, revision, Instant::now());
+                }
+                Err(_) => {}
+            }
+            self.paused_until = self.handle_result(&closed, result);
+        }
+        if self.is_draining {
+            // Long waits would outlast the process, so it retries every second until the end.
+            self.paused_until = self.paused_until.map(|until| until.min(Instant::now() + backoff::INITIAL));
+            self.context.spool.retry_now();
+        }
+    }
+
+    /// Returns until when the store is left alone.
+    fn handle_result(&mut self, closed: &Closed, result: UploadResult) -> Option<Instant> {
+        let RecorderContext { spool, state, metrics, .. } = &self.context;
         match result {
-            Ok(confirmed) => {
-                self.metrics.count_upload(if confirmed.already_there { "already_there" } else { "stored" });
-                if let Some(date) = confirmed.server_date {
-                    // The store's clock tells whole seconds: on average half of one has passed.
-                    self.state
-                        .set_clock_offset(Timestamp::now().as_millisecond() - date.as_millisecond() - 500);
+            Ok(put) => {
+                metrics.count_upload(if put.already_exists { "already_there" } else { "stored" });
+                if let Some(date) = put.server_date {
+                    // The store's clock has whole seconds: on average half a second has passed since.
+                    state.set_clock_offset(Timestamp::now().as_millisecond() - date.as_millisecond() - 500);
                 }
                 self.complete_upload(closed);
-                backoff.reset();
+                self.backoff.reset();
                 None
             }
             Err(error) => {
-                self.metrics.count_upload(error.category());
-                // What is wrong with one segment is not wrong with all: the others go on after a moment.
-                let is_segment_specific = !error.is_store_wide();
-                let wait = if is_segment_specific { BACKOFF_RANGE.0 } else { backoff.next_delay() };
-                let message = error.to_string();
-                tracing::warn!(
-                    camera = closed.camera,
-                    category = error.category(),
-                    ?wait,
-                    "upload failed: {message}"
-                );
-                self.state.set_last_error(&closed.camera, &format!("upload: {message}"));
-                let segment_wait = if is_segment_specific { SEGMENT_RETRY_DELAY } else { wait };
-                self.spool.put_back(closed, Some(Instant::now() + segment_wait));
+                metrics.count_upload(error.category());
+                // A fault of one segment does not stop the others: they continue after the shortest wait.
+                let (wait, segment_wait) = if error.is_store_wide() {
+                    let wait = self.backoff.next_delay();
+                    (wait, wait)
+                } else {
+                    (backoff::INITIAL, SEGMENT_RETRY_DELAY)
+                };
+                let (camera, message) = (&closed.camera, error.to_string());
+                tracing::warn!(camera, category = error.category(), ?wait, "upload failed: {message}");
+                state.set_last_error(camera, &format!("upload: {message}"));
+                spool.put_back(closed, Some(Instant::now() + segment_wait));
                 Some(Instant::now() + wait)
             }
         }
     }
 
     fn complete_upload(&self, closed: &Closed) {
-        if let Err(error) = self.spool.remove(closed) {
+        let RecorderContext { spool, state, .. } = &self.context;
+        if let Err(error) = spool.remove(closed) {
             tracing::warn!(camera = closed.camera, error = %error.kind(), "an uploaded segment cannot be removed");
         }
         let Ok(key) = object_key(closed) else { return };
@@ -275,17 +281,15 @@ impl UploadQueue {
             duration_ms: closed.duration_ms,
             bytes: closed.bytes,
         };
-        self.state.mark_uploaded(&closed.camera, report);
+        state.mark_uploaded(&closed.camera, report);
     }
 
     fn purge(&self, ceiling: SignedDuration) {
-        for closed in self.spool.purge(ceiling, Timestamp::now()) {
-            self.metrics.count_discarded("over_ceiling");
-            self.state.set_last_error(
-                &closed.camera,
-                "a segment that was never confirmed is older than the ceiling: purged",
-            );
-            tracing::warn!(camera = closed.camera, start = %closed.start, "a segment older than the ceiling is purged");
+        let RecorderContext { spool, state, metrics, .. } = &self.context;
+        for Closed { camera, start, .. } in spool.purge(ceiling, Timestamp::now()) {
+            metrics.count_discarded("over_ceiling");
+            state.set_last_error(&camera, "an unconfirmed segment was past its ceiling and is purged");
+            tracing::warn!(camera, %start, "a segment past its ceiling is purged");
         }
     }
 }
@@ -294,17 +298,12 @@ fn object_key(closed: &Closed) -> Result<Key, KeyError> {
     Key::new(Class::Video, closed.camera.clone(), closed.start, closed.duration_ms, &closed.sha256)
 }
 
-async fn upload(
-    target: &UploadTarget,
-    closed: &Closed,
-    path: &Path,
-) -> Result<UploadConfirmation, UploadError> {
+async fn upload(target: &UploadTarget, closed: &Closed, path: &Path) -> UploadResult {
     let key = object_key(closed)?;
-    let time_limit = UPLOAD_TIMEOUT_BASE + Duration::from_secs(closed.bytes / MIN_BYTES_PER_SECOND);
-    let tag = target.retention_tag(&key);
-    timeout(time_limit, target.sink.put(&key, path, closed.sha256, tag))
-        .await
-        .map_err(|_| UploadError::Timeout)?
+    let limit = UPLOAD_TIMEOUT_BASE + Duration::from_secs(closed.bytes / MIN_BYTES_PER_SECOND);
+    let tag = retention_tag(&target.holds, &key);
+    let put = target.sink.put(&key, path, closed.sha256, tag);
+    timeout(limit, put).await.map_err(|_| UploadError::Timeout)?
 }
 
 #[cfg(test)]

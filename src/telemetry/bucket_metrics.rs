@@ -1,4 +1,5 @@
-//! Gauges of each Site's bucket, computed from the statuses of the Sites at each scrape, so that none outlives its Site.
+//! Gauges of each Site's bucket, computed from the statuses of the Sites at each scrape, so that no gauge outlives its
+//! Site.
 
 use std::sync::atomic::AtomicU64;
 
@@ -12,11 +13,14 @@ use crate::api::Site;
 
 type SecondsGauge = Gauge<f64, AtomicU64>;
 
-/// Labels of one gauge: the Site, and what distinguishes its values.
-type Labels = Vec<(&'static str, String)>;
+/// Labels of one series, by name.
+pub type Labels = Vec<(&'static str, String)>;
 
-#[derive(Debug, Default)]
-pub struct BucketMetrics {
+pub fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
+    pairs.map(|(name, value)| (name, value.to_owned())).to_vec()
+}
+
+struct BucketMetrics {
     versions: Family<Labels, Gauge>,
     bytes: Family<Labels, Gauge>,
     held_versions: Family<Labels, Gauge>,
@@ -32,65 +36,58 @@ pub struct BucketMetrics {
     conformance: Family<Labels, Gauge>,
 }
 
-impl BucketMetrics {
-    pub fn register(&self, registry: &mut Registry) {
-        let text = "Versions of recordings, as of the last full audit";
-        registry.register("bucket_versions", text, self.versions.clone());
-        let text = "Bytes of recordings, as of the last full audit";
-        registry.register_with_unit("bucket", text, Unit::Bytes, self.bytes.clone());
-        let text = "Versions that an open hold covers, as of the last full audit";
-        registry.register("bucket_held_versions", text, self.held_versions.clone());
-        let text = "Age of the oldest recording that no hold covers, by class";
-        registry.register_with_unit("oldest_unheld_age", text, Unit::Seconds, self.oldest_unheld_age.clone());
-        let text = "Maximum age of recordings (article 6), by class";
-        registry.register_with_unit("ceiling", text, Unit::Seconds, self.ceiling.clone());
-        let text = "Findings of the last audit, by type";
-        registry.register("audit_findings", text, self.findings.clone());
-        let text = "Delay of the store's lifecycle rules behind the schedule that S3 documents";
-        registry.register_with_unit("lifecycle_lag", text, Unit::Seconds, self.lifecycle_lag.clone());
-        let text = "Unix time of the last success of each operation; the creation of the Site before the first audit or sweep";
-        registry.register_with_unit("last_success_timestamp", text, Unit::Seconds, self.last_success.clone());
-        let text = "Unix time at which the operator last detected drift, by scope: bucket or held_versions";
-        registry.register_with_unit(
-            "drift_last_detected_timestamp",
-            text,
-            Unit::Seconds,
-            self.drift_detected.clone(),
-        );
-        let text = "Open holds in the API and in the bucket's ledger";
-        registry.register("open_holds", text, self.open_holds.clone());
-        let text = "Open holds that exist only in the bucket's ledger";
-        registry.register("orphaned_holds", text, self.orphaned_holds.clone());
-        let text = "Versions past their ceiling and not held that the store refuses to delete";
-        registry.register("undeletable_versions", text, self.undeletable.clone());
-        let text = "Conformance checks by result";
-        registry.register("conformance_checks", text, self.conformance.clone());
+/// Registers the gauges of `sites`.
+pub fn register(registry: &mut Registry, sites: &[Site]) {
+    let (metrics, now) = (BucketMetrics::new(registry), Timestamp::now());
+    for site in sites {
+        metrics.add(site, now);
     }
+}
 
-    /// Replaces all values by those of `sites`.
-    pub fn update(&self, sites: &[Site]) {
-        self.versions.clear();
-        self.bytes.clear();
-        self.held_versions.clear();
-        self.oldest_unheld_age.clear();
-        self.ceiling.clear();
-        self.findings.clear();
-        self.lifecycle_lag.clear();
-        self.last_success.clear();
-        self.drift_detected.clear();
-        self.open_holds.clear();
-        self.orphaned_holds.clear();
-        self.undeletable.clear();
-        self.conformance.clear();
-        let now = Timestamp::now();
-        for site in sites {
-            self.update_site(site, now);
+fn counts(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn seconds(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, SecondsGauge> {
+    let family = Family::default();
+    registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+    family
+}
+
+impl BucketMetrics {
+    fn new(r: &mut Registry) -> Self {
+        let bytes = Family::default();
+        let text = "Bytes of recordings, as of the last full audit";
+        r.register_with_unit("bucket", text, Unit::Bytes, Family::<Labels, Gauge>::clone(&bytes));
+        let versions = "Versions of recordings, as of the last full audit";
+        let held = "Versions that an open hold covers, as of the last full audit";
+        let oldest = "Age of the oldest recording that no hold covers, by class";
+        let lag = "Delay of the store's lifecycle rules behind the schedule that S3 documents";
+        let success = "Unix time of the last success of each operation; the creation of the Site before the first audit or sweep";
+        let drift = "Unix time at which the operator last detected drift, by scope: bucket or held_versions";
+        let undeletable = "Versions past their ceiling and not held that the store refuses to delete";
+        Self {
+            bytes,
+            versions: counts(r, "bucket_versions", versions),
+            held_versions: counts(r, "bucket_held_versions", held),
+            oldest_unheld_age: seconds(r, "oldest_unheld_age", oldest),
+            ceiling: seconds(r, "ceiling", "Maximum age of recordings (article 6), by class"),
+            findings: counts(r, "audit_findings", "Findings of the last audit, by type"),
+            lifecycle_lag: seconds(r, "lifecycle_lag", lag),
+            last_success: seconds(r, "last_success_timestamp", success),
+            drift_detected: seconds(r, "drift_last_detected_timestamp", drift),
+            open_holds: counts(r, "open_holds", "Open holds in the API and in the bucket's ledger"),
+            orphaned_holds: counts(r, "orphaned_holds", "Open holds that exist only in the bucket's ledger"),
+            undeletable: counts(r, "undeletable_versions", undeletable),
+            conformance: counts(r, "conformance_checks", "Conformance checks by result"),
         }
     }
 
-    fn update_site(&self, site: &Site, now: Timestamp) {
+    fn add(&self, site: &Site, now: Timestamp) {
         let (namespace, name) = (site.namespace().unwrap_or_default(), site.name_any());
-        let labels: Labels = vec![("namespace", namespace), ("site", name)];
+        let labels = labels([("namespace", &namespace), ("site", &name)]);
         let with = |label: &'static str, value: &str| [&labels[..], &[(label, value.to_owned())]].concat();
         let set_last_success = |operation, at: Option<Timestamp>| {
             if let Some(at) = at {
@@ -170,8 +167,7 @@ mod tests {
 
     #[test]
     fn bucket_gauges_follow_site_status_and_end_with_the_site() {
-        let site = || -> Site {
-            serde_json::from_value(json!({
+        let site: Site = serde_json::from_value(json!({
                 "metadata": {"name": "s", "namespace": "n"},
                 "spec": {
                     "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"},
@@ -193,13 +189,15 @@ mod tests {
                     },
                 },
             }))
-            .unwrap()
+            .unwrap();
+        let encoded = |sites: &[Site]| {
+            let mut registry = Registry::with_prefix("toezicht");
+            register(&mut registry, sites);
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
         };
-        let (metrics, mut registry) = (BucketMetrics::default(), Registry::with_prefix("toezicht"));
-        metrics.register(&mut registry);
-        metrics.update(&[site()]);
-        let mut text = String::new();
-        encode(&mut text, &registry).unwrap();
+        let text = encoded(&[site]);
         for line in [
             r#"toezicht_bucket_versions{namespace="n",site="s"} 5"#,
             r#"toezicht_audit_findings{namespace="n",site="s",type="Overdue",violation="true"} 4"#,
@@ -212,9 +210,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
-        metrics.update(&[]);
-        let mut text = String::new();
-        encode(&mut text, &registry).unwrap();
+        let text = encoded(&[]);
         assert!(!text.contains("site=\"s\""), "{text}");
     }
 }

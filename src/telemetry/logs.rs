@@ -1,5 +1,5 @@
-//! Logs: JSON for machines, text for people. Every line goes to standard error, so that what a command
-//! prints can be piped.
+//! Logs: JSON for machines, text for people. All lines go to standard error, so that the output of a command can be
+//! piped.
 
 use std::io::IsTerminal;
 
@@ -19,12 +19,12 @@ pub enum LogFormat {
     Text,
 }
 
-/// What is logged unless `RUST_LOG` says otherwise.
+/// Filter if `RUST_LOG` is not set.
 const DEFAULT_FILTER: &str = "info";
 
-/// The most that libraries may log whatever `RUST_LOG` says, since beyond it they quote what may be secret:
-/// kube's client the body of a response that it cannot read (a list of Secrets, say), the S3 client and the
-/// HTTP libraries headers with signatures and tokens, the RTSP client what a camera answers.
+/// Highest levels of libraries, whatever `RUST_LOG` says. Above these levels they log secrets. kube's client logs bodies
+/// that it cannot read, such as a list of Secrets. The S3 client and the HTTP libraries log headers with signatures and
+/// tokens. The RTSP client logs a camera's answers.
 const LIBRARY_LEVEL_LIMITS: [(&str, LevelFilter); 12] = [
     ("kube_client", LevelFilter::OFF),
     ("aws_config", LevelFilter::WARN),
@@ -40,18 +40,14 @@ const LIBRARY_LEVEL_LIMITS: [(&str, LevelFilter); 12] = [
     ("retina", LevelFilter::ERROR),
 ];
 
-/// Why logs cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogSetupError {
-    /// `RUST_LOG` cannot be understood.
     #[error("RUST_LOG is not a filter: {0}")]
     Filter(#[from] ParseError),
-    /// Somebody has set it up already.
-    #[error("logs are set up already: {0}")]
+    #[error("logs are already set up: {0}")]
     AlreadyInitialized(#[from] TryInitError),
 }
 
-/// Sets up logging for the process.
 pub fn init(format: LogFormat) -> Result<(), LogSetupError> {
     let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV).ok().as_deref())?;
     let lines = fmt::layer().with_writer(std::io::stderr);
@@ -64,11 +60,11 @@ pub fn init(format: LogFormat) -> Result<(), LogSetupError> {
     Ok(Registry::default().with(lines.with_filter(filter)).try_init()?)
 }
 
-/// What is logged: what was asked for, but never what may quote a secret.
-fn filter<S: Subscriber>(asked: Option<&str>) -> Result<impl Filter<S> + use<S>, LogSetupError> {
-    let asked = asked.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_FILTER);
+/// Returns the requested filter, limited so that no library logs a secret.
+fn filter<S: Subscriber>(requested: Option<&str>) -> Result<impl Filter<S> + use<S>, LogSetupError> {
+    let requested = requested.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_FILTER);
     let safe = Targets::new().with_default(LevelFilter::TRACE).with_targets(LIBRARY_LEVEL_LIMITS);
-    Ok(EnvFilter::try_new(asked)?.and(safe))
+    Ok(EnvFilter::try_new(requested)?.and(safe))
 }
 
 #[cfg(test)]
@@ -77,8 +73,8 @@ mod tests {
 
     use super::*;
 
-    /// The targets of the events that come through.
-    fn logged(asked: Option<&str>) -> Vec<String> {
+    /// Returns the targets of the events that pass the filter.
+    fn logged(requested: Option<&str>) -> Vec<String> {
         struct CapturedTargets(Arc<Mutex<Vec<String>>>);
         impl<S: Subscriber> Layer<S> for CapturedTargets {
             fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
@@ -87,13 +83,13 @@ mod tests {
         }
         let seen = Arc::new(Mutex::new(Vec::new()));
         let subscriber =
-            Registry::default().with(CapturedTargets(seen.clone()).with_filter(filter(asked).unwrap()));
+            Registry::default().with(CapturedTargets(seen.clone()).with_filter(filter(requested).unwrap()));
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(target: "kube_client::client", "body of a Secret");
             tracing::debug!(target: "aws_smithy_runtime::client", "signed headers");
             tracing::debug!(target: "hyper::proto", "headers");
-            tracing::warn!(target: "retina::client", "what a camera said");
-            tracing::debug!(target: "toezicht::storage", "ours, for those who look closely");
+            tracing::warn!(target: "retina::client", "a camera's answer");
+            tracing::debug!(target: "toezicht::storage", "our details");
             tracing::info!(target: "toezicht", "ours");
         });
         let seen = seen.lock().unwrap();
@@ -104,13 +100,13 @@ mod tests {
     fn targets_that_may_quote_secrets_are_never_logged() {
         assert_eq!(logged(None), ["toezicht"]);
         assert_eq!(logged(Some("")), ["toezicht"]);
-        for asked in [
+        for requested in [
             "trace",
             "debug",
             "info,toezicht=debug",
             "kube_client=trace,hyper=trace,toezicht=debug,retina=trace",
         ] {
-            assert_eq!(logged(Some(asked)), ["toezicht::storage", "toezicht"], "{asked}");
+            assert_eq!(logged(Some(requested)), ["toezicht::storage", "toezicht"], "{requested}");
         }
     }
 

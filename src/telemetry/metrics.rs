@@ -1,248 +1,249 @@
-//! What is counted, for Prometheus. Labels come from closed sets; names of resources are only among those of buckets.
+//! The operator's metrics for Prometheus, and its readiness. Labels have values from closed sets. Only metrics of buckets
+//! name resources.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use kube::ResourceExt;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-
-use kube::ResourceExt;
 use strum::VariantArray;
 
-use super::bucket_metrics::BucketMetrics;
+use super::bucket_metrics;
+use super::bucket_metrics::{Labels, labels};
+use super::readiness::{Readiness, ReadinessGate};
 use crate::api::Site;
-use crate::controllers::context::{ConditionLister, SiteLister};
 use crate::storage::Subresource;
 use crate::storage::s3::request_counts;
 
-/// Seconds; a reconcile that only compares takes milliseconds, one that tries a bucket takes seconds.
+const PREFIX: &str = "toezicht";
+/// Seconds: a reconcile that only compares takes milliseconds, one that tests a bucket takes seconds.
 const RECONCILE_DURATION_BUCKETS: [f64; 11] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
-
-/// Which controller, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReconcileLabels {
-    controller: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ControllerLabels {
-    controller: &'static str,
-}
-
-/// Which controller, and which kind of error.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabels {
-    controller: &'static str,
-    category: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConditionLabels {
-    kind: &'static str,
-    condition: String,
-    status: String,
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ChangeLabels {
-    operation: &'static str,
-}
-
 const RETENTION_CHANGES: [&str; 6] = ["protected", "tagged", "unhidden", "released", "retagged", "deleted"];
 
-/// What somebody else had changed in buckets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DriftLabels {
-    namespace: String,
-    site: String,
-    subresource: &'static str,
+/// A controller, as a label of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+pub enum ControllerKind {
+    RecordingPolicy,
+    Site,
+    Camera,
+    IncidentHold,
+    /// Holds and deletions of a Site's bucket.
+    Retention,
+    /// Audits of a Site's bucket.
+    Audit,
 }
 
-/// Which request to a store, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    operation: String,
-    outcome: &'static str,
-}
+const WATCHED_KINDS: [ControllerKind; 4] = [
+    ControllerKind::RecordingPolicy,
+    ControllerKind::Site,
+    ControllerKind::Camera,
+    ControllerKind::IncidentHold,
+];
 
-pub struct OperatorMetrics {
-    registry: Registry,
-    leader: Gauge,
-    reconciles: Family<ReconcileLabels, Counter>,
-    durations: Family<ControllerLabels, Histogram, fn() -> Histogram>,
-    errors: Family<ErrorLabels, Counter>,
-    conditions: Family<ConditionLabels, Gauge>,
-    changes: Family<ChangeLabels, Counter>,
-    drift: Family<DriftLabels, Counter>,
-    requests: Family<RequestLabels, Counter>,
-    buckets: BucketMetrics,
-    condition_listers: Mutex<Vec<(&'static str, ConditionLister)>>,
-    site_listers: Mutex<Vec<SiteLister>>,
-}
-
-impl fmt::Debug for OperatorMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").finish_non_exhaustive()
+const fn readiness_gate(kind: ControllerKind) -> ReadinessGate {
+    match kind {
+        ControllerKind::RecordingPolicy => ReadinessGate::Policies,
+        ControllerKind::Site | ControllerKind::Retention | ControllerKind::Audit => ReadinessGate::Sites,
+        ControllerKind::Camera => ReadinessGate::Cameras,
+        ControllerKind::IncidentHold => ReadinessGate::Holds,
     }
 }
 
-impl Default for OperatorMetrics {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReconcileOutcome {
+    Unchanged,
+    Changed,
+    /// Failed, with the error's category.
+    Failed(&'static str),
+}
+
+/// Lists the conditions of all objects of a kind.
+pub type ConditionLister = Box<dyn Fn() -> Vec<Condition> + Send + Sync>;
+
+pub type SiteLister = Box<dyn Fn() -> Vec<Site> + Send + Sync>;
+
+pub struct OperatorTelemetry {
+    pub readiness: Readiness,
+    /// Metrics that last as long as the process. [`Self::encode`] computes the others at each scrape, so that none
+    /// outlives its resource.
+    registry: Registry,
+    leader: Gauge,
+    reconciles: Family<Labels, Counter>,
+    durations: Family<Labels, Histogram, fn() -> Histogram>,
+    errors: Family<Labels, Counter>,
+    changes: Family<Labels, Counter>,
+    drift: Family<Labels, Counter>,
+    condition_listers: Mutex<Vec<(ControllerKind, ConditionLister)>>,
+    site_listers: Mutex<Vec<SiteLister>>,
+}
+
+impl Default for OperatorTelemetry {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl OperatorMetrics {
+impl OperatorTelemetry {
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("toezicht");
+        let mut registry = Registry::with_prefix(PREFIX);
         let leader = Gauge::default();
-        let reconciles = Family::<ReconcileLabels, Counter>::default();
-        let durations: Family<ControllerLabels, Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(RECONCILE_DURATION_BUCKETS));
-        let errors = Family::<ErrorLabels, Counter>::default();
-        let conditions = Family::<ConditionLabels, Gauge>::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the operator", build);
         registry.register("leader", "1 while this process is the leader", leader.clone());
-        registry.register("reconciles", "Reconciles by result", reconciles.clone());
-        registry.register_with_unit(
-            "reconcile_duration",
-            "Duration of reconciles",
-            Unit::Seconds,
-            durations.clone(),
-        );
-        registry.register("reconcile_errors", "Failed reconciles by category of error", errors.clone());
-        let text = "Resources by condition, status and reason; reported by the leader alone";
-        registry.register("conditions", text, conditions.clone());
-        let changes = Family::<ChangeLabels, Counter>::default();
+        let durations: Family<Labels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(RECONCILE_DURATION_BUCKETS));
+        let help = "Duration of reconciles";
+        registry.register_with_unit("reconcile_duration", help, Unit::Seconds, durations.clone());
+        let mut counter = |name: &str, help: &str| {
+            let family = Family::<Labels, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let reconciles = counter("reconciles", "Reconciles by result");
+        let errors = counter("reconcile_errors", "Failed reconciles by category of error");
+        let changes = counter("retention_changes", "Changes of versions in buckets, by operation");
+        let help = "Changes by other parties that the operator corrected, in the bucket's configuration and in held versions";
+        let drift = counter("drift_corrections", help);
+        // A counter must exist before it first counts, or Prometheus misses its first increase.
         for operation in RETENTION_CHANGES {
-            drop(changes.get_or_create(&ChangeLabels { operation }));
+            drop(changes.get_or_create(&labels([("operation", operation)])));
         }
-        let text = "Changes of versions in buckets, by operation";
-        registry.register("retention_changes", text, changes.clone());
-        let drift = Family::<DriftLabels, Counter>::default();
-        let text = "Changes by other parties that the operator corrected, in the bucket's configuration and in held versions";
-        registry.register("drift_corrections", text, drift.clone());
-        let requests = Family::<RequestLabels, Counter>::default();
-        let text = "Attempts of requests to stores, by S3 operation and outcome";
-        registry.register("s3_requests", text, requests.clone());
-        let buckets = BucketMetrics::default();
-        buckets.register(&mut registry);
+        let readiness = Readiness::default();
+        readiness.require(ReadinessGate::CustomResources, 1);
+        readiness.require(ReadinessGate::Election, 1);
         Self {
+            readiness,
             registry,
             leader,
             reconciles,
             durations,
             errors,
-            conditions,
             changes,
             drift,
-            requests,
-            buckets,
             condition_listers: Mutex::default(),
             site_listers: Mutex::default(),
         }
     }
 
-    pub fn set_leader(&self, leading: bool) {
-        self.leader.set(leading.into());
-    }
-
-    pub fn observe_reconcile(&self, controller: &'static str, result: &'static str, took: Duration) {
-        self.reconciles.get_or_create(&ReconcileLabels { controller, result }).inc();
-        self.durations.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
-    }
-
-    pub fn count_error(&self, controller: &'static str, category: &'static str) {
-        self.errors.get_or_create(&ErrorLabels { controller, category }).inc();
-    }
-
-    /// From now on the conditions of `kind` are counted by `census` too, whenever somebody asks.
-    pub fn add_condition_lister(&self, kind: &'static str, census: ConditionLister) {
-        self.condition_listers.lock().unwrap_or_else(PoisonError::into_inner).push((kind, census));
-    }
-
-    /// From now on `census` lists Sites too, whose buckets are told of whenever somebody asks.
-    pub fn add_site_lister(&self, census: SiteLister) {
-        self.site_listers.lock().unwrap_or_else(PoisonError::into_inner).push(census);
-    }
-
-    /// Something was changed in a bucket.
-    pub fn count_retention_change(&self, operation: &'static str, count: u64) {
-        if count > 0 {
-            self.changes.get_or_create(&ChangeLabels { operation }).inc_by(count);
+    /// Notes that this process leads. It is ready once it has read each kind in each of `scopes` scopes: one per
+    /// namespace, or one for all namespaces.
+    pub fn begin_leading(&self, scopes: usize) {
+        self.leader.set(1);
+        for kind in WATCHED_KINDS {
+            self.readiness.require(readiness_gate(kind), scopes);
         }
     }
 
-    /// Somebody else had changed this of a Site's bucket.
-    pub fn count_drift(&self, site: &Site, what: Subresource, count: u64) {
-        self.drift_counter(site, what).inc_by(count);
+    pub fn end_leading(&self) {
+        self.leader.set(0);
     }
 
-    fn drift_counter(&self, site: &Site, what: Subresource) -> Counter {
-        let labels = DriftLabels {
-            namespace: site.namespace().unwrap_or_default(),
-            site: site.name_any(),
-            subresource: what.into(),
+    /// Notes that the API server lets this process read a kind in one scope.
+    pub fn mark_readable(&self, kind: ControllerKind) {
+        self.readiness.open(readiness_gate(kind));
+    }
+
+    pub fn record_reconcile(&self, kind: ControllerKind, outcome: ReconcileOutcome, took: Duration) {
+        let controller: &str = kind.into();
+        let result = match outcome {
+            ReconcileOutcome::Unchanged => "unchanged",
+            ReconcileOutcome::Changed => "changed",
+            ReconcileOutcome::Failed(category) => {
+                self.count_error(kind, category);
+                "failed"
+            }
         };
-        self.drift.get_or_create(&labels).clone()
+        self.reconciles.get_or_create(&labels([("controller", controller), ("result", result)])).inc();
+        self.durations.get_or_create(&labels([("controller", controller)])).observe(took.as_secs_f64());
     }
 
-    /// An increase is seen of what was there before: all kinds, of each Site.
-    fn initialize_drift(&self, sites: &[Site]) {
-        for site in sites {
-            for what in Subresource::VARIANTS {
-                drop(self.drift_counter(site, *what));
+    /// Counts an object of this kind that its controller could not deserialize.
+    pub fn record_unreadable(&self, kind: ControllerKind) {
+        self.count_error(kind, "unreadable");
+    }
+
+    fn count_error(&self, kind: ControllerKind, category: &str) {
+        let labels = labels([("controller", kind.into()), ("category", category)]);
+        self.errors.get_or_create(&labels).inc();
+    }
+
+    /// Adds a source of conditions, which each scrape reads.
+    pub fn register_condition_lister(&self, kind: ControllerKind, lister: ConditionLister) {
+        lock(&self.condition_listers).push((kind, lister));
+    }
+
+    /// Adds a source of Sites, which each scrape reads.
+    pub fn register_site_lister(&self, lister: SiteLister) {
+        lock(&self.site_listers).push(lister);
+    }
+
+    /// Counts changes of versions in a Site's bucket, by one of [`RETENTION_CHANGES`].
+    pub fn record_retention_changes(&self, operation: &'static str, count: u64) {
+        if count > 0 {
+            self.changes.get_or_create(&labels([("operation", operation)])).inc_by(count);
+        }
+    }
+
+    /// Counts changes by other parties that the operator corrected.
+    pub fn record_drift(&self, site: &Site, subresource: Subresource, count: u64) {
+        let (namespace, name) = (site.namespace().unwrap_or_default(), site.name_any());
+        let labels =
+            labels([("namespace", &namespace), ("site", &name), ("subresource", subresource.into())]);
+        self.drift.get_or_create(&labels).inc_by(count);
+    }
+
+    fn conditions(&self) -> Family<Labels, Gauge> {
+        let conditions = Family::<Labels, Gauge>::default();
+        for (kind, lister) in lock(&self.condition_listers).iter() {
+            for Condition { type_, status, reason, .. } in lister() {
+                let kind = (*kind).into();
+                let labels =
+                    labels([("kind", kind), ("condition", &type_), ("status", &status), ("reason", &reason)]);
+                conditions.get_or_create(&labels).inc();
             }
         }
+        conditions
     }
 
-    /// Counted where the requests are made, for the whole process.
-    fn update_requests(&self) {
-        for ((operation, outcome), count) in request_counts::snapshot() {
-            let counter = self.requests.get_or_create_owned(&RequestLabels { operation, outcome });
-            counter.inner().store(count, Ordering::Relaxed);
-        }
-    }
-
-    /// Counted when asked for, so that no count outlives what it counted.
-    fn update_conditions(&self) {
-        let censuses = self.condition_listers.lock().unwrap_or_else(PoisonError::into_inner);
-        self.conditions.clear();
-        for (kind, census) in censuses.iter() {
-            for Condition { type_, status, reason, .. } in census() {
-                self.conditions
-                    .get_or_create(&ConditionLabels { kind, condition: type_, status, reason })
-                    .inc();
-            }
-        }
-    }
-
-    /// Everything, as text in the format of `OpenMetrics`.
+    /// Encodes all metrics as text in the format of `OpenMetrics`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
-        self.update_conditions();
-        self.update_requests();
-        // Kept to the end: what is counted begins anew, and nobody else does so meanwhile.
-        let censuses = self.site_listers.lock().unwrap_or_else(PoisonError::into_inner);
-        let sites: Vec<_> = censuses.iter().flat_map(|census| census()).collect();
-        self.initialize_drift(&sites);
-        self.buckets.update(&sites);
+        let sites: Vec<Site> = lock(&self.site_listers).iter().flat_map(|lister| lister()).collect();
+        // As for the changes above: each counter exists before it first counts.
+        for site in &sites {
+            for subresource in Subresource::VARIANTS {
+                self.record_drift(site, *subresource, 0);
+            }
+        }
+        let mut computed = Registry::with_prefix(PREFIX);
+        let help = "Resources by condition, status and reason; reported by the leader alone";
+        computed.register("conditions", help, self.conditions());
+        let requests = Family::<Labels, Counter>::default();
+        for ((operation, outcome), count) in request_counts::snapshot() {
+            let labels = labels([("operation", &operation), ("outcome", outcome)]);
+            requests.get_or_create(&labels).inc_by(count);
+        }
+        let help = "Attempts of requests to stores, by S3 operation and outcome";
+        computed.register("s3_requests", help, requests);
+        bucket_metrics::register(&mut computed, &sites);
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, &computed)?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -251,18 +252,43 @@ mod tests {
 
     #[test]
     fn metrics_are_encoded_under_prometheus_names() {
-        let metrics = OperatorMetrics::new();
-        metrics.set_leader(true);
-        metrics.observe_reconcile("site", "unchanged", Duration::from_millis(30));
-        metrics.count_error("site", "storage");
-        let text = metrics.encode().unwrap();
+        let telemetry = OperatorTelemetry::new();
+        telemetry.begin_leading(1);
+        let (site, camera) = (ControllerKind::Site, ControllerKind::Camera);
+        telemetry.record_reconcile(site, ReconcileOutcome::Unchanged, Duration::from_millis(30));
+        telemetry.record_unreadable(site);
+        telemetry.record_reconcile(
+            camera,
+            ReconcileOutcome::Failed("api_conflict"),
+            Duration::from_millis(2),
+        );
+        let text = telemetry.encode().unwrap();
         for line in [
             "toezicht_leader 1",
-            r#"toezicht_reconciles_total{controller="site",result="unchanged"} 1"#,
-            r#"toezicht_reconcile_duration_seconds_count{controller="site"} 1"#,
-            r#"toezicht_reconcile_errors_total{controller="site",category="storage"} 1"#,
+            r#"toezicht_reconciles_total{controller="Site",result="unchanged"} 1"#,
+            r#"toezicht_reconcile_duration_seconds_count{controller="Site"} 1"#,
+            r#"toezicht_reconcile_errors_total{controller="Site",category="unreadable"} 1"#,
+            r#"toezicht_reconciles_total{controller="Camera",result="failed"} 1"#,
+            r#"toezicht_reconcile_errors_total{controller="Camera",category="api_conflict"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn kind_is_ready_once_readable_in_every_scope() {
+        let telemetry = OperatorTelemetry::new();
+        telemetry.readiness.open(ReadinessGate::CustomResources);
+        telemetry.readiness.open(ReadinessGate::Election);
+        telemetry.begin_leading(2);
+        for kind in WATCHED_KINDS {
+            telemetry.mark_readable(kind);
+        }
+        assert_eq!(telemetry.readiness.missing().len(), 4);
+        telemetry.mark_readable(ControllerKind::Site);
+        assert_eq!(
+            telemetry.readiness.missing(),
+            [ReadinessGate::Policies, ReadinessGate::Cameras, ReadinessGate::Holds]
+        );
     }
 }

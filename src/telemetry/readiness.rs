@@ -1,65 +1,57 @@
-//! Whether this process can do its work: typed gates, so that an answer names what is missing.
+//! Readiness of the operator: typed gates, so that an answer names the missing ones.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use strum::IntoStaticStr;
 
-/// Something that must be so before the process is ready.
+/// A precondition of readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
 pub enum ReadinessGate {
-    /// The four kinds are established in the API server.
+    /// The API server serves the four kinds.
     CustomResources,
     /// The API server answers the election: this process leads, or stands by.
     Election,
-    /// The API server lets the leader read `RecordingPolicies`.
+    /// The leader may read `RecordingPolicies`.
     Policies,
-    /// The API server lets the leader read Sites.
+    /// The leader may read Sites.
     Sites,
-    /// The API server lets the leader read Cameras.
+    /// The leader may read Cameras.
     Cameras,
-    /// The API server lets the leader read `IncidentHolds`.
+    /// The leader may read `IncidentHolds`.
     Holds,
-    /// Shut when the process is asked to stop.
+    /// Closed once the process shuts down.
     Running,
 }
 
-/// Gates, each open or shut. Copies are one and the same.
-#[derive(Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<ReadinessGate, bool>>>);
+/// How often each gate must still be opened.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<BTreeMap<ReadinessGate, usize>>);
 
 impl Readiness {
-    /// Ready when each of `gates` has been opened.
-    pub fn requiring(gates: impl IntoIterator<Item = ReadinessGate>) -> Self {
-        let readiness = Self::default();
-        readiness.require(gates);
-        readiness
-    }
-
-    /// From now on each of `gates` must be opened too, as a standby that begins to lead has more to do.
-    pub fn require(&self, gates: impl IntoIterator<Item = ReadinessGate>) {
-        self.with(|state| {
-            for gate in gates {
-                state.entry(gate).or_insert(false);
-            }
-        });
+    /// Requires `gate` to be opened `times` times. A gate that is already known keeps its state, so that a standby that
+    /// begins to lead stays ready where it was.
+    pub fn require(&self, gate: ReadinessGate, times: usize) {
+        self.with(|gates| *gates.entry(gate).or_insert(times));
     }
 
     pub fn open(&self, gate: ReadinessGate) {
-        self.with(|state| state.insert(gate, true));
+        self.with(|gates| {
+            let left = gates.entry(gate).or_default();
+            *left = left.saturating_sub(1);
+        });
     }
 
-    /// That is not so any more.
     pub fn close(&self, gate: ReadinessGate) {
-        self.with(|state| state.insert(gate, false));
+        self.with(|gates| gates.insert(gate, 1));
     }
 
-    /// What is missing, in the order of [`ReadinessGate`]; empty: ready.
+    /// Returns the closed gates, in the order of [`ReadinessGate`]; empty: ready.
     pub fn missing(&self) -> Vec<ReadinessGate> {
-        self.with(|state| state.iter().filter(|(_, open)| !**open).map(|(gate, _)| *gate).collect())
+        self.with(|gates| gates.iter().filter(|(_, left)| **left > 0).map(|(gate, _)| *gate).collect())
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<ReadinessGate, bool>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<ReadinessGate, usize>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -70,13 +62,16 @@ mod tests {
 
     #[test]
     fn missing_lists_closed_gates() {
-        let readiness = Readiness::requiring([ReadinessGate::Election, ReadinessGate::CustomResources]);
+        let readiness = Readiness::default();
+        readiness.require(ReadinessGate::Election, 1);
+        readiness.require(ReadinessGate::CustomResources, 1);
         assert_eq!(readiness.missing(), [ReadinessGate::CustomResources, ReadinessGate::Election]);
         readiness.open(ReadinessGate::Election);
         readiness.open(ReadinessGate::CustomResources);
         assert!(readiness.missing().is_empty());
-        readiness.require([ReadinessGate::Sites, ReadinessGate::Election]);
-        assert_eq!(readiness.missing(), [ReadinessGate::Sites], "what was open stays open");
+        readiness.require(ReadinessGate::Sites, 1);
+        readiness.require(ReadinessGate::Election, 1);
+        assert_eq!(readiness.missing(), [ReadinessGate::Sites], "an open gate stays open");
         readiness.open(ReadinessGate::Sites);
         readiness.close(ReadinessGate::Running);
         assert_eq!(readiness.missing(), [ReadinessGate::Running]);

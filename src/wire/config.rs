@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::rules::Window;
 use crate::rules::hold::scope::HoldScopeConfig;
 
-/// A text that must not be seen: its `Debug` is blank.
+/// A confidential text. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -19,7 +19,7 @@ impl Secret {
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
-    /// The text itself, for where it is used.
+    /// Returns the text, for its user.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -31,68 +31,68 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Everything that the recorders of one site need to know. All pods of a site get the same document; each
-/// records the cameras of its own `shard`.
+/// Configuration of the recorders of one Site. All pods of a Site get the same document. Each records the cameras of its
+/// own `shard`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecorderConfig {
     /// See [`super::FORMAT`].
     pub format: u32,
-    /// Changes whenever anything below does; the recorder's status says which it follows.
+    /// Identifier of the content below. The recorder's status reports the revision in use.
     pub revision: String,
     /// Namespace of the Site.
     pub namespace: String,
     /// Name of the Site.
     pub site: String,
-    /// Where segments go.
+    /// Bucket for segments.
     pub storage: StorageTarget,
-    /// A segment ends at the first keyframe after this long.
+    /// Duration after which a segment ends at the next keyframe, in milliseconds.
     pub segment_duration_ms: u64,
-    /// What is older than this in the spool is purged, never uploaded.
+    /// Age in milliseconds past which the recorder purges a segment from the spool and never uploads it.
     pub video_ceiling_ms: u64,
-    /// How many bytes the spool may hold.
+    /// Capacity of the spool in bytes.
     pub spool_bytes: u64,
     /// The cameras of all shards.
     pub cameras: Vec<CameraConfig>,
-    /// What open holds cover, by the UID of the hold: a segment of it is put with the tag `sealed`. Where they do not all fit
-    /// into a Secret, they are widened, and have names of their own.
+    /// Scopes of open holds, by the UID of the hold. The recorder uploads segments in a scope with the tag `sealed`. If the
+    /// scopes do not fit into a Secret, the operator replaces them by wider ones under other names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub holds: BTreeMap<String, HoldScopeConfig>,
-    /// How `/v1/status` is served.
+    /// Server of `/v1/status`.
     pub status_api: StatusApi,
 }
 
-/// Where segments go.
+/// A bucket, and access to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageTarget {
-    /// S3 endpoint; absent: AWS.
+    /// URL of the S3 endpoint; absent: AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Region that signatures name.
+    /// Region in signatures.
     pub region: String,
     /// The site's bucket.
     pub bucket: String,
-    /// Bucket in the path instead of the host name.
+    /// Whether the bucket is in the path instead of the host name.
     pub path_style: bool,
-    /// A private certificate authority, PEM.
+    /// Private certificate authority, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
-    /// The identity's credentials.
+    /// Credentials of the identity.
     #[serde(flatten)]
     pub credentials: Credentials,
-    /// The proxy to the endpoint; absent: a direct connection.
+    /// Proxy to the endpoint; absent: a direct connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
 }
 
-/// How an identity proves itself to a store.
+/// Credentials of an identity at a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Credentials {
-    /// Keys.
+    /// A static or temporary access key.
     AccessKey(AccessKey),
-    /// A token that is exchanged for temporary keys.
+    /// A token that the STS exchanges for a temporary key.
     WebIdentity {
         /// See [`WebIdentity`].
         #[serde(rename = "webIdentity")]
@@ -104,7 +104,7 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// Keys that do not expire.
+    /// Makes a static access key.
     pub fn access_key(access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
         Self::AccessKey(AccessKey {
             access_key_id: Secret::new(access_key_id),
@@ -113,7 +113,7 @@ impl Credentials {
         })
     }
 
-    /// The keys, where they are known without asking anybody.
+    /// Returns the access key, if it is known without a request.
     pub const fn as_access_key(&self) -> Option<&AccessKey> {
         match self {
             Self::AccessKey(keys) => Some(keys),
@@ -126,36 +126,36 @@ impl Credentials {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessKey {
-    /// Its name.
+    /// Access key ID.
     pub access_key_id: Secret,
-    /// Its secret.
+    /// Secret access key.
     pub secret_access_key: Secret,
-    /// The token that a temporary key needs.
+    /// Session token of a temporary key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_token: Option<Secret>,
 }
 
 /// A pod's workload identity: its service account token, for a role at the store's STS (`AssumeRoleWithWebIdentity`).
-/// The STS is at the endpoint, or AWS's in the region.
+/// The STS is at the endpoint, or without an endpoint the one of AWS in the region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebIdentity {
-    /// The role to assume.
+    /// Role to assume.
     pub role_arn: String,
-    /// File with the token. The kubelet renews it.
+    /// File with the token, which the kubelet renews.
     pub token_file: PathBuf,
 }
 
-/// An HTTP proxy. `https://` goes through a tunnel (CONNECT), `http://` is forwarded.
+/// An HTTP proxy. It tunnels `https://` (CONNECT) and forwards `http://`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Proxy {
     /// `http://host[:port]`, without user or password.
     pub url: String,
-    /// Hosts, domains and networks that need no proxy, separated by commas.
+    /// Hosts, domains and networks that are reached without the proxy, separated by commas.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub no_proxy: String,
-    /// The user and password that the proxy asks for.
+    /// Login at the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Login>,
 }
@@ -164,46 +164,55 @@ pub struct Proxy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraConfig {
-    /// The Camera's name: `source` in the object key.
+    /// Name of the Camera: `source` in the object key.
     pub name: String,
     /// Ordinal of the pod that records it.
     pub shard: u32,
-    /// `rtsp://` or `rtsps://` URL without user or password.
-    pub url: Secret,
-    /// User and password, where the camera wants them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub login: Option<Login>,
-    /// Answer a basic challenge over plain `rtsp://` too.
-    #[serde(default)]
-    pub allow_basic_auth: bool,
-    /// A private certificate authority for `rtsps://`, PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_pem: Option<String>,
-    /// When recording is permitted, ascending, not overlapping. Outside these nothing is recorded.
+    /// Stream of the camera.
+    #[serde(flatten)]
+    pub source: CameraSource,
+    /// Windows in which recording is permitted, ascending and disjoint. Outside of them nothing is recorded.
     pub permitted: Vec<Window>,
-    /// When the camera is covered: not recorded although permitted.
+    /// Windows in which the camera is covered: nothing is recorded, even in a permitted window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<Window>,
 }
 
-/// A camera's user and password.
+/// Stream of a camera. While it does not change, the recorder keeps its connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CameraSource {
+    /// `rtsp://` or `rtsps://` URL without user or password.
+    pub url: Secret,
+    /// Login, if the camera requires one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    /// Whether to answer a basic challenge over plain `rtsp://` too.
+    #[serde(default)]
+    pub allow_basic_auth: bool,
+    /// Private certificate authority for `rtsps://`, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+}
+
+/// Login at a camera or a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
-    /// The user.
+    /// User name.
     pub username: String,
-    /// The password.
+    /// Password.
     pub password: Secret,
 }
 
-/// How `/v1/status` is served.
+/// Server of `/v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusApi {
-    /// Certificate for [`super::STATUS_SERVER_NAME`], PEM; the operator trusts exactly this one.
+    /// Certificate for [`super::STATUS_SERVER_NAME`], PEM. The operator trusts no other.
     pub cert_pem: String,
-    /// Its key, PEM (PKCS #8).
+    /// Key of the certificate, PEM (PKCS #8).
     pub key_pem: Secret,
-    /// Bearer token that the operator shows.
+    /// Bearer token that the operator sends.
     pub token: Secret,
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What one recorder pod says of itself.
+/// Status of one recorder pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecorderStatus {
@@ -11,106 +11,105 @@ pub struct RecorderStatus {
     pub format: u32,
     /// Version of the recorder.
     pub version: String,
-    /// Which pod: the ordinal of its StatefulSet.
+    /// Ordinal of the pod in its StatefulSet.
     pub shard: u32,
-    /// Revision of the configuration it follows.
+    /// Revision of the configuration in use.
     pub revision: String,
-    /// Revision that every upload under way follows, at least: what a later one says of holds may not be done yet.
-    /// Absent: an upload's outcome is not known.
+    /// Revision that every upload uses that runs or may still arrive. Holds of a later revision may not be in effect yet.
+    /// Absent: the uploads use different revisions, or an unknown one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploads_follow: Option<String>,
-    /// A newer configuration that it refused, keeping the last good one.
+    /// Newer configuration that the recorder rejected. It uses the last valid one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RejectedConfig>,
-    /// When the process started.
+    /// Start of the process.
     pub started: Timestamp,
-    /// Its clock, at the time of this answer.
+    /// Time of this answer by the recorder's clock.
     pub now: Timestamp,
-    /// How far its clock is ahead of the store's, from the `Date` of the last answer.
+    /// Lead of the recorder's clock over the store's in milliseconds, from the `Date` of the last answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead_ms: Option<i64>,
-    /// What waits for upload.
+    /// Content of the spool.
     pub spool: SpoolStatus,
     /// The cameras of this shard.
     pub cameras: Vec<CameraReport>,
 }
 
 impl RecorderStatus {
-    /// Whether it follows the configuration `revision`, with no upload under way, or of unknown outcome, that began
-    /// before.
+    /// Returns whether the recorder and all its uploads use `revision`, including uploads of unknown outcome.
     pub fn has_acknowledged(&self, revision: &str) -> bool {
         self.revision == revision && self.uploads_follow.as_deref() == Some(revision)
     }
 }
 
-/// A configuration that could not be used.
+/// A rejected configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedConfig {
-    /// Its revision, where it could be read.
+    /// Its revision, if readable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Why; holds no secret.
+    /// Reason of the rejection, without secrets.
     pub message: String,
 }
 
-/// What waits for upload.
+/// Content of the spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpoolStatus {
-    /// Closed segments.
+    /// Number of complete segments.
     pub segments: u64,
-    /// Bytes, open segments included.
+    /// Bytes, including incomplete segments.
     pub bytes: u64,
-    /// Bytes it may hold.
+    /// Capacity in bytes.
     pub limit: u64,
 }
 
-/// What a recorder says of one camera.
+/// Status of one camera.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraReport {
-    /// The Camera's name.
+    /// Name of the Camera.
     pub name: String,
-    /// What it is doing.
+    /// Current state.
     pub state: CameraState,
-    /// Since when.
+    /// Start of this state.
     pub since: Timestamp,
     /// `H264` or `H265`, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
-    /// When the newest frame was taken.
+    /// Capture time of the newest frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_frame: Option<Timestamp>,
-    /// The newest segment that the store confirmed.
+    /// Newest segment that the store confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_segment: Option<SegmentReport>,
-    /// Segments that the store confirmed since the process started.
+    /// Number of segments that the store confirmed since the process started.
     pub uploaded: u64,
-    /// Closed segments of this camera that wait for upload.
+    /// Number of complete segments that wait for upload.
     pub waiting: u64,
-    /// The last thing that went wrong; holds no secret and no URL.
+    /// Last error, without secrets and URLs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// The latest stretches without picture, newest last, at most 20.
+    /// Latest gaps, newest last, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
 }
 
-/// What a recorder does with a camera.
+/// State of a camera.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CameraState {
     /// Frames arrive.
     Recording,
     /// Connecting, or waiting for the first keyframe.
     Connecting,
-    /// No picture: it tries again.
+    /// No video arrives; the recorder retries.
     Disconnected,
     /// Covered (article 5).
     Suspended,
-    /// The protocol does not allow recording now.
+    /// The protocol does not permit recording now.
     NotPermitted,
     /// The spool is full.
     SpoolFull,
-    /// Something that only a newer recorder knows.
+    /// A state that only newer recorders have.
     #[serde(other)]
     Other,
 }
@@ -119,45 +118,45 @@ pub enum CameraState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentReport {
-    /// Its key.
+    /// Object key.
     pub key: String,
-    /// When its first frame was taken.
+    /// Capture time of the first frame.
     pub start: Timestamp,
-    /// From its first frame to the end of its last, in milliseconds.
+    /// Time from the first frame to the end of the last, in milliseconds.
     pub duration_ms: u64,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// A stretch without picture.
+/// A period without video.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Why.
+    /// Cause of the gap.
     pub cause: GapCause,
-    /// When the last frame before it was taken; absent: before this process, and not known.
+    /// Capture time of the last frame before the gap; absent: unknown, before this process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// When the first frame after it was taken; absent: still going on.
+    /// Capture time of the first frame after the gap; absent: the gap is not over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
-/// Why there is no picture.
+/// Cause of a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum GapCause {
-    /// The camera did not answer, or went away.
+    /// The camera did not answer, or closed the stream.
     Disconnected,
     /// The camera was covered (article 5).
     Suspended,
-    /// The protocol did not allow recording.
+    /// The protocol did not permit recording.
     NotPermitted,
     /// The spool was full.
     SpoolFull,
     /// The recorder was not running.
     RecorderRestarted,
-    /// The recorder's clock could not be trusted.
+    /// The recorder's clock was not synchronized.
     ClockNotSynchronized,
-    /// Something that only a newer recorder knows.
+    /// A cause that only newer recorders report.
     #[serde(other)]
     Other,
 }

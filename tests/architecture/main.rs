@@ -79,16 +79,20 @@ const ROOMS: &[Room] = &[
         may_not_use: &["kube"],
     },
     Room { path: "storage", may_use: &["storage"], may_not_use: &["kube"] },
-    Room { path: "recorder", may_use: &["api", "rules", "wire", "storage"], may_not_use: &["aws_*", "kube"] },
     Room { path: "leader", may_use: &["api", "rules", "wire", "storage"], may_not_use: &["aws_*", "retina"] },
     Room {
-        path: "controllers",
+        path: "telemetry",
         may_use: &["api", "rules", "wire", "storage", "leader"],
         may_not_use: &["aws_*", "retina"],
     },
     Room {
-        path: "telemetry",
-        may_use: &["api", "rules", "wire", "storage", "leader", "controllers"],
+        path: "recorder",
+        may_use: &["api", "rules", "wire", "storage", "telemetry"],
+        may_not_use: &["aws_*", "kube"],
+    },
+    Room {
+        path: "controllers",
+        may_use: &["api", "rules", "wire", "storage", "leader", "telemetry"],
         may_not_use: &["aws_*", "retina"],
     },
     Room {

@@ -15,7 +15,6 @@ use crate::api::{
     is_one_identity,
 };
 use crate::controllers::camera_source;
-use crate::controllers::camera_source::CameraSource;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
 use crate::controllers::kubernetes::secret_ref::MissingSecret;
@@ -24,6 +23,7 @@ use crate::rules::permission::Prerequisites;
 use crate::rules::{Windows, live_view, policy, retention, suspension};
 use crate::storage::bucket::policy::principals;
 use crate::storage::{BucketSpec, Claim};
+use crate::wire::CameraSource;
 
 /// A smaller spool cannot hold a few segments of a camera.
 const MIN_SPOOL_BYTES: u64 = 64 << 20;

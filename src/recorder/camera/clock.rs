@@ -1,10 +1,9 @@
-//! From the camera's clock to ours.
+//! Converts a camera's timestamps to capture times.
 //!
-//! A camera stamps its pictures with a clock of its own that begins anywhere and may run a little fast or
-//! slow. The picture reaches us after a delay that varies but is never negative, so the smallest difference
-//! between arrival and stamp over the last minute is the best guess of the offset between the clocks: bursts
-//! and stalls only make differences larger, and a minute is short enough to follow a clock that drifts.
-//! The wall clock enters last, as an offset to the steady one, so that somebody setting it moves no picture
+//! A camera's clock starts at any value, and may run a little fast or slow. A frame arrives after a delay that varies, but
+//! is never negative. So the best estimate of the offset between the clocks is the smallest difference between arrival and
+//! timestamp over the last minute. Bursts and stalls only increase the difference, and a minute is short enough to follow
+//! the drift. The wall clock is added last, as an offset to the monotonic clock, so that a step of it moves no frame
 //! within a file.
 
 use std::collections::VecDeque;
@@ -13,32 +12,33 @@ use jiff::Timestamp;
 
 use crate::recorder::frame::{Arrival, TICKS_PER_SECOND};
 
-/// How far back the smallest delay is looked for.
+/// Period of the smallest difference.
 const WINDOW_US: i64 = 60_000_000;
-/// A camera's stamps that run ahead of, or back behind, what time allows by more than this begin anew.
+/// Deviation of a camera's timestamps from the elapsed time that counts as a new start of its clock.
 const JUMP_US: i64 = 2_000_000;
-/// Our wall clock was set, rather than slewed, when it moves this much between two pictures.
+/// Deviation of the wall clock between two frames that counts as a step, not as a slew.
 const STEP_US: i64 = 200_000;
 
-/// What a picture's arrival says of the clocks.
+/// Continuity of the clocks from the previous frame to this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Continuity {
     Steady,
-    /// The camera's stamps begin anew: what was measured before says nothing now.
+    /// The camera's clock restarted: earlier offsets are invalid.
     Jumped,
+    /// The wall clock of this machine was set.
     Stepped,
 }
 
 #[derive(Debug, Default)]
 pub struct StreamClock {
-    /// Arrival and offset, both in steady microseconds, offsets ascending: the first is the smallest.
+    /// Arrival and offset in microseconds of the monotonic clock. Offsets ascend, so the first is the smallest.
     offsets: VecDeque<(i64, i64)>,
-    /// Stamp in microseconds, and arrival, of the newest picture.
+    /// Timestamp in microseconds, and arrival, of the newest frame.
     newest: Option<(i64, Arrival)>,
 }
 
 impl StreamClock {
-    /// Learns from a picture's stamp and arrival.
+    /// Adds the timestamp and arrival of a frame.
     pub fn observe(&mut self, ticks: i64, arrived: Arrival) -> Continuity {
         let stamp = micros(ticks);
         let offset = arrived.monotonic_us.saturating_sub(stamp);
@@ -58,7 +58,7 @@ impl StreamClock {
         continuity
     }
 
-    /// When the picture with this stamp was taken; before the first picture: 1970.
+    /// Returns the capture time of the frame with this timestamp; before the first frame: 1970.
     pub fn capture_time(&self, ticks: i64) -> Timestamp {
         let offset = self.offsets.front().map_or(0, |(_, offset)| *offset);
         let monotonic_to_wall = self.newest.map_or(0, |(_, at)| at.wall_us.saturating_sub(at.monotonic_us));
@@ -70,8 +70,8 @@ impl StreamClock {
 fn continuity((stamp_before, before): (i64, Arrival), stamp: i64, now: Arrival) -> Continuity {
     let stamped = stamp.saturating_sub(stamp_before);
     let passed = now.monotonic_us.saturating_sub(before.monotonic_us);
-    // A picture cannot have been taken later than it arrived, so stamps that gain on the steady clock are a
-    // jump; stamps that lose are a delay, or pictures that the camera did not make.
+    // No frame is captured after its arrival, so timestamps that gain on the monotonic clock are a jump. Timestamps that
+    // lose are a delay, or frames that the camera dropped.
     if stamped.saturating_sub(passed) > JUMP_US || stamped < -JUMP_US {
         return Continuity::Jumped;
     }
@@ -118,13 +118,13 @@ mod tests {
     #[test]
     fn burst_and_stall_do_not_shift_capture_time() {
         let mut clock = StreamClock::default();
-        // A camera that first sends the four seconds it kept, then goes on in real time.
+        // The camera first sends a buffer of four seconds, then continues in real time.
         for n in 0..40 {
             clock.observe(n * 9000, arrival(4_000_000 + n * 1000));
         }
         for n in 40..100 {
             let taken = n * 100_000;
-            // Between 6 s and 9 s nothing comes through, then all at once.
+            // From 6 s to 9 s no frame arrives, then all do.
             let at = if (60..90).contains(&n) { 9_000_000 } else { taken };
             clock.observe(n * 9000, arrival(at + 20_000));
         }

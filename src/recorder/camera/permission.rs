@@ -1,20 +1,35 @@
-//! When a camera may record (articles 1, 5, 7, 8 and 11): a pure function of the windows in the
-//! configuration and an instant, so that the recorder keeps to them with the operator dead or alive.
+//! When a camera may record (articles 1, 5, 7, 8 and 11). Pure: it uses the windows in the configuration and an instant,
+//! so the recorder obeys them even if the operator is down.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::wire::{CameraConfig, GapCause, Window};
 
-/// Whether a camera may record, and until when that answer holds.
+/// Longest wait for a change. The wall clock may be set during a wait, so waiting tasks check it this often.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whether a camera may record, and for how long that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordingPermission {
-    /// Why it may not; `None`: it may.
+    /// Reason of a denial; `None`: the camera may record.
     pub denial: Option<GapCause>,
-    /// When the answer changes; `None`: never.
+    /// Time of the next change; `None`: no change.
     pub until: Option<Timestamp>,
 }
 
-/// The gate of a camera at an instant.
+impl RecordingPermission {
+    /// Returns when to check again: a millisecond after the next change, so that it is in effect then.
+    pub fn recheck_in(&self, now: Timestamp) -> Duration {
+        let until = |until: Timestamp| {
+            let ms = until.as_millisecond().saturating_sub(now.as_millisecond()).saturating_add(1);
+            Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+        };
+        self.until.map_or(MAX_CHECK_INTERVAL, until).min(MAX_CHECK_INTERVAL)
+    }
+}
+
 pub fn recording_window(camera: &CameraConfig, now: Timestamp) -> RecordingPermission {
     let denial = denial_at(camera, now);
     let mut changes: Vec<Timestamp> = camera
@@ -26,14 +41,14 @@ pub fn recording_window(camera: &CameraConfig, now: Timestamp) -> RecordingPermi
         .filter(|change| *change > now)
         .collect();
     changes.sort_unstable();
-    // Where two windows touch nothing changes: a recording is not to be cut there.
+    // The edge of two adjacent windows changes nothing, and must not cut a recording.
     RecordingPermission {
         denial,
-        until: changes.into_iter().find(|change| self::denial_at(camera, *change) != denial),
+        until: changes.into_iter().find(|change| denial_at(camera, *change) != denial),
     }
 }
 
-/// Why the camera may not record at an instant; `None`: it may.
+/// Returns why the camera may not record at an instant; `None`: it may.
 pub fn denial_at(camera: &CameraConfig, now: Timestamp) -> Option<GapCause> {
     if !is_within_any(&camera.permitted, now) {
         Some(GapCause::NotPermitted)
@@ -53,7 +68,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::Secret;
+    use crate::wire::{CameraSource, Secret};
 
     fn second(n: i64) -> Timestamp {
         Timestamp::from_second(n).unwrap()
@@ -63,10 +78,12 @@ mod tests {
         CameraConfig {
             name: "receptie".into(),
             shard: 0,
-            url: Secret::new("rtsp://192.0.2.1/"),
-            login: None,
-            allow_basic_auth: false,
-            ca_pem: None,
+            source: CameraSource {
+                url: Secret::new("rtsp://192.0.2.1/"),
+                login: None,
+                allow_basic_auth: false,
+                ca_pem: None,
+            },
             permitted,
             suspended,
         }

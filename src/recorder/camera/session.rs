@@ -1,7 +1,6 @@
-//! One connection's pictures into files: the gate is asked for every picture, and the clock learns from it.
+//! Writes the frames of one connection into files. Checks the permission of every frame and adjusts the clock to it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -9,38 +8,33 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::StreamClock;
-use super::context::{RecorderContext, duration_until};
 use super::permission;
 use crate::failure::Failure;
+use crate::recorder::context::RecorderContext;
 use crate::recorder::frame::Frame;
 use crate::recorder::mp4::Mp4Error;
-use crate::recorder::rtsp::{StreamError, StreamSource, VideoStream};
+use crate::recorder::rtsp::{StreamError, VideoStream};
 use crate::recorder::segment::{SegmentStep, Segmenter};
 use crate::recorder::spool::{SegmentWriter, SpoolError};
-use crate::wire::{CameraConfig, CameraState, GapCause};
-
-/// How often the gate is asked although no picture comes.
-const PERMISSION_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+use crate::wire::{CameraConfig, CameraSource, CameraState, GapCause};
 
 #[derive(Debug)]
 pub enum SessionEnd {
-    /// The recorder stops, or the camera went from its configuration.
+    /// The recorder stops, or the camera was removed.
     Stopped,
-    /// The camera may not record now.
     NotPermitted,
-    /// The camera is to be reached otherwise.
+    /// The camera has another URL, login or certificate authority.
     Reconfigured,
     SpoolFull,
-    /// The disk or the format would not.
+    /// The disk or the muxer failed.
     WriteFailed {
-        /// Bounded, for metrics.
+        /// The error's category.
         category: &'static str,
         message: String,
     },
     StreamFailed(StreamError),
 }
 
-/// What an upset in writing says of the recording.
 impl From<SpoolError> for SessionEnd {
     fn from(error: SpoolError) -> Self {
         match error {
@@ -54,7 +48,7 @@ impl From<Mp4Error> for SessionEnd {
     fn from(error: Mp4Error) -> Self {
         Self::WriteFailed {
             category: error.category(),
-            message: format!("a picture cannot be written: {error}"),
+            message: format!("a frame cannot be written: {error}"),
         }
     }
 }
@@ -73,16 +67,16 @@ impl<'a> RecordingSession<'a> {
         Self { name, context, clock: StreamClock::default(), segmenter, writer: None }
     }
 
-    /// Records until something ends it, and completes the file.
+    /// Records until the session ends, and completes the file.
     pub async fn run(
         mut self,
         mut stream: VideoStream,
-        source: &StreamSource,
+        source: &CameraSource,
         config: &mut watch::Receiver<CameraConfig>,
         stop: &CancellationToken,
     ) -> SessionEnd {
         let end = self.record(&mut stream, source, config, stop).await;
-        // The camera hears first that it may stop; the disk can take its time.
+        // First, so that the camera stops sending while the disk is slow.
         drop(stream);
         let finished = match self.segmenter.finish() {
             Ok(steps) => self.apply_steps(steps).await,
@@ -98,13 +92,13 @@ impl<'a> RecordingSession<'a> {
     async fn record(
         &mut self,
         stream: &mut VideoStream,
-        source: &StreamSource,
+        source: &CameraSource,
         config: &mut watch::Receiver<CameraConfig>,
         stop: &CancellationToken,
     ) -> SessionEnd {
         loop {
             let camera = config.borrow_and_update().clone();
-            if StreamSource::from(&camera) != *source {
+            if camera.source != *source {
                 return SessionEnd::Reconfigured;
             }
             let now = Timestamp::now();
@@ -112,18 +106,13 @@ impl<'a> RecordingSession<'a> {
             if permission.denial.is_some() {
                 return SessionEnd::NotPermitted;
             }
-            let closing = sleep(
-                permission
-                    .until
-                    .map_or(PERMISSION_CHECK_INTERVAL, |until| duration_until(until, now))
-                    .min(PERMISSION_CHECK_INTERVAL),
-            );
-            tokio::pin!(closing);
+            let recheck = sleep(permission.recheck_in(now));
+            tokio::pin!(recheck);
             loop {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return SessionEnd::Stopped,
-                    () = &mut closing => break,
+                    () = &mut recheck => break,
                     changed = config.changed() => if changed.is_err() { return SessionEnd::Stopped } else { break },
                     frame = stream.next() => match frame {
                         Ok(frame) => if let Err(end) = self.record_frame(frame, &camera).await { return end },
@@ -140,7 +129,7 @@ impl<'a> RecordingSession<'a> {
         }
         let continuity = self.clock.observe(frame.ticks, frame.arrival);
         let captured_at = self.clock.capture_time(frame.ticks);
-        // A picture that was taken outside a window is not written, whenever it arrives.
+        // The capture time decides: a frame from outside a window is not written, even if it arrives inside one.
         if permission::denial_at(camera, captured_at).is_some() {
             let is_denied = permission::denial_at(camera, Timestamp::now()).is_some();
             return if is_denied { Err(SessionEnd::NotPermitted) } else { Ok(()) };
@@ -170,7 +159,8 @@ impl<'a> RecordingSession<'a> {
                     if let Some(writer) = &mut self.writer {
                         let length = bytes.len() as u64;
                         if let Err(error) = writer.append(bytes).await {
-                            // What is whole is worth keeping; the next `close` would claim more than there is.
+                            // The writer is dropped, so that recovery keeps the whole fragments. `close` would name the
+                            // file as complete.
                             self.writer = None;
                             return Err(error.into());
                         }
@@ -191,14 +181,13 @@ impl<'a> RecordingSession<'a> {
     }
 
     fn report_gap(&self, end: &SessionEnd) {
-        let now = Timestamp::now();
+        let state = &self.context.state;
         match end {
-            SessionEnd::SpoolFull => {
-                self.context.state.set_camera_state(self.name, CameraState::SpoolFull, now);
-                self.context.state.begin_gap(self.name, GapCause::SpoolFull, now);
+            SessionEnd::SpoolFull => state.interrupt(self.name, CameraState::SpoolFull, GapCause::SpoolFull),
+            SessionEnd::Reconfigured => {
+                state.begin_gap(self.name, GapCause::Disconnected, Timestamp::now());
             }
-            SessionEnd::Reconfigured => self.context.state.begin_gap(self.name, GapCause::Disconnected, now),
-            // These say for themselves why there is no picture.
+            // The camera's task reports these.
             SessionEnd::Stopped
             | SessionEnd::NotPermitted
             | SessionEnd::WriteFailed { .. }

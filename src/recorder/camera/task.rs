@@ -1,5 +1,4 @@
-//! One camera: opens and closes its gate, keeps a stream, makes files of it. Whatever goes wrong here ends
-//! here.
+//! The task of one camera: connects while recording is permitted, and retries. An error here affects no other camera.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,19 +13,14 @@ use super::permission;
 use super::permission::RecordingPermission;
 use super::session::{RecordingSession, SessionEnd};
 use crate::failure::Failure;
-use crate::recorder::camera::context::{RecorderContext, duration_until};
-use crate::recorder::rtsp::{StreamError, StreamSource, VideoStream};
-use crate::wire::{CameraConfig, CameraState, GapCause};
+use crate::recorder::context::RecorderContext;
+use crate::recorder::rtsp::{StreamError, VideoStream};
+use crate::wire::{CameraConfig, CameraSource, CameraState, GapCause};
 
-/// The wall clock may be set while we wait for an instant of it, so it is looked at this often.
-const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a full spool is looked at.
 const SPOOL_FULL_RETRY_DELAY: Duration = Duration::from_secs(2);
-/// Room for a beginning and a fragment, before recording goes on.
+/// Free bytes that recording needs: the start of a file and one fragment.
 const MIN_SPOOL_ROOM: u64 = 1 << 20;
-/// Waits between attempts at a camera that does not answer.
-const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A stream that lasted so long was a healthy one.
+/// Duration after which a session counts as healthy, so that the next failure is not one of a series.
 const HEALTHY_SESSION: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,26 +33,26 @@ enum WakeReason {
 pub struct CameraTask {
     pub name: String,
     pub context: RecorderContext,
-    /// How it is configured; changes without the task ending.
+    /// Current configuration; the task applies changes.
     pub config: watch::Receiver<CameraConfig>,
-    /// Ends the task, its file completed.
+    /// Ends the task after its file is complete.
     pub stop: CancellationToken,
 }
 
 impl CameraTask {
     pub async fn run(mut self) {
-        let mut backoff = Backoff::new(BACKOFF_RANGE.0, BACKOFF_RANGE.1);
+        let mut backoff = Backoff::default();
         loop {
             let config = self.config.borrow_and_update().clone();
             let now = Timestamp::now();
             let permission = permission::recording_window(&config, now);
             let wake = match permission.denial {
                 Some(cause) => self.wait_until_permitted(cause, permission, now).await,
-                None => self.run_connection(&StreamSource::from(&config), &mut backoff).await,
+                None => self.run_connection(&config.source, &mut backoff).await,
             };
             match wake {
                 WakeReason::Stopped => return,
-                // Another configuration deserves an attempt at once.
+                // The new configuration may fix the cause of the failures.
                 WakeReason::ConfigChanged => backoff.reset(),
                 WakeReason::Elapsed => {}
             }
@@ -73,18 +67,14 @@ impl CameraTask {
     ) -> WakeReason {
         let state =
             if cause == GapCause::Suspended { CameraState::Suspended } else { CameraState::NotPermitted };
-        self.context.state.set_camera_state(&self.name, state, now);
-        self.context.state.begin_gap(&self.name, cause, now);
-        let left = permission.until.map_or(CLOCK_CHECK_INTERVAL, |until| duration_until(until, now));
-        self.wait(left.min(CLOCK_CHECK_INTERVAL)).await
+        self.context.state.interrupt(&self.name, state, cause);
+        self.wait(permission.recheck_in(now)).await
     }
 
-    /// One connection, from first to last.
-    async fn run_connection(&mut self, source: &StreamSource, backoff: &mut Backoff) -> WakeReason {
+    async fn run_connection(&mut self, source: &CameraSource, backoff: &mut Backoff) -> WakeReason {
         let (state, name) = (Arc::clone(&self.context.state), self.name.clone());
         if !self.context.spool.has_room(MIN_SPOOL_ROOM) {
-            state.set_camera_state(&name, CameraState::SpoolFull, Timestamp::now());
-            state.begin_gap(&name, GapCause::SpoolFull, Timestamp::now());
+            state.interrupt(&name, CameraState::SpoolFull, GapCause::SpoolFull);
             return self.wait(SPOOL_FULL_RETRY_DELAY).await;
         }
         state.set_camera_state(&name, CameraState::Connecting, Timestamp::now());
@@ -120,6 +110,7 @@ impl CameraTask {
                     backoff.reset();
                 }
                 self.report_failure(error.category(), &error.to_string());
+                // Some cameras end each session after a fixed time. Without a wait, the gap stays short.
                 if matches!(error, StreamError::Ended) && session_start.elapsed() >= HEALTHY_SESSION {
                     return WakeReason::Elapsed;
                 }
@@ -129,12 +120,8 @@ impl CameraTask {
     }
 
     fn report_failure(&self, category: &'static str, message: &str) {
-        let now = Timestamp::now();
         tracing::warn!(camera = self.name, category, "{message}");
-        self.context.metrics.count_connection_failure(&self.name, category);
-        self.context.state.set_last_error(&self.name, message);
-        self.context.state.set_camera_state(&self.name, CameraState::Disconnected, now);
-        self.context.state.begin_gap(&self.name, GapCause::Disconnected, now);
+        self.context.report_failure(&self.name, category, message);
     }
 
     async fn wait(&mut self, time: Duration) -> WakeReason {

@@ -1,34 +1,25 @@
 use std::future::Future;
-use std::time::Instant;
 
 use jiff::SignedDuration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
-use crate::recorder::metrics::RecorderMetrics;
 use crate::recorder::spool::Spool;
 use crate::recorder::state::RecorderState;
+use crate::wire::CameraState;
 
-/// A test that waits longer hangs.
+/// Time after which a test counts as hanging.
 const TEST_TIMEOUT: Duration = Duration::from_mins(5);
 
 async fn fleet() -> (tempfile::TempDir, Arc<RecorderState>, Fleet) {
     let folder = tempfile::tempdir().unwrap();
-    let metrics = RecorderMetrics::default();
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
-    let state = Arc::new(RecorderState::new(spool.root(), metrics.clone()));
-    let context = RecorderContext {
-        spool,
-        state: Arc::clone(&state),
-        metrics,
-        segment_duration: watch::channel(SignedDuration::from_secs(60)).1,
-        epoch: Instant::now(),
-    };
-    (folder, state, Fleet::new(context, 0))
+    let context = RecorderContext::new(spool, watch::channel(SignedDuration::from_secs(60)).1);
+    (folder, Arc::clone(&context.state), Fleet::new(context, 0))
 }
 
-/// Cameras that may never record, so that none is looked for.
+/// Cameras that may never record, so that no task connects.
 fn config(cameras: &[&str]) -> RecorderConfig {
     let camera = |name| {
         serde_json::json!({
@@ -47,7 +38,7 @@ fn config(cameras: &[&str]) -> RecorderConfig {
     .unwrap()
 }
 
-/// A camera whose task does not end when it is told to, until the sender goes.
+/// Adds a camera whose task ignores its stop token, until the sender is dropped.
 fn add_hanging_camera(fleet: &mut Fleet, name: &str) -> oneshot::Sender<()> {
     let (release, held) = oneshot::channel();
     let member = CameraHandle {
@@ -65,7 +56,7 @@ async fn wait_until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -
             sleep(Duration::from_millis(5)).await;
         }
     });
-    seen.await.unwrap_or_else(|_| panic!("it hangs: {what}"));
+    seen.await.unwrap_or_else(|_| panic!("hangs: {what}"));
 }
 
 fn camera_state(recorder_state: &RecorderState, spool: &Spool, name: &str) -> Option<CameraState> {
@@ -80,20 +71,18 @@ async fn hanging_camera_task_delays_only_its_replacement() {
     let release = add_hanging_camera(&mut fleet, "hal");
     fleet.apply(&config(&["deur"]));
     let closed = |name| camera_state(&state, &spool, name) == Some(CameraState::NotPermitted);
-    wait_until("another camera begins", async || closed("deur")).await;
+    wait_until("another camera starts", async || closed("deur")).await;
 
     fleet.apply(&config(&["deur", "hal", "gang"]));
-    wait_until("one that is added with it begins", async || closed("gang")).await;
+    wait_until("a camera added at the same time starts", async || closed("gang")).await;
     assert!(!closed("hal"), "two tasks of one camera");
     drop(release);
-    wait_until("it begins when the one before has ended", async || closed("hal")).await;
+    wait_until("the replacement starts once the previous task has ended", async || closed("hal")).await;
 
     fleet.apply(&config(&["deur"]));
-    wait_until("a camera that was removed is not reported", async || {
-        camera_state(&state, &spool, "hal").is_none()
-    })
-    .await;
-    timeout(TEST_TIMEOUT, fleet.stop()).await.expect("it ends");
+    wait_until("a removed camera is not reported", async || camera_state(&state, &spool, "hal").is_none())
+        .await;
+    timeout(TEST_TIMEOUT, fleet.stop()).await.expect("the fleet stops");
 }
 
 #[tokio::test]
@@ -105,8 +94,8 @@ async fn stop_waits_for_removed_cameras() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert!(!ending.is_finished(), "the file of a camera that was removed is not waited for");
+    assert!(!ending.is_finished(), "the stop does not wait for the removed camera's file");
     drop(release);
     let ended = timeout(TEST_TIMEOUT, ending).await;
-    ended.expect("it ends").unwrap();
+    ended.expect("the fleet stops").unwrap();
 }

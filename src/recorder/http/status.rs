@@ -1,6 +1,4 @@
-//! `GET /v1/status`: what the operator reads and trusts, so only over TLS and only to who shows the token.
-
-use std::sync::Arc;
+//! `GET /v1/status`. The operator trusts it, so it is served only over TLS and only to clients with the token.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -9,50 +7,40 @@ use axum::routing::get;
 use axum::{Json, Router};
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::accept::{self, REQUEST_TIMEOUT};
 use super::tls;
 use crate::recorder::config::ConfigState;
-use crate::recorder::spool::Spool;
-use crate::recorder::state::RecorderState;
-use crate::wire::{FORMAT, RecorderConfig, RecorderStatus};
+use crate::recorder::context::RecorderContext;
+use crate::telemetry::serve::{REQUEST_TIMEOUT, serve_connections, serve_http};
+use crate::wire::{FORMAT, RecorderStatus};
 
-/// What the status is made of.
 #[derive(Clone)]
 pub struct StatusSource {
     pub config: watch::Receiver<ConfigState>,
-    pub state: Arc<RecorderState>,
-    pub spool: Arc<Spool>,
+    pub context: RecorderContext,
     pub shard: u32,
     pub started: Timestamp,
 }
 
-/// Serves until told to stop. Each connection is met with the certificate of the configuration then in force.
+/// Serves until `stop`. Each connection uses the certificate of the current configuration.
 pub async fn serve(listener: TcpListener, status: StatusSource, stop: CancellationToken) {
     let router = Router::new().route("/v1/status", get(get_status)).with_state(status.clone());
-    accept::serve_connections(listener, stop, |connection| {
+    serve_connections(listener, stop, |connection| {
         let (config, router) = (status.config.borrow().config.clone(), router.clone());
         async move {
-            // Before the first configuration there is nothing to say, nor a certificate to say it with.
-            if let Some(config) = config {
-                serve_tls(connection, &config, router).await;
+            // Before the first configuration there is no certificate.
+            if let Some(acceptor) = config.and_then(|config| tls::acceptor(&config.status_api))
+                && let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, acceptor.accept(connection)).await
+            {
+                serve_http(stream, router).await;
             }
         }
     })
     .await;
-}
-
-async fn serve_tls(connection: TcpStream, config: &RecorderConfig, router: Router) {
-    let Ok(acceptor) = tls::acceptor(&config.status_api) else {
-        return;
-    };
-    if let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, acceptor.accept(connection)).await {
-        accept::serve_http(stream, router).await;
-    }
 }
 
 async fn get_status(State(status): State<StatusSource>, headers: HeaderMap) -> Response {
@@ -63,23 +51,24 @@ async fn get_status(State(status): State<StatusSource>, headers: HeaderMap) -> R
     if !is_authorized(&headers, config.status_api.token.reveal()) {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response();
     }
+    let RecorderContext { spool, state, .. } = &status.context;
     Json(RecorderStatus {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         shard: status.shard,
         revision: config.revision.clone(),
-        uploads_follow: status.state.uploads_revision(),
+        uploads_follow: state.uploads_revision(),
         refused: current.rejected,
         started: status.started,
         now: Timestamp::now(),
-        clock_ahead_ms: status.state.clock_offset_ms(),
-        spool: status.spool.status(),
-        cameras: status.state.camera_reports(&status.spool),
+        clock_ahead_ms: state.clock_offset_ms(),
+        spool: spool.status(),
+        cameras: state.camera_reports(spool),
     })
     .into_response()
 }
 
-/// How long the comparison takes tells nothing of where the texts differ.
+/// Compares in constant time, so that the duration does not reveal the token.
 fn is_authorized(headers: &HeaderMap, token: &str) -> bool {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer "));

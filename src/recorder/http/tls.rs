@@ -1,4 +1,4 @@
-//! The status API's side of TLS.
+//! TLS of the status API.
 
 use std::sync::Arc;
 
@@ -9,21 +9,16 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::wire::StatusApi;
 
-/// The certificate or key of the configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("the status API's certificate and key cannot be used")]
-pub struct TlsConfigError;
-
-/// Accepts connections with the configured certificate.
-pub fn acceptor(api: &StatusApi) -> Result<TlsAcceptor, TlsConfigError> {
+/// Accepts connections with the configured certificate; `None` if it or its key is unusable.
+pub fn acceptor(api: &StatusApi) -> Option<TlsAcceptor> {
     let chain = CertificateDer::pem_slice_iter(api.cert_pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let key = PrivateKeyDer::from_pem_slice(api.key_pem.reveal().as_bytes()).map_err(|_| TlsConfigError)?;
+    let key = PrivateKeyDer::from_pem_slice(api.key_pem.reveal().as_bytes()).ok()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|_| TlsConfigError)?
+        .ok()?
         .with_no_client_auth()
-        .with_single_cert(chain.map_err(|_| TlsConfigError)?, key)
-        .map_err(|_| TlsConfigError)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+        .with_single_cert(chain.ok()?, key)
+        .ok()?;
+    Some(TlsAcceptor::from(Arc::new(config)))
 }

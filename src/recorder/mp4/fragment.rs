@@ -5,50 +5,46 @@ use mp4_atom::{
     Encode, FourCC, Header, Mfhd, Moof, Prft, ReferenceTime, Tfdt, Tfhd, Traf, Trun, TrunEntry, TrunSamples,
 };
 
-use super::{Mp4Error, TRACK_ID};
+use super::{Mp4Error, NANOS_1900_TO_1970, NANOS_PER_SECOND, TRACK_ID};
 
-/// Seconds from 1900, where NTP counts from, to 1970.
-const SECONDS_1900_TO_1970: i128 = 2_208_988_800;
-/// `sample_depends_on` = 2: on no other; a sync sample.
+/// `sample_depends_on` = 2, a sync sample.
 const KEYFRAME: u32 = 0x0200_0000;
-/// `sample_depends_on` = 1: on others; no sync sample.
+/// `sample_depends_on` = 1, not a sync sample.
 const DEPENDENT: u32 = 0x0101_0000;
 
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// When it is shown, in ticks from the first picture of the file.
+    /// Presentation time in ticks since the first frame of the file.
     pub presentation_ticks: i64,
     pub is_keyframe: bool,
     pub data: Vec<u8>,
 }
 
-/// What is needed to write a fragment.
 #[derive(Debug)]
 pub struct Fragment<'a> {
-    /// Counts the fragments of a file, from 1.
+    /// Number of the fragment in its file, from 1.
     pub sequence: u32,
-    /// The pictures, in the order in which they came, which is the order of decoding.
+    /// Frames in order of arrival, which is the order of decoding.
     pub samples: &'a [Sample],
-    /// Where the fragment before ended, in ticks; 0 for the first.
+    /// End of the previous fragment in ticks; 0 for the first.
     pub base_decode_ticks: u64,
-    /// When the picture after the last is shown, in ticks, or would be.
+    /// Presentation time of the frame after the last, in ticks.
     pub next_presentation_ticks: i64,
-    /// When the first picture was taken.
+    /// Capture time of the first frame.
     pub captured_at: Timestamp,
 }
 
 impl Fragment<'_> {
-    /// The bytes, and where the fragment ends in ticks.
+    /// Returns the bytes, and the end of the fragment in ticks.
     ///
-    /// A camera tells when a picture is shown, not when it is to be decoded. Pictures are shown in the order
-    /// of their times, so the n-th to be decoded takes the n-th smallest of them; where a camera reorders (B
-    /// pictures), the difference is the composition offset.
+    /// A camera sends presentation times, but no decode times. So the n-th frame in order of decoding gets the n-th smallest
+    /// presentation time. If the camera reorders frames (B-frames), the difference is the composition offset.
     pub fn encode(&self) -> Result<(Vec<u8>, u64), Mp4Error> {
         let mut decode_ticks: Vec<i64> =
             self.samples.iter().map(|sample| sample.presentation_ticks).collect();
         decode_ticks.sort_unstable();
         let earliest = i64::try_from(self.base_decode_ticks).map_err(|_| Mp4Error::Range)?;
-        // Stamps that go back a little must not overlap the fragment before.
+        // Timestamps that go back a little must not overlap the previous fragment.
         for at in &mut decode_ticks {
             *at = (*at).max(earliest);
         }
@@ -96,7 +92,7 @@ impl Fragment<'_> {
                 ..Traf::default()
             }],
         };
-        // The offset counts from the moof's own beginning, and its size does not depend on its value.
+        // The offset counts from the start of the moof, whose size does not depend on the value of the offset.
         let mut size = Vec::new();
         moof.encode(&mut size)?;
         let offset = i32::try_from(size.len() + 8).map_err(|_| Mp4Error::Range)?;
@@ -107,10 +103,10 @@ impl Fragment<'_> {
     }
 }
 
-/// NTP's 32 bits of seconds since 1900 and 32 bits of fraction (RFC 5905).
+/// Converts to NTP's 32 bits of seconds since 1900 and 32 bits of fraction (RFC 5905).
 fn ntp(at: Timestamp) -> Result<u64, Mp4Error> {
-    let nanos = at.as_nanosecond() + SECONDS_1900_TO_1970 * 1_000_000_000;
-    let fixed = (nanos << 32) / 1_000_000_000;
+    let nanos = at.as_nanosecond() + NANOS_1900_TO_1970;
+    let fixed = (nanos << 32) / NANOS_PER_SECOND;
     // NTP's seconds wrap in 2036; a reader adds the era.
     u64::try_from(fixed & i128::from(u64::MAX)).map_err(|_| Mp4Error::Range)
 }

@@ -1,4 +1,4 @@
-//! The beginning of a file: `ftyp` and `moov`.
+//! The start of a file: `ftyp` and `moov`.
 
 use jiff::Timestamp;
 use mp4_atom::{
@@ -9,15 +9,15 @@ use mp4_atom::{
 use super::{Mp4Error, TRACK_ID};
 use crate::recorder::frame::{TICKS_PER_SECOND, VideoParameters};
 
-/// MP4 counts seconds from 1904.
+/// MP4 counts seconds since 1904.
 const SECONDS_1904_TO_1970: i64 = 2_082_844_800;
 
-/// The beginning of a file with pictures coded as `parameters` say, the first taken at `start`.
+/// Returns the start of a file. `start` is the capture time of the first frame.
 pub fn init(parameters: &VideoParameters, start: Timestamp) -> Result<Vec<u8>, Mp4Error> {
     let timescale = u32::try_from(TICKS_PER_SECOND).map_err(|_| Mp4Error::Range)?;
     let created = u64::try_from(start.as_second().saturating_add(SECONDS_1904_TO_1970)).unwrap_or(0);
     let ftyp = Ftyp {
-        // `iso6` is what brings producer reference times and signed composition offsets.
+        // `iso6` introduced producer reference times and signed composition offsets.
         major_brand: FourCC::new(b"iso6"),
         minor_version: 1,
         compatible_brands: vec![FourCC::new(b"iso6"), FourCC::new(b"mp41")],
@@ -69,7 +69,7 @@ fn track(parameters: &VideoParameters, timescale: u32, created: u64) -> Result<T
             hdlr: Hdlr { handler: FourCC::new(b"vide"), name: "camera".into() },
             minf: Minf {
                 vmhd: Some(Vmhd::default()),
-                // An empty location: the pictures are in this very file.
+                // An empty location: the frames are in the same file.
                 dinf: Dinf { dref: Dref { entries: vec![DrefEntry::Url(Url::default())] } },
                 stbl: Stbl {
                     stsd: Stsd { codecs: vec![codec] },

@@ -1,31 +1,29 @@
-//! What of a file is whole, and when it was recorded.
+//! Finds the complete fragments of a file, and its capture time.
 
 use std::io::{Read, Seek, SeekFrom};
 
 use jiff::Timestamp;
 use mp4_atom::{Atom, DecodeAtom, Ftyp, Header, Mdat, Moof, Moov, Prft, ReadFrom};
 
-use super::Mp4Error;
+use super::{Mp4Error, NANOS_1900_TO_1970, NANOS_PER_SECOND};
 use crate::recorder::frame::TICKS_PER_SECOND;
 
-/// The largest box other than `mdat` that is read: a fragment of ten seconds has one of a few kilobytes.
+/// Limit of a box in memory, other than `mdat`: a fragment of ten seconds has boxes of a few kilobytes.
 const MAX_BOX_BYTES: usize = 16 << 20;
-const SECONDS_1900_TO_1970: i128 = 2_208_988_800;
 
-/// What was found in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentScan {
-    /// Bytes up to the end of the last whole fragment.
+    /// Bytes up to the end of the last complete fragment.
     pub complete_bytes: u64,
     pub fragments: u64,
     pub frames: u64,
-    /// From the first picture to the end of the last, in ticks.
+    /// From the first frame to the end of the last, in ticks.
     pub duration_ticks: u64,
-    /// When the first picture was taken, by the newest fragment's account: it knows the camera's delay best.
+    /// Capture time of the first frame by the newest fragment, whose estimate of the camera's delay is the best.
     pub start: Option<Timestamp>,
 }
 
-/// Reads a file box by box, the pictures themselves excepted, up to where it was cut off.
+/// Reads a file box by box, without the frames, up to its truncation.
 pub fn scan_fragments<R: Read + Seek>(file: &mut R) -> Result<FragmentScan, Mp4Error> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
@@ -95,8 +93,8 @@ fn apply_moof(header: &Header, bytes: &[u8], base: FragmentScan) -> Option<Fragm
 
 fn apply_prft(header: &Header, bytes: &[u8], base: FragmentScan) -> Option<FragmentScan> {
     let prft = Prft::decode_atom(header, &mut &*bytes).ok()?;
-    let nanos = (i128::from(prft.ntp_timestamp) * 1_000_000_000) >> 32;
-    let before = i128::from(prft.media_time) * 1_000_000_000 / i128::from(TICKS_PER_SECOND);
-    let since_1970 = nanos - SECONDS_1900_TO_1970 * 1_000_000_000 - before;
+    let nanos = (i128::from(prft.ntp_timestamp) * NANOS_PER_SECOND) >> 32;
+    let before = i128::from(prft.media_time) * NANOS_PER_SECOND / i128::from(TICKS_PER_SECOND);
+    let since_1970 = nanos - NANOS_1900_TO_1970 - before;
     Some(FragmentScan { start: Some(Timestamp::from_nanosecond(since_1970).ok()?), ..base })
 }

@@ -1,4 +1,4 @@
-//! Where a camera is.
+//! A camera's address.
 
 use std::net::SocketAddr;
 
@@ -6,20 +6,20 @@ use url::{Host, Url};
 
 use super::StreamError;
 
-/// A camera's URL, taken apart.
+/// The parts of a camera's URL.
 #[derive(Clone)]
 pub struct CameraAddress {
     pub url: Url,
-    /// Name or address, without brackets.
+    /// Host name or IP address, without brackets.
     pub host: String,
-    /// Port; 554 for `rtsp`, 322 for `rtsps` (RFC 7826) when none is given.
+    /// Default: 554 for `rtsp`, 322 for `rtsps` (RFC 7826).
     pub port: u16,
     /// `rtsps`.
     pub is_tls: bool,
 }
 
 impl CameraAddress {
-    /// Reads a URL; its text is in no error.
+    /// Parses a URL. No error contains its text.
     pub fn parse(url: &str) -> Result<Self, StreamError> {
         let url = Url::parse(url).map_err(|_| StreamError::InvalidUrl)?;
         let tls = match url.scheme() {
@@ -40,7 +40,7 @@ impl CameraAddress {
         Ok(Self { url, host, port, is_tls: tls })
     }
 
-    /// The URL of the same stream by way of a plain local port.
+    /// Returns the URL of the same stream through a plain local port.
     pub fn through_local_port(&self, local: SocketAddr) -> Option<Url> {
         let rest = self.url.as_str().split_once("://")?.1;
         let path = rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or("/");

@@ -1,9 +1,9 @@
-//! No password in clear. The RTSP client answers whatever it is asked, so over plain RTSP the camera is asked
-//! first, on a connection without credentials, how it wants them: only one that asks for a digest gets the
-//! client with the password.
+//! Prevents a password in clear. The RTSP client answers every challenge. So over plain RTSP, the recorder first asks for the
+//! camera's challenge on a connection without credentials. Only a camera that asks for a digest gets the client with the
+//! password.
 //!
-//! What this does not do: someone who sits on the line and answers the second connection otherwise than the
-//! first can still ask for it. Against that there is only `rtsps://`.
+//! An attacker on the line who changes the second answer can still request the password in clear. Only `rtsps://` prevents
+//! that.
 
 use http_auth::PasswordClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 
 use super::{CameraAddress, StreamError};
 
-/// An answer's head is not longer.
+/// Limit of the head of an answer.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// An error if the camera would take the password only in clear.
+/// Returns an error if the camera accepts the password only in clear.
 pub async fn require_digest(address: &CameraAddress) -> Result<(), StreamError> {
     let mut camera = TcpStream::connect((address.host.as_str(), address.port)).await?;
     let request = format!(
@@ -35,12 +35,12 @@ pub async fn require_digest(address: &CameraAddress) -> Result<(), StreamError> 
     evaluate_challenge(&String::from_utf8_lossy(&head))
 }
 
-/// Judges an answer's head as the client will: it joins the challenges, and takes the first digest it
-/// understands, else a basic one.
+/// Evaluates the head of an answer as the client does: it joins the challenges, and takes the first digest that it
+/// supports, else a basic challenge.
 fn evaluate_challenge(head: &str) -> Result<(), StreamError> {
     let (first, rest) = head.split_once("\r\n").ok_or(StreamError::Malformed)?;
     if first.split(' ').nth(1) != Some("401") {
-        // Nothing is asked, so nothing is answered; what is wrong otherwise the client will say.
+        // Without a challenge the client sends no password, and it reports other errors.
         return Ok(());
     }
     let challenges: Vec<&str> = rest

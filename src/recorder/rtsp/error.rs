@@ -1,19 +1,16 @@
-//! Why a camera gives no pictures. The client's own words hold addresses and URLs, so only their kind gets out.
+//! Errors of a camera's stream. The client's messages contain addresses and URLs, so only the kind of an error is kept.
 
 use std::io;
 
-/// Why a camera gives no pictures.
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum StreamError {
-    #[error("the camera's URL is not an rtsp:// or rtsps:// URL without user and password")]
+    #[error("invalid URL of the camera: write an rtsp:// or rtsps:// URL without user and password")]
     InvalidUrl,
     #[error("the camera cannot be reached: {0}")]
     Connect(io::ErrorKind),
-    /// No answer within ten seconds.
     #[error("the camera did not answer within 10 seconds")]
     Timeout,
-    /// Wrong user or password, or none given.
     #[error("the camera refused the user or password (401)")]
     Unauthorized,
     #[error(
@@ -24,21 +21,17 @@ pub enum StreamError {
     ErrorStatus(u16),
     #[error("the camera offers no video")]
     NoVideo,
-    /// A codec that is not copied.
-    #[error("the camera's video is neither H.264 nor H.265")]
+    #[error("the camera's video is neither H.264 nor H.265: select one of these codecs in the camera")]
     UnsupportedCodec,
-    /// Parameters that MP4 cannot hold.
-    #[error("the camera's parameters cannot be written into a file")]
+    #[error("the camera's coding parameters do not fit into MP4")]
     UnsupportedParameters,
     #[error("no trusted TLS connection: {0}")]
     Tls(&'static str),
-    /// RTSP or RTP as it should not be.
-    #[error("the camera's stream is broken")]
+    #[error("the camera's stream violates RTSP or RTP")]
     Malformed,
     #[error("the camera ended the stream")]
     Ended,
-    /// No picture for ten seconds.
-    #[error("no picture for 10 seconds")]
+    #[error("no frame arrived for 10 seconds")]
     NoFrames,
 }
 
@@ -47,7 +40,7 @@ impl From<retina::Error> for StreamError {
         match error.status_code() {
             Some(401) => Self::Unauthorized,
             Some(status) if status != 200 => Self::ErrorStatus(status),
-            // The client tells its errors apart only in words; these may name the camera, so they end here.
+            // The client distinguishes its other errors only by messages, which may name the camera. They are not kept.
             _ => from_client_message(&error.to_string()),
         }
     }
@@ -86,10 +79,10 @@ mod tests {
 
     #[tokio::test]
     async fn client_message_maps_to_error_kind() {
-        // Port 9 of this machine: nobody listens.
+        // No server listens on port 9.
         let url = url::Url::parse("rtsp://127.0.0.1:9/").unwrap();
         let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
-        let error = StreamError::from(error.err().expect("nobody listens"));
+        let error = StreamError::from(error.err().expect("no server listens"));
         assert_eq!(error.to_string(), "the camera cannot be reached: connection refused");
     }
 
@@ -99,6 +92,6 @@ mod tests {
         let url = url::Url::parse(&format!("rtsp://{}/", listener.local_addr().unwrap())).unwrap();
         tokio::spawn(async move { drop(listener.accept().await) });
         let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
-        assert_eq!(StreamError::from(error.err().expect("it ends")).category(), "ended");
+        assert_eq!(StreamError::from(error.err().expect("the connection ends")).category(), "ended");
     }
 }

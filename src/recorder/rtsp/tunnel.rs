@@ -1,6 +1,5 @@
-//! RTSP over TLS. The RTSP client speaks plain TCP, so it is given a port on the loopback interface that
-//! carries one connection to the camera, inside TLS. Every connection has its own port, which is closed as
-//! soon as the client has come.
+//! RTSP over TLS. The RTSP client speaks plain TCP. So it gets a port on the loopback interface, whose one connection is
+//! forwarded to the camera in TLS. Each stream has its own port, which closes once the client has connected.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,14 +14,14 @@ use tokio_rustls::client::TlsStream;
 
 use super::{CameraAddress, StreamError};
 
-/// A local port that leads to a camera. Dropped, the connection ends.
+/// A local port that leads to a camera. The connection ends when it is dropped.
 pub struct Tunnel {
     local_addr: SocketAddr,
     forwarder: JoinHandle<()>,
 }
 
 impl Tunnel {
-    /// Connects to the camera, proves its certificate, and opens the port.
+    /// Connects to the camera, verifies its certificate, and opens the port.
     pub async fn open(address: &CameraAddress, ca_pem: Option<&str>) -> Result<Self, StreamError> {
         let connector = TlsConnector::from(Arc::new(client_config(ca_pem)?));
         let name = ServerName::try_from(address.host.clone()).map_err(|_| StreamError::InvalidUrl)?;
@@ -53,16 +52,17 @@ async fn forward(listener: TcpListener, mut camera: TlsStream<TcpStream>) {
         return;
     };
     drop(listener);
-    // However it ends, the client sees its connection end and says so.
+    // The client sees the end of its connection, and reports it.
     let _ = tokio::io::copy_bidirectional(&mut client, &mut camera).await;
 }
 
-/// Trusts exactly the given authorities. Cameras have private ones, and a public authority says nothing of a
-/// camera in one's own network.
+/// Trusts only the given authorities. Cameras have private ones, and a public authority proves nothing about a camera in a
+/// private network.
 fn client_config(ca_pem: Option<&str>) -> Result<ClientConfig, StreamError> {
-    let pem =
-        ca_pem.ok_or(StreamError::Tls("rtsps:// needs caRef, the authority that signed the certificate"))?;
-    let unreadable = StreamError::Tls("the given authority is no PEM certificate");
+    let pem = ca_pem.ok_or(StreamError::Tls(
+        "spec.stream.caRef: missing; name the authority that signed the camera's certificate",
+    ))?;
+    let unreadable = StreamError::Tls("the authority of spec.stream.caRef is not a PEM certificate");
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         let added = certificate.ok().map(|certificate| roots.add(certificate));
@@ -85,7 +85,7 @@ fn handshake_error(error: &std::io::Error) -> &'static str {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidCertificate(_)) => {
-            "the certificate is not of the given authority, not for this name, or not valid now"
+            "the camera's certificate is not from the authority of spec.stream.caRef, not for this name, or not valid now"
         }
         Some(rustls::Error::AlertReceived(_)) => "the camera ended the handshake",
         Some(_) => "the handshake failed",

@@ -58,7 +58,7 @@ struct RecordedFile {
 }
 
 impl RecordedFile {
-    /// The numbers of the pictures, in order.
+    /// Returns the numbers of the frames, in order.
     fn numbers(&self) -> Vec<i64> {
         let text = String::from_utf8_lossy(&self.bytes);
         let number = |part: &str| part.split_once('>').and_then(|(number, _)| number.parse().ok());
@@ -75,7 +75,7 @@ fn files(steps: impl IntoIterator<Item = SegmentStep>) -> Vec<RecordedFile> {
     for step in steps {
         match step {
             SegmentStep::Open { bytes, .. } => {
-                assert!(files.last().is_none_or(|file| file.closed.is_some()), "two files open");
+                assert!(files.last().is_none_or(|file| file.closed.is_some()), "a file is still open");
                 files.push(RecordedFile { bytes, closed: None });
             }
             SegmentStep::Append { bytes, .. } => files.last_mut().unwrap().bytes.extend(bytes),
@@ -144,7 +144,7 @@ fn truncated_file_is_valid_up_to_last_complete_fragment() {
 fn new_parameters_begin_a_file_at_next_keyframe() {
     let (small, large) = (parameters(320), parameters(640));
     let frames = (0..60).map(|n| {
-        // The size changes at picture 25, but only picture 30 is a keyframe.
+        // The size changes at frame 25, but only frame 30 is a keyframe.
         let parameters = if n < 25 { &small } else { &large };
         (frame(n, n * PERIOD, n % 15 == 0, parameters), Continuity::Steady)
     });
@@ -155,16 +155,12 @@ fn new_parameters_begin_a_file_at_next_keyframe() {
 
 #[test]
 fn wall_clock_step_ends_file_in_its_own_time() {
-    let parameters = parameters(320);
     let mut segmenter = Segmenter::new(SignedDuration::from_secs(60));
     let mut steps = Vec::new();
-    for n in 0..60 {
-        let frame = frame(n, n * PERIOD, n % 15 == 0, &parameters);
-        let set = move |ticks| {
-            if n < 20 { captured_at(ticks) } else { captured_at(ticks + 3600 * TICKS_PER_SECOND) }
-        };
+    for (n, (frame, _)) in steady_frames(60, 15).enumerate() {
+        let offset = if n < 20 { 0 } else { 3600 * TICKS_PER_SECOND };
         let continuity = if n == 20 { Continuity::Stepped } else { Continuity::Steady };
-        steps.extend(segmenter.push(frame, continuity, &set).unwrap());
+        steps.extend(segmenter.push(frame, continuity, &|ticks| captured_at(ticks + offset)).unwrap());
     }
     steps.extend(segmenter.finish().unwrap());
     let files = files(steps);
@@ -237,7 +233,7 @@ proptest! {
     }
 }
 
-/// The pieces of a file of so many seconds: its beginning, then a fragment a second.
+/// Returns the parts of a file of this many seconds: its start, then a fragment per second.
 pub(crate) fn complete_file(seconds: i64) -> Vec<Vec<u8>> {
     let mut segmenter = Segmenter::new(SignedDuration::from_secs(3600));
     let mut pieces = Vec::new();

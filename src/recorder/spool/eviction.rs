@@ -1,10 +1,11 @@
-//! What goes when the spool is full, or too old: pure.
+//! Selects segments to evict or purge. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::name::Closed;
 
-/// Those of `spare`, oldest first, that have to go so that `needed` more bytes fit; `None` when that cannot be reached.
+/// Returns the first segments of `spare`, oldest first, whose eviction makes room for `needed` bytes; `None` if all of
+/// them are not enough.
 pub fn select_evictions<'a>(
     spare: impl IntoIterator<Item = &'a Closed>,
     used: u64,
@@ -12,18 +13,18 @@ pub fn select_evictions<'a>(
     limit: u64,
 ) -> Option<Vec<Closed>> {
     let mut over = used.saturating_add(needed).saturating_sub(limit);
-    let mut go = Vec::new();
-    for one in spare {
+    let mut evicted = Vec::new();
+    for segment in spare {
         if over == 0 {
             break;
         }
-        over = over.saturating_sub(one.bytes);
-        go.push(one.clone());
+        over = over.saturating_sub(segment.bytes);
+        evicted.push(segment.clone());
     }
-    (over == 0).then_some(go)
+    (over == 0).then_some(evicted)
 }
 
-/// The recordings that are older than the ceiling at `now`: purged, never uploaded (article 6).
+/// Returns the segments past the ceiling at `now` (article 6).
 pub fn over_age<'a>(
     closed: impl IntoIterator<Item = &'a Closed>,
     ceiling: SignedDuration,
@@ -32,7 +33,7 @@ pub fn over_age<'a>(
     let Ok(oldest) = now.checked_sub(ceiling) else {
         return Vec::new();
     };
-    closed.into_iter().filter(|one| one.start < oldest).cloned().collect()
+    closed.into_iter().filter(|segment| segment.start < oldest).cloned().collect()
 }
 
 #[cfg(test)]
@@ -47,11 +48,11 @@ mod tests {
     #[test]
     fn oldest_is_evicted_first_and_no_more_than_needed() {
         let all = [closed(1, 10), closed(2, 10), closed(3, 10)];
-        let go = |needed, limit| select_evictions(&all, 30, needed, limit);
-        assert_eq!(go(10, 40), Some(vec![]));
-        assert_eq!(go(11, 40), Some(all[..1].to_vec()));
-        assert_eq!(go(25, 40), Some(all[..2].to_vec()));
-        assert_eq!(go(41, 40), None);
+        let evicted = |needed, limit| select_evictions(&all, 30, needed, limit);
+        assert_eq!(evicted(10, 40), Some(vec![]));
+        assert_eq!(evicted(11, 40), Some(all[..1].to_vec()));
+        assert_eq!(evicted(25, 40), Some(all[..2].to_vec()));
+        assert_eq!(evicted(41, 40), None);
     }
 
     #[test]
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn older_than_the_ceiling_is_purged() {
+    fn segment_past_ceiling_is_purged() {
         let all = [closed(10, 1), closed(20, 1)];
         let now = Timestamp::from_second(120).unwrap();
         assert_eq!(over_age(&all, SignedDuration::from_secs(100), now), [closed(10, 1)]);

@@ -1,4 +1,4 @@
-//! What the spool knows of its files. Each field is guarded by the spool's lock.
+//! The spool's files in memory. The spool's lock guards all fields.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -8,10 +8,9 @@ use std::time::Instant;
 use super::name::Closed;
 use crate::rules::hold::scope::HoldScope;
 
-/// Whether a complete recording is being uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadState {
-    /// Not before that, where one is given: it failed, and others shall not wait for it.
+    /// After a failure, not before this instant, so that other segments are tried first.
     Waiting(Option<Instant>),
     Running,
 }
@@ -20,28 +19,28 @@ pub enum UploadState {
 pub struct SpoolIndex {
     pub segments: BTreeMap<Closed, UploadState>,
     pub segment_bytes: u64,
-    /// Bytes of files that are being written.
+    /// Bytes of files in progress.
     pub open_bytes: u64,
     pub limit: u64,
-    /// Parts that nobody writes any more: their camera's task, or the recorder before, ended badly.
+    /// Files without a writer, after a crash of a camera's task or of the previous recorder.
     pub orphans: VecDeque<Orphan>,
-    /// Those that could not be read: they are tried again when a recorder starts, until they are too old.
+    /// Orphans that could not be read. The next recorder tries them again, until they are past the ceiling.
     pub unreadable: Vec<Orphan>,
     pub evicted: Vec<Closed>,
-    /// What open holds cover: it stays, whatever else has to go.
+    /// Scopes of open holds.
     pub holds: Arc<[HoldScope]>,
 }
 
 impl SpoolIndex {
-    /// What is not on its way already: of what is, nobody could say whether it was lost.
+    /// Returns the segments that no upload is sending. If one of the others were evicted, its loss would be in doubt.
     pub fn not_uploading(&self) -> impl Iterator<Item = &Closed> {
         let is_idle = |upload: &UploadState| *upload != UploadState::Running;
         self.segments.iter().filter(move |(_, upload)| is_idle(upload)).map(|(closed, _)| closed)
     }
 
-    /// Those of these that no open hold covers (the first promise).
-    pub fn unheld<'a>(&self, of: impl Iterator<Item = &'a Closed>) -> impl Iterator<Item = &'a Closed> {
-        of.filter(|closed| !self.holds.iter().any(|hold| hold.covers(&closed.recording())))
+    /// Returns the segments that no open hold covers (the first promise).
+    pub fn unheld<'a>(&self, all: impl Iterator<Item = &'a Closed>) -> impl Iterator<Item = &'a Closed> {
+        all.filter(|closed| !self.holds.iter().any(|hold| hold.covers(&closed.recording())))
     }
 }
 

@@ -1,8 +1,8 @@
-//! Names of files in the spool. A name says everything that the key will, so that nothing but the folder
-//! itself has to survive.
+//! File names in the spool. A name contains everything that the object key needs, so nothing but the folder has to survive
+//! a restart.
 //!
-//! `video/{camera}/{start}.part` is being written; `video/{camera}/{start}-{duration}-{sha256}.mp4` is
-//! complete; start and duration in milliseconds.
+//! `video/{camera}/{start}.part` is in progress. `video/{camera}/{start}-{duration}-{sha256}.mp4` is complete. Start and
+//! duration are in milliseconds.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,16 @@ use jiff::Timestamp;
 
 use crate::rules::recording::{Class, Recording};
 
-/// Ending of a file that is being written.
 const PART_SUFFIX: &str = ".part";
-/// Ending of a file that is complete.
 const SEGMENT_SUFFIX: &str = ".mp4";
 
-/// A complete recording in the spool.
+/// A complete segment in the spool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Closed {
-    /// When its first picture was taken. First field: the order of these is the order of uploads.
+    /// Capture time of the first frame. It is the first field, since the derived order is the order of uploads.
     pub start: Timestamp,
     pub camera: String,
-    /// From its first picture to the end of its last.
+    /// Milliseconds from the first frame to the end of the last.
     pub duration_ms: u64,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
@@ -39,7 +37,6 @@ impl Closed {
         )
     }
 
-    /// What it is a recording of.
     pub fn recording(&self) -> Recording<'_> {
         Recording { class: Class::Video, source: &self.camera, start: self.start, end: self.end() }
     }
@@ -50,10 +47,10 @@ impl Closed {
     }
 }
 
-/// What a file in a camera's folder is.
+/// A file in a camera's folder.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Being written, or left behind.
+    /// In progress, or an orphan.
     Part,
     Closed(Closed),
     Foreign,
@@ -73,7 +70,7 @@ pub fn entry(camera: &str, file: &OsStr, bytes: u64) -> Entry {
         let sha256 = hex::decode(parts.next()?).ok()?.try_into().ok()?;
         Some(Closed { start, camera: camera.to_owned(), duration_ms, sha256, bytes })
     };
-    // A name that we would not have written is not ours, whatever it can be read as.
+    // Only names that the recorder writes itself count, so each segment has exactly one name.
     parse_segment().filter(|closed| closed.file() == file).map_or(Entry::Foreign, Entry::Closed)
 }
 
@@ -81,7 +78,7 @@ pub fn folder(root: &Path, camera: &str) -> PathBuf {
     root.join("video").join(camera)
 }
 
-/// Name of a file that begins to be written.
+/// Returns the name of a file in progress.
 pub fn part(start: Timestamp) -> String {
     format!("{:013}{PART_SUFFIX}", start.as_millisecond())
 }

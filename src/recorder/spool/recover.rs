@@ -1,44 +1,19 @@
-//! What a recorder that ended badly left behind: each file is good up to its last whole fragment.
+//! Recovery of orphans: files that a crashed recorder or task did not complete. Each is valid up to its last complete
+//! fragment.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::name::{Closed, Entry, entry};
+use super::name::Closed;
 use crate::recorder::frame::TICKS_PER_SECOND;
 use crate::recorder::mp4::scan_fragments;
 
-/// What is in the folder of one camera.
-#[derive(Debug, Default)]
-pub struct Found {
-    pub closed: Vec<Closed>,
-    pub parts: Vec<PathBuf>,
-    /// How much of it is not ours.
-    pub foreign: u64,
-}
-
-/// Looks what is in the folder of one camera, and changes nothing.
-pub fn folder(path: &Path, camera: &str) -> io::Result<Found> {
-    let mut found = Found::default();
-    for item in fs::read_dir(path)? {
-        let item = item?;
-        let meta = item.metadata()?;
-        let known =
-            if meta.is_file() { entry(camera, &item.file_name(), meta.len()) } else { Entry::Foreign };
-        match known {
-            Entry::Closed(closed) => found.closed.push(closed),
-            Entry::Part => found.parts.push(item.path()),
-            Entry::Foreign => found.foreign += 1,
-        }
-    }
-    Ok(found)
-}
-
-/// Completes one part: cuts it after its last whole fragment and gives it its name. One with nothing whole in
-/// it is removed.
+/// Truncates an orphan after its last complete fragment, and renames it. Deletes an orphan without a complete fragment.
 pub fn part(path: &Path, camera: &str) -> io::Result<Option<Closed>> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let found = scan_fragments(&mut file).map_err(io::Error::other)?;
@@ -47,6 +22,7 @@ pub fn part(path: &Path, camera: &str) -> io::Result<Option<Closed>> {
         fs::remove_file(path)?;
         return Ok(None);
     };
+    // Truncated and synced before the rename: the new name claims a complete file with this hash.
     file.set_len(found.complete_bytes)?;
     file.sync_data()?;
     let ms = u128::from(found.duration_ticks) * 1000 / u128::from(TICKS_PER_SECOND.unsigned_abs());

@@ -67,7 +67,7 @@ async fn full_spool_rejects_writes_when_nothing_can_be_evicted() {
     let mut writer = SegmentWriter::begin(Arc::clone(&spool), "hal", second(10), vec![0; 60]).await.unwrap();
     assert!(matches!(writer.append(vec![0; 60]).await, Err(SpoolError::Full)));
     assert!(!spool.has_room(60) && spool.has_room(40));
-    // What was whole before is kept.
+    // The earlier fragments stay.
     let closed = writer.close(second(10), second(11)).await.unwrap();
     assert_eq!(closed.bytes, 60);
     assert_eq!(fs::metadata(spool.path(&closed)).unwrap().len(), 60);
@@ -98,7 +98,7 @@ async fn foreign_and_damaged_files_are_tolerated() {
     assert_eq!(spool.recover_orphan().await, None);
     assert_eq!(spool.status().segments, 0);
     assert!(hal.join("notes.txt").exists());
-    assert!(!hal.join("0000000000001.part").exists(), "nothing whole was in it");
+    assert!(!hal.join("0000000000001.part").exists(), "it has no complete fragment");
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn unreadable_part_is_purged_past_ceiling() {
     fs::create_dir_all(part.parent().unwrap()).unwrap();
     fs::write(&part, b"garbage that is no MP4 file at all").unwrap();
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
-    // The disk does not give it just now.
+    // The file is temporarily unreadable.
     let aside = folder.path().join("aside");
     fs::rename(&part, &aside).unwrap();
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
@@ -167,11 +167,11 @@ async fn held_segment_is_neither_evicted_nor_purged() {
     };
     spool.set_holds([hold].into());
     let third = write_segment(&spool, 200, 40).await;
-    assert_eq!(spool.take_evicted(), [younger], "though the held one is older");
+    assert_eq!(spool.take_evicted(), [younger], "the held segment stays, although it is older");
     let later = second(100_000);
     assert_eq!(spool.purge(SignedDuration::from_secs(60), later), [third]);
     assert!(spool.path(&oldest).exists());
-    // Nothing is left that may go: recording stops, rather than that something held is lost.
+    // Only the held segment is left. Recording stops, so that it is not lost.
     assert!(!spool.has_room(80));
     spool.set_holds([].into());
     assert!(spool.has_room(80));

@@ -1,7 +1,8 @@
-//! A recording that is being written.
+//! Writes one file of the spool.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use sha2::{Digest, Sha256};
 use super::name::{Closed, folder, part};
 use super::{Spool, SpoolError};
 
-/// A recording that is being written. Dropped without [`SegmentWriter::close`], it is completed later from what is
-/// whole in it.
+/// Writer of one file. If it is dropped without [`SegmentWriter::close`], the file becomes an orphan, and a later recovery
+/// keeps its complete fragments.
 #[derive(Debug)]
 pub struct SegmentWriter {
     spool: Arc<Spool>,
@@ -20,7 +21,7 @@ pub struct SegmentWriter {
     path: PathBuf,
     bytes: u64,
     closed: bool,
-    /// Away while a thread writes to it.
+    /// `None` while a thread writes.
     output: Option<Output>,
 }
 
@@ -57,31 +58,31 @@ impl SegmentWriter {
         let length = bytes.len() as u64;
         self.spool.reserve(length)?;
         self.bytes = self.bytes.saturating_add(length);
-        let whole = self.bytes - length;
+        let complete = self.bytes - length;
         let bytes = Arc::new(bytes);
         loop {
-            match self.write(Arc::clone(&bytes), whole).await {
+            match self.write(Arc::clone(&bytes), complete).await {
                 Ok(()) => return Ok(()),
-                // Something else fills the disk, too: our oldest makes room as it would within our own limit.
+                // Other data fills the disk too. The oldest segment makes room, as at the limit of the spool.
                 Err(error) if is_full(&error) && self.spool.evict_oldest() => {}
                 Err(error) => {
                     self.spool.release(length);
-                    self.bytes = whole;
+                    self.bytes = complete;
                     return Err(if is_full(&error) { SpoolError::Full } else { error.into() });
                 }
             }
         }
     }
 
-    /// Writes after the first `whole` bytes, or leaves these as they are.
-    async fn write(&mut self, bytes: Arc<Vec<u8>>, whole: u64) -> io::Result<()> {
+    /// Appends to the first `complete` bytes. After an error the file has only these.
+    async fn write(&mut self, bytes: Arc<Vec<u8>>, complete: u64) -> io::Result<()> {
         let mut output = self.output.take().ok_or_else(lost)?;
         let (output, result) = blocking(move || {
             let result = output.file.write_all(&bytes);
             match &result {
                 Ok(()) => output.hasher.update(&*bytes),
-                // Half a fragment is worth nothing, and would end the file for every reader.
-                Err(_) => drop(rewind(&mut output.file, whole)),
+                // Every reader would stop at an incomplete fragment, and lose those after it.
+                Err(_) => drop(rewind(&mut output.file, complete)),
             }
             (output, result)
         })
@@ -90,7 +91,7 @@ impl SegmentWriter {
         result
     }
 
-    /// Completes the recording: synced, then named.
+    /// Completes the file: syncs it, then renames it.
     pub async fn close(mut self, start: Timestamp, end: Timestamp) -> Result<Closed, SpoolError> {
         let Output { file, hasher } = self.output.take().ok_or_else(lost)?;
         let ms = end.as_millisecond().saturating_sub(start.as_millisecond());
@@ -119,13 +120,12 @@ impl Drop for SegmentWriter {
     }
 }
 
-fn rewind(file: &mut File, whole: u64) -> io::Result<()> {
-    use std::io::{Seek, SeekFrom};
-    file.set_len(whole)?;
-    file.seek(SeekFrom::Start(whole)).map(drop)
+fn rewind(file: &mut File, length: u64) -> io::Result<()> {
+    file.set_len(length)?;
+    file.seek(SeekFrom::Start(length)).map(drop)
 }
 
-/// On a thread of its own: a slow disk holds up this camera, not the others.
+/// Runs `work` on a thread for blocking calls, so that a slow disk delays this camera, but no other.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
@@ -135,5 +135,5 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 fn lost() -> io::Error {
-    io::Error::other("the file is gone")
+    io::Error::other("an earlier write did not return the file")
 }

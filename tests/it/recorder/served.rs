@@ -112,7 +112,10 @@ async fn rtsps_requires_a_trusted_ca() {
     bench.wait_for_uploads_of("twee", 2).await;
     let refused = bench.wait_for_camera_state("ander", CameraState::Disconnected).await;
     assert!(
-        refused.last_error.as_ref().is_some_and(|error| error.contains("not of the given authority")),
+        refused
+            .last_error
+            .as_ref()
+            .is_some_and(|error| error.contains("not from the authority of spec.stream.caRef")),
         "{refused:?}"
     );
     let refused = bench.wait_for_camera_state("geen", CameraState::Disconnected).await;

@@ -154,14 +154,10 @@ fn camera_configs(
     let shards =
         shard::assign_cameras(&assigned, current_pods, &names, site.spec.recorder.max_cameras_per_pod);
     let config = |camera: &crate::controllers::site::validate::ValidCamera| {
-        let source = camera.source.clone();
         Some(CameraConfig {
             name: camera.name.clone(),
             shard: *shards.get(&camera.name)?,
-            url: source.url,
-            login: source.login,
-            allow_basic_auth: source.allow_basic_auth,
-            ca_pem: source.ca_pem,
+            source: camera.source.clone(),
             permitted: permitted.clone().into_vec(),
             suspended: camera.suspended.clone().into_vec(),
         })

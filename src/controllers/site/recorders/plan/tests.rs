@@ -30,8 +30,8 @@ fn recorder_config_is_complete() {
     assert_eq!(document.video_ceiling_ms, 28 * DAY_MS);
     assert!(document.spool_bytes < 20 << 30);
     let hal = &document.cameras[0];
-    assert_eq!((hal.name.as_str(), hal.shard, hal.url.reveal()), ("hal", 0, "rtsp://10.0.0.1/hal"));
-    assert_eq!(hal.login.as_ref().unwrap().password.reveal(), "camera-password");
+    assert_eq!((hal.name.as_str(), hal.shard, hal.source.url.reveal()), ("hal", 0, "rtsp://10.0.0.1/hal"));
+    assert_eq!(hal.source.login.as_ref().unwrap().password.reveal(), "camera-password");
     assert_eq!(hal.permitted[0].from.to_string(), "2020-05-05T22:00:00Z");
     assert_eq!(hal.suspended.len(), 1);
     assert!(document.cameras[1].suspended.is_empty());

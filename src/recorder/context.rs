@@ -1,0 +1,37 @@
+//! State that all parts of a recorder share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::SignedDuration;
+use tokio::sync::watch;
+
+use super::metrics::RecorderMetrics;
+use super::spool::Spool;
+use super::state::RecorderState;
+use crate::wire::{CameraState, GapCause};
+
+#[derive(Clone)]
+pub struct RecorderContext {
+    pub spool: Arc<Spool>,
+    pub state: Arc<RecorderState>,
+    pub metrics: RecorderMetrics,
+    pub segment_duration: watch::Receiver<SignedDuration>,
+    /// Origin of the monotonic clock of frames.
+    pub epoch: Instant,
+}
+
+impl RecorderContext {
+    pub fn new(spool: Arc<Spool>, segment_duration: watch::Receiver<SignedDuration>) -> Self {
+        let metrics = RecorderMetrics::default();
+        let state = Arc::new(RecorderState::new(spool.root(), metrics.clone()));
+        Self { spool, state, metrics, segment_duration, epoch: Instant::now() }
+    }
+
+    /// Reports that no video of a camera arrives, because of an error of this category.
+    pub fn report_failure(&self, camera: &str, category: &'static str, message: &str) {
+        self.metrics.count_connection_failure(camera, category);
+        self.state.set_last_error(camera, message);
+        self.state.interrupt(camera, CameraState::Disconnected, GapCause::Disconnected);
+    }
+}
