@@ -21,7 +21,7 @@ mod ours;
 mod races;
 mod replay;
 mod report;
-#[allow(dead_code)]
+#[allow(dead_code, clippy::disallowed_methods, clippy::mod_module_files)]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 

@@ -139,7 +139,9 @@ impl ResourceLock for LeaseLock {
         // The other metadata goes back unchanged, so labels that others set stay.
         let metadata = ObjectMeta { managed_fields: None, ..before.metadata.clone() };
         let lease = Lease { metadata, spec: Some(spec) };
-        self.api.replace(&self.name, &PostParams::default(), &lease).await.map_err(|error| lock_error(&error))
+        #[expect(clippy::disallowed_methods, reason = "the resourceVersion makes it a compare-and-swap")]
+        let answer = self.api.replace(&self.name, &PostParams::default(), &lease).await;
+        answer.map_err(|error| lock_error(&error))
     }
 }
 

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn restart_gap_begins_at_last_recorded_frame() {
-        let mut log = recorded(10, 20);
+        let log = recorded(10, 20);
         let text = serde_json::to_string(&log).unwrap();
         let mut log: GapLog = serde_json::from_str(&text).unwrap();
         // A file in the spool contains two more seconds.
