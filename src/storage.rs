@@ -1,5 +1,5 @@
-//! Object storage, in three rooms: [`s3`] speaks to a store; [`bucket`] gives a Site's bucket the configuration it must have, and
-//! proves that the store keeps it; [`recordings`] protects, deletes and audits what is in it. Only this module uses the AWS SDK.
+//! Object storage, in three rooms: [`s3`] is the client of a store; [`bucket`] configures a Site's bucket, and probes whether the
+//! store enforces that; [`recordings`] protects, deletes and audits the recordings in it. Only this module uses the AWS SDK.
 
 pub mod bucket;
 pub mod recordings;
@@ -10,9 +10,10 @@ pub use self::bucket::enforce::{EnforceFailure, Probe, enforce};
 pub use self::bucket::error::EnforceError;
 pub use self::bucket::owner::Claim;
 pub use self::bucket::probe::Conformance;
-pub use self::bucket::spec::{
-    BucketDefaultRetention, BucketSpec, BucketState, EnforceReport, ForbiddenSubresource,
-    RequiredSubresource, StoreChange, Subresource, SubresourceState, UnreadableReason,
+pub use self::bucket::spec::{BucketSpec, EnforceReport, StoreChange};
+pub use self::bucket::state::{BucketDefaultRetention, BucketState};
+pub use self::bucket::subresources::{
+    ForbiddenSubresource, RequiredSubresource, Subresource, SubresourceState, UnreadableReason,
 };
 pub use self::s3::connection::{BucketConnection, validate_target};
 pub use self::s3::store_clock::DecisionTime;

@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
+use crate::api::ConformanceSeverity;
 use crate::storage::bucket::probe::request::{ProbeError, ProbeRequest};
 use crate::storage::bucket::probe::standalone::ProbeReport;
-use crate::storage::bucket::probe::{Row, Severity, Verdict, standalone};
+use crate::storage::bucket::probe::{Row, Verdict, standalone};
 
 /// Columns of a line of prose.
 const LINE_WIDTH: usize = 100;
@@ -93,10 +94,10 @@ fn render_table(report: &ProbeReport) -> String {
         );
     }
     for (title, is_in) in [
-        ("Fatal: this store cannot keep the promises", row_filter(Severity::Fatal, true)),
-        ("Weaker than it should be", row_filter(Severity::Warning, true)),
-        ("Cannot be told", row_filter(Severity::Fatal, false)),
-        ("Cannot be told, and weak", row_filter(Severity::Warning, false)),
+        ("Fatal: this store cannot keep the promises", row_filter(ConformanceSeverity::Fatal, true)),
+        ("Weaker than it should be", row_filter(ConformanceSeverity::Warning, true)),
+        ("Cannot be told", row_filter(ConformanceSeverity::Fatal, false)),
+        ("Cannot be told, and weak", row_filter(ConformanceSeverity::Warning, false)),
     ] {
         let rows: Vec<_> = rows.iter().filter(|row| is_in(row)).collect();
         if !rows.is_empty() {
@@ -124,7 +125,7 @@ fn render_table(report: &ProbeReport) -> String {
 }
 
 /// Rows of a severity that fail, or that cannot be told.
-fn row_filter(severity: Severity, fails: bool) -> impl Fn(&Row) -> bool {
+fn row_filter(severity: ConformanceSeverity, fails: bool) -> impl Fn(&Row) -> bool {
     move |row| {
         let is_match = match row.verdict {
             Verdict::Passed => false,

@@ -1,5 +1,6 @@
-//! The configuration of a Site's bucket: what it should be (`spec`, `desired`), what it is (`observe`, `subresources`), what
-//! differs (`drift`), how that is written (`apply`, `sync`), and whether the store keeps it (`probe`). `enforce` runs them in order.
+//! The configuration of a Site's bucket: its specification (`spec`, `desired`), its state as read (`observe`, `state`), the
+//! differences (`drift`), the writes (`apply`, `sync`), and the attempts to break it (`probe`). `subresources` has the parts beside
+//! lock, versioning, lifecycle and policy. `enforce` runs them in order.
 
 pub(crate) mod adoption;
 pub(crate) mod apply;
@@ -11,12 +12,13 @@ pub(crate) mod fitness;
 pub(crate) mod foreign_objects;
 pub mod lifecycle;
 pub(crate) mod lifecycle_write;
-pub(crate) mod limitations;
 pub(crate) mod observe;
 pub(crate) mod owner;
 pub mod policy;
 pub mod probe;
 pub mod proof;
+pub(crate) mod sdk;
 pub(crate) mod spec;
+pub(crate) mod state;
 pub(crate) mod subresources;
 pub(crate) mod sync;

@@ -13,7 +13,7 @@ use source::{Sources, Target};
 const MOST_LINES: usize = 500;
 
 /// Types that are still implemented in more than one file. The list only gets shorter.
-const KNOWN_SPLIT_TYPES: [&str; 4] = ["BucketState", "ProbePolicy", "RequiredSubresource", "RetentionPass"];
+const KNOWN_SPLIT_TYPES: [&str; 1] = ["RetentionPass"];
 
 /// A folder of `src/` and what its files may use. The longest prefix counts.
 struct Room {

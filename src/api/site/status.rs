@@ -306,7 +306,7 @@ pub struct ConformanceRow {
 }
 
 /// As whom something was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum ConformanceIdentity {
     /// With the operator's credentials.
     Operator,
@@ -328,7 +328,7 @@ pub enum ConformanceResult {
 }
 
 /// What a row means where it fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum ConformanceSeverity {
     /// A promise cannot be kept: the bucket is refused, unless the Site has an exception for it.
     Fatal,

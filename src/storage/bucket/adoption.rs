@@ -1,21 +1,20 @@
-//! What is in the way of adopting a bucket that nobody claimed: pure. Each obstacle has its own words and its own
-//! remedy, and nothing of the bucket is changed before there is none, or a decision to take it over.
+//! The obstacles to the adoption of an unclaimed bucket: pure. The operator changes nothing in such a bucket until there is no
+//! obstacle, or a decision to take it over.
 
 use std::fmt;
 
 use super::desired::CeilingTooLow;
 use super::policy::actions::BucketRef;
-use super::spec::{
-    BucketDefaultRetention, BucketSpec, BucketState, ForbiddenSubresource, RequiredSubresource,
-    SubresourceState,
-};
+use super::policy::document::Policy;
+use super::spec::BucketSpec;
+use super::state::{BucketDefaultRetention, BucketState};
+use super::subresources::{ForbiddenSubresource, RequiredSubresource, SubresourceState, UNSET};
 use super::{desired, drift};
 
-/// Something that a bucket has, or hides, and that a site's bucket may not.
+/// An obstacle to the adoption of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdoptionConflict {
     NoObjectLock,
-    /// A default retention. `above`: what it keeps outlives a ceiling.
     DefaultRetention {
         retention: BucketDefaultRetention,
         /// It is longer than the lower of the ceilings.
@@ -24,38 +23,38 @@ pub enum AdoptionConflict {
     Lifecycle,
     Policy,
     Forbidden(ForbiddenSubresource),
-    /// A setting that somebody made otherwise.
+    /// A value that somebody set on purpose.
     Differs(RequiredSubresource),
-    /// It cannot be told whether there is something that would copy recordings, or tell of them.
+    /// Possibly configured: it would copy recordings, or report them to others.
     Unreadable(ForbiddenSubresource),
-    /// Objects that are no recordings of ours.
+    /// Objects that are no recordings of this Site.
     ForeignObjects,
 }
 
 impl AdoptionConflict {
-    /// Whether a decision to take the bucket over removes it. What cannot be seen cannot be replaced; without Object
-    /// Lock nothing is held; and a replication that nobody sees would copy every recording.
+    /// Returns whether a decision to take the bucket over removes the obstacle. The operator cannot replace what it cannot
+    /// see, and an invisible replication would copy every recording. Without Object Lock there are no legal holds.
     pub fn is_resolved_by_take_over(&self) -> bool {
         !matches!(self, Self::NoObjectLock | Self::Unreadable(ForbiddenSubresource::Replication))
     }
 
-    /// What a person can do about it, but for deciding to take the bucket over.
+    /// Returns the remedy, except for a decision to take the bucket over.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::NoObjectLock => {
-                "make a new bucket with Object Lock (without default retention) and name that, or let the operator \
+                "make a new bucket with Object Lock and without default retention, and name that, or let the operator \
                  make it"
             }
             Self::DefaultRetention { exceeds_ceiling: true, .. } => {
-                "remove it; what it keeps already cannot be deleted before its date, so take another bucket if \
-                 anything is in this one"
+                "remove it; objects that it already protects cannot be deleted before their date, so choose another \
+                 bucket unless this one is empty"
             }
             Self::Unreadable(ForbiddenSubresource::Replication) => {
                 "give the operator the right to read it (docs/reference/stores.md lists all), or let it make the bucket"
             }
             Self::Unreadable(_) => {
-                "give the operator the right to read it (docs/reference/stores.md lists all), or let it make the bucket, where \
-                 only a bucket's owner may"
+                "give the operator the right to read it (docs/reference/stores.md lists all), or let it make the bucket, if \
+                 only a bucket's owner has that right"
             }
             Self::ForeignObjects => "move them elsewhere",
             Self::DefaultRetention { .. }
@@ -71,33 +70,33 @@ impl fmt::Display for AdoptionConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoObjectLock => f.write_str("has no Object Lock, which legal holds need"),
-            Self::DefaultRetention { retention, exceeds_ceiling: above } => {
-                let beyond = if *above { ", longer than a ceiling" } else { "" };
-                write!(f, "already has a default retention ({retention}{beyond})")
+            Self::DefaultRetention { retention, exceeds_ceiling } => {
+                let excess = if *exceeds_ceiling { ", longer than a ceiling" } else { "" };
+                write!(f, "already has a default retention ({}{excess})", retention.description)
             }
             Self::Lifecycle => f.write_str("already has lifecycle rules"),
             Self::Policy => f.write_str("already has a bucket policy"),
-            Self::Forbidden(extra) => write!(f, "already has {extra}"),
-            Self::Differs(setting) => write!(f, "already has a {setting} of its own"),
-            Self::Unreadable(extra) => write!(f, "does not show whether it has {extra}"),
+            Self::Forbidden(forbidden) => write!(f, "already has {forbidden}"),
+            Self::Differs(required) => write!(f, "already has a {required} of its own"),
+            Self::Unreadable(forbidden) => write!(f, "does not show whether it has {forbidden}"),
             Self::ForeignObjects => f.write_str("already has objects that are no recordings of this Site"),
         }
     }
 }
 
-/// All in one text: what is there, and what to do about each.
+/// Returns all obstacles in one text, each with its remedy.
 pub(crate) fn describe(conflicts: &[AdoptionConflict]) -> String {
     let each: Vec<String> =
-        conflicts.iter().map(|obstacle| format!("it {obstacle}: {}", obstacle.remedy())).collect();
+        conflicts.iter().map(|conflict| format!("it {conflict}: {}", conflict.remedy())).collect();
     let mut text = format!("the bucket cannot be adopted as it is: {}", each.join("; "));
     if conflicts.iter().all(AdoptionConflict::is_resolved_by_take_over) {
-        text.push_str("; or take another bucket, or decide on adoptionPolicy: TakeOver (objects stay)");
+        text.push_str("; or choose another bucket, or decide on adoptionPolicy: TakeOver (objects stay)");
     }
     text
 }
 
-/// What is in the way, the gravest first; empty: the bucket is bare, or a part of what it must be (as Terraform may
-/// have made it), so nobody else's work is undone.
+/// Returns the obstacles, the gravest first. A bucket without configuration, or with a part of the desired one (as Terraform may
+/// have made it), has none: its adoption undoes nobody's work.
 pub(crate) fn find_conflicts(
     place: BucketRef<'_>,
     spec: &BucketSpec,
@@ -105,24 +104,21 @@ pub(crate) fn find_conflicts(
     unreadable_policy: bool,
     foreign_objects: bool,
 ) -> Result<Vec<AdoptionConflict>, CeilingTooLow> {
-    let ours = desired::lifecycle_rule_set(spec)?;
+    let ours = desired::lifecycle_rules(spec)?.into_values().collect();
     let mut conflicts = Vec::new();
     if let Some(retention) = &state.default_retention {
         let lowest = spec.video_ceiling.0.min(spec.calls_ceiling.0);
-        let above = retention.days > i64::from(lowest);
-        conflicts.push(AdoptionConflict::DefaultRetention {
-            retention: retention.clone(),
-            exceeds_ceiling: above,
-        });
+        let exceeds_ceiling = retention.days > i64::from(lowest);
+        conflicts.push(AdoptionConflict::DefaultRetention { retention: retention.clone(), exceeds_ceiling });
     }
-    for extra in [ForbiddenSubresource::Replication, ForbiddenSubresource::Notifications] {
-        if state.is_unreadable(extra) {
-            conflicts.push(AdoptionConflict::Unreadable(extra));
+    for forbidden in [ForbiddenSubresource::Replication, ForbiddenSubresource::Notifications] {
+        if state.is_unreadable(forbidden) {
+            conflicts.push(AdoptionConflict::Unreadable(forbidden));
         }
     }
-    // `ForbiddenSubresource` is in no order of gravity: what copies comes first.
+    // `ForbiddenSubresource` has no order of gravity, and the first obstacle gives the condition its reason.
     let (copies, others): (Vec<ForbiddenSubresource>, Vec<ForbiddenSubresource>) =
-        state.forbidden.iter().partition(|extra| **extra == ForbiddenSubresource::Replication);
+        state.forbidden.iter().partition(|it| **it == ForbiddenSubresource::Replication);
     conflicts.extend(copies.into_iter().chain(others).map(AdoptionConflict::Forbidden));
     if foreign_objects {
         conflicts.push(AdoptionConflict::ForeignObjects);
@@ -130,17 +126,14 @@ pub(crate) fn find_conflicts(
     if state.lifecycle.as_ref().is_some_and(|rules| !rules.is_subset(&ours)) {
         conflicts.push(AdoptionConflict::Lifecycle);
     }
-    let policy_is_ours = state
-        .policy
-        .as_ref()
-        .is_none_or(|policy| policy.is_subset_of(&drift::any_dialect_policy(place, spec)));
-    if unreadable_policy || !policy_is_ours {
+    let is_foreign = |policy: &Policy| !policy.is_subset_of(&drift::any_dialect_policy(place, spec));
+    if unreadable_policy || state.policy.as_ref().is_some_and(is_foreign) {
         conflicts.push(AdoptionConflict::Policy);
     }
-    // Others have public access blocked in part, or ownership as older buckets have it: that is stricter made, and
-    // nobody's work. A key of somebody's is.
+    // Only a key is somebody's work. A partial public access block and the ownership of older buckets are defaults, and the
+    // operator only makes them stricter.
     let encryption = state.required.get(&RequiredSubresource::Encryption);
-    if matches!(encryption, Some(SubresourceState::Differs(how)) if how != super::subresources::UNSET) {
+    if matches!(encryption, Some(SubresourceState::Differs(value)) if value != UNSET) {
         conflicts.push(AdoptionConflict::Differs(RequiredSubresource::Encryption));
     }
     Ok(conflicts)

@@ -1,6 +1,6 @@
-//! The bucket that a site must have: pure, from its spec.
+//! The desired lifecycle rules of a Site's bucket: pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,37 +11,34 @@ use crate::rules::recording::key::Class;
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::retention::{MIN_CEILING, lifecycle_expiration_days};
 
-/// A ceiling for which lifecycle has no day left; the API refuses it at admission.
+/// A ceiling that leaves lifecycle no day. The API rejects it at admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a ceiling of {0} cannot be kept by lifecycle: it must be at least {MIN_CEILING}")]
 pub struct CeilingTooLow(pub Days);
 
-/// A lifecycle rule that keeps no promise: without it the operator's sweep does the same, later.
+/// A lifecycle rule that a store may lack: without it, the operator's sweep does the same work later.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::VariantArray,
 )]
 #[serde(rename_all = "camelCase")]
 pub enum OptionalRule {
-    /// Unfinished uploads end after a day. Recorders begin none.
+    /// Ends unfinished uploads after a day. Recorders begin none.
     UnfinishedUploads,
-    /// Delete markers with nothing behind them go. They hold no bytes.
+    /// Removes delete markers without versions. They hold no bytes.
     ExpiredMarkers,
 }
 
 impl OptionalRule {
-    /// The rule's name in [`lifecycle_rules`].
+    /// Returns the rule's id in [`lifecycle_rules`].
     pub(crate) const fn id(self) -> &'static str {
         match self {
-            Self::UnfinishedUploads => UPLOADS_RULE_ID,
-            Self::ExpiredMarkers => MARKERS_RULE_ID,
+            Self::UnfinishedUploads => "toezicht-uploads",
+            Self::ExpiredMarkers => "toezicht-markers",
         }
     }
 }
 
-const UPLOADS_RULE_ID: &str = "toezicht-uploads";
-const MARKERS_RULE_ID: &str = "toezicht-markers";
-
-/// The lifecycle rules for these ceilings, by name.
+/// Returns the lifecycle rules for these ceilings, by id.
 pub fn lifecycle_rules(
     spec: &BucketSpec,
 ) -> Result<BTreeMap<&'static str, BucketLifecycleRule>, CeilingTooLow> {
@@ -52,26 +49,22 @@ pub fn lifecycle_rules(
         Ok(BucketLifecycleRule {
             enabled: true,
             prefix: class.prefix().to_owned(),
-            // Only what no hold covers: an object with another tag is never even hidden.
+            // A held object has another tag, so lifecycle does not even hide it.
             tags: BTreeMap::from([(TAG_KEY.to_owned(), RetentionTag::default_for(class).to_string())]),
             expire_after: Some(days),
             noncurrent_after: Some(1),
             ..BucketLifecycleRule::default()
         })
     };
-    // Each in a rule of its own and without a tag: S3 refuses them beside one.
+    // Separate rules without a tag: S3 rejects these two actions in a rule that has one.
     let untagged_rule = || BucketLifecycleRule { enabled: true, ..BucketLifecycleRule::default() };
+    let (uploads, markers) = (OptionalRule::UnfinishedUploads.id(), OptionalRule::ExpiredMarkers.id());
     Ok(BTreeMap::from([
         ("toezicht-calls", expiry_rule(Class::Calls, spec.calls_ceiling)?),
-        (MARKERS_RULE_ID, BucketLifecycleRule { expired_markers: true, ..untagged_rule() }),
-        (UPLOADS_RULE_ID, BucketLifecycleRule { abort_after: Some(1), ..untagged_rule() }),
+        (markers, BucketLifecycleRule { expired_markers: true, ..untagged_rule() }),
+        (uploads, BucketLifecycleRule { abort_after: Some(1), ..untagged_rule() }),
         ("toezicht-video", expiry_rule(Class::Video, spec.video_ceiling)?),
     ]))
-}
-
-/// The same, as it is compared.
-pub(crate) fn lifecycle_rule_set(spec: &BucketSpec) -> Result<BTreeSet<BucketLifecycleRule>, CeilingTooLow> {
-    Ok(lifecycle_rules(spec)?.into_values().collect())
 }
 
 #[cfg(test)]
@@ -79,13 +72,7 @@ mod tests {
     use super::*;
 
     fn spec(video: u32, calls: u32) -> BucketSpec {
-        BucketSpec {
-            video_ceiling: Days(video),
-            calls_ceiling: Days(calls),
-            operator_principal: "operator".into(),
-            recorder_principal: "recorder".into(),
-            ..BucketSpec::example()
-        }
+        BucketSpec { video_ceiling: Days(video), calls_ceiling: Days(calls), ..BucketSpec::example() }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! What differs between the bucket that must be and the one that is: pure. Nothing differs, nothing is
-//! written.
+//! The differences between the desired and the observed bucket: pure. Without a difference, the operator writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde_json::Value;
 use strum::VariantArray;
@@ -13,15 +13,18 @@ use super::policy::actions::{BucketRef, NEWER_SETTINGS};
 use super::policy::dialect::{Dialect, EveryoneExcept, UnsupportedItem};
 use super::policy::document::Policy;
 use super::policy::statements;
-use super::spec::{BucketSpec, BucketState, ForbiddenSubresource, RequiredSubresource, SubresourceState};
+use super::spec::{BucketSpec, StoreChange};
+use super::state::BucketState;
+use super::subresources::{ForbiddenSubresource, RequiredSubresource, Subresource, SubresourceState};
 
 #[derive(Clone, Debug)]
 pub(crate) struct DesiredBucket {
+    /// The lifecycle rules, by id.
     pub(crate) lifecycle: BTreeMap<&'static str, BucketLifecycleRule>,
     pub(crate) statements: Vec<Value>,
-    /// `None`: there must be none, as the store's identities do not heed it.
+    /// `None`: the bucket must have no policy, because policies have no effect on the store's identities.
     pub(crate) policy: Option<Policy>,
-    /// Configuration that the store was found not to keep: it is not written again.
+    /// Configuration that the store does not keep. The operator does not write it again.
     pub(crate) unsupported: BTreeSet<UnsupportedItem>,
 }
 
@@ -34,21 +37,24 @@ impl DesiredBucket {
     ) -> Result<Self, CeilingTooLow> {
         let statements = statements::policy_statements(place, spec, dialect, tls);
         let policy = dialect.heeds_policies.then(|| Policy::from_statements(&statements).unwrap_or_default());
-        let mut desired = Self {
-            lifecycle: desired::lifecycle_rules(spec)?,
-            statements,
-            policy,
-            unsupported: dialect.given_up.clone(),
-        };
-        desired.lifecycle.retain(|id, _| {
-            let is_given_up =
-                |rule: &&OptionalRule| dialect.given_up.contains(&UnsupportedItem::Rule(**rule));
-            !OptionalRule::VARIANTS.iter().filter(is_given_up).any(|rule| rule.id() == *id)
-        });
-        Ok(desired)
+        let all = Self { statements, policy, ..Self::with_lifecycle_only(spec)? };
+        let is_unsupported = |rule: &&OptionalRule| dialect.given_up.contains(&UnsupportedItem::Rule(**rule));
+        let rules: Vec<OptionalRule> =
+            OptionalRule::VARIANTS.iter().filter(is_unsupported).copied().collect();
+        Ok(Self { unsupported: dialect.given_up.clone(), ..all.without_rules(&rules) })
     }
 
-    /// The same without some of the lifecycle rules.
+    /// Returns a bucket with the lifecycle rules of a Site, and without a policy.
+    pub(crate) fn with_lifecycle_only(spec: &BucketSpec) -> Result<Self, CeilingTooLow> {
+        Ok(Self {
+            lifecycle: desired::lifecycle_rules(spec)?,
+            statements: Vec::new(),
+            policy: None,
+            unsupported: BTreeSet::new(),
+        })
+    }
+
+    /// Returns the same without some of the lifecycle rules.
     pub(crate) fn without_rules(&self, rules: &[OptionalRule]) -> Self {
         let mut desired = self.clone();
         for rule in rules {
@@ -57,64 +63,120 @@ impl DesiredBucket {
         }
         desired
     }
+
+    /// Returns the lifecycle rules as they are compared.
+    pub(crate) fn rule_set(&self) -> BTreeSet<BucketLifecycleRule> {
+        self.lifecycle.values().cloned().collect()
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A write to the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BucketOperation {
     EnableVersioning,
     ClearDefaultRetention,
     PutLifecycle,
-    /// Something that must not be there goes.
     Remove(ForbiddenSubresource),
-    /// A setting as it must be.
     Set(RequiredSubresource),
     PutPolicy,
 }
 
-/// What to write, in order. The policy is last: only then may anybody record, and by then all rules hold.
-pub(crate) fn plan(desired: &DesiredBucket, state: &BucketState) -> Vec<BucketOperation> {
-    let rules: BTreeSet<BucketLifecycleRule> = desired.lifecycle.values().cloned().collect();
-    let mut operations = Vec::new();
-    let mut push_if = |differs: bool, operation| {
-        if differs {
-            operations.push(operation);
+impl BucketOperation {
+    pub(crate) fn subresource(self) -> Subresource {
+        match self {
+            Self::EnableVersioning => Subresource::Versioning,
+            Self::ClearDefaultRetention => Subresource::DefaultRetention,
+            Self::PutLifecycle => Subresource::Lifecycle,
+            Self::Remove(_) => Subresource::ForeignConfiguration,
+            Self::Set(required) => required.info().subresource,
+            Self::PutPolicy => Subresource::Policy,
         }
-    };
-    push_if(!state.versioning, BucketOperation::EnableVersioning);
-    push_if(state.default_retention.is_some(), BucketOperation::ClearDefaultRetention);
-    push_if(state.lifecycle.as_ref().is_some_and(|there| *there != rules), BucketOperation::PutLifecycle);
-    state.forbidden.iter().for_each(|extra| push_if(true, BucketOperation::Remove(*extra)));
-    for (setting, kept) in &state.required {
-        let differs = matches!(kept, SubresourceState::Differs(_))
-            && !desired.unsupported.contains(&UnsupportedItem::Subresource(*setting));
-        push_if(differs, BucketOperation::Set(*setting));
     }
-    push_if(state.policy != desired.policy, BucketOperation::PutPolicy);
-    operations
+
+    /// Returns the change that this write makes, in words.
+    pub(crate) fn change(self, desired: &DesiredBucket, state: &BucketState) -> StoreChange {
+        let (from, to) = match self {
+            Self::EnableVersioning => ("off".to_owned(), "on".to_owned()),
+            Self::ClearDefaultRetention => {
+                let retention = state.default_retention.as_ref();
+                (retention.map(|it| it.description.clone()).unwrap_or_default(), "none".to_owned())
+            }
+            Self::PutLifecycle => {
+                (join_rules(state.lifecycle.iter().flatten()), join_rules(desired.lifecycle.values()))
+            }
+            Self::Remove(forbidden) => (forbidden.to_string(), "removed".to_owned()),
+            Self::Set(required) => {
+                let from = match state.required.get(&required) {
+                    Some(SubresourceState::Differs(value)) => value.as_str(),
+                    _ => "unknown",
+                };
+                (from.to_owned(), required.info().value.to_owned())
+            }
+            Self::PutPolicy => {
+                let from = state.policy.as_ref().map(|policy| match &desired.policy {
+                    Some(ours) if policy.is_subset_of(ours) => format!("{} of its statements", policy.len()),
+                    _ => format!("another, of {} statements", policy.len()),
+                });
+                let to = desired.policy.as_ref().map(|policy| format!("{} statements", policy.len()));
+                [from, to].map(|it| it.unwrap_or_else(|| "none".to_owned())).into()
+            }
+        };
+        StoreChange::new(self.subresource(), from, to)
+    }
 }
 
-/// Everything that the policy could say, in the words of any store.
+impl fmt::Display for BucketOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remove(forbidden) => forbidden.fmt(f),
+            other => other.subresource().fmt(f),
+        }
+    }
+}
+
+fn join_rules<'a>(rules: impl Iterator<Item = &'a BucketLifecycleRule>) -> String {
+    let rules: Vec<String> = rules.map(ToString::to_string).collect();
+    if rules.is_empty() { "none".to_owned() } else { rules.join("; ") }
+}
+
+/// Returns the writes to make, in order. The policy comes last: it lets recorders in, and by then all other rules are in force.
+pub(crate) fn plan(desired: &DesiredBucket, state: &BucketState) -> Vec<BucketOperation> {
+    let forbidden = state.forbidden.iter().map(|it| (true, BucketOperation::Remove(*it)));
+    let required = state.required.iter().map(|(it, state)| {
+        let is_unsupported = desired.unsupported.contains(&UnsupportedItem::Subresource(*it));
+        let differs = matches!(state, SubresourceState::Differs(_)) && !is_unsupported;
+        (differs, BucketOperation::Set(*it))
+    });
+    let has_other_rules = state.lifecycle.as_ref().is_some_and(|rules| *rules != desired.rule_set());
+    let first = [
+        (!state.versioning, BucketOperation::EnableVersioning),
+        (state.default_retention.is_some(), BucketOperation::ClearDefaultRetention),
+        (has_other_rules, BucketOperation::PutLifecycle),
+    ];
+    let policy = (state.policy != desired.policy, BucketOperation::PutPolicy);
+    let all = first.into_iter().chain(forbidden).chain(required).chain([policy]);
+    all.filter_map(|(differs, operation)| differs.then_some(operation)).collect()
+}
+
+/// Returns every statement of a Site's policy in any dialect: a bucket with these alone is adopted.
 pub(crate) fn any_dialect_policy(place: BucketRef<'_>, spec: &BucketSpec) -> Policy {
-    let words = [false, true];
     let mut all = Vec::new();
     for others in EveryoneExcept::CANDIDATES.into_iter().chain([EveryoneExcept::Unsaid]) {
-        for (request_tag, deny_tagging) in words.into_iter().flat_map(|one| words.map(|other| (one, other))) {
-            for more_settings in words {
-                for newer in 0..1_u8 << NEWER_SETTINGS.len() {
-                    let known = NEWER_SETTINGS.iter().enumerate();
-                    let known = known.filter(|(bit, _)| newer >> bit & 1 == 1);
-                    let dialect = Dialect {
-                        others,
-                        request_tag,
-                        deny_tagging,
-                        deny_plain_http: true,
-                        more_settings,
-                        newer_settings: known.map(|(_, word)| (*word).to_owned()).collect(),
-                        ..Dialect::unproved(&spec.operator_principal, &spec.recorder_principal)
-                    };
-                    all.extend(statements::policy_statements(place, spec, &dialect, true));
-                }
-            }
+        // Each bit is a word that the dialect has or lacks: three words of their own, then the newer settings.
+        for bits in 0..1_u32 << (3 + NEWER_SETTINGS.len()) {
+            let has = |bit: usize| bits >> bit & 1 == 1;
+            let newer = NEWER_SETTINGS.iter().enumerate().filter(|(number, _)| has(3 + number));
+            let dialect = Dialect {
+                others,
+                request_tag: has(0),
+                deny_tagging: has(1),
+                // Only adds a statement, so `true` covers both.
+                deny_plain_http: true,
+                more_settings: has(2),
+                newer_settings: newer.map(|(_, action)| (*action).to_owned()).collect(),
+                ..Dialect::unproved(&spec.operator_principal, &spec.recorder_principal)
+            };
+            all.extend(statements::policy_statements(place, spec, &dialect, true));
         }
     }
     Policy::from_statements(&all).unwrap_or_default()
@@ -125,30 +187,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::storage::bucket::spec::BucketDefaultRetention;
-
-    fn spec() -> BucketSpec {
-        BucketSpec {
-            operator_principal: "arn:aws:iam:::user/operator".into(),
-            recorder_principal: "arn:aws:iam:::user/recorder".into(),
-            readers: vec!["arn:aws:iam:::user/manager".into()],
-            ..BucketSpec::example()
-        }
-    }
-
-    const SETTINGS: [RequiredSubresource; 3] = [
-        RequiredSubresource::PublicAccessBlock,
-        RequiredSubresource::Encryption,
-        RequiredSubresource::Ownership,
-    ];
+    use crate::storage::bucket::state::BucketDefaultRetention;
 
     fn dialects() -> impl Strategy<Value = Dialect> {
-        let others = prop_oneof![
-            Just(EveryoneExcept::PrincipalArn),
-            Just(EveryoneExcept::NotPrincipal),
-            Just(EveryoneExcept::Username),
-            Just(EveryoneExcept::Unsaid)
-        ];
+        let [arn, not_principal, username] = EveryoneExcept::CANDIDATES.map(Just);
+        let others = prop_oneof![arn, not_principal, username, Just(EveryoneExcept::Unsaid)];
         let newer = proptest::sample::subsequence(NEWER_SETTINGS.to_vec(), 0..=NEWER_SETTINGS.len());
         (others, any::<[bool; 4]>(), newer).prop_map(
             |(others, [request_tag, deny_tagging, deny_plain_http, more_settings], newer)| Dialect {
@@ -158,59 +201,64 @@ mod tests {
                 deny_plain_http,
                 more_settings,
                 newer_settings: newer.into_iter().map(str::to_owned).collect(),
-                ..Dialect::unproved(&spec().operator_principal, &spec().recorder_principal)
+                ..Dialect::unproved("o", "r")
             },
         )
     }
 
     const PLACE: BucketRef<'static> = BucketRef { name: "bucket", region: "nl-1" };
 
+    fn desired(dialect: &Dialect, tls: bool) -> DesiredBucket {
+        DesiredBucket::for_spec(PLACE, &BucketSpec::example(), dialect, tls).unwrap()
+    }
+
     fn in_sync(desired: &DesiredBucket) -> BucketState {
         BucketState {
             object_lock: true,
-            default_retention: None,
             versioning: true,
-            lifecycle: Some(desired.lifecycle.values().cloned().collect()),
+            lifecycle: Some(desired.rule_set()),
             policy: desired.policy.clone(),
-            forbidden: BTreeSet::new(),
-            unreadable: BTreeMap::new(),
-            required: SETTINGS.map(|setting| (setting, SubresourceState::Compliant)).into(),
+            required: RequiredSubresource::VARIANTS
+                .iter()
+                .map(|it| (*it, SubresourceState::Compliant))
+                .collect(),
+            ..BucketState::default()
         }
     }
 
     proptest! {
         #[test]
         fn plan_is_empty_in_sync(dialect in dialects(), tls: bool) {
-            let desired = DesiredBucket::for_spec(PLACE, &spec(), &dialect, tls).unwrap();
-            prop_assert_eq!(plan(&desired, &in_sync(&desired)), vec![]);
+            let wanted = desired(&dialect, tls);
+            prop_assert_eq!(plan(&wanted, &in_sync(&wanted)), vec![]);
         }
 
         #[test]
         fn one_difference_plans_one_operation(dialect in dialects(), which in 0..8_usize) {
-            let desired = DesiredBucket::for_spec(PLACE, &spec(), &dialect, true).unwrap();
-            let mut state = in_sync(&desired);
+            let wanted = desired(&dialect, true);
+            let mut state = in_sync(&wanted);
             let expected = match which {
                 0 => { state.versioning = false; BucketOperation::EnableVersioning }
                 1 => { state.default_retention = Some(BucketDefaultRetention { description: "GOVERNANCE 1 days".into(), days: 1 }); BucketOperation::ClearDefaultRetention }
                 2 => { state.lifecycle = Some(BTreeSet::new()); BucketOperation::PutLifecycle }
                 3 => { state.forbidden.insert(ForbiddenSubresource::Replication); BucketOperation::Remove(ForbiddenSubresource::Replication) }
                 4..7 => {
-                    let setting = SETTINGS[which - 4];
+                    let setting = RequiredSubresource::VARIANTS[which - 4];
                     state.required.insert(setting, SubresourceState::Differs("none".into()));
                     BucketOperation::Set(setting)
                 }
                 _ => { state.policy = None; BucketOperation::PutPolicy }
             };
-            prop_assert_eq!(plan(&desired, &state), vec![expected]);
+            prop_assert_eq!(plan(&wanted, &state), vec![expected]);
         }
 
         #[test]
         fn plan_skips_unsupported_subresources(dialect in dialects(), which in 0..3_usize) {
-            let dialect = Dialect { given_up: BTreeSet::from([UnsupportedItem::Subresource(SETTINGS[which])]), ..dialect };
-            let desired = DesiredBucket::for_spec(PLACE, &spec(), &dialect, true).unwrap();
-            let mut state = in_sync(&desired);
-            state.required.insert(SETTINGS[which], SubresourceState::Differs("none".into()));
-            prop_assert_eq!(plan(&desired, &state), vec![]);
+            let dialect = Dialect { given_up: BTreeSet::from([UnsupportedItem::Subresource(RequiredSubresource::VARIANTS[which])]), ..dialect };
+            let wanted = desired(&dialect, true);
+            let mut state = in_sync(&wanted);
+            state.required.insert(RequiredSubresource::VARIANTS[which], SubresourceState::Differs("none".into()));
+            prop_assert_eq!(plan(&wanted, &state), vec![]);
         }
 
         #[test]
@@ -220,19 +268,19 @@ mod tests {
                 &[OptionalRule::ExpiredMarkers],
                 OptionalRule::VARIANTS,
             ][which];
-            let all = DesiredBucket::for_spec(PLACE, &spec(), &dialect, true).unwrap();
+            let all = desired(&dialect, true);
             let fewer = all.without_rules(rules);
             prop_assert_eq!(all.lifecycle.len() - fewer.lifecycle.len(), rules.len());
             let given_up = fewer.unsupported.clone();
-            let again = DesiredBucket::for_spec(PLACE, &spec(), &Dialect { given_up, ..dialect }, true).unwrap();
+            let again = desired(&Dialect { given_up, ..dialect }, true);
             prop_assert_eq!(plan(&again, &in_sync(&fewer)), vec![]);
             prop_assert_eq!(plan(&all, &in_sync(&fewer)), vec![BucketOperation::PutLifecycle]);
         }
 
         #[test]
         fn own_policy_is_within_any_dialect_policy(dialect in dialects(), tls: bool) {
-            let desired = DesiredBucket::for_spec(PLACE, &spec(), &dialect, tls).unwrap();
-            prop_assert!(desired.policy.unwrap().is_subset_of(&any_dialect_policy(PLACE, &spec())));
+            let wanted = desired(&dialect, tls);
+            prop_assert!(wanted.policy.unwrap().is_subset_of(&any_dialect_policy(PLACE, &BucketSpec::example())));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Making a bucket what it must be: observe, make or adopt, claim, prove, change what differs, read back, try.
+//! Making a bucket compliant: observe, create or adopt, claim, prove, write the differences, read back, probe.
 
 use super::adoption::AdoptionConflict;
 use super::drift::DesiredBucket;
@@ -10,8 +10,9 @@ use super::policy::principals;
 use super::probe::{Conformance, Exemptions, ExistingPolicy, ProbeTarget, UnknownReason, Verdict, canary};
 use super::proof::machines::prove_machines;
 use super::proof::people;
-use super::spec::{BucketSpec, EnforceReport, StoreChange, Subresource};
-use super::sync::{is_policy_rejection, sync_bucket};
+use super::spec::{BucketSpec, EnforceReport, StoreChange};
+use super::subresources::Subresource;
+use super::sync::sync_bucket;
 use super::{adoption, apply, fitness, foreign_objects, owner, probe};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::connection::BucketConnection;
@@ -19,29 +20,29 @@ use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
 use crate::storage::s3::target::TargetError;
 
-/// What was proved of the store, kept so that it is proved once: in sync means zero writes.
+/// The proved dialect of the store. It is proved once, so that a bucket in sync is not written.
 const DIALECT_KEY: &str = "ledger/dialect.json";
 const INEFFECTIVE_POLICIES: &str =
-    "bucket policies have no effect on this store's identities: what others can do cannot be tried";
+    "bucket policies have no effect on this store's identities: the rights of others cannot be tried";
 
-/// Whether the recorders' credentials are tried.
+/// Whether the operator probes the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// Try: on adoption, after a change of the policy or the credentials, and daily. Writes canaries.
+    /// Probe: on adoption, after a change of the policy or the credentials, and daily. Writes canaries.
     Run,
-    /// Keep what is known. (A change of the policy is tried all the same.)
+    /// Probe only after a change of the bucket.
     Skip,
 }
 
-/// Why a bucket is not what it must be, and what was changed in it all the same.
+/// Reason that a bucket is not compliant, and the changes that the operator made before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnforceFailure {
     pub error: EnforceError,
-    /// What had been changed before, in order.
+    /// The changes, in order.
     pub changes: Vec<StoreChange>,
-    /// The bucket had been found to be claimed by the very Site, or for it.
+    /// The bucket is claimed for this Site.
     pub is_owned: bool,
-    /// The table, where it was filled.
+    /// Results of the probe, if it ran.
     pub conformance: Option<Conformance>,
 }
 
@@ -51,18 +52,11 @@ impl From<TargetError> for EnforceFailure {
     }
 }
 
-#[derive(Default)]
-struct EnforceProgress {
-    changes: Vec<StoreChange>,
-    is_owned: bool,
-    conformance: Option<Conformance>,
-}
-
-/// Makes the bucket what it must be, as the operator, and tries the recorders' credentials. Without these, `recorder` being
-/// `None`, what must not change is still put back, and the outcome is [`EnforceError::NoRecorderCredentials`].
+/// Makes the bucket compliant as the operator, and probes the recorders' credentials. If `recorder` is `None`, drift is still
+/// corrected, and the result is [`EnforceError::NoRecorderCredentials`].
 ///
-/// Idempotent: in sync, it reads and writes nothing (with [`Probe::Skip`]). Dropping the future leaves at
-/// worst a proof's statements and canaries, about `probe/` alone; the next run removes them.
+/// Idempotent: in sync, it reads and writes nothing (with [`Probe::Skip`]). Dropping the future may leave statements and
+/// canaries of a proof, which concern `probe/` alone; the next run removes them.
 pub async fn enforce(
     operator: &BucketConnection,
     recorder: Option<&BucketConnection>,
@@ -70,254 +64,260 @@ pub async fn enforce(
     claim: &Claim,
     probe_mode: Probe,
 ) -> Result<EnforceReport, EnforceFailure> {
-    let mut progress = EnforceProgress::default();
     let store = operator.client();
-    let outcome =
-        enforce_with_progress(operator, &store, recorder, spec, claim, probe_mode, &mut progress).await;
+    let mut enforcement = Enforcement {
+        operator: &store,
+        spec,
+        claim,
+        probe_mode,
+        changes: Vec::new(),
+        is_owned: false,
+        conformance: None,
+    };
+    let outcome = enforcement.run(operator, recorder).await;
     outcome.map_err(|error| EnforceFailure {
         error: error.with_advice(|error| store.advice(error)),
-        changes: progress.changes,
-        is_owned: progress.is_owned,
-        conformance: progress.conformance,
+        changes: enforcement.changes,
+        is_owned: enforcement.is_owned,
+        conformance: enforcement.conformance,
     })
 }
 
-async fn enforce_with_progress(
-    connection: &BucketConnection,
-    operator: &BucketClient,
-    recorder: Option<&BucketConnection>,
-    spec: &BucketSpec,
-    claim: &Claim,
+/// One run of [`enforce`], with its progress.
+struct Enforcement<'a> {
+    operator: &'a BucketClient,
+    spec: &'a BucketSpec,
+    claim: &'a Claim,
     probe_mode: Probe,
-    progress: &mut EnforceProgress,
-) -> Result<EnforceReport, EnforceError> {
-    let EnforceProgress { changes: changed, is_owned: is_ours, conformance: tried } = progress;
-    let anonymous = connection.anonymous_client();
-    let recorder = recorder.map(BucketConnection::client);
-    super::desired::lifecycle_rules(spec)?;
-    principals::check_distinct_principals(spec)?;
-    let mut observed = ensure_bucket(operator, changed).await?;
-    check_prerequisites(&observed, spec)?;
-    let is_new = !changed.is_empty();
-    ensure_claimed(operator, spec, claim, &observed, is_new, changed).await?;
-    *is_ours = true;
-    let is_changed = ensure_no_default_retention(operator, &mut observed, changed).await?;
-    let mut dialect = load_or_prove_dialect(operator, recorder.as_ref(), spec, &observed).await?;
-    let stored_dialect = dialect.clone();
-    if probe_mode == Probe::Run {
-        // Another right, another release of the store, or an identity may have come.
-        dialect.given_up.clear();
-    }
-    let people = people::PeopleProver { operator, recorder: recorder.as_ref(), spec };
-    let is_proof_due = probe_mode == Probe::Run && !dialect.left_out.is_empty();
-    if is_proof_due || dialect.people != people::principals_of(spec) {
-        people.prove_people(&mut dialect, &observed.statements).await?;
-    }
-    let before = changed.len();
-    let statements = observed.statements.clone();
-    let mut desired = people.desired_bucket(&dialect)?;
-    let mut outcome = sync_bucket(operator, &mut desired, observed, is_changed, changed).await;
-    // The store may no longer know somebody whom the policy names: a deleted user, say.
-    if outcome.as_ref().is_err_and(is_policy_rejection) && !dialect.people.is_empty() {
-        let known = dialect.left_out.clone();
-        people.prove_people(&mut dialect, &statements).await?;
-        if dialect.left_out != known {
-            desired = people.desired_bucket(&dialect)?;
-            let observed = ensure_bucket(operator, changed).await?;
-            outcome = sync_bucket(operator, &mut desired, observed, true, changed).await;
+    changes: Vec<StoreChange>,
+    is_owned: bool,
+    conformance: Option<Conformance>,
+}
+
+impl Enforcement<'_> {
+    async fn run(
+        &mut self,
+        connection: &BucketConnection,
+        recorder: Option<&BucketConnection>,
+    ) -> Result<EnforceReport, EnforceError> {
+        let (anonymous, recorder) = (connection.anonymous_client(), recorder.map(BucketConnection::client));
+        // Before the first request: a Site with an impossible specification must not even create a bucket.
+        super::desired::lifecycle_rules(self.spec)?;
+        principals::check_distinct_principals(self.spec)?;
+        let mut observed = self.ensure_bucket().await?;
+        self.check_prerequisites(&observed)?;
+        // Before any other write: of two clusters with one bucket, only the owner may configure it.
+        self.ensure_claimed(&observed).await?;
+        self.is_owned = true;
+        let is_touched = self.ensure_no_default_retention(&mut observed).await?;
+        let mut dialect = self.load_or_prove_dialect(recorder.as_ref(), &observed).await?;
+        let stored_dialect = dialect.clone();
+        if self.probe_mode == Probe::Run {
+            // The operator may have another right by now, or the store another release.
+            dialect.given_up.clear();
         }
+        // Earlier changes do not affect rights, so they need no probe.
+        let before = self.changes.len();
+        let (read_back, desired) = self.sync(recorder.as_ref(), &mut dialect, observed, is_touched).await?;
+        dialect.given_up.clone_from(&desired.unsupported);
+        // A write even without a difference would break "in sync means zero writes".
+        if dialect != stored_dialect {
+            save_dialect(self.operator, &dialect).await?;
+        }
+        // Only after the writes: drift is corrected even without the recorders' credentials.
+        let recorder = recorder.ok_or(EnforceError::NoRecorderCredentials { is_in_sync: true })?;
+        if self.probe_mode == Probe::Run || self.changes.len() > before {
+            let (table, restored) =
+                self.run_probe(&recorder, &anonymous, &desired, &dialect, &read_back).await;
+            // First: the status shows the table even if the store is unfit.
+            self.conformance = Some(table.clone());
+            restored?;
+            fitness::evaluate(&table, self.spec, dialect.heeds_policies, &read_back.state)?;
+        }
+        Ok(EnforceReport {
+            observed: read_back.state,
+            changes: std::mem::take(&mut self.changes),
+            conformance: self.conformance.take(),
+            limitations: dialect.limitations(self.operator.is_tls),
+            unknown_principals: dialect.left_out.into_iter().collect(),
+        })
     }
-    let read_back = outcome?;
-    dialect.given_up.clone_from(&desired.unsupported);
-    if dialect != stored_dialect {
-        save_dialect(operator, &dialect).await?;
-    }
-    // What recorders can do is not told without them.
-    let recorder = recorder.ok_or(EnforceError::NoRecorderCredentials { is_in_sync: true })?;
-    let conformance = if probe_mode == Probe::Run || changed.len() > before {
-        let stores = (operator, &recorder, &anonymous);
-        let (table, restored) = run_probe(stores, spec, &desired, &dialect, &read_back).await;
-        *tried = Some(table.clone());
-        restored?;
-        fitness::evaluate(&table, spec, dialect.heeds_policies, &read_back.state)?;
-        Some(table)
-    } else {
-        None
-    };
-    Ok(EnforceReport {
-        observed: read_back.state,
-        changes: std::mem::take(changed),
-        conformance,
-        limitations: dialect.limitations(operator.is_tls),
-        unknown_principals: dialect.left_out.into_iter().collect(),
-    })
-}
 
-/// The table of the bucket as it is: as operator, as recorder and without credentials. An error: the policy could not be
-/// put back.
-async fn run_probe(
-    (operator, recorder, anonymous): (&BucketClient, &BucketClient, &BucketClient),
-    spec: &BucketSpec,
-    desired: &DesiredBucket,
-    dialect: &Dialect,
-    read_back: &ObservedBucket,
-) -> (Conformance, Result<(), StoreError>) {
-    let named = people::without_principals(spec, &dialect.left_out);
-    let rules = desired.lifecycle.values().cloned().collect();
-    let lifecycle =
-        if read_back.state.lifecycle.as_ref() == Some(&rules) { Verdict::Passed } else { Verdict::Failed };
-    let unheeded = UnknownReason::NotTried(INEFFECTIVE_POLICIES);
-    let standing = ExistingPolicy {
-        statements: &read_back.statements,
-        operator: &spec.operator_principal,
-        exemptions: Ok(Exemptions {
-            others: dialect.others,
-            recorder: &spec.recorder_principal,
-            auditor: named.auditor.as_deref(),
-            readers: &named.readers,
-        }),
-    };
-    let subject = ProbeTarget {
-        operator,
-        recorder: Some(recorder),
-        anonymous,
-        policy: if dialect.heeds_policies { Ok(standing) } else { Err(&unheeded) },
-        lifecycle: &lifecycle,
-    };
-    Box::pin(probe::run(subject)).await
-}
+    /// Returns the bucket as read. Creates it if there is none.
+    async fn ensure_bucket(&mut self) -> Result<ObservedBucket, EnforceError> {
+        if let Some(observed) = observe(self.operator).await? {
+            return Ok(observed);
+        }
+        match apply::create_bucket(self.operator).await {
+            Ok(change) => self.changes.push(change),
+            // An aborted run sent the request that created it. Now it counts as found.
+            Err(error) if error.code == "BucketAlreadyOwnedByYou" => (),
+            Err(error) => return Err(error.into()),
+        }
+        let vanished =
+            StoreError { operation: "GetBucketVersioning", code: "NoSuchBucket".into(), status: Some(404) };
+        observe(self.operator).await?.ok_or(EnforceError::Storage(vanished))
+    }
 
-/// The bucket as it is, made first where there is none.
-async fn ensure_bucket(
-    operator: &BucketClient,
-    changed: &mut Vec<StoreChange>,
-) -> Result<ObservedBucket, EnforceError> {
-    if let Some(observed) = observe(operator).await? {
-        return Ok(observed);
+    /// Checks the properties that an existing bucket cannot get later.
+    fn check_prerequisites(&self, observed: &ObservedBucket) -> Result<(), EnforceError> {
+        if !observed.state.object_lock {
+            let conflicts = vec![AdoptionConflict::NoObjectLock];
+            return Err(EnforceError::Unadoptable { conflicts });
+        }
+        if observed.state.lifecycle.is_none() && !self.spec.operator_only {
+            return Err(EnforceError::StoreUnsupported {
+                reason: "the store has no lifecycle, so recordings would outlive their ceiling while the operator is down"
+                    .into(),
+                remedy: "use a store with a lifecycle, or decide on retentionEnforcement: OperatorOnly".into(),
+            });
+        }
+        Ok(())
     }
-    match apply::create_bucket(operator).await {
-        Ok(change) => changed.push(change),
-        // A run that was given up had asked for it: by now it is there, like one that was found.
-        Err(error) if error.code == "BucketAlreadyOwnedByYou" => (),
-        Err(error) => return Err(error.into()),
-    }
-    let vanished =
-        StoreError { operation: "GetBucketVersioning", code: "NoSuchBucket".into(), status: Some(404) };
-    observe(operator).await?.ok_or(EnforceError::Storage(vanished))
-}
 
-/// What cannot be put right in a bucket that is there.
-fn check_prerequisites(observed: &ObservedBucket, spec: &BucketSpec) -> Result<(), EnforceError> {
-    if !observed.state.object_lock {
-        let conflicts = vec![AdoptionConflict::NoObjectLock];
-        return Err(EnforceError::Unadoptable { conflicts });
+    /// Claims the bucket. An unclaimed one with a configuration of its own stays as it is, unless it is to be taken over.
+    async fn ensure_claimed(&mut self, observed: &ObservedBucket) -> Result<(), EnforceError> {
+        match owner::read_owner(self.operator, self.claim).await? {
+            Owner::ThisSite => return Ok(()),
+            Owner::OtherSite => return Err(EnforceError::ClaimedByOther),
+            Owner::Unclaimed => (),
+        }
+        let mut from = "unclaimed";
+        // This run created the bucket if it changed anything: then there is nothing of anybody else, visible or not.
+        if self.changes.is_empty() {
+            let has_foreign_objects = foreign_objects::has_foreign_objects(self.operator).await?;
+            let mut conflicts = adoption::find_conflicts(
+                self.operator.into(),
+                self.spec,
+                &observed.state,
+                observed.is_policy_unreadable,
+                has_foreign_objects,
+            )?;
+            conflicts.retain(|conflict| !self.spec.take_over || !conflict.is_resolved_by_take_over());
+            if !conflicts.is_empty() {
+                return Err(EnforceError::Unadoptable { conflicts });
+            }
+            if has_foreign_objects {
+                from = "unclaimed, with foreign objects, which stay";
+            }
+        }
+        if owner::claim(self.operator, self.claim).await? != Owner::ThisSite {
+            return Err(EnforceError::ClaimedByOther);
+        }
+        self.changes.push(StoreChange::new(Subresource::Claim, from, "this Site's"));
+        Ok(())
     }
-    if observed.state.lifecycle.is_none() && !spec.operator_only {
-        return Err(EnforceError::StoreUnsupported {
-            reason: "the store has no lifecycle, so recordings would outlive a dead operator".into(),
-            remedy: "use a store that has, or decide on retentionEnforcement: OperatorOnly".into(),
-        });
-    }
-    Ok(())
-}
 
-/// Claims the bucket. One that nobody claimed and that has a configuration of its own is left alone, unless
-/// it is to be taken over.
-async fn ensure_claimed(
-    operator: &BucketClient,
-    spec: &BucketSpec,
-    claim: &Claim,
-    observed: &ObservedBucket,
-    is_new: bool,
-    changed: &mut Vec<StoreChange>,
-) -> Result<(), EnforceError> {
-    match owner::read_owner(operator, claim).await? {
-        Owner::ThisSite => return Ok(()),
-        Owner::OtherSite => return Err(EnforceError::ClaimedByOther),
-        Owner::Unclaimed => (),
+    /// Removes a default retention before any other write, because it would protect the canaries, too. Returns whether there
+    /// was one.
+    async fn ensure_no_default_retention(
+        &mut self,
+        observed: &mut ObservedBucket,
+    ) -> Result<bool, EnforceError> {
+        let Some(retention) = observed.state.default_retention.take() else {
+            return Ok(false);
+        };
+        apply::clear_default_retention(self.operator).await?;
+        self.changes.push(StoreChange::new(Subresource::DefaultRetention, retention.description, "none"));
+        Ok(true)
     }
-    // In a bucket that was made just now there is nothing of anybody's, seen or not.
-    if is_new {
-        return write_claim(operator, claim, "nobody's", changed).await;
-    }
-    let foreign_objects = foreign_objects::has_foreign_objects(operator).await?;
-    let mut conflicts = adoption::find_conflicts(
-        operator.into(),
-        spec,
-        &observed.state,
-        observed.is_policy_unreadable,
-        foreign_objects,
-    )?;
-    conflicts.retain(|obstacle| !spec.take_over || !obstacle.is_resolved_by_take_over());
-    if !conflicts.is_empty() {
-        return Err(EnforceError::Unadoptable { conflicts });
-    }
-    let whose = if foreign_objects { "nobody's, with objects of somebody's, which stay" } else { "nobody's" };
-    write_claim(operator, claim, whose, changed).await
-}
 
-async fn write_claim(
-    operator: &BucketClient,
-    claim: &Claim,
-    whose: &str,
-    changed: &mut Vec<StoreChange>,
-) -> Result<(), EnforceError> {
-    if owner::claim(operator, claim).await? != Owner::ThisSite {
-        return Err(EnforceError::ClaimedByOther);
+    /// Returns the dialect of the store, from the ledger or from a proof with these principals.
+    async fn load_or_prove_dialect(
+        &self,
+        recorder: Option<&BucketClient>,
+        observed: &ObservedBucket,
+    ) -> Result<Dialect, EnforceError> {
+        let principals = (self.spec.operator_principal.as_str(), self.spec.recorder_principal.as_str());
+        let stored = match objects::read_json::<Dialect>(self.operator, DIALECT_KEY, None).await {
+            Err(error) if error.is_not_found() => None,
+            stored => stored?,
+        };
+        let stored = stored.filter(|it| (it.operator.as_str(), it.recorder.as_str()) == principals);
+        // Without recorder credentials there can be no new proof, so the proof of an earlier version still counts.
+        if let Some(dialect) = stored.filter(|dialect| dialect.is_current() || recorder.is_none()) {
+            return Ok(dialect);
+        }
+        let recorder = recorder.ok_or(EnforceError::NoRecorderCredentials { is_in_sync: false })?;
+        if !canary::supports_tags(self.operator).await? {
+            return Err(EnforceError::StoreUnsupported {
+                reason: "the store rejects object tags, and a recording's tag is its retention class".into(),
+                remedy: "use a store with object tags".into(),
+            });
+        }
+        let dialect = prove_machines(self.operator, recorder, principals, &observed.statements).await?;
+        save_dialect(self.operator, &dialect).await?;
+        Ok(dialect)
     }
-    changed.push(StoreChange {
-        subresource: Subresource::Claim,
-        from: whose.into(),
-        to: "this Site's".into(),
-    });
-    Ok(())
-}
 
-/// Takes a default retention away before anything else is written: canaries, too, would be kept by it.
-async fn ensure_no_default_retention(
-    operator: &BucketClient,
-    observed: &mut ObservedBucket,
-    changed: &mut Vec<StoreChange>,
-) -> Result<bool, EnforceError> {
-    let Some(retention) = observed.state.default_retention.take() else {
-        return Ok(false);
-    };
-    apply::clear_default_retention(operator).await?;
-    changed.push(StoreChange {
-        subresource: Subresource::DefaultRetention,
-        from: retention.to_string(),
-        to: "none".into(),
-    });
-    Ok(true)
-}
+    /// Proves the people's principals if that is due, then writes the differences and reads them back.
+    async fn sync(
+        &mut self,
+        recorder: Option<&BucketClient>,
+        dialect: &mut Dialect,
+        observed: ObservedBucket,
+        is_touched: bool,
+    ) -> Result<(ObservedBucket, DesiredBucket), EnforceError> {
+        let people = people::PeopleProver { operator: self.operator, recorder, spec: self.spec };
+        // An identity that the store did not know may exist by now.
+        let is_proof_due = self.probe_mode == Probe::Run && !dialect.left_out.is_empty();
+        if is_proof_due || dialect.people != people::principals_of(self.spec) {
+            people.prove_people(dialect, &observed.statements).await?;
+        }
+        // The proof after a failed write restores the policy from before it.
+        let statements = observed.statements.clone();
+        let mut desired = people.desired_bucket(dialect)?;
+        let outcome = sync_bucket(self.operator, &mut desired, observed, is_touched, &mut self.changes).await;
+        let error = match outcome {
+            Ok(read_back) => return Ok((read_back, desired)),
+            Err(error) if error.may_be_about_people() && !dialect.people.is_empty() => error,
+            Err(error) => return Err(error.into()),
+        };
+        // The store may have lost an identity that the policy names, such as a deleted user.
+        let known = dialect.left_out.clone();
+        people.prove_people(dialect, &statements).await?;
+        // The people were not the cause, so a second write would fail, too.
+        if dialect.left_out == known {
+            return Err(error.into());
+        }
+        desired = people.desired_bucket(dialect)?;
+        let observed = self.ensure_bucket().await?;
+        let read_back = sync_bucket(self.operator, &mut desired, observed, true, &mut self.changes).await?;
+        Ok((read_back, desired))
+    }
 
-/// What is known of the store, proved where it is not known of these principals.
-async fn load_or_prove_dialect(
-    operator: &BucketClient,
-    recorder: Option<&BucketClient>,
-    spec: &BucketSpec,
-    observed: &ObservedBucket,
-) -> Result<Dialect, EnforceError> {
-    let (us, them) = (spec.operator_principal.as_str(), spec.recorder_principal.as_str());
-    let stored = match objects::read_json::<Dialect>(operator, DIALECT_KEY, None).await {
-        Err(error) if error.is_not_found() => None,
-        kept => kept?,
-    };
-    let kept = stored.filter(|kept| kept.operator == us && kept.recorder == them);
-    // Without anybody to prove it with, what another version proved still counts.
-    if let Some(dialect) = kept.filter(|kept| kept.is_current() || recorder.is_none()) {
-        return Ok(dialect);
+    /// Probes the bucket as the operator, as a recorder and without credentials. The inner error: the policy could not be
+    /// restored.
+    async fn run_probe(
+        &self,
+        recorder: &BucketClient,
+        anonymous: &BucketClient,
+        desired: &DesiredBucket,
+        dialect: &Dialect,
+        read_back: &ObservedBucket,
+    ) -> (Conformance, Result<(), StoreError>) {
+        let named = people::without_principals(self.spec, &dialect.left_out);
+        let has_rules = read_back.state.lifecycle.as_ref() == Some(&desired.rule_set());
+        let ineffective = UnknownReason::NotTried(INEFFECTIVE_POLICIES);
+        let policy = ExistingPolicy {
+            statements: &read_back.statements,
+            operator: &self.spec.operator_principal,
+            exemptions: Ok(Exemptions {
+                others: dialect.others,
+                recorder: &self.spec.recorder_principal,
+                auditor: named.auditor.as_deref(),
+                readers: &named.readers,
+            }),
+        };
+        let subject = ProbeTarget {
+            operator: self.operator,
+            recorder: Some(recorder),
+            anonymous,
+            policy: if dialect.heeds_policies { Ok(policy) } else { Err(&ineffective) },
+            lifecycle: &Verdict::from_expectation(has_rules),
+        };
+        Box::pin(probe::run(subject)).await
     }
-    let recorder = recorder.ok_or(EnforceError::NoRecorderCredentials { is_in_sync: false })?;
-    if !canary::supports_tags(operator).await? {
-        return Err(EnforceError::StoreUnsupported {
-            reason: "the store refuses object tags, and a recording's tag is its retention class".into(),
-            remedy: "use a store with object tags".into(),
-        });
-    }
-    let dialect = prove_machines(operator, recorder, (us, them), &observed.statements).await?;
-    save_dialect(operator, &dialect).await?;
-    Ok(dialect)
 }
 
 async fn save_dialect(operator: &BucketClient, dialect: &Dialect) -> Result<(), StoreError> {

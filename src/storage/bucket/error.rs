@@ -1,36 +1,32 @@
-//! Why a bucket is not what it must be.
+//! The reasons that a bucket is not compliant.
 
 use super::adoption::{AdoptionConflict, describe};
 use super::desired::CeilingTooLow;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::target::TargetError;
 
-/// Why a bucket is not what it must be.
+/// Reason that a bucket is not compliant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnforceError {
-    /// Somebody else claimed the bucket first. Nothing was written.
+    /// Another Site claimed the bucket first. The operator wrote nothing.
     #[error(
-        "the bucket is claimed already: take another one. If this cluster replaces the one that claimed it, \
-         give the operator that one's clusterId"
+        "spec.storage.bucket: claimed by another Site; choose another bucket. If this cluster replaces the one that claimed \
+         it, give the operator the clusterId of that cluster"
     )]
     ClaimedByOther,
-    /// The bucket, which nobody claimed, cannot be adopted as it is. Nothing was written.
+    /// The bucket is unclaimed and cannot be adopted. The operator wrote nothing.
     #[error("{}", describe(.conflicts))]
     Unadoptable {
-        /// What is in the way, the gravest first; not empty.
+        /// The gravest first; not empty.
         conflicts: Vec<AdoptionConflict>,
     },
-    /// What the Site asks for, or what is in the bucket, cannot be followed.
+    /// The Site's fields or the bucket's configuration prevent enforcement.
     #[error("{reason}; {remedy}")]
     Rejected { reason: String, remedy: String },
     /// The store, or this bucket of it, cannot keep the promises.
     #[error("{reason}; {remedy}")]
-    StoreUnsupported {
-        /// What it does not do.
-        reason: String,
-        remedy: String,
-    },
-    /// A principal is not whose credentials were given. The bucket's policy is as it was.
+    StoreUnsupported { reason: String, remedy: String },
+    /// A principal does not name the identity of the credentials. The bucket's policy is unchanged.
     #[error(
         "spec.storage.{identity}.principal is not how the store names the identity in spec.storage.{identity}.credentialsRef: \
          correct one of the two"
@@ -39,7 +35,7 @@ pub enum EnforceError {
         /// `operator` or `recorder`.
         identity: &'static str,
     },
-    /// The recorders' credentials cannot put, though their principal was proved. The bucket is as it must be.
+    /// The recorders' credentials cannot put, though their principal was proved. The bucket is compliant.
     #[error(
         "spec.storage.recorder.credentialsRef: these credentials cannot put an object: correct the keys in that Secret{}",
         if *.has_customer_key {
@@ -49,35 +45,36 @@ pub enum EnforceError {
         }
     )]
     RecorderCannotPut {
-        /// The bucket's default encryption is with a key of the organisation's own.
+        /// The bucket's default encryption uses a key of the organisation.
         has_customer_key: bool,
     },
-    /// A principal of a person stands for more than one identity at this store. The bucket's policy is as it was.
+    /// A person's principal names more than one identity at this store. The bucket's policy is unchanged.
     #[error(
         "article 4.1: {principal:?}, named in spec.managers, spec.storage.auditor or the policy's incidentOfficers, stands for \
          more than one identity at this store: {evidence}; name one user or role"
     )]
     AmbiguousPrincipal { principal: String, evidence: &'static str },
-    /// The bucket's policy would be longer than a store takes. The one that is there is as it was.
+    /// The bucket policy would be longer than stores accept. The present one is unchanged.
     #[error(
         "spec.managers, and incidentOfficers of the policy: their {people} principals make the bucket policy {bytes} bytes \
-         long, where {limit} fit: {fits} of them fit; name fewer, or give several people one role"
+         long, and the limit is {limit}: {fits} of them fit; name fewer, or give several people one role"
     )]
     PolicyTooLong {
-        /// How many people have a principal.
+        /// Number of people with a principal.
         people: usize,
         bytes: usize,
-        /// The most bytes it may have.
+        /// Maximum number of bytes.
         limit: usize,
-        /// How many of the people fit, in their order.
+        /// Number of people that fit, in their order.
         fits: usize,
     },
-    /// Nobody's credentials are there to try as a recorder. What could be put right without them is.
+    /// There are no credentials to probe with as a recorder. Everything that can be restored without them is restored.
     #[error(
-        "what recorders can do cannot be tried: spec.storage.recorder.credentialsRef names no Secret that can be used"
+        "spec.storage.recorder.credentialsRef: names no usable Secret, so the operator cannot probe the recorders' rights; \
+         create or correct that Secret"
     )]
     NoRecorderCredentials {
-        /// All else was read back as it must be.
+        /// Everything else reads back as compliant.
         is_in_sync: bool,
     },
     /// The target cannot be used; no connection was made.
@@ -88,18 +85,18 @@ pub enum EnforceError {
     /// The store answered with an error, or not at all.
     #[error(transparent)]
     Storage(#[from] StoreError),
-    /// The same, where the Site may name the store otherwise.
-    #[error("{}; {advice}", .error.to_string())]
+    /// The same, with a field of the Site that may be wrong.
+    #[error("{error}; {advice}")]
     Advised { error: StoreError, advice: String },
 }
 
 impl EnforceError {
-    /// Whether it may pass without a change of the Site: the store recovers, or gives a right.
+    /// Returns whether the error can pass without a change of the Site: the store recovers, or grants a right.
     pub fn is_retryable(&self) -> bool {
         self.store_error().is_some()
     }
 
-    /// The store's answer, where nothing is known of the bucket but that.
+    /// Returns the store's error, if it is all that is known of the bucket.
     pub const fn store_error(&self) -> Option<&StoreError> {
         match self {
             Self::Storage(error) | Self::Advised { error, .. } => Some(error),
@@ -107,14 +104,14 @@ impl EnforceError {
         }
     }
 
-    /// The same with advice, or as the store's unfitness where it does not know an operation that every Site needs.
+    /// Adds advice to a store's error. An operation that the store does not support, and every Site needs, makes it unfit.
     pub(crate) fn with_advice(self, advice: impl FnOnce(&StoreError) -> Option<String>) -> Self {
         let Self::Storage(error) = self else {
             return self;
         };
         if error.is_unsupported() {
             return Self::StoreUnsupported {
-                reason: format!("the store does not know an operation that every Site needs: {error}"),
+                reason: format!("the store does not support an operation that every Site needs: {error}"),
                 remedy: "use a store with versioning, Object Lock and object tags".into(),
             };
         }

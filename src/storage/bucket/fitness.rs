@@ -1,13 +1,15 @@
-//! What follows from the probe's table for a Site: pure.
+//! The consequences of the probe's table for a Site: pure.
 
 use super::error::EnforceError;
-use super::probe::{Check, Conformance, Principal, ProbeException, Row, UnknownReason, Verdict};
-use super::spec::{BucketSpec, BucketState};
+use super::probe::{Check, Conformance, ProbeException, Row, UnknownReason, Verdict};
+use super::spec::BucketSpec;
+use super::state::BucketState;
+use crate::api::ConformanceIdentity;
 
-/// The conclusions that cannot wait: a store that breaks a promise by itself is none, unless it was decided.
+/// Rejects a store that breaks a promise, unless the Site has an exception for it.
 ///
-/// Where the store heeds no bucket policy, nothing that the operator writes restricts anybody: there every row about access
-/// must hold by the identities' own policies.
+/// If the store ignores bucket policies, nothing that the operator writes restricts anybody. There, the identities' own policies
+/// must make every row about access hold.
 pub(crate) fn evaluate(
     conformance: &Conformance,
     spec: &BucketSpec,
@@ -28,19 +30,20 @@ pub(crate) fn evaluate(
         });
     }
     for row in conformance.rows().iter().filter(|row| row.is_fatal()) {
-        let is_decided = match row.check.exception() {
+        let is_excepted = match row.check.exception() {
             Some(ProbeException::AllowUnprotected) => spec.allow_unprotected,
             Some(ProbeException::OperatorOnly) => spec.operator_only,
             None => false,
         };
         match &row.verdict {
-            _ if is_decided => (),
-            // Nothing was learnt: it is asked again.
+            // Also for an unknown verdict: the exception accepts the worst case.
+            _ if is_excepted => (),
+            // No result about the store: a retryable error, so that the operator probes again.
             Verdict::Unknown(UnknownReason::Store(error)) => return Err(error.clone().into()),
-            // It could when it was proved: its credentials are others now, or no longer valid.
+            // The proof showed that the recorder can put. Since then its credentials changed or expired.
             Verdict::Failed if row.check == Check::RecorderCanPut => {
-                let own_key = state.has_customer_key();
-                return Err(EnforceError::RecorderCannotPut { has_customer_key: own_key });
+                let has_customer_key = state.has_customer_key();
+                return Err(EnforceError::RecorderCannotPut { has_customer_key });
             }
             _ => return Err(store_unfit_error(row)),
         }
@@ -48,22 +51,21 @@ pub(crate) fn evaluate(
     Ok(())
 }
 
-/// Whether a row is about what an identity may do to recordings that are there, or whether it may record. With what a
-/// recorder puts, good stores differ too.
+/// Returns whether a row is about the rights to present recordings, or the right to record. The other rows about puts fail on
+/// good stores, too.
 fn depends_on_policies(check: Check) -> bool {
-    let name = check.as_str();
-    let is_put = name.starts_with("RecorderCannotPut") || check == Check::RecorderCannotOverwrite;
+    let is_put = check.as_str().starts_with("RecorderCannotPut") || check == Check::RecorderCannotOverwrite;
     match check.about().principal {
-        Principal::Recorder => !is_put,
-        Principal::Operator => check == Check::OperatorCannotGet,
-        Principal::Anonymous => false,
+        ConformanceIdentity::Recorder => !is_put,
+        ConformanceIdentity::Operator => check == Check::OperatorCannotGet,
+        ConformanceIdentity::Anonymous => false,
     }
 }
 
 fn store_unfit_error(row: &Row) -> EnforceError {
     let remedy = match row.check.exception() {
         Some(ProbeException::AllowUnprotected) => {
-            "use a store that keeps legal holds, or decide on allowUnprotected"
+            "use a store that enforces legal holds, or decide on allowUnprotected"
         }
         Some(ProbeException::OperatorOnly) => {
             "use a store with a lifecycle, or decide on retentionEnforcement: OperatorOnly"
@@ -72,15 +74,15 @@ fn store_unfit_error(row: &Row) -> EnforceError {
             "correct the principals in spec.storage, spec.managers and the policy's incidentOfficers, so that each names one \
              identity, or use another store"
         }
-        None => "look who gave that right at the store, or use another store",
+        None => "withdraw that right at the store, or use another store",
     };
     let outcome = match row.verdict {
-        Verdict::Unknown(_) => "it cannot be told",
-        _ => "this does not hold",
+        Verdict::Unknown(_) => "the probe is inconclusive",
+        _ => "the probe failed",
     };
     let (check, expected) = (row.check.as_str(), row.check.about().expected);
     EnforceError::StoreUnsupported {
-        reason: format!("{check}: {expected}: {outcome}: {}", row.message()),
+        reason: format!("{check}: expected: {expected}; {outcome}: {}", row.message()),
         remedy: remedy.into(),
     }
 }
@@ -88,23 +90,30 @@ fn store_unfit_error(row: &Row) -> EnforceError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::bucket::probe::Severity;
+    use crate::api::ConformanceSeverity;
     use crate::storage::s3::error::StoreError;
 
-    fn evaluate_one(
-        check: Check,
-        verdict: Verdict,
-        decide: impl FnOnce(&mut BucketSpec),
-    ) -> Result<(), EnforceError> {
-        let mut spec = BucketSpec::example();
-        decide(&mut spec);
-        let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Passed)).collect();
-        found.retain(|(other, _)| *other != check);
-        found.push((check, verdict));
-        super::evaluate(&Conformance::from_verdicts(&found), &spec, true, &BucketState::default())
+    type SpecChange = fn(&mut BucketSpec);
+
+    const NO_EXCEPTION: SpecChange = |_| ();
+    const ALLOW_UNPROTECTED: SpecChange = |spec| spec.allow_unprotected = true;
+    const OPERATOR_ONLY: SpecChange = |spec| spec.operator_only = true;
+    const EVERY_EXCEPTION: SpecChange = |spec| {
+        spec.allow_unprotected = true;
+        spec.operator_only = true;
+    };
+
+    /// A table in which all rows pass but one.
+    fn table_with(check: Check, verdict: &Verdict) -> Conformance {
+        let other = |it: &Check| if *it == check { verdict.clone() } else { Verdict::Passed };
+        Conformance::from_verdicts(&Check::ALL.iter().map(|it| (*it, other(it))).collect::<Vec<_>>())
     }
 
-    fn no_exception(_: &mut BucketSpec) {}
+    fn evaluate_one(check: Check, verdict: &Verdict, exception: SpecChange) -> Result<(), EnforceError> {
+        let mut spec = BucketSpec::example();
+        exception(&mut spec);
+        evaluate(&table_with(check, verdict), &spec, true, &BucketState::default())
+    }
 
     #[test]
     fn store_without_legal_holds_needs_allow_unprotected() {
@@ -114,84 +123,73 @@ mod tests {
             Check::HeldSurvivesBatchDelete,
             Check::HeldSurvivesBypass,
         ] {
-            let refused = evaluate_one(check, Verdict::Failed, no_exception).unwrap_err();
+            let refused = evaluate_one(check, &Verdict::Failed, NO_EXCEPTION).unwrap_err();
             assert!(refused.to_string().contains("allowUnprotected"), "{refused}");
             assert!(refused.to_string().starts_with(check.as_str()), "{refused}");
-            let other = evaluate_one(check, Verdict::Failed, |spec| spec.operator_only = true);
+            let other = evaluate_one(check, &Verdict::Failed, OPERATOR_ONLY);
             assert!(matches!(other, Err(EnforceError::StoreUnsupported { .. })), "{other:?}");
-            assert_eq!(evaluate_one(check, Verdict::Failed, |spec| spec.allow_unprotected = true), Ok(()));
+            assert_eq!(evaluate_one(check, &Verdict::Failed, ALLOW_UNPROTECTED), Ok(()));
         }
     }
 
     #[test]
     fn store_without_lifecycle_needs_operator_only() {
         for check in [Check::LifecycleReadsBack, Check::PutStoresTag] {
-            let refused = evaluate_one(check, Verdict::Failed, no_exception).unwrap_err();
+            let refused = evaluate_one(check, &Verdict::Failed, NO_EXCEPTION).unwrap_err();
             assert!(refused.to_string().contains("OperatorOnly"), "{refused}");
-            assert_eq!(evaluate_one(check, Verdict::Failed, |spec| spec.operator_only = true), Ok(()));
+            assert_eq!(evaluate_one(check, &Verdict::Failed, OPERATOR_ONLY), Ok(()));
         }
     }
 
     #[test]
     fn no_exception_allows_anonymous_access() {
-        let refused = evaluate_one(Check::AnonymousCannotGet, Verdict::Failed, |spec| {
-            spec.allow_unprotected = true;
-            spec.operator_only = true;
-        });
+        let refused = evaluate_one(Check::AnonymousCannotGet, &Verdict::Failed, EVERY_EXCEPTION);
         assert!(matches!(refused, Err(EnforceError::StoreUnsupported { .. })), "{refused:?}");
     }
 
     #[test]
     fn inconclusive_fatal_checks_are_errors() {
-        let untold = Verdict::Unknown(UnknownReason::Inconclusive("x"));
-        let refused = evaluate_one(Check::HeldSurvivesDelete, untold.clone(), no_exception).unwrap_err();
-        assert!(refused.to_string().contains("it cannot be told: x"), "{refused}");
-        assert_eq!(evaluate_one(Check::HeldSurvivesBypass, untold.clone(), no_exception), Ok(()));
-        assert_eq!(evaluate_one(Check::RecorderCannotGet, untold, no_exception), Ok(()));
-        let away = StoreError { operation: "GetObjectLegalHold", code: "Timeout".into(), status: None };
-        let asked_again = evaluate_one(
-            Check::HeldSurvivesDelete,
-            Verdict::Unknown(UnknownReason::Store(away.clone())),
-            no_exception,
-        );
-        assert_eq!(asked_again, Err(EnforceError::Storage(away)));
+        let unknown = Verdict::Unknown(UnknownReason::Inconclusive("x"));
+        let refused = evaluate_one(Check::HeldSurvivesDelete, &unknown, NO_EXCEPTION).unwrap_err();
+        assert!(refused.to_string().contains("the probe is inconclusive: x"), "{refused}");
+        assert_eq!(evaluate_one(Check::HeldSurvivesBypass, &unknown, NO_EXCEPTION), Ok(()));
+        assert_eq!(evaluate_one(Check::RecorderCannotGet, &unknown, NO_EXCEPTION), Ok(()));
+        let error = StoreError { operation: "GetObjectLegalHold", code: "Timeout".into(), status: None };
+        let unanswered = Verdict::Unknown(UnknownReason::Store(error.clone()));
+        let retried = evaluate_one(Check::HeldSurvivesDelete, &unanswered, NO_EXCEPTION);
+        assert_eq!(retried, Err(EnforceError::Storage(error)));
     }
 
     #[test]
     fn failed_recorder_put_reports_its_credentials() {
-        let refused = evaluate_one(Check::RecorderCanPut, Verdict::Failed, no_exception);
-        assert_eq!(refused, Err(EnforceError::RecorderCannotPut { has_customer_key: false }));
-        let told = refused.unwrap_err().to_string();
-        assert!(told.starts_with("spec.storage.recorder.credentialsRef: "), "{told}");
+        let refused = evaluate_one(Check::RecorderCanPut, &Verdict::Failed, NO_EXCEPTION).unwrap_err();
+        assert_eq!(refused, EnforceError::RecorderCannotPut { has_customer_key: false });
+        assert!(refused.to_string().starts_with("spec.storage.recorder.credentialsRef: "), "{refused}");
     }
 
-    /// What the operator writes restricts nobody there: what the identities' own policies leave open is fatal.
+    /// Nothing that the operator writes restricts anybody there: a right that identities' own policies leave open is fatal.
     #[test]
     fn access_rows_must_hold_without_effective_bucket_policies() {
         for check in Check::ALL {
-            let verdict = |other: &Check| {
-                if other == check { Verdict::Failed } else { Verdict::Passed }
+            let (table, name) = (table_with(*check, &Verdict::Failed), check.as_str());
+            let evaluated = |heeds_policies| {
+                let mut spec = BucketSpec::example();
+                EVERY_EXCEPTION(&mut spec);
+                evaluate(&table, &spec, heeds_policies, &BucketState::default())
             };
-            let found: Vec<_> = Check::ALL.iter().map(|other| (*other, verdict(other))).collect();
-            let judged = |heeds| {
-                let spec =
-                    BucketSpec { operator_only: true, allow_unprotected: true, ..BucketSpec::example() };
-                super::evaluate(&Conformance::from_verdicts(&found), &spec, heeds, &BucketState::default())
-            };
-            let name = check.as_str();
             if depends_on_policies(*check) {
-                let told = judged(false).unwrap_err().to_string();
-                assert!(told.contains(name) && told.contains("--store identity-policies"), "{told}");
+                let message = evaluated(false).unwrap_err().to_string();
+                assert!(message.contains(name) && message.contains("--store identity-policies"), "{message}");
             }
-            let is_weak = check.about().severity == Severity::Warning;
-            assert!(!is_weak || judged(true).is_ok(), "{name} is weak elsewhere");
+            let is_weak = check.about().severity == ConformanceSeverity::Warning;
+            assert!(!is_weak || evaluated(true).is_ok(), "{name} is only a warning elsewhere");
         }
     }
 
     #[test]
     fn weak_rows_do_not_fail_evaluation() {
         for check in Check::ALL.iter().filter(|check| check.as_str().starts_with("RecorderCannot")) {
-            assert_eq!(evaluate_one(*check, Verdict::Failed, no_exception), Ok(()), "{check:?}");
+            assert_eq!(evaluate_one(*check, &Verdict::Failed, NO_EXCEPTION), Ok(()), "{check:?}");
         }
     }
 }

@@ -1,21 +1,21 @@
-//! What others keep in a bucket. Whether it has objects that are no recordings of ours is asked before one that nobody claimed
-//! is adopted.
+//! Objects in a bucket that are not this Site's. The operator looks for them before it adopts an unclaimed bucket.
 
+use super::sdk::store_error;
 use crate::rules::recording::key::{Class, Key};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::{ListQuery, VersionPage, list_page};
 
 const OWN_PREFIXES: [&str; 2] = ["ledger/", "probe/"];
-/// As many keys as one request tells. At the top level of a bucket of ours stand four names, so that all are seen;
-/// below them a key of another form may be missed here, and the audit, which reads everything, finds it.
+/// Maximum number of keys of one answer. The top level of a Site's bucket has four names, so one page shows all. Below them, this
+/// look may miss a foreign key, which the audit finds because it reads everything.
 const MAX_KEYS: i32 = 1000;
 
-/// The most pages of a [`scan`].
+/// Maximum number of pages of a [`scan`].
 const MAX_SCAN_PAGES: usize = 100;
 
-/// Looks at pages under a prefix where others may put what they like, in whatever order it comes: nothing may be claimed not to be
-/// there because this did not see it. Whether it came to the end, and not only to the last page that it looks at.
+/// Reads pages under a prefix where others may put anything, in any order. Returns whether it read the last page: an object that
+/// it did not see may still exist.
 pub(crate) async fn scan(
     store: &BucketClient,
     prefix: &str,
@@ -41,36 +41,37 @@ pub(crate) async fn scan(
     Ok(false)
 }
 
-/// Whether there is such an object, hidden or not.
+/// Returns whether the bucket has foreign objects, hidden or not.
 pub(crate) async fn has_foreign_objects(store: &BucketClient) -> Result<bool, StoreError> {
     let top = list_keys(store, None).await?;
     if top.iter().any(|name| !is_own_key(name)) {
         return Ok(true);
     }
+    // The prefixes of recordings may hold objects of other programs, too.
     for class in Class::ALL {
-        let is_there = top.iter().any(|name| name.starts_with(class.prefix()));
-        if is_there && list_keys(store, Some(class)).await?.iter().any(|key| !is_recording(key)) {
+        let is_present = top.iter().any(|name| name.starts_with(class.prefix()));
+        if is_present && list_keys(store, Some(class)).await?.iter().any(|key| !is_recording(key)) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// The names at the top of the bucket, or keys of a class, of all versions and delete markers.
+/// Returns the names at the top of the bucket, or keys of a class, of all versions and delete markers.
 async fn list_keys(store: &BucketClient, class: Option<Class>) -> Result<Vec<String>, StoreError> {
     let request = store.client.list_object_versions().bucket(&store.bucket).max_keys(MAX_KEYS);
     let request = match class {
         None => request.delimiter("/"),
         Some(class) => request.prefix(class.prefix()),
     };
-    let page = request.send().await.map_err(|error| StoreError::from_sdk("ListObjectVersions", &error))?;
+    let page = request.send().await.map_err(store_error("ListObjectVersions"))?;
     let versions = page.versions().iter().map(|version| version.key());
     let markers = page.delete_markers().iter().map(|marker| marker.key());
     let names = page.common_prefixes().iter().map(|name| name.prefix());
     Ok(versions.chain(markers).chain(names).flatten().map(str::to_owned).collect())
 }
 
-/// Of a name at the top, or a whole key where the store does not know of levels.
+/// Returns whether a name at the top is this Site's. A store that ignores the delimiter gives whole keys.
 fn is_own_key(name: &str) -> bool {
     OWN_PREFIXES.iter().any(|own| name.starts_with(own))
         || Class::ALL.iter().any(|class| name == class.prefix())
@@ -100,46 +101,50 @@ mod tests {
         }
     }
 
-    /// Pages of one key each, as long as there are `keys`; and whether a look sees all, and what it sees.
-    async fn scan_keys(keys: fn(usize) -> Option<String>) -> (bool, Vec<String>) {
-        let asked = Arc::new(AtomicUsize::new(0));
+    /// Scans pages of one key each, as long as there are `keys`. Returns whether the scan is complete, and the keys.
+    async fn scan_keys(
+        keys: impl Fn(usize) -> Option<String> + Clone + Send + Sync + 'static,
+    ) -> (bool, Vec<String>) {
+        let requests = Arc::new(AtomicUsize::new(0));
         let stub = Stub::start(move |_| {
-            let number = asked.fetch_add(1, Ordering::Relaxed);
+            let number = requests.fetch_add(1, Ordering::Relaxed);
             let key = keys(number).unwrap();
             let is_cut = keys(number + 1).is_some();
             let version = format!(
                 "<Version><Key>{key}</Key><VersionId>v</VersionId><Size>1</Size>\
                  <LastModified>2026-03-07T08:09:10.000Z</LastModified></Version>"
             );
+            let marker = format!("<NextKeyMarker>{key}</NextKeyMarker>");
             (
                 200,
                 format!(
-                    "<ListVersionsResult><IsTruncated>{is_cut}</IsTruncated>\
-                     <NextKeyMarker>{key}</NextKeyMarker>{version}</ListVersionsResult>"
+                    "<ListVersionsResult><IsTruncated>{is_cut}</IsTruncated>{marker}{version}</ListVersionsResult>"
                 ),
             )
         })
         .await;
         let mut seen = Vec::new();
         let store = stub.store();
-        let is_all = scan(&store, "probe/", false, |page| {
+        let is_complete = scan(&store, "probe/", false, |page| {
             seen.extend(page.versions.iter().map(|listed| listed.key.clone()));
         });
-        (is_all.await.unwrap(), seen)
+        (is_complete.await.unwrap(), seen)
     }
 
     #[tokio::test]
     async fn scan_is_bounded_and_reports_completeness() {
-        const FOLDERS: [&str; 2] = ["probe/recorder/a-1", "probe/recorder/a/1"];
-        const BACK: [&str; 3] = ["probe/recorder/b", "probe/recorder/a", "probe/recorder/c"];
-        let told = |key: &&str| (*key).to_owned();
-        let (is_all, seen) = scan_keys(|number| FOLDERS.get(number).map(|key| (*key).to_owned())).await;
-        assert!(is_all && seen == FOLDERS.map(|key| told(&key)), "{seen:?}");
-        let (is_all, seen) = scan_keys(|number| BACK.get(number).map(|key| (*key).to_owned())).await;
-        assert!(!is_all && seen == [told(&BACK[0]), told(&BACK[1])], "{seen:?}");
-        let (is_all, seen) = scan_keys(|number| Some(format!("probe/recorder/{number:05}"))).await;
-        assert_eq!((is_all, seen.len()), (false, MAX_SCAN_PAGES));
-        let (is_all, _) = scan_keys(|_| Some("probe/\u{fffd}".to_owned())).await;
-        assert!(!is_all);
+        let listed =
+            |keys: &'static [&str]| move |number: usize| keys.get(number).map(|key| (*key).to_owned());
+        let folders = ["probe/recorder/a-1", "probe/recorder/a/1"];
+        let (is_complete, seen) = scan_keys(listed(&["probe/recorder/a-1", "probe/recorder/a/1"])).await;
+        assert!(is_complete && seen == folders, "{seen:?}");
+        let back = ["probe/recorder/b", "probe/recorder/a"];
+        let (is_complete, seen) =
+            scan_keys(listed(&["probe/recorder/b", "probe/recorder/a", "probe/recorder/c"])).await;
+        assert!(!is_complete && seen == back, "{seen:?}");
+        let (is_complete, seen) = scan_keys(|number| Some(format!("probe/recorder/{number:05}"))).await;
+        assert_eq!((is_complete, seen.len()), (false, MAX_SCAN_PAGES));
+        let (is_complete, _) = scan_keys(|_| Some("probe/\u{fffd}".to_owned())).await;
+        assert!(!is_complete);
     }
 }

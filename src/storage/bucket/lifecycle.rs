@@ -1,4 +1,4 @@
-//! Lifecycle rules in one form: servers write the same rule in different ways.
+//! Lifecycle rules in one form: stores write the same rule in different ways.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,32 +8,32 @@ use aws_sdk_s3::types::{
     LifecycleRuleAndOperator, LifecycleRuleFilter, NoncurrentVersionExpiration, Tag,
 };
 
-/// A lifecycle rule, without its name: names say nothing about what happens.
+/// A lifecycle rule, without its id: ids do not change the effect of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BucketLifecycleRule {
     pub enabled: bool,
-    /// Keys it applies to; empty: all.
+    /// Prefix of the keys that it applies to; empty: all.
     pub prefix: String,
-    /// Tags that an object must have.
+    /// Tags of the objects that it applies to.
     pub tags: BTreeMap<String, String>,
-    /// Days until the current version is hidden behind a delete marker.
+    /// Days until a delete marker hides the current version.
     pub expire_after: Option<i32>,
-    /// Days until a version that is no longer current goes.
+    /// Days until a noncurrent version is deleted.
     pub noncurrent_after: Option<i32>,
-    /// Delete markers with nothing behind them go.
+    /// Removes delete markers without versions.
     pub expired_markers: bool,
-    /// Days until an upload that was never finished goes.
+    /// Days until an unfinished upload is aborted.
     pub abort_after: Option<i32>,
-    /// What the rule says beside: a transition, a date, a bound on size or number. Never in a rule of ours.
+    /// Other elements: a transition, a date, a bound on size or number. Rules of a Site have none.
     pub has_other_elements: bool,
 }
 
 impl BucketLifecycleRule {
-    /// From what a server answers: `Prefix` beside `Filter`, `Tag` within `And`, absent for empty.
+    /// Reads a rule of an answer. Stores put `Prefix` beside `Filter` or within it, and `Tag` within `And` or beside it.
     pub(crate) fn from_sdk(rule: &LifecycleRule) -> Self {
         let filter = rule.filter();
         let and = filter.and_then(LifecycleRuleFilter::and);
-        #[allow(deprecated, reason = "some servers still answer with it")]
+        #[allow(deprecated, reason = "Ceph answers with it")]
         let beside = rule.prefix();
         let within = filter.and_then(LifecycleRuleFilter::prefix);
         let prefixes = [beside, within, and.and_then(LifecycleRuleAndOperator::prefix)];
@@ -42,17 +42,18 @@ impl BucketLifecycleRule {
             .and_then(LifecycleRuleFilter::tag)
             .into_iter()
             .chain(and.map(LifecycleRuleAndOperator::tags).unwrap_or_default());
-        let sized = filter
-            .is_some_and(|f| f.object_size_greater_than().is_some() || f.object_size_less_than().is_some())
-            || and.is_some_and(|a| {
-                a.object_size_greater_than().is_some() || a.object_size_less_than().is_some()
-            });
+        let is_sized = filter.is_some_and(|it| {
+            it.object_size_greater_than().is_some() || it.object_size_less_than().is_some()
+        }) || and.is_some_and(|it| {
+            it.object_size_greater_than().is_some() || it.object_size_less_than().is_some()
+        });
         let expiration = rule.expiration();
         let noncurrent = rule.noncurrent_version_expiration();
         Self {
             enabled: *rule.status() == ExpirationStatus::Enabled,
             prefix: prefix.to_owned(),
             tags: tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
+            // Some stores answer with 0 for days that are not set.
             expire_after: expiration.and_then(LifecycleExpiration::days).filter(|days| *days > 0),
             noncurrent_after: noncurrent
                 .and_then(NoncurrentVersionExpiration::noncurrent_days)
@@ -63,7 +64,7 @@ impl BucketLifecycleRule {
             abort_after: rule
                 .abort_incomplete_multipart_upload()
                 .and_then(AbortIncompleteMultipartUpload::days_after_initiation),
-            has_other_elements: sized
+            has_other_elements: is_sized
                 || !rule.transitions().is_empty()
                 || !rule.noncurrent_version_transitions().is_empty()
                 || expiration.is_some_and(|e| e.date().is_some())
@@ -71,7 +72,7 @@ impl BucketLifecycleRule {
         }
     }
 
-    /// As a request has it, by the name `id`. `None`: it says what rules of ours never say.
+    /// Returns the rule of a request, with this id; `None` if it has other elements.
     pub(crate) fn to_sdk(&self, id: &str) -> Option<LifecycleRule> {
         if self.has_other_elements {
             return None;
@@ -161,7 +162,7 @@ mod tests {
         }
 
         #[test]
-        #[allow(deprecated, reason = "the form that Ceph answers in")]
+        #[allow(deprecated, reason = "Ceph answers with it")]
         fn equivalent_filters_are_the_same_rule(days in 1..99_i32) {
             let expiration = LifecycleExpiration::builder().days(days).build();
             let rule = || LifecycleRule::builder().status(ExpirationStatus::Enabled).expiration(expiration.clone());

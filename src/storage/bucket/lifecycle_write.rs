@@ -1,87 +1,77 @@
-//! Writing the lifecycle rules, and as many of them as the store takes.
+//! Writing the lifecycle rules, without the optional ones that the store rejects.
 
 use super::apply;
 use super::desired::OptionalRule;
 use super::desired::OptionalRule::{ExpiredMarkers, UnfinishedUploads};
 use super::drift::{BucketOperation, DesiredBucket};
 use super::error::EnforceError;
-use super::spec::{BucketState, StoreChange};
+use super::sdk::invalid_request;
+use super::spec::StoreChange;
+use super::state::BucketState;
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 
-/// Rules to leave out, in this order: a store refuses all rules for one that it does not know.
+/// Rules to omit, in the order of the attempts: a store rejects all rules because of one that it does not support.
 const OMITTABLE_RULES: [&[OptionalRule]; 4] =
     [&[], &[UnfinishedUploads], &[ExpiredMarkers], &[UnfinishedUploads, ExpiredMarkers]];
 
-/// Writes the rules, without the optional ones that the store refuses; `desired` then lacks them, too. `None`: the rules
-/// that the store takes are there already.
+/// Writes the rules, and removes the optional rules that the store rejects from `desired`. Returns `None` if the bucket already
+/// has the remaining rules.
 pub(crate) async fn write_supported(
     store: &BucketClient,
     desired: &mut DesiredBucket,
     state: &BucketState,
 ) -> Result<Option<StoreChange>, StoreError> {
-    let mut refused = None;
-    for without in OMITTABLE_RULES {
-        let fewer = desired.without_rules(without);
-        let rules = fewer.lifecycle.values().cloned().collect();
-        if refused.is_some() && state.lifecycle.as_ref() == Some(&rules) {
+    let mut rejected = None;
+    for omitted in OMITTABLE_RULES {
+        let fewer = desired.without_rules(omitted);
+        // Without this, the daily retry of an optional rule would report the same rules as a change.
+        if rejected.is_some() && state.lifecycle.as_ref() == Some(&fewer.rule_set()) {
             *desired = fewer;
             return Ok(None);
         }
-        match apply::apply(store, &BucketOperation::PutLifecycle, &fewer, state).await {
+        match apply::apply(store, BucketOperation::PutLifecycle, &fewer, state).await {
             Ok(change) => {
                 *desired = fewer;
                 return Ok(Some(change));
             }
-            // The first refusal is of all rules, and says most.
-            Err(error) if error.rejects_form() => refused = refused.or(Some(error)),
+            // The first rejection is about all rules, so it is the one to report.
+            Err(error) if error.rejects_form() => rejected = rejected.or(Some(error)),
             Err(error) => return Err(error),
         }
     }
-    Err(refused.unwrap_or_else(|| StoreError {
-        operation: "PutBucketLifecycleConfiguration",
-        code: "InvalidRequest".into(),
-        status: None,
-    }))
+    Err(rejected.unwrap_or_else(|| invalid_request("PutBucketLifecycleConfiguration")))
 }
 
-/// Without the rules that remain, no ceiling is kept while the operator is down.
+/// Returns the error for a store that rejects the required rules: nothing would delete at the ceiling while the operator is down.
 pub(crate) fn required_rules_error(error: StoreError) -> EnforceError {
     if !error.rejects_form() {
         return error.into();
     }
     EnforceError::StoreUnsupported {
-        reason: format!("the store refuses the lifecycle rules of a Site: {error}"),
-        remedy: "use a store whose lifecycle knows tags and noncurrent versions".into(),
+        reason: format!("the store rejects the lifecycle rules of a Site: {error}"),
+        remedy: "use a store with lifecycle rules for tags and noncurrent versions".into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use strum::VariantArray;
 
     use super::*;
     use crate::api::Days;
-    use crate::storage::bucket::desired;
     use crate::storage::bucket::spec::BucketSpec;
     use crate::storage::s3::stub::{Stub, error_answer};
 
     fn desired() -> DesiredBucket {
         let spec = BucketSpec { video_ceiling: Days(19), calls_ceiling: Days(6), ..BucketSpec::example() };
-        DesiredBucket {
-            lifecycle: desired::lifecycle_rules(&spec).unwrap(),
-            statements: vec![],
-            policy: None,
-            unsupported: BTreeSet::new(),
-        }
+        DesiredBucket::with_lifecycle_only(&spec).unwrap()
     }
 
-    /// A store that refuses rules with one of these elements.
+    /// A store that rejects rules with one of these elements.
     async fn store_rejecting(elements: &'static [&'static str]) -> Stub {
-        Stub::start(move |asked| {
-            let body = String::from_utf8_lossy(&asked.body).into_owned();
+        Stub::start(move |request| {
+            let body = String::from_utf8_lossy(&request.body).into_owned();
             if elements.iter().any(|element| body.contains(element)) {
                 error_answer(400, "MalformedXML")
             } else {
@@ -107,11 +97,8 @@ mod tests {
             assert_eq!(wanted.unsupported, expected.unsupported, "{elements:?}");
             assert!(change.unwrap().to.contains("video/ toezicht-retention=video expire 15d"));
 
-            // Tried again, and nothing new is there: no change.
-            let state = BucketState {
-                lifecycle: Some(expected.lifecycle.values().cloned().collect()),
-                ..BucketState::default()
-            };
+            // The same rules again are no change.
+            let state = BucketState { lifecycle: Some(expected.rule_set()), ..BucketState::default() };
             let mut again = desired();
             let change = write_supported(&stub.store(), &mut again, &state).await.unwrap();
             assert_eq!(change.is_none(), !without.is_empty(), "{elements:?}");

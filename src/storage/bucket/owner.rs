@@ -1,9 +1,10 @@
-//! Whose bucket it is: `ledger/owner.json`. The first claim wins, which on a versioned bucket is the oldest
-//! version: two clusters agree on it without the store knowing conditional puts.
+//! The owner of a bucket: `ledger/owner.json`. The first claim wins, which on a versioned bucket is the oldest version. So two
+//! clusters agree even on a store without conditional puts.
 
 use aws_sdk_s3::primitives::ByteStream;
 use serde::{Deserialize, Serialize};
 
+use super::sdk::send;
 use crate::rules::recording::version::VersionRef;
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
@@ -13,22 +14,22 @@ const KEY: &str = "ledger/owner.json";
 
 /// A Site's claim to a bucket.
 ///
-/// Cluster, namespace and name are what counts. A Site that was deleted (its bucket stays) and applied again
-/// has another UID and the same claim: a namespace is one tenant, and what a namespace may use is granted
-/// by its name. A cluster that replaces another needs the old one's `clusterId` in its configuration.
+/// Cluster, namespace and name identify the Site. A Site that was deleted (its bucket stays) and re-created has another UID and
+/// the same claim: a namespace is one tenant, and grants name it. A cluster that replaces another one needs the old
+/// `clusterId` in its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
-    /// Which cluster: by default the UID of its namespace `kube-system`.
+    /// By default the UID of the namespace `kube-system`.
     pub cluster_id: String,
     pub namespace: String,
     pub site: String,
-    /// UID of the Site that claimed first: for people.
+    /// UID of the Site that claimed first, for people to read.
     pub uid: String,
 }
 
 impl Claim {
-    /// Whether two claims are of one Site, be it re-created.
+    /// Returns whether two claims are of one Site, even if it was re-created.
     pub fn is_of_same_site(&self, other: &Self) -> bool {
         let Self { cluster_id, namespace, site, uid: _ } = self;
         *cluster_id == other.cluster_id && *namespace == other.namespace && *site == other.site
@@ -39,13 +40,13 @@ impl Claim {
 pub(crate) enum Owner {
     Unclaimed,
     ThisSite,
-    /// Somebody else's; who is not said.
+    /// Another Site. Its name is a secret of its tenant.
     OtherSite,
 }
 
 pub(crate) async fn read_owner(store: &BucketClient, claim: &Claim) -> Result<Owner, StoreError> {
     let versions = objects::list_versions(store, KEY).await?;
-    // Newest first within a key, in every store. Delete markers are no claims, and undo none.
+    // Every store lists the newest version of a key first. A delete marker is no claim, and does not undo one.
     let Some(first) = versions.iter().rfind(|version| version.key == KEY && !version.is_marker) else {
         return Ok(Owner::Unclaimed);
     };
@@ -53,7 +54,8 @@ pub(crate) async fn read_owner(store: &BucketClient, claim: &Claim) -> Result<Ow
     Ok(evaluate(owner.as_ref(), claim))
 }
 
-/// A claim that cannot be read is somebody's: nothing is taken on a guess.
+/// Returns the owner by the first claim. An unreadable claim (`None`) counts as another Site's, so that no bucket is taken on a
+/// guess.
 fn evaluate(owner: Option<&Claim>, claim: &Claim) -> Owner {
     match owner {
         Some(owner) if owner.is_of_same_site(claim) => Owner::ThisSite,
@@ -61,36 +63,36 @@ fn evaluate(owner: Option<&Claim>, claim: &Claim) -> Owner {
     }
 }
 
-/// Claims the bucket, then reads whose it became.
+/// Claims the bucket, then reads its owner.
 pub(crate) async fn claim(store: &BucketClient, claim: &Claim) -> Result<Owner, StoreError> {
     let written = match put_claim(store, claim, Some("*")).await {
-        // The store knows no conditional puts. The oldest version wins without them, too.
+        // The store has no conditional puts. The oldest version wins without them, too.
         Err(error) if error.rejects_form() => put_claim(store, claim, None).await?,
         Err(error) if error.has_status(412) => None,
         written => written?,
     };
+    // Read even after a successful put: without conditions, another Site's older claim counts.
     let owner = read_owner(store, claim).await?;
     if let (Owner::OtherSite, Some(id)) = (owner, written) {
-        // Too late, by a moment: leave nothing behind.
+        // Another Site was faster by a moment: remove the late claim from its bucket.
         objects::delete_version(store, &VersionRef { key: KEY.into(), id, is_marker: false }).await?;
     }
     Ok(owner)
 }
 
-/// Writes the claim. Returns the version's id.
+/// Writes the claim. Returns the id of its version.
 async fn put_claim(
     store: &BucketClient,
     claim: &Claim,
     if_none_match: Option<&str>,
 ) -> Result<Option<String>, StoreError> {
     let bytes = serde_json::to_vec_pretty(claim).unwrap_or_default();
-    let request = store.client.put_object().bucket(&store.bucket).key(KEY).content_type("application/json");
-    let answer = request
-        .set_if_none_match(if_none_match.map(str::to_owned))
-        .body(ByteStream::from(bytes))
-        .send()
-        .await;
-    let answer = answer.map_err(|error| StoreError::from_sdk("PutObject", &error))?;
+    let (body, condition) = (ByteStream::from(bytes), if_none_match.map(str::to_owned));
+    let answer = send!(
+        store,
+        "PutObject",
+        put_object().key(KEY).content_type("application/json").set_if_none_match(condition).body(body)
+    )?;
     Ok(answer.version_id().map(str::to_owned))
 }
 
@@ -124,8 +126,8 @@ mod tests {
     #[tokio::test]
     async fn claim_retries_unconditionally_without_conditional_puts() {
         let ours = serde_json::to_string(&claim()).unwrap();
-        let stub = Stub::start(move |asked| match (asked.method.as_str(), asked.query.contains("versions")) {
-            ("PUT", _) if asked.header("if-none-match").is_some() => error_answer(501, "NotImplemented"),
+        let stub = Stub::start(move |request| match (request.method.as_str(), request.query.contains("versions")) {
+            ("PUT", _) if request.header("if-none-match").is_some() => error_answer(501, "NotImplemented"),
             ("GET", true) => {
                 let version = format!("<Version><Key>{KEY}</Key><VersionId>1</VersionId><LastModified>2026-11-24T12:00:00.000Z</LastModified></Version>");
                 (200, format!("<ListVersionsResult><IsTruncated>false</IsTruncated>{version}</ListVersionsResult>"))
@@ -135,8 +137,8 @@ mod tests {
         })
         .await;
         assert_eq!(super::claim(&stub.store(), &claim()).await.unwrap(), Owner::ThisSite);
-        let puts = stub.take_requests().into_iter().filter(|asked| asked.method == "PUT");
-        let conditions: Vec<bool> = puts.map(|asked| asked.header("if-none-match").is_some()).collect();
+        let puts = stub.take_requests().into_iter().filter(|request| request.method == "PUT");
+        let conditions: Vec<bool> = puts.map(|request| request.header("if-none-match").is_some()).collect();
         assert_eq!(conditions, [true, false]);
     }
 }

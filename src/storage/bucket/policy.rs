@@ -1,4 +1,4 @@
-//! The bucket policy: its statements, the words that a store understands, and its form.
+//! The bucket policy: its statements, the dialect of the store, and its canonical form.
 
 pub(crate) mod actions;
 pub mod dialect;
@@ -6,5 +6,4 @@ pub mod document;
 pub mod iam;
 pub(crate) mod partition;
 pub mod principals;
-pub(crate) mod size;
 pub mod statements;

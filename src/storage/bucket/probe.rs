@@ -1,23 +1,20 @@
-//! The conformance probe: whether a store keeps what the promises rest on. Everything is tried on canaries
-//! under `probe/` and judged by the effect that the operator reads back, never by the status of an answer:
-//! stores accept a lock and delete anyway, and refuse with any status. What must have no effect is also tried
-//! by somebody who may; only where it has an effect then, the row holds. What cannot be tried is unknown.
+//! The conformance probe: tries whether a store keeps what the promises depend on. It makes attempts on canaries under `probe/`
+//! and judges them by their effect, which the operator reads back. The status of an answer does not count: stores accept a lock
+//! and delete the object, and reject with any status. An attempt that must have no effect is also made by an identity that has
+//! the right: only if it has an effect then, the row passes. Without a result, the row is unknown.
 //!
-//! [`run`] fills the table of a Site's bucket, under the policy that is there; [`standalone`] that of an empty
-//! bucket at any store.
+//! [`run`] probes a Site's bucket under its present policy; [`standalone`] probes an empty bucket at any store.
 
+mod access;
 pub(crate) mod actor;
-mod anonymous;
 pub(crate) mod canary;
 mod checks;
 pub(crate) mod everyone_else;
 #[cfg(test)]
 mod fake_stores;
-pub(crate) mod initial_bucket;
 #[cfg(test)]
 mod memory_store;
 mod operator;
-mod recorder;
 pub mod request;
 pub mod standalone;
 mod table;
@@ -25,41 +22,44 @@ pub(crate) mod tag_conditions;
 
 use serde_json::Value;
 
-pub use self::checks::{Check, CheckInfo, Principal, ProbeException, Severity};
+pub use self::checks::{Check, CheckInfo, ProbeException};
 pub use self::table::{Conformance, Row, UnknownReason, Verdict};
 
+use self::access::AccessStage;
 use self::actor::Actor;
 use self::canary::{random_name, remove_canaries};
+use self::everyone_else::EveryoneElseStage;
+use self::operator::StoreStage;
 use self::table::ConformanceFindings;
-use self::tag_conditions::ProbePolicy;
-use super::policy::actions::{BucketRef, CANARY_PREFIX, ResourceArns};
+use self::tag_conditions::TagConditionStage;
+use super::policy::actions::CANARY_PREFIX;
 use super::policy::dialect::EveryoneExcept;
+use super::proof::policy::{ProofPolicy, restorable_statements};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 
-/// Who is tried, and what is known already.
+/// The identities to try, and facts that are already known.
 #[derive(Clone, Copy)]
 pub(crate) struct ProbeTarget<'a> {
     pub(crate) operator: &'a BucketClient,
-    /// `None`: their credentials were not given.
+    /// `None`: there are no credentials.
     pub(crate) recorder: Option<&'a BucketClient>,
     pub(crate) anonymous: &'a BucketClient,
-    /// The policy that is there. An error: why no statement can be tried.
+    /// The present policy. An error: the reason that no statement can be tried.
     pub(crate) policy: Result<ExistingPolicy<'a>, &'a UnknownReason>,
-    /// Whether lifecycle rules read back as they were written: whoever wrote them has seen.
+    /// Whether lifecycle rules read back as they were written.
     pub(crate) lifecycle: &'a Verdict,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct ExistingPolicy<'a> {
     pub(crate) statements: &'a [Value],
-    /// The operator as the store's policies name it.
+    /// The operator, as the store's policies name it.
     pub(crate) operator: &'a str,
-    /// Whom its Deny for everyone else exempts beside the operator. An error: why that is not tried.
+    /// Identities that the Deny for everyone else exempts beside the operator. An error: the reason that it cannot be tried.
     pub(crate) exemptions: Result<Exemptions<'a>, &'static str>,
 }
 
-/// Whom a policy exempts from what everyone else is denied, beside the operator.
 #[derive(Clone, Copy)]
 pub(crate) struct Exemptions<'a> {
     pub(crate) others: EveryoneExcept,
@@ -68,87 +68,92 @@ pub(crate) struct Exemptions<'a> {
     pub(crate) readers: &'a [String],
 }
 
-/// Tries everything, and removes what that left. Beside the table: whether the policy is again what it was.
-pub(crate) async fn run(subject: ProbeTarget<'_>) -> (Conformance, Result<(), StoreError>) {
-    // What another run was stopped before it could remove goes too.
-    remove_canaries(subject.operator, "probe/").await;
+/// Runs all checks, and removes the canaries. The second value: whether the policy is restored.
+pub(crate) async fn run(target: ProbeTarget<'_>) -> (Conformance, Result<(), StoreError>) {
+    // An aborted run may have left canaries.
+    remove_canaries(target.operator, "probe/").await;
     let mut findings = ConformanceFindings::default();
-    let restored = run_stages(subject, &mut findings).await;
-    remove_canaries(subject.operator, "probe/").await;
-    let conformance = findings.into_conformance("the recorders' credentials were not given");
-    (conformance, restored)
+    findings.set(Check::LifecycleReadsBack, Ok(target.lifecycle.clone()));
+    let name = random_name();
+    run_identity_stages(target, &name, &mut findings).await;
+    let restored = run_policy_stages(target, &name, &mut findings).await;
+    // Also after an error: canaries may have locks, and each run would add more.
+    remove_canaries(target.operator, "probe/").await;
+    (findings.into_conformance("the recorders' credentials were not given"), restored)
 }
 
-async fn run_stages(subject: ProbeTarget<'_>, findings: &mut ConformanceFindings) -> Result<(), StoreError> {
-    let name = random_name();
-    let actor_for = |actor| Actor { store: actor, observer: subject.operator };
-    let operator = actor_for(subject.operator);
-    let operator_folder = |stage: &str| format!("probe/operator/{name}/{stage}/");
-    findings.set(Check::LifecycleReadsBack, Ok(subject.lifecycle.clone()));
-    let store = operator::StoreStage { operator, folder: operator_folder("store") };
-    let recorder = subject.recorder.map(|recorder| recorder::RecorderStage {
-        recorder: actor_for(recorder),
+/// Runs the stages that leave the policy as it is, concurrently: each has canaries of its own.
+async fn run_identity_stages(target: ProbeTarget<'_>, name: &str, findings: &mut ConformanceFindings) {
+    let actor_for = |store| Actor { store, observer: target.operator };
+    let operator = actor_for(target.operator);
+    let folder = |stage: &str| format!("probe/operator/{name}/{stage}/");
+    let store = StoreStage { operator, folder: folder("store") };
+    let recorder = target.recorder.map(|recorder| AccessStage {
+        subject: actor_for(recorder),
         operator,
-        recorder_folder: format!("{CANARY_PREFIX}{name}/"),
-        operator_folder: operator_folder("recorder"),
-        forbidden_folder: format!("probe/elsewhere/{name}/"),
+        subject_folder: format!("{CANARY_PREFIX}{name}/"),
+        operator_folder: folder("recorder"),
     });
-    let anonymous = anonymous::AnonymousStage {
-        anonymous: actor_for(subject.anonymous),
+    let anonymous = AccessStage {
+        subject: actor_for(target.anonymous),
         operator,
-        folder: operator_folder("anonymous"),
+        subject_folder: folder("anonymous/theirs"),
+        operator_folder: folder("anonymous/ours"),
     };
-    // Each has canaries of its own.
-    let mut partial =
-        [ConformanceFindings::default(), ConformanceFindings::default(), ConformanceFindings::default()];
+    let forbidden_folder = format!("probe/elsewhere/{name}/");
+    // One table each: the stages would have to share one, and each counts unanswered attempts of its own.
+    let mut partial: [ConformanceFindings; 3] = Default::default();
     let [of_store, of_recorder, of_anonymous] = &mut partial;
     tokio::join!(
         Box::pin(store.run(of_store)),
         Box::pin(async {
             if let Some(stage) = &recorder {
-                stage.run(of_recorder).await;
+                stage.run_recorder(&forbidden_folder, of_recorder).await;
             }
         }),
-        Box::pin(anonymous.run(of_anonymous)),
+        Box::pin(anonymous.run_anonymous(of_anonymous)),
     );
     for found in partial {
         findings.merge(found);
     }
-    let standing = match subject.policy {
-        Ok(standing) => standing,
-        Err(why) => {
-            tag_conditions::set_all_unknown(findings, why);
-            findings.set(Check::EveryoneElseIsDenied, Err(why.clone()));
+}
+
+/// Runs the stages that add statements to the policy. An error: the policy could not be restored.
+async fn run_policy_stages(
+    target: ProbeTarget<'_>,
+    name: &str,
+    findings: &mut ConformanceFindings,
+) -> Result<(), StoreError> {
+    let policy = match target.policy {
+        Ok(policy) => policy,
+        Err(reason) => {
+            tag_conditions::set_all_unknown(findings, reason);
+            findings.set(Check::EveryoneElseIsDenied, Err(reason.clone()));
             return Ok(());
         }
     };
-    let resources = || ResourceArns::new(BucketRef::from(subject.operator), standing.operator);
-    let added = ProbePolicy {
-        operator,
-        statements: standing.statements,
-        principal: standing.operator,
-        resources: &resources(),
-    };
+    let operator = Actor { store: target.operator, observer: target.operator };
+    let statements = restorable_statements(policy.statements);
     let folder = format!("probe/tagged/{name}/");
-    tag_conditions::TagConditionStage { policy: added, folder }.run(findings).await?;
-    let exempt = match standing.exemptions {
-        Ok(exempt) => exempt,
-        Err(why) => {
-            findings.set(Check::EveryoneElseIsDenied, Err(UnknownReason::NotTried(why)));
+    let trial = ProofPolicy::new(target.operator, policy.operator, &folder, &statements);
+    TagConditionStage { operator, policy: &trial }.run(findings).await?;
+    let exemptions = match policy.exemptions {
+        Ok(exemptions) => exemptions,
+        Err(reason) => {
+            findings.set(Check::EveryoneElseIsDenied, Err(UnknownReason::NotTried(reason)));
             return Ok(());
         }
     };
-    let stage = everyone_else::EveryoneElseStage {
+    let folder = format!("{folder}stranger/");
+    let trial = ProofPolicy::new(target.operator, policy.operator, &folder, &statements);
+    let stage = EveryoneElseStage {
         operator,
-        recorder: subject.recorder.map(actor_for),
-        operator_folder: format!("probe/tagged/{name}/stranger/"),
+        recorder: target.recorder.map(|store| Actor { store, observer: target.operator }),
         recorder_folder: format!("{CANARY_PREFIX}{name}/stranger/"),
-        policy: standing.statements,
-        others: exempt.others,
-        operator_principal: standing.operator,
-        recorder_principal: exempt.recorder,
-        people: exempt.auditor.into_iter().chain(exempt.readers.iter().map(String::as_str)).collect(),
-        resources: resources(),
+        policy: &trial,
+        others: exemptions.others,
+        recorder_principal: exemptions.recorder,
+        people: exemptions.auditor.into_iter().chain(exemptions.readers.iter().map(String::as_str)).collect(),
     };
     stage.run(findings).await
 }

@@ -1,4 +1,4 @@
-//! Proofs that a principal names the identity it should, made before a policy relies on it.
+//! Proofs that a principal names the intended identity, before a policy depends on it.
 
 pub(crate) mod machines;
 pub(crate) mod people;

@@ -1,4 +1,4 @@
-//! Making a bucket what it must be, once it is known to be ours: changing what differs, and reading that back.
+//! Making the Site's bucket compliant: writing the differences, and reading them back.
 
 use super::drift::{BucketOperation, DesiredBucket};
 use super::error::EnforceError;
@@ -7,107 +7,158 @@ use super::policy::dialect::UnsupportedItem;
 use super::spec::StoreChange;
 use super::{apply, drift, lifecycle_write};
 use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::error::StoreError;
 
-/// How often a change is read back before it counts as not made: stores are not at once consistent.
+/// Reads of a change before it counts as not kept: stores are eventually consistent.
 const MAX_READ_BACKS: u32 = 10;
 const READ_BACK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
-const CHANGE_NOT_KEPT: &str = "the store took a change and answers with something else";
 
-/// Whether an error may be about somebody whom the policy names: the store refused it, or shows another.
-pub(crate) fn is_policy_rejection(error: &EnforceError) -> bool {
-    match error {
-        EnforceError::Storage(error) => error.operation == "PutBucketPolicy" && error.has_status(400),
-        EnforceError::StoreUnsupported { reason: what, .. } => what.contains(CHANGE_NOT_KEPT),
-        _ => false,
+/// Reason that the bucket is not compliant after the writes.
+pub(crate) enum SyncError {
+    /// The store accepted these writes and did not keep them.
+    NotKept(Vec<BucketOperation>),
+    Other(EnforceError),
+}
+
+impl SyncError {
+    /// Returns whether the cause may be a person in the policy: the store rejected the policy, or shows another.
+    pub(crate) fn may_be_about_people(&self) -> bool {
+        match self {
+            Self::NotKept(_) => true,
+            Self::Other(EnforceError::Storage(error)) => {
+                error.operation == "PutBucketPolicy" && error.has_status(400)
+            }
+            Self::Other(_) => false,
+        }
     }
 }
 
-/// Changes what differs, and reads back until nothing does. `is_touched`: something was changed before. Settings that
-/// the store refuses, or takes and does not keep, are given up: the bucket's policy says the same.
+impl From<StoreError> for SyncError {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<SyncError> for EnforceError {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::NotKept(operations) => {
+                let parts: Vec<String> = operations.iter().map(ToString::to_string).collect();
+                Self::StoreUnsupported {
+                    reason: format!("the store accepted changes and did not keep them: {}", parts.join(", ")),
+                    remedy: "check whether another program configures this bucket, or use another store"
+                        .into(),
+                }
+            }
+            SyncError::Other(error) => error,
+        }
+    }
+}
+
+/// Writes the differences, and reads back until there is none. `is_touched`: something was written before.
+///
+/// If the store rejects or does not keep a required subresource, the bucket goes without it: the policy protects the same.
 pub(crate) async fn sync_bucket(
     operator: &BucketClient,
     desired: &mut DesiredBucket,
     observed: ObservedBucket,
     is_touched: bool,
-    changed: &mut Vec<StoreChange>,
-) -> Result<ObservedBucket, EnforceError> {
+    changes: &mut Vec<StoreChange>,
+) -> Result<ObservedBucket, SyncError> {
     let operations = drift::plan(desired, &observed.state);
+    // An untouched bucket was read a moment ago, so it needs no second read.
     if operations.is_empty() && !is_touched {
         return Ok(observed);
     }
-    let mut made = Vec::new();
-    let outcome = match apply_operations(operator, desired, &observed, &operations, &mut made).await {
-        Ok(()) => verify_changes(operator, desired, observed, &operations).await,
+    let mut written = Vec::new();
+    let outcome = match apply_operations(operator, desired, &observed, &operations, &mut written).await {
+        Ok(()) => verify_changes(operator, desired, observed, operations).await,
         Err(error) => Err(error),
     };
-    let was_made = |operation: &BucketOperation| !matches!(operation, BucketOperation::Set(setting) if desired.unsupported.contains(&UnsupportedItem::Subresource(*setting)));
-    changed.extend(made.into_iter().filter(|(operation, _)| was_made(operation)).map(|(_, change)| change));
+    // Written and not kept is no change: reported, it would come back as a change of every reconcile.
+    written.retain(|(operation, _)| {
+        !unsupported_item(*operation).is_some_and(|item| desired.unsupported.contains(&item))
+    });
+    changes.extend(written.into_iter().map(|(_, change)| change));
     outcome
 }
 
-/// Makes the changes, and notes those that were made.
-async fn apply_operations<'a>(
+/// Returns the entry for a write whose failure is only a limitation of the store.
+fn unsupported_item(operation: BucketOperation) -> Option<UnsupportedItem> {
+    match operation {
+        BucketOperation::Set(required) => Some(UnsupportedItem::Subresource(required)),
+        _ => None,
+    }
+}
+
+/// Makes the writes in order, and adds each that succeeds to `written`.
+async fn apply_operations(
     operator: &BucketClient,
     desired: &mut DesiredBucket,
     observed: &ObservedBucket,
-    operations: &'a [BucketOperation],
-    made: &mut Vec<(&'a BucketOperation, StoreChange)>,
-) -> Result<(), EnforceError> {
-    let mut refused = None;
-    for operation in operations {
-        if *operation == BucketOperation::PutLifecycle {
+    operations: &[BucketOperation],
+    written: &mut Vec<(BucketOperation, StoreChange)>,
+) -> Result<(), SyncError> {
+    let mut not_removed = None;
+    for operation in operations.iter().copied() {
+        if operation == BucketOperation::PutLifecycle {
+            // The only write with alternatives: a store may reject the rules because of an optional one.
             let change = lifecycle_write::write_supported(operator, desired, &observed.state).await;
-            made.extend(
-                change.map_err(lifecycle_write::required_rules_error)?.map(|change| (operation, change)),
-            );
+            let change = change.map_err(|it| SyncError::Other(lifecycle_write::required_rules_error(it)))?;
+            written.extend(change.map(|change| (operation, change)));
             continue;
         }
-        match (operation, apply::apply(operator, operation, desired, &observed.state).await) {
-            (_, Ok(change)) => made.push((operation, change)),
-            (_, Err(error)) if !error.is_rejection() => return Err(error.into()),
-            (BucketOperation::Set(setting), Err(_)) => {
-                desired.unsupported.insert(UnsupportedItem::Subresource(*setting));
+        match apply::apply(operator, operation, desired, &observed.state).await {
+            Ok(change) => written.push((operation, change)),
+            Err(error) if error.is_rejection() => {
+                not_removed = not_removed.or(accept_rejection(desired, operation, error)?);
             }
-            // What stays does not keep the policy open that comes after it.
-            (BucketOperation::Remove(extra), Err(error)) => {
-                refused.get_or_insert(EnforceError::Rejected {
-                    reason: format!("the bucket has {extra}, and the operator cannot remove that: {error}"),
-                    remedy: "remove it as the bucket's owner or the store's administrator".into(),
-                });
-            }
-            (_, Err(error)) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
     }
-    refused.map_or(Ok(()), Err)
+    not_removed.map_or(Ok(()), |error| Err(SyncError::Other(error)))
 }
 
-/// The bucket as it is after that.
+/// Decides about a rejected write. The inner error is reported after the other writes: a subresource that cannot be removed
+/// must not delay the policy, which comes last.
+fn accept_rejection(
+    desired: &mut DesiredBucket,
+    operation: BucketOperation,
+    error: StoreError,
+) -> Result<Option<EnforceError>, SyncError> {
+    match operation {
+        BucketOperation::Set(required) => {
+            desired.unsupported.insert(UnsupportedItem::Subresource(required));
+            Ok(None)
+        }
+        BucketOperation::Remove(forbidden) => Ok(Some(EnforceError::Rejected {
+            reason: format!("the bucket has {forbidden}, and the operator cannot remove that: {error}"),
+            remedy: "remove it as the bucket's owner or the store's administrator".into(),
+        })),
+        _ => Err(error.into()),
+    }
+}
+
+/// Reads the bucket until nothing differs, at most [`MAX_READ_BACKS`] times.
 async fn verify_changes(
     operator: &BucketClient,
     desired: &mut DesiredBucket,
     before: ObservedBucket,
-    operations: &[BucketOperation],
-) -> Result<ObservedBucket, EnforceError> {
-    let (mut left, mut last) = (operations.to_vec(), before);
+    operations: Vec<BucketOperation>,
+) -> Result<ObservedBucket, SyncError> {
+    let (mut remaining, mut last) = (operations, before);
     for _ in 0..MAX_READ_BACKS {
         if let Some(observed) = observe(operator).await? {
-            left = drift::plan(desired, &observed.state);
+            remaining = drift::plan(desired, &observed.state);
             last = observed;
-            if left.is_empty() {
+            if remaining.is_empty() {
                 break;
             }
         }
         tokio::time::sleep(READ_BACK_INTERVAL).await;
     }
-    for operation in &left {
-        if let BucketOperation::Set(setting) = operation {
-            desired.unsupported.insert(UnsupportedItem::Subresource(*setting));
-        } else {
-            return Err(EnforceError::StoreUnsupported {
-                reason: format!("{CHANGE_NOT_KEPT}: {left:?}"),
-                remedy: "look whether something else configures this bucket, or use another store".into(),
-            });
-        }
-    }
-    Ok(last)
+    // The dialect remembers these, so that the next reconcile does not write them again.
+    desired.unsupported.extend(remaining.iter().copied().filter_map(unsupported_item));
+    remaining.retain(|operation| unsupported_item(*operation).is_none());
+    if remaining.is_empty() { Ok(last) } else { Err(SyncError::NotKept(remaining)) }
 }

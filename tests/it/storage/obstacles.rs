@@ -198,7 +198,7 @@ async fn foreign_objects(server: S3Server) {
     }
     let before = scene.versions("their/").await;
     let changed = take_over_changes(&mut scene).await;
-    assert_eq!(changed[0], "claim: nobody's, with objects of somebody's, which stay → this Site's");
+    assert_eq!(changed[0], "claim: unclaimed, with foreign objects, which stay → this Site's");
     assert_eq!(scene.versions("their/").await, before, "nothing is deleted");
     assert_eq!(scene.versions(RECORDING).await.len(), 1);
 }

@@ -1,8 +1,8 @@
 //! The probe's table as a Site's status tells it.
 
-use crate::api::{ConformanceIdentity, ConformanceResult, ConformanceRow, ConformanceSeverity};
+use crate::api::ConformanceRow;
 use crate::storage::Conformance;
-use crate::storage::bucket::probe::{Principal, Row, Severity, Verdict};
+use crate::storage::bucket::probe::Row;
 
 /// The rows, as the status has them.
 pub fn rows(conformance: &Conformance) -> Vec<ConformanceRow> {
@@ -13,20 +13,9 @@ fn row(row: &Row) -> ConformanceRow {
     let about = row.check.about();
     ConformanceRow {
         name: row.check.as_str().to_owned(),
-        identity: match about.principal {
-            Principal::Operator => ConformanceIdentity::Operator,
-            Principal::Recorder => ConformanceIdentity::Recorder,
-            Principal::Anonymous => ConformanceIdentity::Anonymous,
-        },
-        result: match row.verdict {
-            Verdict::Passed => ConformanceResult::Passed,
-            Verdict::Failed => ConformanceResult::Failed,
-            Verdict::Unknown(_) => ConformanceResult::Unknown,
-        },
-        severity: match about.severity {
-            Severity::Fatal => ConformanceSeverity::Fatal,
-            Severity::Warning => ConformanceSeverity::Warning,
-        },
+        identity: about.principal,
+        result: row.verdict.result(),
+        severity: about.severity,
         message: row.message(),
     }
 }
@@ -34,7 +23,8 @@ fn row(row: &Row) -> ConformanceRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::bucket::probe::Check;
+    use crate::api::{ConformanceIdentity, ConformanceResult, ConformanceSeverity};
+    use crate::storage::bucket::probe::{Check, Verdict};
 
     #[test]
     fn row_message_states_consequence() {

@@ -2,20 +2,10 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::storage::bucket::lifecycle::BucketLifecycleRule;
-use crate::storage::bucket::policy::document::Policy;
 use crate::storage::bucket::policy::statements;
-use crate::storage::bucket::spec::UnreadableReason;
+use crate::storage::bucket::subresources::UnreadableReason;
 
 const PLACE: BucketRef<'static> = BucketRef { name: "bucket", region: "nl-1" };
-
-fn spec() -> BucketSpec {
-    BucketSpec {
-        operator_principal: "arn:aws:iam:::user/operator".into(),
-        recorder_principal: "arn:aws:iam:::user/recorder".into(),
-        readers: vec!["arn:aws:iam:::user/manager".into()],
-        ..BucketSpec::example()
-    }
-}
 
 fn bare_bucket() -> BucketState {
     BucketState {
@@ -26,39 +16,31 @@ fn bare_bucket() -> BucketState {
     }
 }
 
-fn conflicts_of(state: &BucketState) -> Vec<AdoptionConflict> {
-    find_conflicts(PLACE, &spec(), state, false, false).unwrap()
-}
-
-/// A bucket that was changed in one way.
+/// The obstacles of a bare bucket with one change.
 fn conflicts_with(change: impl FnOnce(&mut BucketState)) -> Vec<AdoptionConflict> {
     let mut state = bare_bucket();
     change(&mut state);
-    conflicts_of(&state)
+    find_conflicts(PLACE, &BucketSpec::example(), &state, false, false).unwrap()
 }
 
-fn retention(days: i64) -> BucketDefaultRetention {
-    BucketDefaultRetention { description: format!("GOVERNANCE {days} days"), days }
+fn set_differing(state: &mut BucketState, required: RequiredSubresource, value: &str) {
+    state.required.insert(required, SubresourceState::Differs(value.into()));
 }
 
 #[test]
 fn bare_and_bootstrapped_buckets_are_adopted() {
-    assert!(conflicts_of(&bare_bucket()).is_empty());
+    assert!(conflicts_with(|_| ()).is_empty());
     for more in [false, true] {
-        let bootstrap = statements::bootstrap(PLACE, &spec().operator_principal, more);
-        assert!(
-            conflicts_with(|state| state.policy = Some(Policy::from_statements(&bootstrap).unwrap()))
-                .is_empty()
-        );
+        let bootstrap = statements::bootstrap(PLACE, &BucketSpec::example().operator_principal, more);
+        let policy = Policy::from_statements(&bootstrap).unwrap();
+        assert!(conflicts_with(|state| state.policy = Some(policy)).is_empty());
     }
-    let settings = conflicts_with(|state| {
-        state.required.insert(RequiredSubresource::Encryption, SubresourceState::Differs("none".into()));
-        state
-            .required
-            .insert(RequiredSubresource::Ownership, SubresourceState::Differs("ObjectWriter".into()));
+    let found = conflicts_with(|state| {
+        set_differing(state, RequiredSubresource::Encryption, "none");
+        set_differing(state, RequiredSubresource::Ownership, "ObjectWriter");
         state.required.insert(RequiredSubresource::PublicAccessBlock, SubresourceState::Unsupported);
     });
-    assert!(settings.is_empty(), "{settings:?}");
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]
@@ -66,56 +48,41 @@ fn each_conflict_is_reported_separately() {
     let theirs =
         BucketLifecycleRule { enabled: true, expire_after: Some(1), ..BucketLifecycleRule::default() };
     let policy = statements::bootstrap(PLACE, "arn:aws:iam:::user/somebody", false);
-    let key = || SubresourceState::Differs("with a key of its own".into());
-    let hidden = |extra| conflicts_with(|state| _ = state.unreadable.insert(extra, UnreadableReason::Denied));
-    let configured = |extra| conflicts_with(|state| _ = state.forbidden.insert(extra));
-    for (found, one) in [
-        (
-            conflicts_with(|state| state.default_retention = Some(retention(8))),
-            AdoptionConflict::DefaultRetention { retention: retention(8), exceeds_ceiling: true },
-        ),
-        (
-            conflicts_with(|state| state.default_retention = Some(retention(7))),
-            AdoptionConflict::DefaultRetention { retention: retention(7), exceeds_ceiling: false },
-        ),
+    let policy = Policy::from_statements(&policy).unwrap();
+    let with = |unreadable_policy, foreign_objects| {
+        find_conflicts(PLACE, &BucketSpec::example(), &bare_bucket(), unreadable_policy, foreign_objects)
+            .unwrap()
+    };
+    let hidden = |it| conflicts_with(|state| _ = state.unreadable.insert(it, UnreadableReason::Denied));
+    for (found, expected) in [
         (conflicts_with(|state| state.lifecycle = Some([theirs].into())), AdoptionConflict::Lifecycle),
+        (conflicts_with(|state| state.policy = Some(policy)), AdoptionConflict::Policy),
+        (with(true, false), AdoptionConflict::Policy),
+        (with(false, true), AdoptionConflict::ForeignObjects),
         (
-            conflicts_with(|state| state.policy = Some(Policy::from_statements(&policy).unwrap())),
-            AdoptionConflict::Policy,
-        ),
-        (find_conflicts(PLACE, &spec(), &bare_bucket(), true, false).unwrap(), AdoptionConflict::Policy),
-        (
-            find_conflicts(PLACE, &spec(), &bare_bucket(), false, true).unwrap(),
-            AdoptionConflict::ForeignObjects,
-        ),
-        (
-            conflicts_with(|state| _ = state.required.insert(RequiredSubresource::Encryption, key())),
+            conflicts_with(|state| set_differing(state, RequiredSubresource::Encryption, "its own key")),
             AdoptionConflict::Differs(RequiredSubresource::Encryption),
         ),
-        (
-            configured(ForbiddenSubresource::Replication),
-            AdoptionConflict::Forbidden(ForbiddenSubresource::Replication),
-        ),
-        (
-            configured(ForbiddenSubresource::Notifications),
-            AdoptionConflict::Forbidden(ForbiddenSubresource::Notifications),
-        ),
-        (
-            configured(ForbiddenSubresource::Logging),
-            AdoptionConflict::Forbidden(ForbiddenSubresource::Logging),
-        ),
-        (
-            hidden(ForbiddenSubresource::Replication),
-            AdoptionConflict::Unreadable(ForbiddenSubresource::Replication),
-        ),
-        (
-            hidden(ForbiddenSubresource::Notifications),
-            AdoptionConflict::Unreadable(ForbiddenSubresource::Notifications),
-        ),
     ] {
-        assert_eq!(found, [one]);
+        assert_eq!(found, [expected]);
     }
-    assert!(hidden(ForbiddenSubresource::Cors).is_empty(), "a gap, and nothing worse");
+    for (days, exceeds_ceiling) in [(8, true), (7, false)] {
+        let retention = BucketDefaultRetention { description: format!("GOVERNANCE {days} days"), days };
+        let found = conflicts_with(|state| state.default_retention = Some(retention.clone()));
+        assert_eq!(found, [AdoptionConflict::DefaultRetention { retention, exceeds_ceiling }]);
+    }
+    for it in [
+        ForbiddenSubresource::Replication,
+        ForbiddenSubresource::Notifications,
+        ForbiddenSubresource::Logging,
+    ] {
+        let found = conflicts_with(|state| _ = state.forbidden.insert(it));
+        assert_eq!(found, [AdoptionConflict::Forbidden(it)]);
+    }
+    for it in [ForbiddenSubresource::Replication, ForbiddenSubresource::Notifications] {
+        assert_eq!(hidden(it), [AdoptionConflict::Unreadable(it)]);
+    }
+    assert!(hidden(ForbiddenSubresource::Cors).is_empty(), "only a limitation");
 }
 
 #[test]

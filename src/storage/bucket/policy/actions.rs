@@ -1,12 +1,12 @@
-//! S3 actions of the bucket policy, and the parts that its statements are made of.
+//! S3 actions of the bucket policy, and the parts of its statements.
 
 use serde_json::{Value, json};
 
 use crate::storage::bucket::policy::partition;
 use crate::storage::s3::client::BucketClient;
 
-/// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
-/// is true for recordings, and yet no key of a recording.
+/// Prefix of the recorders' canaries. The statements about recordings include it, so that the results of the probe apply to
+/// recordings, and yet no recording has such a key.
 pub(crate) const CANARY_PREFIX: &str = "probe/recorder/";
 
 pub(crate) const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
@@ -16,13 +16,13 @@ pub(crate) const LIST: [&str; 3] =
 
 pub(crate) const DELETE: [&str; 2] = ["s3:DeleteObject", "s3:DeleteObjectVersion"];
 
-/// What protects an object, and what could undo it.
+/// Protecting an object, and bypassing that.
 pub(crate) const LOCK: [&str; 3] =
     ["s3:PutObjectLegalHold", "s3:PutObjectRetention", "s3:BypassGovernanceRetention"];
 
 pub(crate) const READ_LOCK: [&str; 2] = ["s3:GetObjectLegalHold", "s3:GetObjectRetention"];
 
-/// Changing tags of what is there already.
+/// Changing the tags of present objects.
 pub(crate) const RETAG: [&str; 3] =
     ["s3:PutObjectVersionTagging", "s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"];
 
@@ -31,7 +31,7 @@ pub(crate) const READ_TAGS: [&str; 2] = ["s3:GetObjectTagging", "s3:GetObjectVer
 pub(crate) const ACLS: [&str; 4] =
     ["s3:GetObjectAcl", "s3:GetObjectVersionAcl", "s3:PutObjectAcl", "s3:PutObjectVersionAcl"];
 
-/// The bucket's own settings, but for its policy. Stores that heed the case of letters (`SeaweedFS`) write `Cors`.
+/// Writing the bucket's settings, except its policy. `SeaweedFS` compares the case of letters, and writes `Cors`.
 pub(crate) const SETTINGS: [&str; 12] = [
     "s3:DeleteBucket",
     "s3:PutBucketAcl",
@@ -49,12 +49,11 @@ pub(crate) const SETTINGS: [&str; 12] = [
 
 pub(crate) const POLICY: [&str; 3] = ["s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"];
 
-/// More of its settings, in words that not every store's policies know.
+/// More settings: actions that not every store's policies know.
 pub(crate) const MORE_SETTINGS: [&str; 3] =
     ["s3:PutBucketOwnershipControls", "s3:PutEncryptionConfiguration", "s3:PutInventoryConfiguration"];
 
-/// Settings of AWS that copy the list of recordings elsewhere, or cost their reader money, in words that each store
-/// knows or does not.
+/// Settings of AWS that copy the list of recordings elsewhere, or cost their reader money. A store may know any of these actions.
 pub(crate) const NEWER_SETTINGS: [&str; 4] = [
     "s3:CreateBucketMetadataTableConfiguration",
     "s3:PutAccelerateConfiguration",
@@ -79,7 +78,7 @@ pub(crate) const READ_SETTINGS: [&str; 11] = [
     "s3:GetReplicationConfiguration",
 ];
 
-/// A bucket, and the region that requests to it name.
+/// A bucket, and the region of requests to it.
 #[derive(Clone, Copy, Debug)]
 pub struct BucketRef<'a> {
     pub name: &'a str,
@@ -92,14 +91,14 @@ impl<'a> From<&'a BucketClient> for BucketRef<'a> {
     }
 }
 
-/// A bucket and what is in it, as statements name them.
+/// Names of a bucket and its objects in statements.
 pub(crate) struct ResourceArns<'a> {
     pub(crate) bucket: &'a str,
     pub(crate) partition: &'a str,
 }
 
 impl<'a> ResourceArns<'a> {
-    /// In the partition that `principal` is of.
+    /// Returns the names in the partition of `principal`: AWS rejects ARNs of another one.
     pub(crate) fn new(place: BucketRef<'a>, principal: &'a str) -> Self {
         Self { bucket: place.name, partition: partition::of(principal, place.region) }
     }
@@ -108,7 +107,7 @@ impl<'a> ResourceArns<'a> {
         format!("arn:{}:s3:::{}", self.partition, self.bucket)
     }
 
-    /// One key, or a pattern of keys.
+    /// Returns the ARN of a key, or of a pattern of keys.
     pub(crate) fn key(&self, key: &str) -> String {
         format!("{}/{key}", self.bucket())
     }
@@ -117,13 +116,13 @@ impl<'a> ResourceArns<'a> {
         self.key(&format!("{prefix}*"))
     }
 
-    /// Recordings, and the canaries that stand for them.
+    /// Returns the patterns of recordings, and of the canaries that represent them.
     pub(crate) fn recording_patterns(&self) -> Vec<String> {
         vec![self.prefix_pattern("video/"), self.prefix_pattern("calls/"), self.prefix_pattern(CANARY_PREFIX)]
     }
 }
 
-/// Everybody, with credentials or without.
+/// Returns everybody, with credentials or without.
 pub(crate) fn any_principal() -> Value {
     json!({ "AWS": ["*"] })
 }
@@ -138,6 +137,11 @@ pub(crate) fn allow(sid: &str, principal: &Value, actions: &[&str], resources: &
 
 pub(crate) fn deny(sid: &str, principal: &Value, actions: &[&str], resources: &[String]) -> Value {
     json!({ "Sid": sid, "Effect": "Deny", "Principal": principal, "Action": actions, "Resource": resources })
+}
+
+pub(crate) fn with_condition(mut statement: Value, condition: Value) -> Value {
+    set_element(&mut statement, "Condition", condition);
+    statement
 }
 
 pub(crate) fn set_element(statement: &mut Value, element: &str, value: Value) {

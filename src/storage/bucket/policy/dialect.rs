@@ -1,5 +1,5 @@
-//! What a store's policies can say. Stores take the same document and heed different parts of it, so which
-//! words to use is found out by trying, kept in the ledger, and named where a word is missing.
+//! The dialect of a store's policies. Stores accept the same document and honour different parts of it. So the operator finds out by
+//! trying which words to use, keeps them in the ledger, and reports the consequences of missing ones.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::storage::bucket::desired::OptionalRule;
-use crate::storage::bucket::spec::RequiredSubresource;
+use crate::storage::bucket::subresources::RequiredSubresource;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,15 +18,15 @@ pub enum EveryoneExcept {
     NotPrincipal,
     /// `StringNotEquals` on `aws:username` (SeaweedFS).
     Username,
-    /// Not at all: whoever the store's own administrators allow may.
+    /// Impossible: others have the rights that the store's administrators give them.
     Unsaid,
 }
 
 impl EveryoneExcept {
-    /// What is tried, best first.
+    /// The forms to try, the best first.
     pub(crate) const CANDIDATES: [Self; 3] = [Self::PrincipalArn, Self::NotPrincipal, Self::Username];
 
-    /// The elements of a statement that make it apply to everyone but `exempt`. `None`: it cannot be said.
+    /// Returns the elements that make a statement apply to everyone but `exempt`; `None` if that is impossible.
     pub(crate) fn statement_elements(self, exempt: &[&str]) -> Option<Map<String, Value>> {
         let everyone_unless = |key: &str, values: &[&str]| json!({ "Principal": { "AWS": ["*"] }, "Condition": { "StringNotEquals": { key: values } } });
         let elements = match self {
@@ -38,72 +38,67 @@ impl EveryoneExcept {
             }
             Self::Unsaid => return None,
         };
-        match elements {
-            Value::Object(elements) => Some(elements),
-            _ => None,
-        }
+        elements.as_object().cloned()
     }
 }
 
-/// The name in an ARN (`arn:aws:iam::1:user/path/NAME`), or the bare name.
+/// Returns the name in an ARN (`arn:aws:iam::1:user/path/NAME`), or the bare name.
 pub(crate) fn username(principal: &str) -> &str {
     principal.rsplit_once('/').map_or(principal, |(_, name)| name)
 }
 
-/// Whether a store might take two principals for one: some know a user's name only.
+/// Returns whether a store may take two principals for one identity: some stores compare only the user's name.
 pub fn may_be_same_identity(one: &str, other: &str) -> bool {
     username(one) == username(other)
 }
 
-/// What this version proves. A dialect that another proved is proved again.
+/// Version of the proof. The operator repeats a proof of another version.
 const DIALECT_VERSION: u32 = 2;
 
-/// What was proved of a store, for a pair of principals and the people beside them.
-/// Configuration that a store was found not to keep. It is tried again daily.
+/// Configuration that a store does not keep. The operator tries it again daily.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum UnsupportedItem {
-    /// A setting that the store refused, or took and did not keep.
+    /// A subresource that the store rejected, or accepted and did not keep.
     Subresource(RequiredSubresource),
-    /// A lifecycle rule that the store refused.
+    /// A lifecycle rule that the store rejected.
     Rule(OptionalRule),
 }
 
-/// What was proved of a store, for a pair of principals.
+/// The proved dialect of a store, for the principals of the machines and the people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a word that a store knows or does not")]
 pub struct Dialect {
-    /// By which version it was proved.
     #[serde(default)]
     pub(crate) version: u32,
-    /// The operator's principal: proved to be whose credentials the operator has.
+    /// The operator's principal: proved to name the identity of its credentials.
     pub operator: String,
-    /// The recorders' principal: proved to be whose credentials the recorders have.
+    /// The recorders' principal: proved to name the identity of their credentials.
     pub recorder: String,
     pub others: EveryoneExcept,
-    /// `s3:RequestObjectTag` is known: a recorder can be held to the tags it may write.
+    /// `s3:RequestObjectTag` is known: policies can limit the tags that a recorder writes.
     pub request_tag: bool,
-    /// A recorder may be denied to tag at all and still puts with its tag. Elsewhere (AWS) the put itself
-    /// needs that right, and only tagging what already has a tag is denied.
+    /// A recorder that is denied tagging can still put with its tag. Elsewhere (AWS) the put needs that right, and the policy
+    /// denies only tagging an object that already has a tag.
     pub deny_tagging: bool,
-    /// Plain HTTP can be denied: the store knows that requests came over TLS. Behind a proxy that ends TLS
-    /// some do not, and the rule would lock everyone out.
+    /// Policies can deny plain HTTP: the store knows whether a request came over TLS. Some stores behind a proxy that terminates
+    /// TLS do not, and the rule would lock everyone out.
     pub deny_plain_http: bool,
-    /// Policies know the rights to default encryption, object ownership and inventories. Elsewhere (Ceph 16) a policy
-    /// that names them is refused as a whole.
+    /// Policies know the rights to default encryption, object ownership and inventories. Elsewhere (Ceph 16), the store rejects
+    /// the whole policy.
     pub more_settings: bool,
-    /// The newer settings whose rights the store's policies know, by the words for them.
+    /// The actions of newer settings that the store's policies know.
     #[serde(default)]
     pub newer_settings: BTreeSet<String>,
-    /// Policies have an effect on identities. A store on which they have none (`MinIO`, or one without bucket policies)
-    /// has identity policies instead, and no policy is written.
+    /// Policies have an effect on identities. Otherwise (`MinIO`, or a store without bucket policies) identity policies give the
+    /// rights, and the operator writes no bucket policy.
     #[serde(default = "yes")]
     pub heeds_policies: bool,
-    /// Principals of auditor, managers and officers of which it was proved that each is one identity, or none.
+    /// Principals of auditor, managers and officers that are proved to be one identity each, or none.
     #[serde(default)]
     pub people: BTreeSet<String>,
-    /// Those among them that the store knows no identity of: they are left out of the policy, and tried again daily.
+    /// Those that the store does not know. The policy omits them, and the operator tries again daily.
     #[serde(default)]
     pub left_out: BTreeSet<String>,
     /// Configuration that the store does not keep.
@@ -116,7 +111,7 @@ fn yes() -> bool {
 }
 
 impl Dialect {
-    /// Of a store of which nothing was proved yet: it has no word that not every store has.
+    /// Returns the smallest dialect, with words that every store knows.
     pub(crate) fn unproved(operator: &str, recorder: &str) -> Self {
         Self {
             version: DIALECT_VERSION,
@@ -139,41 +134,39 @@ impl Dialect {
         self.version == DIALECT_VERSION
     }
 
-    /// What cannot be said here, and what follows from it. `tls`: the endpoint is over TLS.
+    /// Returns the rules that this dialect cannot express, each with its consequence. `tls`: the endpoint uses TLS.
     pub fn limitations(&self, tls: bool) -> Vec<&'static str> {
-        let limitation = |missing: bool, text: &'static str| missing.then_some(text);
-        let unsaid = [
-            limitation(
-                self.others == EveryoneExcept::Unsaid,
-                "policies cannot say \"everyone but\": other identities of the store have what its administrators gave them",
+        let lacks = |rule| self.given_up.contains(&UnsupportedItem::Rule(rule));
+        let heeds = self.heeds_policies;
+        let all = [
+            (
+                !heeds,
+                "bucket policies have no effect on this store's identities: each has the rights that its administrators gave it; \
+                 toezicht iam --store identity-policies prints them",
             ),
-            limitation(
-                !self.request_tag,
+            (
+                heeds && self.others == EveryoneExcept::Unsaid,
+                "policies cannot say \"everyone but\": other identities have the rights that the store's administrators gave them",
+            ),
+            (
+                heeds && !self.request_tag,
                 "policies do not know s3:RequestObjectTag: a recorder could write another tag than its own",
             ),
-            limitation(
-                tls && !self.deny_plain_http,
-                "policies cannot tell TLS from plain HTTP: the store's own listener must not offer plain HTTP",
+            (
+                heeds && tls && !self.deny_plain_http,
+                "policies cannot distinguish TLS from plain HTTP: the store's own listener must not offer plain HTTP",
             ),
-        ];
-        let unheeded = limitation(
-            true,
-            "bucket policies have no effect on this store's identities: each has the rights that its administrators gave it; \
-             toezicht iam --store identity-policies prints them",
-        );
-        let policies = if self.heeds_policies { unsaid } else { [unheeded, None, None] };
-        let rules = [
-            limitation(
-                self.given_up.contains(&UnsupportedItem::Rule(OptionalRule::UnfinishedUploads)),
-                "the store refuses the lifecycle rule that ends unfinished uploads: the operator's sweep ends them",
+            (
+                lacks(OptionalRule::UnfinishedUploads),
+                "the store rejects the lifecycle rule that ends unfinished uploads: the operator's sweep ends them",
             ),
-            limitation(
-                self.given_up.contains(&UnsupportedItem::Rule(OptionalRule::ExpiredMarkers)),
-                "the store refuses the lifecycle rule that removes expired delete markers: the operator's sweep removes \
+            (
+                lacks(OptionalRule::ExpiredMarkers),
+                "the store rejects the lifecycle rule that removes expired delete markers: the operator's sweep removes \
                  them at their ceiling",
             ),
         ];
-        policies.into_iter().chain(rules).flatten().collect()
+        all.into_iter().filter_map(|(is_missing, text)| is_missing.then_some(text)).collect()
     }
 }
 
@@ -228,12 +221,12 @@ mod tests {
         assert!(unheeded.limitations(true)[1].contains("expired delete markers"));
     }
 
-    /// What an earlier version kept is understood, and proved again.
+    /// The operator reads the dialect of an earlier version, and repeats its proof.
     #[test]
     fn dialect_of_an_earlier_version_is_outdated() {
         let text = r#"{"operator":"o","recorder":"r","others":"username","requestTag":false,"denyTagging":true,
             "denyPlainHttp":false,"moreSettings":true,"givenUp":[]}"#;
-        let kept: Dialect = serde_json::from_str(text).unwrap();
-        assert!(kept.heeds_policies && !kept.is_current());
+        let stored: Dialect = serde_json::from_str(text).unwrap();
+        assert!(stored.heeds_policies && !stored.is_current());
     }
 }

@@ -1,25 +1,24 @@
-//! Bucket policies in one form. Servers keep the text, or not: order, single values for lists, `"*"` for
-//! `{"AWS": "*"}`, booleans for strings. Two policies are compared as sets of canonical statements.
+//! Bucket policies in one form. Stores change the text: the order, single values for lists, `"*"` for `{"AWS": "*"}`, booleans for
+//! strings. So the operator compares two policies as sets of canonical statements.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-/// Names of statements that are only there while a principal is being proved.
-pub(crate) const PROOF_SID_PREFIX: &str = "ToezichtProof";
+/// Prefix of the Sids of statements that are there only during a proof or a probe.
+const PROOF_SID_PREFIX: &str = "ToezichtProof";
 
-/// The longest bucket policy that S3 takes, in bytes.
+/// Maximum size of a bucket policy at S3, in bytes.
 pub const MAX_POLICY_BYTES: usize = 20_480;
-/// Bytes of it that are left for what is added while the policy is tried.
+/// Bytes of it that stay free for the statements of a probe.
 pub const RESERVED_POLICY_BYTES: usize = 1_536;
 
-/// A bucket policy as a set of canonical statements, without their names.
+/// A bucket policy as a set of canonical statements, without their Sids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     statements: BTreeSet<String>,
 }
 
-/// A text is no policy document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a policy document")]
 pub struct InvalidPolicy;
@@ -43,13 +42,13 @@ impl Policy {
         self.statements.is_empty()
     }
 
-    /// Whether it says nothing that `other` does not say.
+    /// Returns whether `other` has all its statements.
     pub fn is_subset_of(&self, other: &Self) -> bool {
         self.statements.is_subset(&other.statements)
     }
 }
 
-/// The statements of a document, as they are written there.
+/// Returns the statements of a document, as they are written there.
 pub(crate) fn parse_statements(document: &Value) -> Result<Vec<Value>, InvalidPolicy> {
     match document.get("Statement") {
         Some(Value::Array(statements)) => Ok(statements.clone()),
@@ -62,13 +61,13 @@ pub fn document(statements: &[Value]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 
-/// The bytes of a document of these statements, as it is sent.
+/// Returns the size of a policy of these statements in a request, in bytes.
 pub fn document_bytes(statements: &[Value]) -> usize {
     document(statements).to_string().len()
 }
 
-/// A statement without the principals that the store shows as ids of identities that were deleted (AWS: `AIDA…`,
-/// `AROA…`); `None`: it names nobody else. Put back as they are, such ids are refused.
+/// Returns a statement without the principals of deleted identities, which AWS shows by id (`AIDA…`, `AROA…`). Returns `None` if
+/// it names nobody else. AWS rejects a policy with such an id.
 pub(crate) fn without_deleted_principals(statement: &Value) -> Option<Value> {
     let is_id = |value: &Value| {
         let id = value.as_str().unwrap_or_default();
@@ -89,12 +88,17 @@ pub(crate) fn without_deleted_principals(statement: &Value) -> Option<Value> {
     Some(statement)
 }
 
-/// Whether a statement is only there to prove something.
+/// Returns the Sid of a statement of a proof or a probe.
+pub(crate) fn proof_sid(name: &str) -> String {
+    format!("{PROOF_SID_PREFIX}{name}")
+}
+
+/// Returns whether a statement belongs to a proof or a probe.
 pub(crate) fn is_proof_statement(statement: &Value) -> bool {
     statement.get("Sid").and_then(Value::as_str).is_some_and(|sid| sid.starts_with(PROOF_SID_PREFIX))
 }
 
-/// One form of a statement: every list sorted, every single value a list, without its name.
+/// Returns the canonical form of a statement: every list sorted, every single value a list, without its Sid.
 fn canonical_statement(statement: &Value) -> Option<Value> {
     let mut canonical = Map::new();
     for (element, value) in statement.as_object()? {
@@ -104,6 +108,7 @@ fn canonical_statement(statement: &Value) -> Option<Value> {
             "Action" | "NotAction" => canonical_actions(value)?,
             "Condition" => {
                 let condition = canonical_conditions(value)?;
+                // Some stores add an empty condition.
                 if condition.as_object().is_some_and(Map::is_empty) {
                     continue;
                 }
@@ -125,7 +130,7 @@ fn canonical_principals(value: &Value) -> Option<Value> {
     }
 }
 
-/// Actions are compared as S3 does, without regard to case.
+/// Returns the actions in lower case, because S3 ignores their case.
 fn canonical_actions(value: &Value) -> Option<Value> {
     let texts = string_set(value)?.into_iter().map(|text| text.to_ascii_lowercase());
     Some(json!(texts.collect::<BTreeSet<_>>()))
@@ -239,7 +244,7 @@ mod tests {
             let of = |names: &[String]| policy(json!(names.iter().map(|n| json!({
                 "Effect": "Deny", "Principal": {"AWS": names}, "Action": names, "Resource": n,
             })).collect::<Vec<_>>()));
-            // The lists are turned, the statements too.
+            // Both the lists and the statements are rotated.
             let (one, other) = (of(&names), of(&other));
             prop_assert_eq!(one, other);
         }

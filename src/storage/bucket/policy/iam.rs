@@ -1,8 +1,7 @@
-//! The documents that each identity needs at the store, for whoever gives out rights there: pure, from a Site and
-//! the policy that it is under.
+//! The policy documents that each identity needs, for the store's administrators: pure, from a Site and its recording policy.
 //!
-//! They are cut out of the same statements that the operator writes into the bucket's policy, so the two cannot say
-//! different things. In an identity policy a statement has no `Principal`: it is about whoever has it.
+//! They use the same statements as the bucket policy, so the two cannot contradict each other. In an identity policy, a statement
+//! has no `Principal`: it applies to the identity that has the policy.
 
 use std::collections::BTreeMap;
 
@@ -18,35 +17,34 @@ use crate::rules::retention::MIN_CEILING;
 use crate::storage::bucket::spec::BucketSpec;
 use crate::storage::s3::target::{TargetError, is_tls, is_valid_bucket};
 
-/// Key of the policy that whoever makes the bucket puts there.
+/// Key of the bucket policy that the bucket's creator puts.
 pub const BUCKET: &str = "bucket";
 pub const OPERATOR: &str = "operator";
 pub const RECORDER: &str = "recorder";
 pub const AUDITOR: &str = "auditor";
-/// What the key of a reader's document begins with; its principal follows.
+/// Prefix of the key of a reader's document, before its principal.
 pub const READER_PREFIX: &str = "reader:";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IamFormat {
-    /// AWS: a bucket policy to begin with, and identity policies with what each may. The Denies are in the bucket's
-    /// policy, which the operator writes.
+    /// AWS: a first bucket policy, and identity policies with the rights of each. The Denies are in the bucket policy, which the
+    /// operator writes.
     Aws,
-    /// Ceph's gateway: the same in the words that it knows.
+    /// Ceph's gateway: the same, with the actions that it knows.
     Ceph,
-    /// `SeaweedFS`: a bucket policy to begin with, and each identity as its S3 configuration has it. Its bucket
-    /// policies say the rest.
+    /// `SeaweedFS`: a first bucket policy, and entries of its S3 configuration. The bucket policy gives the rights.
     SeaweedFs,
-    /// A store that heeds identity policies only: all rights and all explicit Denies in these.
+    /// A store whose bucket policies have no effect: all rights and all Denies in identity policies.
     IdentityPolicies,
 }
 
-/// Why there are no documents; each names the field.
+/// Reason that there are no documents; each names the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IamError {
-    /// A principal is none, or more than one identity.
+    /// A principal does not name one identity.
     #[error(transparent)]
     Principal(#[from] AmbiguousPrincipal),
-    /// One identity is machine and person, or both machines.
+    /// Two roles share an identity.
     #[error("{0}")]
     SharedIdentity(String),
     /// The bucket or the endpoint cannot be used.
@@ -54,17 +52,17 @@ pub enum IamError {
     Target(#[from] TargetError),
 }
 
-/// The documents by identity: [`OPERATOR`], [`RECORDER`], [`AUDITOR`] if the Site has one, [`READER_PREFIX`] with the principal of each, and
-/// [`BUCKET`] where a bucket's policy counts. Each is a policy document, but for `SeaweedFS`, where those of
-/// identities are entries of its S3 configuration (without credentials).
+/// Returns the documents by identity: [`OPERATOR`], [`RECORDER`], [`AUDITOR`] if the Site has one, [`READER_PREFIX`] with the principal
+/// of each, and [`BUCKET`] if bucket policies have an effect. Each is a policy document, except those of identities for `SeaweedFS`:
+/// they are entries of its S3 configuration, without credentials.
 ///
-/// Without `policy` its incident officers are not among the readers.
+/// Without `policy`, its incident officers are not among the readers.
 pub fn documents(
     site: &Site,
     policy: Option<&RecordingPolicy>,
     form: IamFormat,
 ) -> Result<BTreeMap<String, Value>, IamError> {
-    // What is printed is given out as it is.
+    // Administrators apply the documents unchecked, so a wildcard must not get into one.
     if let Some(first) = principals::ambiguous_principals(site, policy).into_iter().next() {
         return Err(first.into());
     }
@@ -76,17 +74,12 @@ pub fn documents(
         return Err(TargetError::Bucket.into());
     }
     let tls = storage.endpoint.as_deref().map_or(Ok(true), is_tls)?;
+    // The statements do not depend on the ceilings.
+    let ceilings = (MIN_CEILING, MIN_CEILING);
     let spec = BucketSpec {
-        // The statements say nothing about time.
-        video_ceiling: MIN_CEILING,
-        calls_ceiling: MIN_CEILING,
-        operator_principal: storage.operator.principal.clone(),
-        recorder_principal: storage.recorder.principal.clone(),
         auditor: storage.auditor.as_ref().map(|auditor| auditor.principal.clone()),
         readers: principals::reader_principals(site, policy),
-        take_over: false,
-        operator_only: false,
-        allow_unprotected: false,
+        ..BucketSpec::for_machines(ceilings, &storage.operator.principal, &storage.recorder.principal)
     };
     let identities =
         [(OPERATOR.to_owned(), &spec.operator_principal), (RECORDER.to_owned(), &spec.recorder_principal)];
@@ -100,6 +93,7 @@ pub fn documents(
         .chain(people)
         .map(|(key, principal)| {
             let is_operator = key == OPERATOR;
+            // Its identities have no policies: the bucket policy has all rights.
             let value = match form {
                 IamFormat::SeaweedFs => seaweedfs_identity(&storage.bucket, principal, is_operator),
                 _ => document(&form.identity_statements(place, &statements, principal, is_operator)),
@@ -114,18 +108,18 @@ pub fn documents(
     Ok(all)
 }
 
-/// An identity of `SeaweedFS`. The bucket's policy gives and denies the rest, also to an identity with `Admin`.
+/// Returns an identity of `SeaweedFS`. The bucket policy gives and denies the rest, even to an identity with `Admin`.
 fn seaweedfs_identity(bucket: &str, principal: &str, is_operator: bool) -> Value {
     let actions: Vec<String> = is_operator.then(|| format!("Admin:{bucket}")).into_iter().collect();
     json!({ "name": username(principal), "actions": actions })
 }
 
 impl IamFormat {
-    /// The words that the store is documented, or was found, to understand.
+    /// Returns the dialect that the store documents, or that was observed.
     fn dialect(self, spec: &BucketSpec) -> Dialect {
         Dialect {
             request_tag: self != Self::SeaweedFs,
-            // Where it is not known that a put with a tag does without the right to tag, it is given.
+            // A store of unknown behaviour may need the right to tag in a put, so it is given.
             deny_tagging: matches!(self, Self::Ceph | Self::SeaweedFs),
             deny_plain_http: true,
             more_settings: self.supports_more_settings(),
@@ -133,12 +127,12 @@ impl IamFormat {
         }
     }
 
-    /// Ceph 16 refuses a policy with a word that it does not know.
+    /// Ceph 16 rejects a policy with an action that it does not know.
     fn supports_more_settings(self) -> bool {
         self != Self::Ceph
     }
 
-    /// What of the bucket's statements is about one identity, without its name.
+    /// Returns the bucket's statements about one identity, without `Principal`.
     fn identity_statements(
         self,
         place: BucketRef<'_>,
@@ -149,13 +143,13 @@ impl IamFormat {
         let names = |statement: &&Value| {
             let named = statement.pointer("/Principal/AWS").and_then(Value::as_array);
             let named = named.into_iter().flatten().filter_map(Value::as_str);
-            // `*`: over plain HTTP nobody may anything.
+            // `*`: the Denies for everybody apply to this identity, too.
             named.into_iter().any(|name| name == principal || name == "*")
         };
         let counts = |statement: &&Value| {
             self == Self::IdentityPolicies || statement.get("Effect").and_then(Value::as_str) == Some("Allow")
         };
-        // Only an identity's own policy can let it make a bucket: that has no policy yet.
+        // A bucket that does not exist has no policy, so only an identity policy can allow its creation.
         let create_bucket = is_operator.then(|| {
             json!({ "Sid": "OperatorMakesBucket", "Effect": "Allow", "Action": ["s3:CreateBucket"],
                     "Resource": [ResourceArns::new(place, principal).bucket()] })

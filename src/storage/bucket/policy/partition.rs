@@ -1,8 +1,8 @@
-//! Partitions of ARNs: AWS's sovereign and national clouds have ARNs of their own, and refuse those of another.
+//! Partitions of ARNs. AWS's sovereign and national clouds have ARNs of their own, and reject those of another cloud.
 
-/// The partition of AWS's public regions, which other stores imitate.
+/// The partition of AWS's public regions, which other stores use, too.
 const PUBLIC: &str = "aws";
-/// AWS's regions of other partitions, by the beginning of their names.
+/// AWS's regions of other partitions, by the prefix of their names.
 const BY_REGION: [(&str, &str); 8] = [
     ("cn-north-1", "aws-cn"),
     ("cn-northwest-1", "aws-cn"),

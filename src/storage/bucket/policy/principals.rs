@@ -1,4 +1,4 @@
-//! Who may look at what an incident holds, as the store names them (article 4.1). Pure.
+//! The principals of a Site's identities, which must be distinct (article 4.1): pure.
 
 use super::dialect::may_be_same_identity;
 use crate::api::condition::Reason;
@@ -17,38 +17,33 @@ pub struct AmbiguousPrincipal {
     pub principal: String,
 }
 
-/// Principals of a Site by field: machines first, then the auditor, the managers and the policy's officers.
+/// Returns the principals of a Site by field: the machines', then those of the auditor, the managers and the policy's officers.
 fn principals_by_field(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)> {
     let storage = &site.spec.storage;
-    let of =
-        |field: String, principal: &Option<String>| principal.clone().map(|principal| (field, principal));
     let machines = [("operator", &storage.operator.principal), ("recorder", &storage.recorder.principal)];
-    let machines = machines.map(|(whose, principal)| {
-        let field = format!("spec.storage.{whose}.principal");
-        Some((field, principal.clone()))
-    });
-    let auditor = storage.auditor.as_ref().map(|auditor| auditor.principal.clone());
-    let auditor = of("spec.storage.auditor.principal".to_owned(), &auditor);
+    let auditor = storage.auditor.iter().map(|auditor| ("auditor", &auditor.principal));
+    let storage = machines.into_iter().chain(auditor);
+    let storage = storage.map(|(key, it)| (format!("spec.storage.{key}.principal"), Some(it)));
     let managers = site.spec.managers.iter().enumerate();
-    let managers =
-        managers.map(|(n, manager)| of(format!("spec.managers[{n}].principal"), &manager.principal));
+    let managers = managers.map(|(n, it)| (format!("spec.managers[{n}].principal"), it.principal.as_ref()));
     let officers = policy.into_iter().flat_map(|policy| &policy.spec.incident_officers).enumerate();
-    let officers = officers.map(|(n, officer)| {
+    let officers = officers.map(|(n, it)| {
         let field = format!("spec.policyRef: spec.incidentOfficers[{n}].principal of the policy");
-        of(field, &officer.principal)
+        (field, it.principal.as_ref())
     });
-    machines.into_iter().chain([auditor]).chain(managers).chain(officers).flatten().collect()
+    let all = storage.chain(managers).chain(officers);
+    all.filter_map(|(field, principal)| Some((field, principal?.clone()))).collect()
 }
 
-/// Returns the path of each field whose principal is `principal`, joined; for messages.
+/// Returns the fields with this principal, joined for a message.
 pub fn fields_naming(site: &Site, policy: Option<&RecordingPolicy>, principal: &str) -> String {
     let fields = principals_by_field(site, policy).into_iter();
     let named: Vec<String> = fields.filter(|(_, named)| named == principal).map(|(field, _)| field).collect();
     named.join(", ")
 }
 
-/// Principals that do not name one identity, in the order of their fields. What admission refuses may have been
-/// admitted before it did.
+/// Returns the principals that do not name one identity, in the order of their fields. A Site that is older than the admission
+/// rule can have some.
 pub fn ambiguous_principals(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<AmbiguousPrincipal> {
     let fields = principals_by_field(site, policy).into_iter();
     fields
@@ -57,8 +52,8 @@ pub fn ambiguous_principals(site: &Site, policy: Option<&RecordingPolicy>) -> Ve
         .collect()
 }
 
-/// The principals of the site's managers and the policy's incident officers, each once; none of them that does not name
-/// one identity.
+/// Returns the principals of the Site's managers and the policy's incident officers, each once. Omits those that do not name one
+/// identity.
 pub fn reader_principals(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
     let managers = site.spec.managers.iter().map(|manager| &manager.principal);
     let officers = policy.into_iter().flat_map(|policy| &policy.spec.incident_officers);
@@ -73,16 +68,16 @@ pub fn reader_principals(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<S
     readers
 }
 
-/// Each machine is an identity of its own: what recorders and readers are denied would lock the operator out. Of
-/// the managers the schema sees what is the same text; the officers are seen only here.
+/// Checks that each machine has an identity of its own: the Denies for recorders and readers would lock the operator out. The schema
+/// compares only the managers, and only as texts.
 pub fn check_machine_principals(
     site: &Site,
     policy: Option<&RecordingPolicy>,
 ) -> Result<(), (Reason, String)> {
     let storage = &site.spec.storage;
     if may_be_same_identity(&storage.operator.principal, &storage.recorder.principal) {
-        let message = "spec.storage.recorder.principal: article 3.2: operator and recorders are two identities, by name \
-                       too: what the one is denied would stop the other";
+        let message = "spec.storage.recorder.principal: article 3.2: the operator and the recorders need two identities with \
+                       different names: a Deny for one would stop the other";
         return Err((Reason::InvalidField, message.to_owned()));
     }
     let machines = [&storage.operator.principal, &storage.recorder.principal];
@@ -90,8 +85,7 @@ pub fn check_machine_principals(
         let person = person.as_deref();
         machines.iter().any(|machine| person.is_some_and(|person| may_be_same_identity(person, machine)))
     };
-    let remedy =
-        "article 3.2: no machine may watch; the operator's and the recorders' principals are theirs alone";
+    let remedy = "article 3.2: no machine may watch; do not name the operator's or the recorders' principal";
     if site.spec.managers.iter().any(|manager| is_machine(&manager.principal)) {
         return Err((Reason::InvalidField, format!("spec.managers: {remedy}")));
     }
@@ -103,13 +97,13 @@ pub fn check_machine_principals(
     Ok(())
 }
 
-/// Whether an auditor is one of the others too, by name at least.
+/// Returns whether an auditor may be the same identity as one of the others.
 fn is_shared(auditor: &str, machines: [&String; 2], readers: &[String]) -> bool {
     let mut others = machines.into_iter().chain(readers);
     others.any(|other| may_be_same_identity(other, auditor))
 }
 
-/// An auditor is denied what each of the others needs.
+/// Checks that the auditor has an identity of its own: its Denies would stop each of the others.
 pub fn check_auditor_principal(
     site: &Site,
     policy: Option<&RecordingPolicy>,
@@ -120,32 +114,32 @@ pub fn check_auditor_principal(
     };
     let machines = [&storage.operator.principal, &storage.recorder.principal];
     if is_shared(&auditor.principal, machines, &reader_principals(site, policy)) {
-        let message = "spec.storage.auditor.principal: article 3: an auditor may read no recording and change nothing: give it \
+        let message = "spec.storage.auditor.principal: article 3: an auditor may not read recordings or change anything: give it \
                        a principal of its own, not a machine's, a manager's or an incident officer's";
         return Err((Reason::InvalidField, message.to_owned()));
     }
     Ok(())
 }
 
-/// What one identity is denied would stop the other, were they one under two names: the operator's own among them would
-/// lock it out.
+/// Checks that no two principals may name one identity: a Deny for one would stop the other, and could lock the operator out.
 pub(crate) fn check_distinct_principals(spec: &BucketSpec) -> Result<(), EnforceError> {
     check_unambiguous_principals(spec)?;
-    let rejected = |what: String, remedy: &str| {
-        let remedy = format!("article 3.2: {remedy}");
-        Err(EnforceError::Rejected { reason: what, remedy })
+    let rejected = |reason: String, remedy: &str| {
+        Err(EnforceError::Rejected { reason, remedy: format!("article 3.2: {remedy}") })
     };
     let machines = [("operator", &spec.operator_principal), ("recorders", &spec.recorder_principal)];
     if may_be_same_identity(machines[0].1, machines[1].1) {
         return rejected(
             "the operator's and the recorders' principals name one identity".to_owned(),
-            "they are two: give the recorders a principal of their own",
+            "give the recorders a principal of their own",
         );
     }
     for (machine, principal) in machines {
         if spec.readers.iter().any(|reader| may_be_same_identity(reader, principal)) {
             return rejected(
-                format!("the {machine} and somebody who may read what is held are one identity: {principal}"),
+                format!(
+                    "the principal of the {machine} is also one of a manager or incident officer: {principal}"
+                ),
                 "no machine may watch: give managers and incident officers principals of their own",
             );
         }
@@ -155,15 +149,15 @@ pub(crate) fn check_distinct_principals(spec: &BucketSpec) -> Result<(), Enforce
     };
     if is_shared(auditor, machines.map(|(_, machine)| machine), &spec.readers) {
         return rejected(
-            format!("the auditor is somebody else too: {auditor}"),
-            "an auditor reads no recording and changes nothing: give it a principal of its own",
+            format!("the auditor's principal is also one of another identity: {auditor}"),
+            "an auditor may not read recordings or change anything: give it a principal of its own",
         );
     }
     Ok(())
 }
 
-/// What stands in a statement names one identity, or no statement is written: a variable or a wildcard in an exemption
-/// exempts everybody, and in a Deny it stops everybody.
+/// Checks that each principal names one identity. A variable or a wildcard would exempt everybody in an exemption, and stop everybody
+/// in a Deny.
 fn check_unambiguous_principals(spec: &BucketSpec) -> Result<(), EnforceError> {
     let machines = [
         ("spec.storage.operator.principal", &spec.operator_principal),
@@ -174,13 +168,10 @@ fn check_unambiguous_principals(spec: &BucketSpec) -> Result<(), EnforceError> {
     let readers = spec.readers.iter();
     let readers = readers.map(|reader| ("the principal of a manager or incident officer", reader));
     let mut all = machines.into_iter().chain(auditor).chain(readers);
-    match all.find(|(_, principal)| !is_one_identity(principal)) {
-        None => Ok(()),
-        Some((field, principal)) => {
-            let (field, principal) = (field.to_owned(), principal.clone());
-            let what = AmbiguousPrincipal { field, principal }.to_string();
-            let remedy = "nothing is written before".to_owned();
-            Err(EnforceError::Rejected { reason: what, remedy })
-        }
-    }
+    let Some((field, principal)) = all.find(|(_, principal)| !is_one_identity(principal)) else {
+        return Ok(());
+    };
+    let error = AmbiguousPrincipal { field: field.to_owned(), principal: principal.clone() };
+    let remedy = "nothing is written until it does".to_owned();
+    Err(EnforceError::Rejected { reason: error.to_string(), remedy })
 }

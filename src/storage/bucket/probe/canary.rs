@@ -1,5 +1,5 @@
-//! Canaries: small objects that something is tried on. Whoever is tried writes them; what became of them is
-//! read by the operator; the operator removes them, with whatever was put on them.
+//! Canaries: small objects for attempts. The identity under test writes them, and the operator reads the effect back. The operator
+//! removes them, with every lock that an attempt left on them.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,19 +12,20 @@ use tracing::warn;
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::recording::version::{ListedVersion, VersionRef};
 use crate::storage::bucket::foreign_objects::scan;
+use crate::storage::bucket::sdk::{send, store_error};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
 use crate::storage::s3::protection::write_legal_hold;
 
-/// How long a canary's retention would last: long enough to be seen, short enough to be swept next time.
+/// Retention of a canary: long enough to read it back, short enough that the next run can delete the canary.
 const RETENTION: Duration = Duration::from_secs(90);
-/// How many canaries are removed at once.
+/// Maximum number of concurrent deletions.
 const MAX_CONCURRENT_DELETES: usize = 8;
-/// The folders under `probe/` that canaries are in.
+/// Folders of canaries under `probe/`.
 const FOLDERS: [&str; 5] = ["proof", "recorder", "elsewhere", "operator", "tagged"];
 
-/// A name that nobody can foresee.
+/// Returns a name that nobody can predict.
 pub(crate) fn random_name() -> String {
     hex::encode(rand::random::<[u8; 8]>())
 }
@@ -34,33 +35,33 @@ pub(crate) struct Canary {
     pub(crate) key: String,
     pub(crate) bytes: Vec<u8>,
     tag: Option<RetentionTag>,
-    lock: Option<CanaryLock>,
+    pub(crate) lock: Option<CanaryLock>,
     condition: PutCondition,
 }
 
-/// Whether a canary is written with `If-None-Match: *`.
+/// Use of `If-None-Match: *` in the put of a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PutCondition {
-    /// As a recorder does: with the condition, or without it where the store refuses it.
+    /// As a recorder puts: with the condition, or without it if the store rejects the condition.
     IfSupported,
     Always,
     Never,
 }
 
-/// What an object may be protected with from its first moment.
+/// Protection that a put can give an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CanaryLock {
     LegalHold,
     Retention,
 }
 
-/// When a retention of a canary ends.
+/// Returns the end of a canary's retention.
 pub(crate) fn retention_end() -> DateTime {
     DateTime::from(SystemTime::now() + RETENTION)
 }
 
 impl Canary {
-    /// One with bytes that nobody can foresee.
+    /// Returns a canary with bytes that nobody can predict, so that no canned answer passes for a read.
     pub(crate) fn new(key: String, tag: Option<RetentionTag>) -> Self {
         Self { key, bytes: random_name().into_bytes(), tag, lock: None, condition: PutCondition::IfSupported }
     }
@@ -69,17 +70,17 @@ impl Canary {
         Self { lock: Some(lock), ..self }
     }
 
-    /// Written even where it is already.
+    /// Puts it even if it exists.
     pub(crate) fn unconditional(self) -> Self {
         Self { condition: PutCondition::Never, ..self }
     }
 
-    /// Written with the condition, or not at all.
+    /// Puts it with the condition, or not at all.
     pub(crate) fn conditional(self) -> Self {
         Self { condition: PutCondition::Always, ..self }
     }
 
-    /// The request that writes it as `writer`.
+    /// Returns the request that writes it as `writer`.
     pub(crate) fn request(&self, writer: &BucketClient) -> PutObjectFluentBuilder {
         let request = writer.client.put_object().bucket(&writer.bucket).key(&self.key);
         let request = match self.lock {
@@ -97,12 +98,10 @@ impl Canary {
             .body(ByteStream::from(self.bytes.clone()))
     }
 
-    /// Writes it as `writer`, whatever the answer is. An error: it cannot be told whether it was tried.
+    /// Writes it as `writer`. A rejection is no error: only the effect counts.
     pub(crate) async fn write(&self, writer: &BucketClient) -> Result<(), StoreError> {
-        let send = async |request: PutObjectFluentBuilder| {
-            let answer = request.send().await;
-            answer.map_err(|error| StoreError::from_sdk("PutObject", &error))
-        };
+        let send =
+            async |request: PutObjectFluentBuilder| request.send().await.map_err(store_error("PutObject"));
         let mut answer = send(self.request(writer)).await;
         if self.condition == PutCondition::IfSupported && answer.as_ref().is_err_and(StoreError::rejects_form)
         {
@@ -111,17 +110,7 @@ impl Canary {
         ignore_rejection(answer)
     }
 
-    /// Writes it as `writer`, and says whether `reader` finds it.
-    pub(crate) async fn write_and_find(
-        &self,
-        writer: &BucketClient,
-        reader: &BucketClient,
-    ) -> Result<bool, StoreError> {
-        self.write(writer).await?;
-        Ok(!self.versions(reader).await?.is_empty())
-    }
-
-    /// Its versions, newest first.
+    /// Returns its versions, newest first.
     pub(crate) async fn versions(&self, reader: &BucketClient) -> Result<Vec<VersionRef>, StoreError> {
         let mut versions = objects::list_versions(reader, &self.key).await?;
         versions.retain(|version| version.key == self.key);
@@ -129,24 +118,23 @@ impl Canary {
     }
 }
 
-/// Whether the store takes an object with a tag. One that refuses such a put and takes the same without a tag has none.
+/// Returns whether the store accepts an object with a tag. A store that accepts the same put only without a tag does not.
 pub(crate) async fn supports_tags(operator: &BucketClient) -> Result<bool, StoreError> {
     let folder = format!("probe/proof/{}/", random_name());
     let put = async |tag| {
         let canary = Canary::new(format!("{folder}tagged"), tag).unconditional();
-        let answer = canary.request(operator).send().await;
-        answer.map_err(|error| StoreError::from_sdk("PutObject", &error))
+        canary.request(operator).send().await.map_err(store_error("PutObject"))
     };
-    let takes = match put(Some(RetentionTag::Video)).await {
+    let is_supported = match put(Some(RetentionTag::Video)).await {
         Err(error) if error.rejects_form() => put(None).await.is_err(),
         _ => true,
     };
     remove_canaries(operator, &folder).await;
-    Ok(takes)
+    Ok(is_supported)
 }
 
-/// The answer to something that was tried: any answer is fine, since the effect is what counts; none, or one
-/// that says "later", is not. Nor is what an STS says: then nothing was tried.
+/// Accepts every answer to an attempt, because only the effect counts. No answer, one that asks to retry, or one of the STS is an
+/// error: the store made no attempt.
 pub(crate) fn ignore_rejection<T>(answer: Result<T, StoreError>) -> Result<(), StoreError> {
     match answer {
         Err(error) if !error.is_rejection() => Err(error),
@@ -154,7 +142,7 @@ pub(crate) fn ignore_rejection<T>(answer: Result<T, StoreError>) -> Result<(), S
     }
 }
 
-/// Whether a key is one of ours. What somebody else keeps under `probe/` is none of our business.
+/// Returns whether a key is a canary's. Others may have objects under `probe/`, which the operator must not delete.
 pub(crate) fn is_canary(key: &str) -> bool {
     let mut parts = key.splitn(4, '/');
     let name = |part: &str| part.len() == 16 && part.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
@@ -163,40 +151,52 @@ pub(crate) fn is_canary(key: &str) -> bool {
         && parts.next().is_some_and(name)
 }
 
-/// Removes the canaries under a prefix, where a recorder's credentials may have put other things. What resists is left for the
-/// next time, and logged.
+/// Removes the canaries under a prefix, where a recorder's credentials may have put other objects. Logs the canaries that it
+/// cannot remove; the next run tries again.
 pub(crate) async fn remove_canaries(operator: &BucketClient, prefix: &str) {
     let mut canaries = Vec::new();
-    let seen = scan(operator, prefix, false, |page| {
+    let scanned = scan(operator, prefix, false, |page| {
         let found = page.versions.iter().filter(|listed| is_canary(&listed.key));
         canaries.extend(found.map(ListedVersion::version_ref));
     });
-    match seen.await {
+    match scanned.await {
         Ok(true) => (),
         Ok(false) => {
-            warn!(bucket = operator.bucket, prefix, "there is so much that not all canaries were looked for");
+            warn!(
+                bucket = operator.bucket,
+                prefix, "too many objects under the prefix: some canaries may remain"
+            );
         }
-        Err(error) => warn!(bucket = operator.bucket, error = error.to_string(), "canaries not listed"),
+        Err(error) => {
+            warn!(bucket = operator.bucket, error = error.to_string(), "the canaries cannot be listed");
+        }
     }
     let removed =
         futures::stream::iter(&canaries).for_each_concurrent(MAX_CONCURRENT_DELETES, async |version| {
             if let Err(error) = remove_canary(operator, version).await {
-                warn!(bucket = operator.bucket, error = error.to_string(), "a canary stays");
+                warn!(bucket = operator.bucket, error = error.to_string(), "a canary cannot be removed");
             }
         });
     removed.await;
 }
 
 async fn remove_canary(operator: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
+    // Most canaries have no lock, so the plain deletion comes first.
     if objects::delete_version(operator, version).await.is_ok() {
         return Ok(());
     }
+    // A recorder may have put a legal hold or a retention on it. Delete markers have neither.
     if !version.is_marker {
         write_legal_hold(operator, version, false).await?;
     }
-    let request = operator.client.delete_object().bucket(&operator.bucket).key(&version.key);
-    let answer = request.version_id(&version.id).bypass_governance_retention(true).send().await;
-    answer.map_err(|error| StoreError::from_sdk("DeleteObject", &error))?;
+    delete_with_bypass(operator, version).await
+}
+
+/// Deletes a version, and bypasses its governance retention.
+pub(crate) async fn delete_with_bypass(store: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
+    let VersionRef { key, id, .. } = version;
+    let operation = "DeleteObject";
+    send!(store, operation, delete_object().key(key).version_id(id).bypass_governance_retention(true))?;
     Ok(())
 }
 

@@ -1,67 +1,49 @@
-//! The rows of the conformance table: what is expected of a store, and what follows where it does not hold.
+//! The rows of the conformance table: the expectation of a store, and the consequence if it fails.
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
-pub enum Principal {
-    Operator,
-    Recorder,
-    /// Without credentials: requests are not signed.
-    Anonymous,
-}
+use crate::api::{ConformanceIdentity, ConformanceSeverity};
 
-/// What a row that fails means for a Site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
-pub enum Severity {
-    /// A promise cannot be kept: the bucket is refused, unless the Site has an exception for it.
-    Fatal,
-    /// The promises are kept by other means; what is weaker is said.
-    Warning,
-}
-
-/// An exception of a Site (article 9) under which a bucket is taken though a fatal row fails.
+/// An exception of a Site (article 9) that accepts a bucket with a failed fatal row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeException {
-    /// `allowUnprotected`: record though the store keeps no legal holds.
+    /// `allowUnprotected`: record although the store does not enforce legal holds.
     AllowUnprotected,
-    /// `retentionEnforcement: OperatorOnly`: record though the store deletes nothing by itself.
+    /// `retentionEnforcement: OperatorOnly`: record although the store deletes nothing.
     OperatorOnly,
 }
 
-/// What stands in a row whatever is found.
+/// Fixed properties of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckInfo {
-    pub principal: Principal,
-    /// What it means when it fails.
-    pub severity: Severity,
+    /// The identity that makes the attempts.
+    pub principal: ConformanceIdentity,
+    pub severity: ConformanceSeverity,
     pub expected: &'static str,
-    /// What follows where it is not so.
+    /// Consequence of a failure.
     pub consequence: &'static str,
 }
 
 macro_rules! checks {
     ($($name:ident: $principal:ident, $severity:ident, $expected:literal, $consequence:literal;)*) => {
-        /// What is checked. The name says what holds where the verdict is [`Passed`](super::Verdict::Passed).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        /// A check. Its name is the statement that holds if the verdict is [`Passed`](super::Verdict::Passed).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
         pub enum Check {
             $(#[doc = $expected] $name,)*
         }
 
         impl Check {
-            /// All, in the order of the table.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
+            /// All checks, in the order of the table.
+            pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-            /// Its name, as it stands in the Site's status.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => stringify!($name),)*
-                }
+            /// Returns its name in the Site's status.
+            pub fn as_str(self) -> &'static str {
+                self.into()
             }
 
-            /// What stands in its row whatever is found.
             pub const fn about(self) -> CheckInfo {
                 match self {
                     $(Self::$name => CheckInfo {
-                        principal: Principal::$principal,
-                        severity: Severity::$severity,
+                        principal: ConformanceIdentity::$principal,
+                        severity: ConformanceSeverity::$severity,
                         expected: $expected,
                         consequence: $consequence,
                     },)*
@@ -74,79 +56,79 @@ macro_rules! checks {
 checks! {
     LegalHoldReadsBack: Operator, Fatal,
         "a legal hold reads back as it was set, on and off",
-        "what an incident holds cannot be protected: an administrator's mistake, or the lifecycle, may delete evidence";
+        "held recordings are not protected: an administrator's mistake, or the lifecycle, may delete evidence";
     HeldSurvivesDelete: Operator, Fatal,
         "a version under legal hold survives being deleted by its id",
-        "the store accepts a legal hold and deletes all the same: evidence may be lost";
+        "the store accepts a legal hold and still deletes the version: evidence may be lost";
     HeldSurvivesBatchDelete: Operator, Fatal,
         "a version under legal hold survives a batch deletion",
-        "a batch deletion, which is how buckets are emptied, deletes evidence";
+        "a batch deletion, the usual way to empty a bucket, deletes evidence";
     HeldSurvivesBypass: Operator, Fatal,
         "a version under legal hold survives a deletion that asks to bypass governance retention",
-        "whoever may bypass a retention deletes evidence, although a legal hold knows no bypass";
+        "an identity that may bypass a retention can delete evidence, although a legal hold has no bypass";
     LifecycleReadsBack: Operator, Fatal,
         "the lifecycle rules of a site read back as they were written",
-        "the store deletes by other rules, or by none: while the operator is down, recordings outlive their ceiling";
+        "the store applies other rules, or none: while the operator is down, recordings outlive their ceiling";
     PutStoresTag: Operator, Fatal,
         "an object has the tag that was written with it",
-        "the lifecycle goes by that tag: while the operator is down, recordings outlive their ceiling";
+        "the lifecycle uses that tag: while the operator is down, recordings outlive their ceiling";
     ListingIsComplete: Operator, Fatal,
         "listings find every folder and, in order, every version in it, however small the pages are",
-        "the operator cannot find what it must hold or delete: evidence may be lost, and recordings outlive their ceiling";
+        "the operator misses versions to hold or to delete: evidence may be lost, and recordings outlive their ceiling";
     ConditionalPutIsEnforced: Operator, Warning,
         "a second put of a key with If-None-Match: * adds nothing",
-        "a put that is repeated because its answer was lost leaves two versions of the same bytes; the older goes a day later";
+        "a put repeated after a lost answer leaves two versions of the same bytes; the store deletes the older one a day later";
     WrongChecksumIsRejected: Operator, Warning,
         "bytes that do not match their x-amz-checksum-sha256 are not stored",
-        "what arrives is not compared with the checksum: the hash in the signature has to do it (WrongPayloadHashIsRejected)";
+        "the store ignores the checksum: only the hash in the signature protects the bytes (WrongPayloadHashIsRejected)";
     WrongPayloadHashIsRejected: Operator, Warning,
         "bytes that do not match the hash in the request's signature are not stored",
-        "a segment damaged on its way may be stored unless the checksum is compared (WrongChecksumIsRejected)";
+        "the store may keep a segment that was damaged in transit, unless it compares the checksum (WrongChecksumIsRejected)";
     LastModifiedIsStable: Operator, Warning,
         "`LastModified` stays when a tag or a legal hold changes",
-        "a released recording begins a new life in the store's lifecycle: the operator has to delete it at its ceiling";
+        "the age of a released recording starts again in the store's lifecycle: the operator must delete it at its ceiling";
     HeldIsReadable: Operator, Warning,
-        "where a policy lets through what is tagged `held`, such an object can be read",
-        "Managers and officers cannot read held recordings by the bucket policy: they need another way to them";
+        "if a policy allows objects tagged `held`, such an object can be read",
+        "Managers and officers cannot read held recordings by the bucket policy: they need another way";
     HeldVersionIsReadable: Operator, Warning,
-        "where a policy lets through what is tagged `held`, such a version can be read by its id",
-        "Managers and officers cannot read held recordings by the bucket policy: they need another way to them";
+        "if a policy allows objects tagged `held`, such a version can be read by its id",
+        "Managers and officers cannot read held recordings by the bucket policy: they need another way";
     SealedIsUnreadable: Operator, Warning,
-        "where a policy lets through only what is tagged `held`, an object tagged `sealed` cannot be read",
+        "if a policy allows only objects tagged `held`, an object tagged `sealed` cannot be read",
         "Managers and officers can read recordings under embargo: name no principals of theirs on this store";
     SealedVersionIsUnreadable: Operator, Warning,
-        "where a policy lets through only what is tagged `held`, a version tagged `sealed` cannot be read by its id",
+        "if a policy allows only objects tagged `held`, a version tagged `sealed` cannot be read by its id",
         "Managers and officers can read recordings under embargo: name no principals of theirs on this store";
     VideoIsUnreadable: Operator, Warning,
-        "where a policy lets through only what is tagged `held`, an object tagged `video` cannot be read",
+        "if a policy allows only objects tagged `held`, an object tagged `video` cannot be read",
         "Managers and officers can read recordings that no incident holds: name no principals of theirs on this store";
     VideoVersionIsUnreadable: Operator, Warning,
-        "where a policy lets through only what is tagged `held`, a version tagged `video` cannot be read by its id",
+        "if a policy allows only objects tagged `held`, a version tagged `video` cannot be read by its id",
         "Managers and officers can read recordings that no incident holds: name no principals of theirs on this store";
     OperatorCannotGet: Operator, Warning,
-        "the operator cannot read what a recorder wrote",
+        "the operator cannot read an object that a recorder wrote",
         "The operator's credentials can read recordings";
     EveryoneElseIsDenied: Operator, Fatal,
-        "whoever the bucket policy does not name is denied reading and writing, whatever rights it has from elsewhere",
+        "an identity that the bucket policy does not name cannot read or write, even with rights from elsewhere",
         "Anyone with an account at the store can read and write recordings, as far as the account's own rights go";
     RecorderCanPut: Recorder, Fatal,
         "a recorder can write an object tagged `video`",
         "A recorder cannot write: nothing can be recorded";
     RecorderCanPutSealed: Recorder, Warning,
         "a recorder can write an object tagged `sealed`",
-        "A recorder cannot write objects tagged `sealed`: what it records during an incident waits in its spool";
+        "A recorder cannot write objects tagged `sealed`: its recordings during an incident wait in its spool";
     RecorderCannotGet: Recorder, Warning,
-        "a recorder cannot read what it wrote",
+        "a recorder cannot read an object that it wrote",
         "A recorder can read recordings";
     RecorderCannotGetVersion: Recorder, Warning,
         "a recorder cannot read by its id a version that it wrote",
         "A recorder can read recordings";
     RecorderCannotList: Recorder, Warning,
         "a recorder cannot list keys",
-        "A recorder can list recordings: it sees which camera recorded when";
+        "A recorder can list recordings: it sees when each camera recorded";
     RecorderCannotListVersions: Recorder, Warning,
         "a recorder cannot list versions",
-        "A recorder can list recordings: it sees which camera recorded when";
+        "A recorder can list recordings: it sees when each camera recorded";
     RecorderCannotDelete: Recorder, Warning,
         "a recorder cannot put a delete marker over an object",
         "A recorder can hide recordings; the store deletes those that no incident holds a day later";
@@ -163,7 +145,7 @@ checks! {
         "a recorder cannot change the tag of a version",
         "A recorder can change tags: open recordings to readers, or keep them from the lifecycle";
     RecorderCannotUntag: Recorder, Warning,
-        "a recorder cannot take the tag off an object",
+        "a recorder cannot remove the tag of an object",
         "A recorder can remove tags: only the operator then deletes those recordings at their ceiling";
     RecorderCannotSetLegalHold: Recorder, Warning,
         "a recorder cannot set a legal hold",
@@ -193,7 +175,7 @@ checks! {
         "a recorder cannot write a second version of an object",
         "A recorder can overwrite a recording whose key it knows; unless held, the older version is deleted a day later";
     RecorderCannotPutElsewhere: Recorder, Warning,
-        "a recorder cannot write where it has nothing to write",
+        "a recorder cannot write outside its prefixes",
         "A recorder can write objects that are no recordings";
     AnonymousCannotGet: Anonymous, Fatal,
         "without credentials, nothing can be read",
@@ -219,11 +201,11 @@ checks! {
 }
 
 impl Check {
-    /// Whether it is about access: which identity can read or write recordings (promise 3).
+    /// Returns whether it concerns the access of an identity to recordings (promise 3).
     pub const fn is_access_check(self) -> bool {
         match self.about().principal {
-            Principal::Recorder | Principal::Anonymous => true,
-            Principal::Operator => matches!(
+            ConformanceIdentity::Recorder | ConformanceIdentity::Anonymous => true,
+            ConformanceIdentity::Operator => matches!(
                 self,
                 Self::HeldIsReadable
                     | Self::HeldVersionIsReadable
@@ -237,7 +219,7 @@ impl Check {
         }
     }
 
-    /// The exception under which a bucket is taken though this fails; `None`: there is none.
+    /// Returns the exception that accepts a failure of this check.
     pub const fn exception(self) -> Option<ProbeException> {
         match self {
             Self::LegalHoldReadsBack
@@ -267,8 +249,8 @@ mod tests {
             assert!(!expected.ends_with('.') && !consequence.ends_with('.'), "{check:?}");
             let name = check.as_str();
             let prefix = <&str>::from(principal);
-            assert!(principal == Principal::Operator || name.starts_with(prefix), "{name}");
-            assert!(check.exception().is_none() || severity == Severity::Fatal, "{name}");
+            assert!(principal == ConformanceIdentity::Operator || name.starts_with(prefix), "{name}");
+            assert!(check.exception().is_none() || severity == ConformanceSeverity::Fatal, "{name}");
         }
     }
 
@@ -276,7 +258,7 @@ mod tests {
     fn critical_checks_are_fatal() {
         let fatal: BTreeSet<_> = Check::ALL
             .iter()
-            .filter(|check| check.about().severity == Severity::Fatal)
+            .filter(|check| check.about().severity == ConformanceSeverity::Fatal)
             .map(|check| check.as_str())
             .collect();
         for name in ["LegalHoldReadsBack", "HeldSurvivesDelete", "LifecycleReadsBack", "AnonymousCannotGet"] {
@@ -285,7 +267,7 @@ mod tests {
         assert!(!fatal.contains("RecorderCannotOverwrite"));
     }
 
-    /// The table in `docs/reference/stores.md` is the one that the tests hold the two stores to.
+    /// The table in `docs/reference/stores.md` equals the one that the tests expect of the two stores.
     #[test]
     fn documented_table_matches_expected_results() {
         type Table = std::collections::BTreeMap<String, String>;

@@ -1,4 +1,4 @@
-//! What the store itself does, whoever asks: tried by the operator, on canaries that it may read and delete.
+//! The behaviour of the store itself, tried by the operator on canaries that it may read and delete.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,26 +18,36 @@ use super::checks::Check;
 use super::table::{BATCHES_IGNORED, ConformanceFindings, NO_CANARY, UnknownReason, Verdict, VerdictResult};
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::recording::version::VersionRef;
+use crate::storage::bucket::sdk::{send, store_error};
 use crate::storage::recordings::sources::list_names;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::{PAGE_SIZE, list_one_by_one};
 use crate::storage::s3::protection::{has_legal_hold, write_legal_hold};
 
-/// Names that try the order: in bytes `a-b/` comes before `a/`, in folders after it.
+/// Names that test the order: `a-b/` comes before `a/` by bytes, and after it by folders.
 const FOLDERS: [&str; 5] = ["a", "a-b", "a-b-c", "a.b", "ab"];
 const NAMES: [&str; 3] = ["1.mp4", "1-2.mp4", "2026/03/07/1.mp4"];
-/// Folders of a page, where there are more: in bytes the first ends between `a.b/` and `a/`.
+/// Folders of a small page. By bytes, the first page ends between `a.b/` and `a/`.
 const SMALL_PAGE: i32 = 3;
-/// More than a folder of these can have.
+/// Maximum number of pages of one key for a folder: more than the versions in it.
 const MOST_PAGES: usize = 16;
-/// Longer than the second in which stores tell `LastModified`.
+/// Longer than a second, the unit of `LastModified`.
 const CLOCK_STEP: Duration = Duration::from_millis(1100);
-const DELETE_HAD_NO_EFFECT: &str = "it stays, but so it does without a legal hold: so nothing is shown; the operator must be able to delete it";
+const DELETE_HAD_NO_EFFECT: &str =
+    "the version stays even without a legal hold, which shows nothing: let the operator delete versions";
 const BATCHES_REJECTED: &str =
-    "the store refuses batch deletions, so nothing is shown; the operator deletes versions one by one";
+    "the store rejects batch deletions, which shows nothing; the operator deletes versions one by one";
 const CLOCK_DID_NOT_ADVANCE: &str =
-    "the store's LastModified did not move on within a second: so nothing is shown";
-const UNCHANGED: &str = "the tag or the legal hold could not be changed: so nothing is shown";
+    "the store's LastModified did not advance within a second, which shows nothing";
+const UNCHANGED: &str = "the tag or the legal hold could not be changed, which shows nothing";
+
+/// The part of a put that has a hash of the bytes.
+#[derive(Clone, Copy, Debug)]
+enum HashedPart {
+    /// The header `x-amz-checksum-sha256`.
+    Checksum,
+    Signature,
+}
 
 pub(crate) struct StoreStage<'a> {
     pub(crate) operator: Actor<'a>,
@@ -57,8 +67,12 @@ impl StoreStage<'_> {
         findings.record(Check::PutStoresTag, self.check_tag()).await;
         findings.record(Check::ListingIsComplete, self.check_listing()).await;
         findings.record(Check::ConditionalPutIsEnforced, self.check_conditional_put()).await;
-        findings.record(Check::WrongChecksumIsRejected, self.check_checksum()).await;
-        findings.record(Check::WrongPayloadHashIsRejected, self.check_payload_hash()).await;
+        for (check, part) in [
+            (Check::WrongChecksumIsRejected, HashedPart::Checksum),
+            (Check::WrongPayloadHashIsRejected, HashedPart::Signature),
+        ] {
+            findings.record(check, self.check_wrong_hash(part)).await;
+        }
         findings.record(Check::LastModifiedIsStable, self.check_last_modified()).await;
     }
 
@@ -70,7 +84,7 @@ impl StoreStage<'_> {
         self.canary(name, RetentionTag::Video)
     }
 
-    /// Off, on, off, and so it reads back each time: a store that always says "on" keeps nothing.
+    /// Reads the hold back off, on and off again: a store with a constant answer enforces nothing.
     async fn check_legal_hold(&self) -> VerdictResult {
         let WrittenCanary { version, .. } = self.operator.create_canary(self.video_canary("kept")).await?;
         let operator = self.operator.store;
@@ -82,7 +96,7 @@ impl StoreStage<'_> {
         Ok(Verdict::from_expectation(!before && on && !off))
     }
 
-    /// Tries to delete a held version. The same without the hold must succeed, or nothing is shown.
+    /// Tries to delete a held version. The same deletion without the hold is the control.
     async fn check_held_survives(&self, by: DeleteMethod) -> VerdictResult {
         let it = self.operator.create_canary(self.video_canary(&format!("held-{by:?}"))).await?;
         let operator = self.operator.store;
@@ -94,6 +108,7 @@ impl StoreStage<'_> {
             return Ok(Verdict::Failed);
         }
         ignore_rejection(write_legal_hold(operator, &it.version, false).await)?;
+        // The control: the same deletion must have an effect without the hold.
         let goes_unheld = self.operator.can_delete_version(&it.version, by).await?;
         if was_held && goes_unheld {
             return Ok(Verdict::Passed);
@@ -104,7 +119,7 @@ impl StoreStage<'_> {
         Err(UnknownReason::Inconclusive(DELETE_HAD_NO_EFFECT))
     }
 
-    /// Tells a store that refuses batches, which the sweep can do without, from one that ignores them.
+    /// Distinguishes a store that rejects batches, which the sweep can do without, from one that ignores them.
     async fn explain_ineffective_batch(&self, version: &VersionRef) -> Result<&'static str, UnknownReason> {
         if self.operator.rejects_batches(version).await? {
             return Ok(BATCHES_REJECTED);
@@ -113,14 +128,15 @@ impl StoreStage<'_> {
         Ok(if goes_by_id { BATCHES_IGNORED } else { DELETE_HAD_NO_EFFECT })
     }
 
-    /// Every claim rests on listings. Folders whose names extend each other's with a character before `/` are found by
-    /// delimiter, also where they fill several pages; within a folder, keys and versions come in order however small the pages are.
+    /// Lists folders by delimiter on large and small pages, although some names extend others with a character before `/`. Then
+    /// lists each folder by pages of one key, in order. Holds and the sweep depend on complete listings.
     async fn check_listing(&self) -> VerdictResult {
         let base = format!("{}order/", self.folder);
         let mut expected = BTreeSet::new();
         for folder in FOLDERS {
             for name in NAMES {
                 let key = format!("order/{folder}/{name}");
+                // Two versions of each key, so that a page can end between them.
                 for _ in 0..2 {
                     let WrittenCanary { version, .. } =
                         self.operator.create_canary(self.video_canary(&key)).await?;
@@ -148,7 +164,7 @@ impl StoreStage<'_> {
                 let is_ordered = keys.iter().all(|keys| keys.is_sorted_by(|one, other| one.0 <= other.0));
                 let keys: Vec<(String, String)> = keys.into_iter().flatten().collect();
                 let found: BTreeSet<&(String, String)> = keys.iter().collect();
-                // A put whose answer was lost is made again: more versions than were counted are no fault of the listing.
+                // The SDK repeats a put after a lost answer, so the listing may have more versions than were counted.
                 let is_whole = found.len() == keys.len() && expected.iter().all(|one| found.contains(one));
                 Ok(Verdict::from_expectation(has_all_folders && is_ordered && is_whole))
             }
@@ -157,7 +173,7 @@ impl StoreStage<'_> {
         }
     }
 
-    /// Two values, so that a store that always says the same is seen.
+    /// Reads back two values, so that a constant answer fails.
     async fn check_tag(&self) -> VerdictResult {
         if !supports_tags(self.operator.observer).await? {
             return Ok(Verdict::Failed);
@@ -178,48 +194,36 @@ impl StoreStage<'_> {
     async fn check_conditional_put(&self) -> VerdictResult {
         let canary = self.video_canary("once").conditional();
         if !self.operator.can_put(&canary).await? {
-            // The store refuses the condition even where nothing is: puts are then repeated without it.
+            // The store rejects the condition even for a new key. The recorder then puts without it.
             let is_written = self.operator.can_put(&canary.unconditional()).await?;
-            return if is_written {
-                Ok(Verdict::Failed)
-            } else {
-                Err(UnknownReason::Inconclusive(NO_CANARY))
-            };
+            return is_written.then_some(Verdict::Failed).ok_or(UnknownReason::Inconclusive(NO_CANARY));
         }
         let had_effect = self.operator.can_overwrite(&canary).await?;
         let control = self.operator.can_overwrite(&canary.unconditional()).await?;
         Ok(Verdict::from_attempt(had_effect, control))
     }
 
-    async fn check_checksum(&self) -> VerdictResult {
-        let arrives = async |name: &str, of: &[u8]| -> Result<bool, StoreError> {
-            let canary = self.video_canary(name).unconditional();
-            let sum = if of.is_empty() { canary.bytes.as_slice() } else { of };
+    /// Puts bytes with the hash of other bytes. The control has the right hash.
+    async fn check_wrong_hash(&self, part: HashedPart) -> VerdictResult {
+        let is_stored = async |name: &str, bytes: Option<&[u8]>| -> Result<bool, StoreError> {
+            let canary = self.video_canary(&format!("{part:?}-{name}")).unconditional();
+            let hash = Sha256::digest(bytes.unwrap_or(&canary.bytes));
             let request = canary.request(self.operator.store);
-            let answer = request.checksum_sha256(STANDARD.encode(Sha256::digest(sum))).send();
-            ignore_rejection(answer.await.map_err(|error| StoreError::from_sdk("PutObject", &error)))?;
+            let answer = match part {
+                HashedPart::Checksum => request.checksum_sha256(STANDARD.encode(hash)).send().await,
+                HashedPart::Signature => {
+                    request.customize().interceptor(SignedHash(hex::encode(hash))).send().await
+                }
+            };
+            ignore_rejection(answer.map_err(store_error("PutObject")))?;
             Ok(!canary.versions(self.operator.observer).await?.is_empty())
         };
-        let had_effect = arrives("checksum-wrong", b"other bytes").await?;
-        Ok(Verdict::from_attempt(had_effect, arrives("checksum", b"").await?))
+        let had_effect = is_stored("wrong", Some(b"other bytes")).await?;
+        Ok(Verdict::from_attempt(had_effect, is_stored("right", None).await?))
     }
 
-    async fn check_payload_hash(&self) -> VerdictResult {
-        let arrives = async |name: &str, of: &[u8]| -> Result<bool, StoreError> {
-            let canary = self.video_canary(name).unconditional();
-            let sum = if of.is_empty() { canary.bytes.as_slice() } else { of };
-            let signed = SignedHash(hex::encode(Sha256::digest(sum)));
-            let request = canary.request(self.operator.store).customize();
-            let answer = request.interceptor(signed).send().await;
-            ignore_rejection(answer.map_err(|error| StoreError::from_sdk("PutObject", &error)))?;
-            Ok(!canary.versions(self.operator.observer).await?.is_empty())
-        };
-        let had_effect = arrives("hash-wrong", b"other bytes").await?;
-        Ok(Verdict::from_attempt(had_effect, arrives("hash", b"").await?))
-    }
-
-    /// Changes tag and hold of a version more than a second after it was written. A second object, written
-    /// then, shows that the store's clock went on.
+    /// Changes tag and hold of a version more than a second after its put. The control is an object put then, whose time must be
+    /// later.
     async fn check_last_modified(&self) -> VerdictResult {
         let it = self.operator.create_canary(self.video_canary("dated")).await?;
         let before = self.read_last_modified(&it.version).await?;
@@ -243,17 +247,14 @@ impl StoreStage<'_> {
 
     async fn read_last_modified(&self, version: &VersionRef) -> Result<Option<DateTime>, StoreError> {
         let store = self.operator.observer;
-        let request = store.client.list_object_versions().bucket(&store.bucket);
-        let page = request.prefix(&version.key).send().await;
-        let page = page.map_err(|error| StoreError::from_sdk("ListObjectVersions", &error))?;
-        let is_it = |other: &&aws_sdk_s3::types::ObjectVersion| {
-            other.key() == Some(&version.key) && other.version_id() == Some(&version.id)
-        };
-        Ok(page.versions().iter().find(is_it).and_then(|it| it.last_modified().copied()))
+        let page = send!(store, "ListObjectVersions", list_object_versions().prefix(&version.key))?;
+        let mut listed = page.versions().iter();
+        let found = listed.find(|it| it.key() == Some(&version.key) && it.version_id() == Some(&version.id));
+        Ok(found.and_then(|it| it.last_modified().copied()))
     }
 }
 
-/// Signs this as the body's hash, whatever the body is.
+/// Interceptor that signs this hash instead of the body's.
 #[derive(Debug)]
 struct SignedHash(String);
 

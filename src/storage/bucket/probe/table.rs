@@ -1,25 +1,24 @@
-//! The conformance table: a verdict for every check, and `Unknown` for whatever was not shown to be so.
+//! The conformance table: a verdict for every check, and `Unknown` without a result.
 
-use super::checks::{Check, Severity};
+use super::checks::Check;
+use crate::api::{ConformanceResult, ConformanceSeverity};
 use crate::storage::s3::error::StoreError;
 
-/// After so many requests in a row that got no answer, or "later", the rest is not tried: a store that is
-/// away is not asked for minutes.
+/// Consecutive attempts without an answer (or with one that asks to retry) after which the probe gives up: otherwise it would take
+/// minutes at a store that is down.
 const MAX_UNANSWERED: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is so: it was tried, and the same by somebody who may showed that trying it means something.
+    /// The expectation holds, and the control shows that the attempt is meaningful.
     Passed,
-    /// It is not so.
     Failed,
-    /// It cannot be told.
     Unknown(UnknownReason),
 }
 
 impl Verdict {
-    /// Of something that must have no effect. `control`: the same, by somebody who may, had one; without it
-    /// "no effect" says nothing.
+    /// Returns the verdict on an attempt that must have no effect. `control`: the same attempt by an identity with the right had
+    /// one; otherwise "no effect" shows nothing.
     pub(crate) const fn from_attempt(had_effect: bool, control: bool) -> Self {
         match (had_effect, control) {
             (true, _) => Self::Failed,
@@ -28,45 +27,46 @@ impl Verdict {
         }
     }
 
-    /// Of something that must be so.
-    pub(crate) const fn from_expectation(so: bool) -> Self {
-        if so { Self::Passed } else { Self::Failed }
+    pub(crate) const fn from_expectation(is_met: bool) -> Self {
+        if is_met { Self::Passed } else { Self::Failed }
     }
 
-    /// `Passed`, `Failed` or `Unknown`.
-    pub const fn as_str(&self) -> &'static str {
+    /// Returns the verdict without its reason.
+    pub const fn result(&self) -> ConformanceResult {
         match self {
-            Self::Passed => "Passed",
-            Self::Failed => "Failed",
-            Self::Unknown(_) => "Unknown",
+            Self::Passed => ConformanceResult::Passed,
+            Self::Failed => ConformanceResult::Failed,
+            Self::Unknown(_) => ConformanceResult::Unknown,
         }
+    }
+
+    /// Returns `Passed`, `Failed` or `Unknown`.
+    pub fn as_str(&self) -> &'static str {
+        self.result().into()
     }
 }
 
-/// It had no effect, and neither had the same by the operator.
 pub(crate) const NO_CONTROL: &str =
-    "it had no effect, but neither had the same by the operator, who may: so nothing is shown";
-/// What it is tried on is not there.
-pub(crate) const NO_CANARY: &str = "the object that it is tried on could not be written, or is not listed";
+    "the attempt had no effect, but neither had the operator's, which has the right: this shows nothing";
+pub(crate) const NO_CANARY: &str = "the object for the attempt could not be written, or is not listed";
 
-/// A batch deletion is answered with success and deletes nothing, though a single deletion does.
+/// Unlike single deletions, batch deletions succeed and delete nothing.
 pub(crate) const BATCHES_IGNORED: &str = "the store accepts batch deletions and deletes nothing by them";
 
-/// Why something cannot be told.
+/// Reason that a verdict is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownReason {
-    /// It was not tried, because something was not given.
+    /// There was no attempt, because an argument is missing.
     #[error("{0}")]
     NotTried(&'static str),
-    /// It was tried, and shows nothing.
+    /// The attempt shows nothing.
     #[error("{0}")]
     Inconclusive(&'static str),
-    /// The store answered with an error where an effect had to be read back, or not at all.
+    /// The store gave an error instead of the effect, or no answer.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A verdict, or why there is none.
 pub(crate) type VerdictResult = Result<Verdict, UnknownReason>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// What follows where it fails, why where it cannot be told; empty where it holds.
+    /// Returns the consequence if the check failed, the reason if it is unknown, and nothing if it passed.
     pub fn message(&self) -> String {
         match &self.verdict {
             Verdict::Passed => String::new(),
@@ -85,12 +85,12 @@ impl Row {
         }
     }
 
-    /// Whether a fatal row fails, or was tried and could not be told: the store is not shown to be fit.
+    /// Returns whether a fatal row failed, or had an attempt without a result: the store is not shown to be fit.
     pub fn is_fatal(&self) -> bool {
         let is_fit = match &self.verdict {
             Verdict::Passed | Verdict::Unknown(UnknownReason::NotTried(_)) => true,
-            // What deletes nothing at all, for want of a right, deletes nothing that is held. But by batches that are
-            // ignored the sweep would delete nothing.
+            // A deletion that lacks the right cannot delete held versions. But if the store ignores batches, the sweep
+            // would delete nothing.
             Verdict::Unknown(UnknownReason::Inconclusive(why)) if *why != BATCHES_IGNORED => {
                 matches!(self.check, Check::HeldSurvivesBatchDelete | Check::HeldSurvivesBypass)
             }
@@ -98,11 +98,11 @@ impl Row {
                 false
             }
         };
-        self.check.about().severity == Severity::Fatal && !is_fit
+        self.check.about().severity == ConformanceSeverity::Fatal && !is_fit
     }
 }
 
-/// A store's conformance: a row for every check, in their order.
+/// A store's conformance: a row for every check, in the order of [`Check::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conformance(Vec<Row>);
 
@@ -111,34 +111,32 @@ impl Conformance {
         &self.0
     }
 
-    /// What was found for one check.
     pub fn verdict(&self, check: Check) -> &Verdict {
-        const MISSING: &Verdict = &Verdict::Unknown(UnknownReason::NotTried("it was not tried"));
+        const MISSING: &Verdict = &Verdict::Unknown(UnknownReason::NotTried(NOT_TRIED));
         let row = self.0.iter().find(|row| row.check == check);
         row.map_or(MISSING, |row| &row.verdict)
     }
 
-    /// Of verdicts; what has none was not tried.
+    /// Returns a table of these verdicts. A check without a verdict was not tried.
     pub fn from_verdicts(found: &[(Check, Verdict)]) -> Self {
-        let mut findings = ConformanceFindings::default();
-        for (check, verdict) in found {
-            findings.verdicts.push((*check, verdict.clone()));
-        }
-        findings.into_conformance("it was not tried")
+        let findings = ConformanceFindings { verdicts: found.to_vec(), ..ConformanceFindings::default() };
+        findings.into_conformance(NOT_TRIED)
     }
 }
 
-/// The table while it is being filled.
+const NOT_TRIED: &str = "the check did not run";
+
+/// A table with the verdicts so far.
 #[derive(Debug, Default)]
 pub(crate) struct ConformanceFindings {
     verdicts: Vec<(Check, Verdict)>,
-    /// How many attempts in a row the store did not answer, and how the last ended.
+    /// Number of consecutive attempts without an answer, and the error of the last.
     unanswered: u32,
     last_error: Option<StoreError>,
 }
 
 impl ConformanceFindings {
-    /// Enters what an attempt tells. It is not begun when the store has not answered for too long.
+    /// Runs an attempt and sets the verdict on it. Skips the attempt if the store is down.
     pub(crate) fn record<'a>(
         &'a mut self,
         check: Check,
@@ -146,44 +144,43 @@ impl ConformanceFindings {
     ) -> impl Future<Output = ()> + Send + 'a {
         let attempt = Box::pin(attempt);
         async move {
-            let told = self.run_attempt(attempt).await;
-            self.set(check, told);
+            let result = self.run_attempt(attempt).await;
+            self.set(check, result);
         }
     }
 
-    /// The outcome of an attempt that decides more than one row.
+    /// Returns the result of an attempt that decides more than one row. Skips the attempt if the store is down.
     pub(crate) fn run_attempt<'a, T: Send + 'a>(
         &'a mut self,
         attempt: impl Future<Output = Result<T, UnknownReason>> + Send + 'a,
     ) -> impl Future<Output = Result<T, UnknownReason>> + Send + 'a {
-        // An attempt is many requests: it is kept off the caller's future.
+        // On the heap: an attempt holds the futures of many requests, which would add up in the caller's future.
         let attempt = Box::pin(attempt);
         async move {
             if let Some(error) = self.last_error.as_ref().filter(|_| self.unanswered >= MAX_UNANSWERED) {
                 return Err(error.clone().into());
             }
-            let told = attempt.await;
-            match &told {
+            let result = attempt.await;
+            match &result {
                 Err(UnknownReason::Store(error)) if !error.is_rejection() => {
                     self.unanswered += 1;
                     self.last_error = Some(error.clone());
                 }
                 _ => self.unanswered = 0,
             }
-            told
+            result
         }
     }
 
-    /// Takes over what was found beside.
     pub(crate) fn merge(&mut self, other: Self) {
         self.verdicts.extend(other.verdicts);
     }
 
-    pub(crate) fn set(&mut self, check: Check, told: VerdictResult) {
-        self.verdicts.push((check, told.unwrap_or_else(Verdict::Unknown)));
+    pub(crate) fn set(&mut self, check: Check, result: VerdictResult) {
+        self.verdicts.push((check, result.unwrap_or_else(Verdict::Unknown)));
     }
 
-    /// The table, with a row for everything. `untried`: why what has no verdict has none.
+    /// Returns the table with a row for every check. `untried`: the reason that a check has no verdict.
     pub(crate) fn into_conformance(self, untried: &'static str) -> Conformance {
         let verdict = |check: Check| {
             let found = self.verdicts.iter().find(|(found, _)| *found == check);
@@ -234,34 +231,30 @@ mod tests {
         assert!(!fatal(overwrite, Verdict::Failed));
     }
 
+    /// Records an attempt for every check. Returns the number of attempts that ran, and the table.
+    async fn run_attempts(result: impl Fn(usize) -> VerdictResult + Sync) -> (usize, Conformance) {
+        let (mut findings, mut attempts) = (ConformanceFindings::default(), 0);
+        for check in Check::ALL {
+            let attempt = async {
+                attempts += 1;
+                result(attempts)
+            };
+            findings.record(*check, attempt).await;
+        }
+        (attempts, findings.into_conformance(""))
+    }
+
     #[tokio::test]
     async fn probe_stops_after_unanswered_requests() {
-        let (mut findings, mut asked) = (ConformanceFindings::default(), 0);
-        for check in Check::ALL {
-            findings
-                .record(*check, async {
-                    asked += 1;
-                    Err(error(None))
-                })
-                .await;
-        }
-        assert_eq!(asked, 3);
-        let table = findings.into_conformance("");
+        let (attempts, table) = run_attempts(|_| Err(error(None))).await;
+        assert_eq!(attempts, 3);
         let unknown = |row: &Row| row.verdict == Verdict::Unknown(error(None));
         assert!(table.rows().iter().all(unknown));
     }
 
     #[tokio::test]
     async fn answer_resets_the_unanswered_count() {
-        let (mut findings, mut asked) = (ConformanceFindings::default(), 0);
-        for check in Check::ALL {
-            findings
-                .record(*check, async {
-                    asked += 1;
-                    if asked % 3 == 0 { Ok(Verdict::Passed) } else { Err(error(None)) }
-                })
-                .await;
-        }
-        assert_eq!(asked, Check::ALL.len());
+        let result = |number| if number % 3 == 0 { Ok(Verdict::Passed) } else { Err(error(None)) };
+        assert_eq!(run_attempts(result).await.0, Check::ALL.len());
     }
 }

@@ -1,135 +1,123 @@
-//! Proving principals before explicit Denies are applied: a typing error must not lock the operator out.
+//! The proof of the machines' principals, before explicit Denies depend on them: a typing error must not lock the operator out.
 //!
-//! Statements are *added* to the policy that is there, each about a canary of its own, and judged by what the
-//! two identities can then do: nobody loses a right that matters, and nothing that protects is lifted but, for
-//! these seconds, what stops everyone else. Only when a Deny that names the operator stops the operator, and a
-//! Deny for everyone but the operator does not, is the real policy written. On the way it is learnt which words
-//! the store understands ([`Dialect`]).
+//! The proof *adds* statements to the present policy, each about a canary of its own, and judges them by the rights that the two
+//! identities then have. Nobody loses a needed right. For these seconds, only the Denies for everyone else are lifted. The operator
+//! writes the real policy only if a Deny that names it stops it, and a Deny for everyone but it does not. The proof also finds the
+//! store's [`Dialect`].
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::policy::{PolicyEffect, ProofPolicy};
-use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
+use super::policy::{PolicyEffect, ProofPolicy, restorable_statements};
+use crate::rules::recording::tag::RetentionTag;
 use crate::storage::bucket::error::EnforceError;
 use crate::storage::bucket::policy::actions::{
-    BucketRef, MORE_SETTINGS, NEWER_SETTINGS, allow, any_principal, aws_principal, deny, set_element,
+    BucketRef, MORE_SETTINGS, NEWER_SETTINGS, allow, any_principal, aws_principal, deny, with_condition,
 };
 use crate::storage::bucket::policy::dialect::{Dialect, EveryoneExcept};
-use crate::storage::bucket::policy::document;
-use crate::storage::bucket::policy::document::{PROOF_SID_PREFIX, is_proof_statement};
-use crate::storage::bucket::policy::statements::{deny_everyone_except, is_everyone_else_statement};
-use crate::storage::bucket::probe::canary;
-use crate::storage::bucket::probe::canary::{Canary, random_name};
+use crate::storage::bucket::policy::document::{MAX_POLICY_BYTES, document_bytes, proof_sid};
+use crate::storage::bucket::policy::partition;
+use crate::storage::bucket::policy::statements::{
+    deny_everyone_except, is_everyone_else_statement, plain_http_condition, request_tag_key,
+};
+use crate::storage::bucket::probe::actor::Actor;
+use crate::storage::bucket::probe::canary::{Canary, random_name, remove_canaries};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 
-/// Bytes of a policy that the statements of a proof take at most.
+/// Maximum size of a proof's statements, in bytes.
 const PROOF_BYTES: usize = 2_800;
 
-/// Proves both principals and learns the store's words. Whatever comes of it, the policy that was there is
-/// there again, and the canaries are gone.
+/// Proves both principals and finds the dialect. Restores the policy and removes the canaries, even after an error.
 pub(crate) async fn prove_machines(
     operator: &BucketClient,
     recorder: &BucketClient,
     principals: (&str, &str),
     existing: &[Value],
 ) -> Result<Dialect, EnforceError> {
-    let base = format!("probe/proof/{}/", random_name());
+    let folder = format!("probe/proof/{}/", random_name());
     let before = restorable_statements(existing);
     let beside = without_everyone_else(&before);
-    let bytes = document::document_bytes(&beside);
-    if bytes + PROOF_BYTES > document::MAX_POLICY_BYTES {
+    let bytes = document_bytes(&beside);
+    if bytes + PROOF_BYTES > MAX_POLICY_BYTES {
         return Err(EnforceError::Rejected {
-            reason: format!("the bucket's policy has {bytes} bytes, which leaves no room to try principals"),
+            reason: format!(
+                "the bucket's policy has {bytes} bytes, which leaves no room to prove principals"
+            ),
             remedy: "remove that policy as the store's administrator: the operator writes its own".into(),
         });
     }
-    let proof = MachineProof {
-        trial: ProofPolicy::new(operator, principals.0, &base, &beside),
-        recorder,
-        principals,
-    };
+    let trial = ProofPolicy::new(operator, principals.0, &folder, &beside);
+    let proof = MachineProof { trial, recorder, principals };
+    // No `?` before the policy is restored: its statements would stay.
     let proved = proof.run().await;
-    // Nothing was put where the store has no policies.
-    let restored = match &proved {
-        Ok(dialect) if !dialect.heeds_policies => proof.trial.restore(&before).await.or(Ok(())),
-        _ => proof.trial.restore(&before).await,
-    };
-    canary::remove_canaries(operator, &base).await;
+    let restored = proof.trial.restore(&before).await;
+    remove_canaries(operator, &folder).await;
     let dialect = proved?;
-    restored?;
+    // A store without policies has nothing to restore, and rejects the request.
+    if dialect.heeds_policies {
+        restored?;
+    }
     Ok(dialect)
 }
 
-/// The statements of a policy that are put back after something was tried: not those of an operator that died half
-/// way, and nobody whom the store no longer knows, as it would take no policy that names one.
-pub(crate) fn restorable_statements(existing: &[Value]) -> Vec<Value> {
-    let standing = existing.iter().filter(|statement| !is_proof_statement(statement));
-    standing.filter_map(document::without_deleted_principals).collect()
-}
-
-/// Those beside which something is tried. "Everyone but" names the principals that were, and would refuse new ones before
-/// they can be proved.
-pub(crate) fn without_everyone_else(standing: &[Value]) -> Vec<Value> {
-    let beside = standing.iter().filter(|statement| !is_everyone_else_statement(statement));
-    beside.cloned().collect()
+/// Returns the statements beside which a proof runs. "Everyone but" names the previous principals, and would stop new ones before
+/// their proof.
+pub(crate) fn without_everyone_else(statements: &[Value]) -> Vec<Value> {
+    statements.iter().filter(|statement| !is_everyone_else_statement(statement)).cloned().collect()
 }
 
 struct MachineProof<'a> {
     trial: ProofPolicy<'a>,
     recorder: &'a BucketClient,
+    /// The operator's and the recorders'.
     principals: (&'a str, &'a str),
 }
 
 impl MachineProof<'_> {
     async fn run(&self) -> Result<Dialect, EnforceError> {
-        let (trial, (us, them)) = (&self.trial, self.principals);
+        let (trial, (operator, recorder)) = (&self.trial, self.principals);
         for name in ["open", "tls"] {
             trial.write_canary(name).await?;
         }
+        // Each result is a lost right, so the operator must have the right without the statements.
         if !trial.can_read("open").await? {
             return Err(EnforceError::Rejected {
-                reason: "the operator's identity cannot read what it wrote under probe/".into(),
+                reason: "the operator's identity cannot read the object that it put under probe/".into(),
                 remedy: "give it the rights that docs/reference/stores.md lists".into(),
             });
         }
         if !self.policies_take_effect().await? {
-            return Ok(Dialect { heeds_policies: false, ..Dialect::unproved(us, them) });
+            return Ok(Dialect { heeds_policies: false, ..Dialect::unproved(operator, recorder) });
         }
         match trial.put_statements("rights", self.recorder_statements()).await? {
             PolicyEffect::Effective => (),
             PolicyEffect::Ineffective => return Err(EnforceError::WrongPrincipal { identity: "operator" }),
             PolicyEffect::Rejected(_) => return Err(self.wrong_principal_error().await?),
         }
+        // Over plain HTTP the Deny would apply, and the desired policy omits it anyway.
         let deny_plain_http = !trial.operator.is_tls || trial.can_read("tls").await?;
-        let (recorder_named, request_tag, deny_tagging) = self.observe_recorder().await?;
-        if !recorder_named {
+        if !self.can_put("put/x", None).await? || self.can_put("put/not/x", None).await? {
             return Err(EnforceError::WrongPrincipal { identity: "recorder" });
         }
         Ok(Dialect {
+            request_tag: self.can_put("tagged/x", Some(RetentionTag::Video)).await?,
+            deny_tagging: self.can_put("retag/x", Some(RetentionTag::Video)).await?,
             more_settings: self.accepts_actions(&MORE_SETTINGS).await?,
             newer_settings: self.accepted_newer_settings().await?,
             others: self.find_everyone_except().await?,
-            request_tag,
-            deny_tagging,
             deny_plain_http,
-            ..Dialect::unproved(us, them)
+            ..Dialect::unproved(operator, recorder)
         })
     }
 
-    /// Whether a policy has an effect on the operator at all: one that denies everybody, and names nobody.
+    /// Returns whether policies have an effect at all: tries a Deny for everybody, which depends on no principal.
     async fn policies_take_effect(&self) -> Result<bool, EnforceError> {
         let trial = &self.trial;
         trial.write_canary("form").await?;
-        let stop = deny(
-            &format!("{PROOF_SID_PREFIX}Form"),
-            &any_principal(),
-            &["s3:GetObject"],
-            &trial.resource("form"),
-        );
-        match trial.put_and_wait("form", vec![stop]).await {
+        let form = deny(&proof_sid("Form"), &any_principal(), &["s3:GetObject"], &trial.resource("form"));
+        match trial.put_and_wait("form", vec![form]).await {
             Ok(PolicyEffect::Effective) => Ok(true),
             Ok(PolicyEffect::Ineffective) => Ok(false),
             Ok(PolicyEffect::Rejected(error)) => {
@@ -140,99 +128,85 @@ impl MachineProof<'_> {
         }
     }
 
-    /// Of a policy that names both machines and was refused, though the store takes one that names nobody.
+    /// Returns the principal that the store rejects: it accepts a policy that names nobody, and rejects one that names both.
     async fn wrong_principal_error(&self) -> Result<EnforceError, StoreError> {
-        let whose = match self.trial.put_statements("operator", vec![]).await? {
+        let identity = match self.trial.put_statements("operator", vec![]).await? {
             PolicyEffect::Rejected(_) => "operator",
             PolicyEffect::Effective | PolicyEffect::Ineffective => "recorder",
         };
-        Ok(EnforceError::WrongPrincipal { identity: whose })
+        Ok(EnforceError::WrongPrincipal { identity })
     }
 
-    /// Statements about what the recorder may, and about TLS.
+    /// Returns statements about the recorder's rights, and about TLS.
     fn recorder_statements(&self) -> Vec<Value> {
         let trial = &self.trial;
         let recorder = aws_principal(self.principals.1);
         let put = ["s3:PutObject"];
-        let named = |name: &str| format!("{PROOF_SID_PREFIX}{name}");
-        // At AWS a put with a tag needs the right to tag, too.
+        // At AWS, a put with a tag needs the right to tag, too.
         let put_tagged = ["s3:PutObject", "s3:PutObjectTagging"];
-        let mut tagged = allow(&named("Tagged"), &recorder, &put_tagged, &trial.resource("tagged/*"));
-        let tag = format!("s3:RequestObjectTag/{TAG_KEY}");
-        set_element(&mut tagged, "Condition", json!({ "StringEquals": { tag: ["sealed", "video"] } }));
+        let tagged = allow(&proof_sid("Tagged"), &recorder, &put_tagged, &trial.resource("tagged/*"));
+        let has_tag = json!({ "StringEquals": { request_tag_key(): ["sealed", "video"] } });
         let mut all = vec![
-            allow(&named("Put"), &recorder, &put, &trial.resource("put/*")),
-            deny(&named("NoPut"), &recorder, &put, &trial.resource("put/not/*")),
-            tagged,
-            allow(&named("Retag"), &recorder, &put, &trial.resource("retag/*")),
-            deny(&named("NoRetag"), &recorder, &["s3:PutObjectTagging"], &trial.resource("retag/*")),
+            allow(&proof_sid("Put"), &recorder, &put, &trial.resource("put/*")),
+            deny(&proof_sid("NoPut"), &recorder, &put, &trial.resource("put/not/*")),
+            with_condition(tagged, has_tag),
+            allow(&proof_sid("Retag"), &recorder, &put, &trial.resource("retag/*")),
+            deny(&proof_sid("NoRetag"), &recorder, &["s3:PutObjectTagging"], &trial.resource("retag/*")),
         ];
         if trial.operator.is_tls {
-            let mut plain = deny(&named("Tls"), &any_principal(), &["s3:GetObject"], &trial.resource("tls"));
-            set_element(&mut plain, "Condition", json!({ "Bool": { "aws:SecureTransport": "false" } }));
-            all.push(plain);
+            let plain = deny(&proof_sid("Tls"), &any_principal(), &["s3:GetObject"], &trial.resource("tls"));
+            all.push(with_condition(plain, plain_http_condition()));
         }
         all
     }
 
-    /// Whether the recorder's name is right, and the words about tags are understood.
-    async fn observe_recorder(&self) -> Result<(bool, bool, bool), StoreError> {
-        let video = Some(RetentionTag::Video);
-        let arrives = async |name: &str, tag| {
-            let canary = Canary::new(self.trial.key(name), tag);
-            canary.write_and_find(self.recorder, self.trial.operator).await
-        };
-        let may = arrives("put/x", None).await?;
-        let may_not = arrives("put/not/x", None).await?;
-        let tagged = arrives("tagged/x", video).await?;
-        let retag = arrives("retag/x", video).await?;
-        Ok((may && !may_not, tagged, retag))
+    /// Returns whether the recorder can put an object with this tag.
+    async fn can_put(&self, name: &str, tag: Option<RetentionTag>) -> Result<bool, StoreError> {
+        let recorder = Actor { store: self.recorder, observer: self.trial.operator };
+        recorder.can_put(&Canary::new(self.trial.key(name), tag)).await
     }
 
-    /// Whether the store takes a policy with these rights.
-    async fn accepts_actions(&self, words: &[&str]) -> Result<bool, StoreError> {
+    /// Returns whether the store accepts a policy with these actions.
+    async fn accepts_actions(&self, actions: &[&str]) -> Result<bool, StoreError> {
         let bucket = self.trial.resources.bucket();
         let operator = aws_principal(self.principals.0);
-        let statement = allow(&format!("{PROOF_SID_PREFIX}Settings"), &operator, words, &[bucket]);
+        let statement = allow(&proof_sid("Settings"), &operator, actions, &[bucket]);
         self.trial.accepts_statements(&[statement]).await
     }
 
-    /// Those that the store's policies know: asked one by one only where they are not taken together.
+    /// Returns the actions that the store's policies know. Tries each of them only if the store rejects them together.
     async fn accepted_newer_settings(&self) -> Result<BTreeSet<String>, StoreError> {
-        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        if self.accepts_actions(&NEWER_SETTINGS).await? {
-            return Ok(owned(&NEWER_SETTINGS));
-        }
-        let mut known = Vec::new();
-        for word in NEWER_SETTINGS {
-            if self.accepts_actions(&[word]).await? {
-                known.push(word);
+        let mut known = BTreeSet::new();
+        let all = self.accepts_actions(&NEWER_SETTINGS).await?;
+        for action in NEWER_SETTINGS {
+            if all || self.accepts_actions(&[action]).await? {
+                known.insert(action.to_owned());
             }
         }
-        Ok(owned(&known))
+        Ok(known)
     }
 
-    /// The best way to say "everyone but": one that lets the operator through where it is named, and stops it
-    /// where another is.
+    /// Returns the best form of "everyone but": one that exempts the operator if it is named, and stops it if another is.
     async fn find_everyone_except(&self) -> Result<EveryoneExcept, EnforceError> {
         let trial = &self.trial;
         for others in EveryoneExcept::CANDIDATES {
             let name = format!("{others:?}");
-            let (us, them) = (format!("{name}-us"), format!("{name}-them"));
-            for name in [&us, &them] {
+            let (ours, theirs) = (format!("{name}-us"), format!("{name}-them"));
+            for name in [&ours, &theirs] {
                 trial.write_canary(name).await?;
             }
+            // A Deny that exempts only nobody must stop the operator: otherwise the store ignores the exemption's form.
             let nobody = nonexistent_principal(self.principals.0);
-            let exempt = [(us.as_str(), self.principals.0), (them.as_str(), nobody.as_str())];
+            let exempt = [(ours.as_str(), self.principals.0), (theirs.as_str(), nobody.as_str())];
             let statements = exempt.into_iter().filter_map(|(name, principal)| {
                 let elements = others.statement_elements(&[principal])?;
                 Some(self.deny_get_except(name, elements))
             });
-            let in_force = trial.put_statements(&name, statements.collect()).await?;
-            // Refused: the store does not know the word at all.
-            if in_force == PolicyEffect::Effective
-                && trial.can_read(&us).await?
-                && !trial.can_read(&them).await?
+            let effect = trial.put_statements(&name, statements.collect()).await?;
+            // A rejection means that the store does not know the form: the next one is tried.
+            if effect == PolicyEffect::Effective
+                && trial.can_read(&ours).await?
+                && !trial.can_read(&theirs).await?
             {
                 return Ok(others);
             }
@@ -241,27 +215,27 @@ impl MachineProof<'_> {
     }
 
     fn deny_get_except(&self, name: &str, elements: Map<String, Value>) -> Value {
+        // A Sid has letters and digits only.
         let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        let sid = format!("{PROOF_SID_PREFIX}Others{letters}");
+        let sid = proof_sid(&format!("Others{letters}"));
         deny_everyone_except(&sid, elements, &["s3:GetObject"], &self.trial.resource(name))
     }
 }
 
-/// A store that does not take a policy that names nobody takes none of this form.
+/// Returns the error for a store that rejects even a policy that names nobody.
 fn unsupported_policy_error(error: &StoreError, trial: &ProofPolicy<'_>, principal: &str) -> EnforceError {
-    let partition =
-        crate::storage::bucket::policy::partition::of(principal, BucketRef::from(trial.operator).region);
+    let partition = partition::of(principal, BucketRef::from(trial.operator).region);
     EnforceError::StoreUnsupported {
         reason: format!(
-            "the store takes no bucket policy of S3's form (version 2012-10-17, ARNs of the partition {partition}): {error}"
+            "the store rejects bucket policies in S3's form (version 2012-10-17, ARNs of the partition {partition}): {error}"
         ),
-        remedy: "use a store that takes such policies (Scaleway's are of a form of its own, which is not supported); where \
-                 only the partition is wrong, write the ARN of the right one in spec.storage.operator.principal"
+        remedy: "use a store that accepts such policies (Scaleway has a form of its own, which is not supported); if only the \
+                 partition is wrong, write the ARN of the right one in spec.storage.operator.principal"
             .into(),
     }
 }
 
-/// A principal of the same form as `principal` that is nobody's.
+/// Returns a principal of the same form that names nobody.
 fn nonexistent_principal(principal: &str) -> String {
     let name = format!("toezicht-nobody-{}", random_name());
     match principal.rsplit_once('/') {

@@ -1,50 +1,60 @@
-//! Trying statements: they are added to a policy, each about a canary of its own, and judged by what somebody can then
-//! do.
+//! Trying statements: each is added to a policy, concerns a canary of its own, and is judged by the rights that the identities then
+//! have.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::storage::bucket::apply::put_policy;
+use crate::storage::bucket::apply::{put_policy, restore_policy};
 use crate::storage::bucket::policy::actions::{BucketRef, ResourceArns, aws_principal, deny};
-use crate::storage::bucket::policy::document::{PROOF_SID_PREFIX, document_bytes};
+use crate::storage::bucket::policy::document::{
+    document_bytes, is_proof_statement, proof_sid, without_deleted_principals,
+};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
 
-/// How often, and how many times, a policy is asked for its effect: stores are not at once consistent.
+/// Interval and maximum number of reads of a policy's effect: stores are eventually consistent.
 const PAUSE: Duration = Duration::from_millis(500);
 const MAX_READS: u32 = 20;
-pub(crate) const CANARY_BYTES: &[u8] = b"toezicht: may this be read?";
+const CANARY_BYTES: &[u8] = b"toezicht: may this be read?";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PolicyEffect {
     Effective,
-    /// The store took them, and they have no effect.
+    /// The store accepted the statements, and they have no effect.
     Ineffective,
-    /// The store does not take them.
+    /// The store rejects the statements.
     Rejected(StoreError),
 }
 
-/// A policy that statements are added to, and where their canaries are.
+/// Returns the statements to put back after a trial. Omits those of an aborted trial, and principals of deleted identities: a store
+/// rejects a policy that names one.
+pub(crate) fn restorable_statements(existing: &[Value]) -> Vec<Value> {
+    let own = existing.iter().filter(|statement| !is_proof_statement(statement));
+    own.filter_map(without_deleted_principals).collect()
+}
+
+/// A policy to which statements are added, and the folder of their canaries.
 pub(crate) struct ProofPolicy<'a> {
     pub(crate) operator: &'a BucketClient,
     pub(crate) resources: ResourceArns<'a>,
     /// The operator, as the store's policies name it.
-    operator_principal: &'a str,
+    pub(crate) operator_principal: &'a str,
     folder: &'a str,
-    existing: &'a [Value],
+    /// The statements beside which others are tried.
+    pub(crate) existing: &'a [Value],
 }
 
 impl<'a> ProofPolicy<'a> {
-    pub(crate) fn new(operator: &'a BucketClient, us: &'a str, base: &'a str, beside: &'a [Value]) -> Self {
-        Self {
-            operator,
-            resources: ResourceArns::new(BucketRef::from(operator), us),
-            operator_principal: us,
-            folder: base,
-            existing: beside,
-        }
+    pub(crate) fn new(
+        operator: &'a BucketClient,
+        operator_principal: &'a str,
+        folder: &'a str,
+        existing: &'a [Value],
+    ) -> Self {
+        let resources = ResourceArns::new(BucketRef::from(operator), operator_principal);
+        Self { operator, resources, operator_principal, folder, existing }
     }
 
     pub(crate) fn key(&self, name: &str) -> String {
@@ -60,35 +70,49 @@ impl<'a> ProofPolicy<'a> {
         objects::put(self.operator, &self.key(name), CANARY_BYTES.to_vec()).await
     }
 
-    /// Whether the operator can read a canary that it wrote.
+    /// Returns whether the operator can read a canary that it wrote.
     pub(crate) async fn can_read(&self, name: &str) -> Result<bool, StoreError> {
         objects::can_read(self.operator, &self.key(name), None, CANARY_BYTES).await
     }
 
-    /// The bytes of the policy with these statements, with what shows that they are in force.
+    /// Returns the bytes of the policy with these statements and the Deny about a sentinel.
     pub(crate) fn policy_bytes(&self, statements: &[Value]) -> usize {
         document_bytes(&[self.existing, &[self.sentinel_deny("sentinel")], statements].concat())
     }
 
-    /// A Deny on the operator by name.
-    fn sentinel_deny(&self, name: &str) -> Value {
-        let sid = format!("{PROOF_SID_PREFIX}Sentinel");
-        deny(&sid, &aws_principal(self.operator_principal), &["s3:GetObject"], &self.resource(name))
+    /// Returns a Deny that names the operator, about the sentinel alone.
+    fn sentinel_deny(&self, sentinel: &str) -> Value {
+        let operator = aws_principal(self.operator_principal);
+        deny(&proof_sid("Sentinel"), &operator, &["s3:GetObject"], &self.resource(sentinel))
     }
 
-    /// Adds statements to the policy and waits until they count, which a Deny on the operator by name shows.
+    /// Adds statements to the policy and waits until they are in force.
     pub(crate) async fn put_statements(
         &self,
         name: &str,
         statements: Vec<Value>,
     ) -> Result<PolicyEffect, StoreError> {
-        let sentinel = format!("sentinel-{name}");
-        self.write_canary(&sentinel).await?;
-        let statements = [&[self.sentinel_deny(&sentinel)], &statements[..]].concat();
-        self.put_and_wait(&sentinel, statements).await
+        let sentinel = self.write_sentinel(name).await?;
+        self.put_with_sentinel(&sentinel, statements).await
     }
 
-    /// The same, where the statements themselves stop the operator at the canary `name`.
+    /// Writes the canary of a sentinel, and returns its name.
+    pub(crate) async fn write_sentinel(&self, name: &str) -> Result<String, StoreError> {
+        let sentinel = format!("sentinel-{name}");
+        self.write_canary(&sentinel).await?;
+        Ok(sentinel)
+    }
+
+    /// Adds statements, with a Deny on the operator by name about the sentinel: once that is in force, all are.
+    pub(crate) async fn put_with_sentinel(
+        &self,
+        sentinel: &str,
+        statements: Vec<Value>,
+    ) -> Result<PolicyEffect, StoreError> {
+        self.put_and_wait(sentinel, [vec![self.sentinel_deny(sentinel)], statements].concat()).await
+    }
+
+    /// Adds statements that deny the operator to read the canary `name`, and waits for that.
     pub(crate) async fn put_and_wait(
         &self,
         name: &str,
@@ -106,12 +130,12 @@ impl<'a> ProofPolicy<'a> {
         Ok(PolicyEffect::Ineffective)
     }
 
-    /// Whether the store takes a policy with these statements.
+    /// Returns whether the store accepts a policy with these statements.
     pub(crate) async fn accepts_statements(&self, statements: &[Value]) -> Result<bool, StoreError> {
         Ok(self.try_put(statements).await?.is_ok())
     }
 
-    /// The inner error: the store refuses the policy for what it says.
+    /// Puts the policy. The inner error: the store rejects its content.
     async fn try_put(&self, statements: &[Value]) -> Result<Result<(), StoreError>, StoreError> {
         match put_policy(self.operator, &[self.existing, statements].concat()).await {
             Ok(()) => Ok(Ok(())),
@@ -120,11 +144,8 @@ impl<'a> ProofPolicy<'a> {
         }
     }
 
-    /// Puts a policy in place of what was tried.
+    /// Replaces the policy with the previous one.
     pub(crate) async fn restore(&self, before: &[Value]) -> Result<(), StoreError> {
-        match put_policy(self.operator, before).await {
-            Err(error) if before.is_empty() && error.is_not_found() => Ok(()),
-            restored => restored,
-        }
+        restore_policy(self.operator, before).await
     }
 }

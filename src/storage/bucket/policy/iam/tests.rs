@@ -91,11 +91,8 @@ fn identity_policies_omit_denies_with_bucket_policies() {
         for key in [OPERATOR, RECORDER, "reader:manager"] {
             assert_eq!(actions_with_effect(&statements_for(form, key), "Deny"), Vec::<&str>::new());
         }
-        assert!(
-            statements_for(form, BUCKET)
-                .iter()
-                .all(|statement| statement["Principal"]["AWS"][0] == "operator")
-        );
+        let names_operator = |statement: &Value| statement["Principal"]["AWS"][0] == "operator";
+        assert!(statements_for(form, BUCKET).iter().all(names_operator));
     }
 }
 
@@ -112,13 +109,13 @@ fn seaweedfs_identity_uses_its_bare_name() {
 
 #[test]
 fn ambiguous_principals_are_rejected() {
-    for (field, whose) in [
+    for (field, principal_line) in [
         ("spec.managers[0].principal", "principal: manager"),
         ("spec.storage.operator.principal", "principal: operator"),
         ("spec.storage.recorder.principal", "principal: recorder"),
     ] {
         for principal in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "*"] {
-            let site = SITE.replace(whose, &format!("principal: {principal:?}"));
+            let site = SITE.replace(principal_line, &format!("principal: {principal:?}"));
             let site: Site = serde_saphyr::from_str(&site).unwrap();
             let error = documents(&site, None, IamFormat::Aws).unwrap_err().to_string();
             assert!(error.starts_with(field) && error.contains("article 4.1"), "{error}");
@@ -126,13 +123,13 @@ fn ambiguous_principals_are_rejected() {
     }
 }
 
-/// Whoever copies the policy from the documentation gives what is needed, and no more.
+/// The policy in the documentation gives the needed rights, and no more.
 #[test]
 fn documented_policy_matches_bootstrap() {
     let text = include_str!("../../../../../docs/reference/stores.md");
     let (_, json) = text.split_once("```json\n").unwrap();
     let (json, _) = json.split_once("```").unwrap();
-    let told = json.replace("BUCKET", "b").replace("OPERATOR", "o");
+    let documented = json.replace("BUCKET", "b").replace("OPERATOR", "o");
     let printed = statements::bootstrap(BucketRef { name: "b", region: "nl-1" }, "o", true);
-    assert_eq!(Policy::parse(&told).unwrap(), Policy::from_statements(&printed).unwrap());
+    assert_eq!(Policy::parse(&documented).unwrap(), Policy::from_statements(&printed).unwrap());
 }

@@ -1,8 +1,7 @@
 use super::*;
 use crate::storage::bucket::error::EnforceError;
-use crate::storage::bucket::policy::actions::{BucketRef, NEWER_SETTINGS, READ, any_principal};
 use crate::storage::bucket::policy::document::{MAX_POLICY_BYTES, RESERVED_POLICY_BYTES, document_bytes};
-use crate::storage::bucket::policy::size::check_policy_size;
+use crate::storage::bucket::proof::people::check_policy_size;
 
 const BUCKET: &str = "gemeente-heusden-cameratoezicht-zwembad-sporthal-die-heijgrave";
 
@@ -10,7 +9,7 @@ fn bucket_ref() -> BucketRef<'static> {
     BucketRef { name: BUCKET, region: "eu-central-1" }
 }
 
-/// A name of so many characters, as AWS's single sign-on makes them.
+/// A name of this length, as AWS's single sign-on makes them.
 fn role_arn(whose: &str, number: usize, length: usize) -> String {
     let begin = format!("arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/{whose}{number}_");
     let fill = "x".repeat(length.saturating_sub(begin.len()));
@@ -51,46 +50,35 @@ fn each_reader_is_named_in_three_statements() {
 
 #[test]
 fn oversized_policy_reports_how_many_readers_fit() {
-    // Of the longest bucket's name, and with an auditor.
-    for (readers, length) in [(0, 256), (12, 80), (15, 80), (8, 120), (18, 66)] {
-        let spec = spec(readers, length, true);
-        let size = policy_bytes(&spec, &aws_dialect());
-        assert_eq!(
-            check_policy_size(bucket_ref(), &spec, &aws_dialect(), true),
-            Ok(()),
-            "{readers} of {length}: {size}"
-        );
-    }
-    // Of a usual one, and without: as many as the schema allows of an ordinary length, and most of single sign-on's.
-    let usual = BucketRef { name: "heusden-die-heijgrave", ..bucket_ref() };
-    for (readers, length) in [(32, 66), (20, 115)] {
-        let spec = spec(readers, length, false);
-        let size = document_bytes(&policy_statements(usual, &spec, &aws_dialect(), true));
-        assert_eq!(
-            check_policy_size(usual, &spec, &aws_dialect(), true),
-            Ok(()),
-            "{readers} of {length}: {size}"
-        );
+    let longest = bucket_ref();
+    let usual = BucketRef { name: "heusden-die-heijgrave", ..longest };
+    let size_of = |place, spec: &BucketSpec| check_policy_size(place, spec, &aws_dialect(), true);
+    for (place, auditor, readers, length) in [
+        (longest, true, 0, 256),
+        (longest, true, 12, 80),
+        (longest, true, 15, 80),
+        (longest, true, 8, 120),
+        (longest, true, 18, 66),
+        // The maximum of the schema with names of an ordinary length, and most names of single sign-on.
+        (usual, false, 32, 66),
+        (usual, false, 20, 115),
+    ] {
+        let spec = spec(readers, length, auditor);
+        let size = document_bytes(&policy_statements(place, &spec, &aws_dialect(), true));
+        assert_eq!(size_of(place, &spec), Ok(()), "{readers} of {length}: {size}");
     }
     for (readers, length) in [(32, 115), (32, 256)] {
         let spec = spec(readers, length, true);
         let size = policy_bytes(&spec, &aws_dialect());
-        println!(
-            "{readers} of {length}: {size}, of a usual bucket {}",
-            document_bytes(&policy_statements(usual, &spec, &aws_dialect(), true))
-        );
-        let Err(EnforceError::PolicyTooLong { people, bytes, limit, fits }) =
-            check_policy_size(bucket_ref(), &spec, &aws_dialect(), true)
-        else {
+        let Err(EnforceError::PolicyTooLong { people, bytes, limit, fits }) = size_of(longest, &spec) else {
             panic!("{readers} of {length} fit, with {size}")
         };
-        println!("{fits} fit");
         assert_eq!((people, bytes, limit), (readers, size, MAX_POLICY_BYTES - RESERVED_POLICY_BYTES));
         let mut fewer = spec.clone();
         fewer.readers.truncate(fits);
-        assert_eq!(check_policy_size(bucket_ref(), &fewer, &aws_dialect(), true), Ok(()));
+        assert_eq!(size_of(longest, &fewer), Ok(()));
         fewer.readers.push(spec.readers[fits].clone());
-        assert!(check_policy_size(bucket_ref(), &fewer, &aws_dialect(), true).is_err(), "{fits} is the most");
+        assert!(size_of(longest, &fewer).is_err(), "{fits} is the maximum");
     }
 }
 
@@ -114,7 +102,7 @@ fn resource_arns_use_the_partition_of_the_principal() {
     }
 }
 
-/// What only some stores' words are about is denied to everyone else, recorders and auditors.
+/// A setting whose action only some stores know is denied to everyone else, recorders and auditors.
 #[test]
 fn settings_are_denied_where_supported() {
     for word in NEWER_SETTINGS {
@@ -148,7 +136,7 @@ fn readers_are_exempt_only_from_the_read_deny() {
     assert_eq!(exempt(OTHERS_READ_SID).as_array().unwrap().len(), 3);
     assert_eq!(of(OTHERS_READ_SID)["Action"], json!(READ));
     let not_held = of("NotHeld");
-    assert_eq!(not_held["Principal"], any_principal(), "it names nobody");
+    assert_eq!(not_held["Principal"], any_principal(), "no reader by name");
     assert!(all.iter().all(|statement| is_everyone_else_statement(statement)
         == statement["Sid"].as_str().unwrap().starts_with("Others")));
 
