@@ -101,7 +101,7 @@ async fn run_identity_stages(target: ProbeTarget<'_>, name: &str, findings: &mut
         operator_folder: folder("anonymous/ours"),
     };
     let forbidden_folder = format!("probe/elsewhere/{name}/");
-    // One table each: the stages would have to share one, and each counts unanswered attempts of its own.
+    // One table each: the stages run at the same time, and each counts its own unanswered attempts.
     let mut partial: [ConformanceFindings; 3] = Default::default();
     let [of_store, of_recorder, of_anonymous] = &mut partial;
     tokio::join!(
