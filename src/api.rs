@@ -1,11 +1,12 @@
-//! The custom resources as users write them, and their conditions; nothing else.
-#![warn(missing_docs)]
-// Each printer column has a name, a type and a path of its own: the lint takes them for repetitions.
-#![allow(clippy::duplicated_attributes)]
+//! Custom resources and their conditions.
+//!
+//! The doc comments of fields are the descriptions in `kubectl explain` and `docs/reference/api.md`. A test in `cli::crds`
+//! requires one for every field.
 
 mod camera;
 pub(crate) mod cel;
 mod clock;
+mod columns;
 mod common;
 pub mod condition;
 pub(crate) mod duration;
@@ -24,14 +25,14 @@ pub use principal::*;
 pub use recording_policy::*;
 pub use site::*;
 
-/// The API group of all four kinds.
+/// API group of all four kinds.
 pub const GROUP: &str = "toezicht.dev";
-/// The API version that is served and stored.
+/// API version that is served and stored.
 pub const VERSION: &str = "v1alpha1";
 
-/// Type of a Secret with a camera's `username` and `password`.
+/// Type of a Secret with `username` and `password` of a camera.
 pub const SECRET_TYPE_CAMERA: &str = "toezicht.dev/camera";
-/// Type of a Secret with S3 credentials: `accessKeyId` and `secretAccessKey`.
+/// Type of a Secret with `accessKeyId`, `secretAccessKey` and an optional `sessionToken`.
 pub const SECRET_TYPE_S3: &str = "toezicht.dev/s3";
-/// Type of a Secret with a private certificate authority: `ca.crt` (PEM).
+/// Type of a Secret with `ca.crt`, the PEM certificates of a private certificate authority.
 pub const SECRET_TYPE_CA: &str = "toezicht.dev/ca";

@@ -1,12 +1,12 @@
-//! The command line.
+//! Command line.
 //!
-//! | exit code | means |
+//! | exit status | meaning |
 //! |---|---|
-//! | 0 | done, or stopped by a signal |
-//! | 1 | failed; the last line says why |
-//! | 2 | the command line is not understood |
-//! | 3 | leadership was lost; start again |
-//! | 4 | done, and what was looked at is not as it must be: a fatal row of the probe, a violation in the audit |
+//! | 0 | success, or stopped by a signal |
+//! | 1 | failure; the last line has the error |
+//! | 2 | invalid command line |
+//! | 3 | leadership was lost; restart |
+//! | 4 | success, but not compliant: the probe has a fatal row, or the audit a violation |
 
 mod audit;
 pub mod crds;
@@ -17,28 +17,23 @@ mod output;
 mod probe;
 pub mod target;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use self::crds::CrdsError;
-use crate::operator::run::OperatorError;
+use crate::operator::run::{OperatorError, OperatorOptions};
 use crate::operator::{run, shutdown};
 use crate::recorder;
-use crate::recorder::RecorderError;
+use crate::recorder::{RecorderError, RecorderOptions};
 use crate::telemetry::logs;
 use crate::telemetry::logs::{LogFormat, LogSetupError};
-use crate::wire::{HEALTH_PORT, STATUS_PORT};
 
-/// Leadership was lost: not an error of this process, and the pod is started again at once.
+/// Lost leadership is not a failure of the process. The kubelet restarts it as a standby.
 const EXIT_LEADERSHIP_LOST: u8 = 3;
-/// What was looked at is not as it must be.
 const EXIT_NOT_COMPLIANT: u8 = 4;
 
-/// Records an organisation's cameras, and proves that what it keeps, and for how long, is what the protocol says.
 #[derive(Debug, Parser)]
 #[command(name = "toezicht", version, about, arg_required_else_help = true)]
 pub struct Cli {
@@ -48,82 +43,52 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the controllers: looks after policies, sites, cameras and holds. One leads, others stand by.
+    /// Runs the controllers, which reconcile policies, sites, cameras and holds. One replica leads; others stand by.
     Operator {
-        /// Configuration file: grants, ceilings, recorder image.
-        #[arg(long, value_name = "FILE", default_value = "/etc/toezicht/operator.yaml")]
-        config: PathBuf,
-        /// Where /livez, /readyz and /metrics are served.
-        #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
-        listen: SocketAddr,
-        /// Namespace of the Lease [default: that of the service account, or of the kubeconfig's context].
-        #[arg(long, env = "POD_NAMESPACE")]
-        lease_namespace: Option<String>,
-        /// Name of the Lease by which operators agree which of them leads.
-        #[arg(long, value_name = "NAME", default_value = "toezicht")]
-        lease_name: String,
-        /// What this process calls itself in the Lease and in events.
-        #[arg(long, env = "POD_NAME", default_value = "operator")]
-        instance: String,
-        /// How much memory this process may have, in bytes: half of it is for what is known of held versions.
-        #[arg(long, value_name = "BYTES", env = "MEMORY_LIMIT", default_value_t = 512 << 20)]
-        memory_limit: u64,
-        /// How log lines are written.
+        #[command(flatten)]
+        options: OperatorOptions,
+        /// Format of log lines.
         #[arg(long, value_enum, default_value_t)]
         log_format: LogFormat,
     },
-    /// Records the cameras of one site; the operator runs it in the site's namespace.
+    /// Records the cameras of one site. The operator starts it in the site's namespace.
     Recorder {
-        /// Folder where the configuration Secret is mounted.
-        #[arg(long, value_name = "DIR", default_value = "/etc/toezicht")]
-        config_dir: PathBuf,
-        /// Folder where recordings are made and wait for their upload.
-        #[arg(long, value_name = "DIR", default_value = "/var/spool/toezicht")]
-        spool_dir: PathBuf,
-        /// Which pod of the site this is: it records the cameras of this shard.
-        #[arg(long, env = "TOEZICHT_SHARD")]
-        shard: u32,
-        /// Where /v1/status is served, with TLS and token.
-        #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], STATUS_PORT)))]
-        status_listen: SocketAddr,
-        /// Where /livez, /readyz and /metrics are served.
-        #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT)))]
-        health_listen: SocketAddr,
-        /// How long completing and uploading may take when told to stop, in seconds.
-        #[arg(long, value_name = "SECONDS", default_value_t = 25)]
-        grace_period_seconds: u64,
-        /// How log lines are written.
+        #[command(flatten)]
+        options: RecorderOptions,
+        /// Format of log lines.
         #[arg(long, value_enum, default_value_t)]
         log_format: LogFormat,
     },
     Probe(probe::ProbeArgs),
-    /// Says whether a bucket keeps the promises, by what is in it alone. Reads only; needs the right to list versions, to
-    /// read their tags and legal holds, and to read `ledger/`. Credentials are read from the environment or a
-    /// profile, as other S3 tools do.
+    /// Audits a bucket for violations of retention, holds and access, based only on its contents.
+    ///
+    /// The audit only reads. It requires permission to list versions, to read their tags and legal holds, and to read
+    /// `ledger/`. Credentials come from the environment or a profile, as with other S3 tools.
+    ///
+    /// Exit status: 0, no violations; 4, confirmed or possible violations; 1, the audit could not be completed.
     Audit(audit::AuditArgs),
-    /// What the ledger in a bucket knows of holds.
+    /// Reads holds from the ledger in a bucket.
     #[command(subcommand)]
     Holds(holds::HoldsCommand),
-    /// Prints the custom resource definitions, or writes a file for each.
+    /// Prints the custom resource definitions, or writes each to a file.
     Crds {
-        /// Folder to write the files into.
+        /// Folder for the files [default: print to standard output].
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Prints the documents that each identity of a Site needs at the store, as JSON.
+    /// Prints the policies that each identity of a Site needs at the store, as JSON.
     Iam(iam::IamArgs),
 }
 
-/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
     Telemetry(#[from] LogSetupError),
-    #[error("the asynchronous runtime cannot be started: {0}")]
+    #[error("cannot start the asynchronous runtime: {0}")]
     Runtime(#[source] std::io::Error),
     #[error(transparent)]
     Operator(#[from] OperatorError),
-    #[error("signals cannot be received: {0}")]
+    #[error("cannot receive signals: {0}")]
     Signals(#[source] std::io::Error),
     #[error(transparent)]
     Recorder(#[from] RecorderError),
@@ -139,13 +104,13 @@ enum CommandError {
     Iam(#[from] iam::IamCommandError),
 }
 
-/// Runs the command that the process was given.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    // clap prints help, version and mistakes itself, and ends with 0 or 2.
+    // clap prints help, version and errors, and exits with 0 or 2.
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            // What runs in a pod logs its end as all else; what a person typed says it.
+            // A command in a pod logs its error in the log format. A command in a terminal prints it.
             if tracing::dispatcher::has_been_set() {
                 tracing::error!("{error}");
             } else {
@@ -165,40 +130,13 @@ fn exit_code(error: &CommandError) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
-        Command::Operator {
-            config,
-            listen,
-            lease_namespace: namespace,
-            lease_name,
-            instance,
-            memory_limit,
-            log_format,
-        } => {
+        Command::Operator { options, log_format } => {
             logs::init(log_format)?;
-            let options =
-                run::OperatorOptions { config, listen, namespace, lease_name, instance, memory_limit };
             block_on(async { Ok(run::run(options).await?) })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Recorder {
-            config_dir,
-            spool_dir: spool,
-            shard,
-            status_listen,
-            health_listen,
-            grace_period_seconds: grace,
-            log_format,
-        } => {
+        Command::Recorder { options, log_format } => {
             logs::init(log_format)?;
-            let grace = Duration::from_secs(grace);
-            let options = recorder::RecorderOptions {
-                config_dir,
-                spool_dir: spool,
-                shard,
-                status_listen,
-                health_listen,
-                grace,
-            };
             block_on(async {
                 let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
                 Ok(recorder::run(options, stop).await?)
@@ -236,7 +174,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T,
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     let outcome = runtime.block_on(work);
-    // What is still under way, such as a request that was given up, is not waited for.
+    // Dropping the runtime would wait for blocking tasks of abandoned requests.
     runtime.shutdown_background();
     outcome
 }
@@ -255,7 +193,8 @@ mod tests {
     #[test]
     fn operator_runs_with_defaults() {
         let cli = Cli::try_parse_from(["toezicht", "operator"]).unwrap();
-        let Command::Operator { config, lease_name, .. } = cli.command else { panic!("{cli:?}") };
-        assert_eq!((config.to_str(), lease_name.as_str()), (Some("/etc/toezicht/operator.yaml"), "toezicht"));
+        let Command::Operator { options, .. } = cli.command else { panic!("{cli:?}") };
+        assert_eq!(options.config.to_str(), Some("/etc/toezicht/operator.yaml"));
+        assert_eq!(options.lease_name, "toezicht");
     }
 }

@@ -1,13 +1,13 @@
-//! What every error has in common.
+//! Trait of all errors.
 
 use std::error::Error;
 
-/// An error that may be shown in a log, a metric, an event or a status.
+/// Error that is safe to show in a log, a metric, an event or a status.
 ///
 /// Its `Display` contains no secret, no URL of a camera and no text of a store or a camera, only their codes. Errors of
-/// libraries, which promise no such thing, are wrapped.
+/// libraries give no such guarantee and are wrapped.
 pub trait Failure: Error {
-    /// Returns the kind of error, from a bounded set: a label of metrics and a field of logs.
+    /// Returns the name of the error variant, which is a label of metrics and a field of logs.
     fn category(&self) -> &'static str;
 }
 

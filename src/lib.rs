@@ -1,20 +1,19 @@
-//! **Toezicht**: a Kubernetes operator that records an organisation's cameras, and proves that what it
-//! keeps, and for how long, is what the organisation's protocol says.
+//! **Toezicht**: a Kubernetes operator that records an organisation's cameras and enforces the retention, holds and access
+//! of its protocol.
 //!
-//! The modules tell the story of the product. Each uses only those above it; `tests/architecture` checks that, and that no
-//! two files use each other.
+//! Each module uses only the modules above it, and no two files use each other. `tests/architecture` checks both.
 //!
-//! * [`failure`]: what every error has in common.
-//! * [`api`]: the custom resources as users write them, and their conditions.
-//! * [`rules`]: the rules of the protocol as pure functions. [`rules::hold`] has every decision about holds.
-//! * [`wire`]: the documents that operator and recorder exchange.
-//! * [`storage`]: object storage: the S3 client, the bucket that a Site must have, the recordings in it.
-//! * [`leader`]: which operator may write: lease, election, fence, and the delay after a takeover.
-//! * [`telemetry`]: logs, metrics and readiness, and a bounded server for them.
-//! * [`recorder`]: RTSP in, MP4 segments out, into the bucket.
-//! * [`controllers`]: from resources to Kubernetes objects and buckets, and back into status.
-//! * [`operator`]: the process that runs the controllers while it is the leader.
-//! * [`cli`]: the command line.
+//! * [`failure`]: trait of all errors.
+//! * [`api`]: custom resources and their conditions.
+//! * [`rules`]: rules of the protocol as pure functions. [`rules::hold`] has every decision about holds.
+//! * [`wire`]: documents that operator and recorder exchange.
+//! * [`storage`]: the S3 client, the configuration of a Site's bucket, and the recordings in it.
+//! * [`leader`]: lease, election and fence, which let one operator write at a time.
+//! * [`telemetry`]: logs, metrics, readiness, and their HTTP server.
+//! * [`recorder`]: reads RTSP streams, writes MP4 segments and uploads them.
+//! * [`controllers`]: reconcile custom resources with Kubernetes objects and buckets, and report status.
+//! * [`operator`]: process that runs the controllers while it is the leader.
+//! * [`cli`]: command line.
 
 pub mod api;
 pub mod cli;
@@ -28,8 +27,7 @@ pub mod storage;
 pub mod telemetry;
 pub mod wire;
 
-/// The rules by which holds are placed, proved and released, each a pure function: the model in `tests/model` goes by
-/// these very ones. Nothing else is meant to.
+/// Pure functions that place, verify and release holds. Exported for the model in `tests/model` only.
 #[doc(hidden)]
 pub mod hold_decisions {
     pub use crate::controllers::audit::{audit_interval, audit_status as audited, due_reach as audit_due};

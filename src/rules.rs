@@ -1,15 +1,15 @@
-//! The protocol's rules as pure functions: no I/O, no clock. Each returns reason and message, so that the
-//! same rule decides and explains.
+//! Rules of the protocol as pure functions: no I/O, no clock. Each returns reason and message, so the same rule decides and
+//! explains.
 //!
-//! * [`calendar`]: days and instants, as the protocol's zone counts them.
-//! * [`window`]: stretches of time and their algebra.
-//! * [`permission`]: when recording is permitted (articles 7, 8 and 11), and why not.
-//! * [`suspension`]: when cameras are covered (article 5).
-//! * [`retention`]: how long recordings live (article 6).
-//! * [`live_view`]: where live viewing is allowed (article 4.2).
+//! * [`calendar`]: days and instants in the policy's time zone.
+//! * [`window`]: sets of instants.
+//! * [`permission`]: prerequisites of recording (articles 7, 8 and 11).
+//! * [`suspension`]: periods in which cameras are covered (article 5).
+//! * [`retention`]: ceilings and lifecycle rules (article 6).
+//! * [`live_view`]: live viewing and the embargo (article 4.2).
 //! * [`hold`]: every decision about incident holds (articles 1, 4.2 and 6).
-//! * [`recording`]: what a recording is called and marked with.
-//! * [`policy`]: whether a policy as a whole can be followed.
+//! * [`recording`]: object keys, tags and versions of recordings.
+//! * [`policy`]: acceptance of a policy.
 
 pub mod calendar;
 pub mod hold;

@@ -1,39 +1,51 @@
-//! Plain English in what users read: phrases that make a reader stop.
+//! Plain English: phrases that make a reader stop, in documents and in source files with texts for users.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 
 /// Words and phrases with a plainer equivalent.
-const PHRASES: [(&str, &str); 13] = [
+const PHRASES: [(&str, &str); 18] = [
     ("all the same", "even so"),
     ("anew", "again, or re-create"),
     ("as it must be", "compliant"),
     ("be it", "even if"),
+    ("besides", "also, or in addition"),
+    ("by itself", "automatically, or alone"),
     ("for good", "permanently"),
     ("goes by", "uses"),
-    ("is told of", "is reported"),
+    ("is told", "is reported"),
     ("looked after", "reconciled"),
+    ("looked at", "read, or checked"),
     ("of which", "whose, or two sentences"),
+    ("tells", "reports, or shows"),
     ("the one before", "previous"),
+    ("until then", "until it is, or yet"),
     ("who administers", "administrators"),
     ("whoever", "a noun"),
     ("whosoever", "a noun"),
 ];
 
-/// Files and folders that users read.
-const READ_BY_USERS: [&str; 7] = [
+/// Files and folders with texts that users read. In source files, comments are checked too.
+const READ_BY_USERS: [&str; 15] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs",
     "charts/toezicht/values.yaml",
     "charts/toezicht/templates",
+    "charts/toezicht/files/rules.yaml",
     "examples",
     "Makefile",
+    "src/api.rs",
+    "src/api",
+    "src/cli.rs",
+    "src/cli",
+    "src/failure.rs",
+    "src/rules.rs",
+    "src/rules",
 ];
 
-/// Written by programs: the first two from texts in `src/`, the third by the benchmarks.
-const GENERATED: [&str; 3] =
-    ["docs/reference/api.md", "docs/reference/command-line.md", "docs/development/benchmarks.md"];
+/// Written by the benchmarks.
+const GENERATED: &str = "docs/development/benchmarks.md";
 
 fn files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
@@ -69,7 +81,7 @@ fn texts_for_users_have_no_stumbles() {
     let mut read = 0;
     for file in READ_BY_USERS.iter().flat_map(|path| files(&root.join(path))) {
         let name = file.strip_prefix(root).unwrap().display().to_string();
-        if GENERATED.contains(&name.as_str()) {
+        if name == GENERATED {
             continue;
         }
         read += 1;

@@ -1,9 +1,8 @@
-//! What the API server refuses by itself: rules in CEL, each with a message that says the rule and the
-//! remedy. What needs a second object, a time zone or the operator's configuration becomes a condition
-//! instead.
+//! Rules in CEL, which the API server enforces at admission. Each message has the problem and the remedy. Checks that
+//! need a second object, a time zone or the operator's configuration become conditions instead.
 //!
-//! Rules about change (`oldSelf`) sit on a part that is always there, never on an optional field: there the
-//! API server would skip them when the field is added or removed.
+//! Transition rules (`oldSelf`) are set on a required part, never on an optional field: the API server skips them when
+//! that field is added or removed.
 
 mod camera;
 mod common;
@@ -19,18 +18,16 @@ pub(crate) use self::site::*;
 
 use serde_json::{Value, json};
 
-/// One rule of the schema.
 #[derive(Debug)]
 pub struct CelRule {
-    /// The field that a refusal names, relative to the part that the rule sits on; empty: that part itself.
+    /// Field in the rejection, relative to the part with the rule. Empty: that part itself.
     pub field: &'static str,
-    /// The expression, which must be true.
     pub cel: &'static str,
-    /// The rule in words, and the remedy.
+    /// Problem and remedy. The API server adds the path of the field.
     pub message: &'static str,
 }
 
-/// Rules as the schema writes them.
+/// Returns the rules in the form of `x-kubernetes-validations`.
 pub(crate) fn to_json(rules: &[CelRule]) -> Value {
     rules
         .iter()

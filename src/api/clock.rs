@@ -1,12 +1,12 @@
-//! How far the clocks of operator and store may differ, and what that says of times that a status or the ledger tells.
+//! Clock skew between operator and store.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The most that two clocks may differ.
+/// Maximum difference between two clocks.
 pub const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
-/// A time of the past that a status or the ledger tells, as far as clocks differ. `None` for one that lies ahead: a clock was
-/// wrong when it was written, and whoever waited for it to pass might wait for years.
+/// Returns a past time from a status or the ledger. Returns `None` for a time further in the future than
+/// [`MAX_CLOCK_SKEW`]: a wrong clock wrote it, and a wait for it could take years.
 pub fn reject_future(time: Timestamp, now: Timestamp) -> Option<Timestamp> {
     Some(time).filter(|time| time.duration_since(now) <= MAX_CLOCK_SKEW)
 }

@@ -1,4 +1,4 @@
-//! Lengths of time as users write them: `28d`, `90s`, `5m`, `1h`.
+//! Durations in the form that users write: `28d`, `90s`, `5m`, `1h`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,20 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A number of whole days, written as `28d`: 1 to 9999.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Number of whole days, written as `28d`. 1 to 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = "^[1-9][0-9]{0,3}d$", "maxLength" = 8))]
 pub struct Days(pub u32);
 
-/// A length of time in one unit, written as `90s`, `5m` or `1h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Duration in one unit, written as `90s`, `5m` or `1h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = "^[1-9][0-9]{0,5}(s|m|h)$", "maxLength" = 8))]
 pub struct Duration(pub std::time::Duration);
 
-/// Why a text is no [`Days`] or [`Duration`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is not a length of time: write a whole number and its unit, such as 28d or 60s")]
+#[error("{0:?} is not a duration; write a whole number and its unit, such as 28d or 60s")]
 pub struct ParseDurationError(String);
 
 impl FromStr for Days {
@@ -60,35 +63,24 @@ impl fmt::Display for Duration {
     }
 }
 
-/// Serde and schema of a type that is written as one string. What the pattern lets through, the parser
-/// takes: a test holds them together.
+/// Conversions for serde. The parser accepts every value that the pattern of the schema accepts; a test checks this.
 macro_rules! as_string {
-    ($type:ty, $name:literal, $pattern:literal) => {
-        impl Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = ParseDurationError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
             }
         }
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-        impl JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                $name.into()
-            }
-            fn inline_schema() -> bool {
-                true
-            }
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $pattern, "maxLength": 8 })
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
             }
         }
     };
 }
-as_string!(Days, "Days", "^[1-9][0-9]{0,3}d$");
-as_string!(Duration, "Duration", "^[1-9][0-9]{0,5}(s|m|h)$");
+as_string!(Days);
+as_string!(Duration);
 
 #[cfg(test)]
 mod tests {

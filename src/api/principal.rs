@@ -1,14 +1,14 @@
-//! Principals: the names that a store's policies have for identities.
+//! Principals: names of identities in a store's policies.
 
 use regex_lite::Regex;
 
 use super::cel::PRINCIPAL_PATTERNS;
 
-/// The longest principal, in characters.
+/// Maximum length of a principal, in characters.
 pub const MAX_PRINCIPAL_LENGTH: usize = 256;
 
-/// Returns whether `principal` names one identity (article 4.1), by the rules that the API server applies to the fields
-/// that hold one. Objects that were admitted before these rules, and files, are checked by this alone.
+/// Returns whether `principal` names one identity (article 4.1). The API server applies the same rules to fields. Files,
+/// and objects that were admitted before these rules, pass this check only.
 pub fn is_one_identity(principal: &str) -> bool {
     let (one, shared) = PRINCIPAL_PATTERNS;
     let matches = |pattern: &str| Regex::new(pattern).map(|pattern| pattern.is_match(principal));

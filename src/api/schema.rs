@@ -1,8 +1,9 @@
-//! Schemas of Kubernetes' own types with the bounds that theirs lack, and what the API server needs that a
-//! derived schema does not have.
+//! Parts of the schema that a derive cannot give: bounds on Kubernetes' own types, rules on the whole object, columns,
+//! and the status of a new object.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
+    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    JSONSchemaPropsOrBool,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -11,8 +12,8 @@ use super::cel;
 use super::cel::CelRule;
 use super::condition::{ConditionStatus, ConditionType, Reason};
 
-/// An instant, strictly RFC 3339, of the years 1900 to 2199: what passes here, every client can parse, and one
-/// object cannot stall a watch.
+/// Returns the schema of an RFC 3339 time in the years 1900 to 2199. Every client can parse each such value. A client that
+/// cannot parse one object would stop its watch.
 pub(crate) fn instant(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -22,12 +23,10 @@ pub(crate) fn instant(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A list without duplicates.
 fn set_of(max_items: u32, items: &Value) -> Schema {
     json_schema!({ "type": "array", "maxItems": max_items, "x-kubernetes-list-type": "set", "items": items })
 }
 
-/// Names of Cameras.
 pub(crate) fn camera_names(_: &mut SchemaGenerator) -> Schema {
     let name = json!({
         "type": "string", "minLength": 1, "maxLength": 63,
@@ -36,7 +35,6 @@ pub(crate) fn camera_names(_: &mut SchemaGenerator) -> Schema {
     set_of(256, &name)
 }
 
-/// Names of Sites.
 pub(crate) fn site_names(_: &mut SchemaGenerator) -> Schema {
     let name = json!({
         "type": "string", "minLength": 1, "maxLength": 40,
@@ -45,7 +43,6 @@ pub(crate) fn site_names(_: &mut SchemaGenerator) -> Schema {
     set_of(256, &name)
 }
 
-/// A policy's purposes.
 pub(crate) fn purposes(_: &mut SchemaGenerator) -> Schema {
     let purpose = json!({
         "type": "string", "minLength": 1, "maxLength": 63,
@@ -56,7 +53,6 @@ pub(crate) fn purposes(_: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Labels that a node must have.
 pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -65,7 +61,7 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Conditions of `metav1`, each type once.
+/// Returns the schema of `metav1` conditions, each type once.
 pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -77,28 +73,27 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "required": ["lastTransitionTime", "message", "reason", "status", "type"],
             "properties": {
                 "type": {
-                    "description": "Which condition; docs/reference/conditions.md lists them.",
+                    "description": "Type of the condition. See docs/reference/conditions.md.",
                     "type": "string", "minLength": 1, "maxLength": 64,
                 },
                 "status": {
-                    "description": "Whether it is so: True, False, or Unknown where it could not be found out.",
+                    "description": "True, False, or Unknown if the operator could not determine it.",
                     "type": "string", "enum": ["True", "False", "Unknown"],
                 },
                 "reason": {
-                    "description": "Why, in one word for machines; docs/reference/conditions.md lists them with the remedy.",
+                    "description": "Reason for the status, for machines. docs/reference/conditions.md lists each with its remedy.",
                     "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Z][A-Za-z0-9]*$",
                 },
                 "message": {
-                    "description":
-                        "Why, for people; with the path of the field and the remedy where something is wrong.",
+                    "description": "Reason for the status, for people: the problem, the field and the remedy.",
                     "type": "string", "maxLength": 32768,
                 },
                 "lastTransitionTime": {
-                    "description": "When status last changed.",
+                    "description": "Time when status last changed.",
                     "type": "string", "format": "date-time",
                 },
                 "observedGeneration": {
-                    "description": "Which metadata.generation it speaks of.",
+                    "description": "metadata.generation that the condition describes.",
                     "type": "integer", "format": "int64", "minimum": 0,
                 },
             },
@@ -106,7 +101,6 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Kubernetes' tolerations.
 pub(crate) fn tolerations(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -115,23 +109,23 @@ pub(crate) fn tolerations(_: &mut SchemaGenerator) -> Schema {
             "type": "object",
             "properties": {
                 "key": {
-                    "description": "The taint's key; absent, with operator Exists: every taint.",
+                    "description": "Key of the taint. With operator Exists, it defaults to every taint.",
                     "type": "string", "maxLength": 317,
                 },
                 "operator": {
-                    "description": "Exists, or Equal (the default) with a value.",
+                    "description": "Exists, or Equal with a value. Defaults to Equal.",
                     "type": "string", "enum": ["Exists", "Equal"],
                 },
                 "value": {
-                    "description": "The taint's value, with operator Equal.",
+                    "description": "Value of the taint, with operator Equal.",
                     "type": "string", "maxLength": 63,
                 },
                 "effect": {
-                    "description": "The taint's effect; absent: every effect.",
+                    "description": "Effect of the taint. Defaults to every effect.",
                     "type": "string", "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"],
                 },
                 "tolerationSeconds": {
-                    "description": "With effect NoExecute: how many seconds it is tolerated; absent: for ever.",
+                    "description": "Seconds that the pod tolerates a taint with effect NoExecute. Defaults to no limit.",
                     "type": "integer", "format": "int64",
                 },
             },
@@ -139,7 +133,7 @@ pub(crate) fn tolerations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Kubernetes' resource requirements, without claims.
+/// Returns the schema of Kubernetes' resource requirements, without claims.
 pub(crate) fn resources(_: &mut SchemaGenerator) -> Schema {
     let quantities = |description: &str| {
         json!({
@@ -157,14 +151,13 @@ pub(crate) fn resources(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "properties": {
-            "requests": quantities("What is set aside: cpu (500m is half a core), memory (256Mi)."),
-            "limits": quantities("What it gets at most: cpu, memory."),
+            "requests": quantities("Reserved amounts of cpu (500m is half a core) and memory (such as 256Mi)."),
+            "limits": quantities("Maximum amounts of cpu and memory."),
         },
     })
 }
 
-/// A status that nobody has written yet: each condition is `Unknown`, so that an operator that is not there
-/// can be seen.
+/// Returns the status of a new object. Each condition is `Unknown`, so that users notice a missing operator.
 fn pending_status(types: &[ConditionType]) -> Value {
     let conditions: Vec<Value> = types
         .iter()
@@ -173,7 +166,7 @@ fn pending_status(types: &[ConditionType]) -> Value {
                 "type": <&str>::from(type_),
                 "status": <&str>::from(ConditionStatus::Unknown),
                 "reason": <&str>::from(Reason::Pending),
-                "message": "the operator has not looked yet",
+                "message": "the operator has not reconciled this object yet",
                 "lastTransitionTime": "1970-01-01T00:00:00Z",
             })
         })
@@ -181,14 +174,16 @@ fn pending_status(types: &[ConditionType]) -> Value {
     json!({ "conditions": conditions })
 }
 
-/// Completes a derived definition: rules that need the object's name, the status that a new object has, and
-/// no formats that Kubernetes does not know.
+/// Adds the columns, the rules on the whole object and the status of a new object to a derived definition, and removes
+/// formats that Kubernetes does not support.
 pub(crate) fn complete_definition(
     mut definition: CustomResourceDefinition,
+    columns: Vec<CustomResourceColumnDefinition>,
     root: &[CelRule],
     conditions: &[ConditionType],
 ) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
+        version.additional_printer_columns = Some(columns.clone());
         let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
         else {
             continue;
@@ -204,20 +199,20 @@ pub(crate) fn complete_definition(
     definition
 }
 
-/// Kubernetes has no unsigned integers: the bounds say it, the format would only warn. And where nothing may
-/// be null, the API server takes a null for an absent field, so that rules need not tell them apart.
 fn remove_unsupported_keywords(schema: &mut JSONSchemaProps) {
+    // The API server drops a null for a field that is not nullable, so rules only check whether the field is present.
     schema.nullable = None;
+    if let Some(values) = &mut schema.enum_ {
+        values.retain(|value| !value.0.is_null());
+    }
+    // Kubernetes has no unsigned integers and warns about their formats. The bounds already exclude negative values.
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
 }
 
-/// Calls `change` on a schema and all within it.
+/// Calls `change` on a schema and all its descendants.
 fn visit_schemas(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSchemaProps)) {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-        JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
-    };
     change(schema);
     for property in schema.properties.iter_mut().flat_map(|all| all.values_mut()) {
         visit_schemas(property, change);

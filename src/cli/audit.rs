@@ -1,4 +1,4 @@
-//! `toezicht audit`: whether a bucket keeps the promises, by what is in it alone, for who does not trust the operator.
+//! `toezicht audit`: standalone audit of a bucket, for anyone who does not want to rely on the operator.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,47 +14,42 @@ use crate::rules::retention::RetentionTerms;
 use crate::storage::recordings::audit::{AuditError, AuditOptions, Tally, audit};
 use crate::storage::recordings::sweep::state::ScanRange;
 
-/// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// The longest that video may live (article 6).
+    /// Ceiling of video in days (article 6).
     #[arg(long, value_name = "DAYS", default_value = "28d")]
     video_ceiling: Days,
-    /// The longest that recorded calls may live (article 6).
+    /// Ceiling of recorded calls in days (article 6).
     #[arg(long, value_name = "DAYS", default_value = "7d")]
     calls_ceiling: Days,
-    /// How old a recording must be to be readable, where there is no live viewing (article 4.2) [default: the site has
-    /// live viewing].
+    /// Minimum age at which a recording can be read, such as `1h`, at a site without live viewing (article 4.2) [default:
+    /// the site has live viewing].
     #[arg(long, value_name = "DURATION")]
     embargo: Option<Duration>,
-    /// List only the days at the ceiling: whether anything is overdue.
+    /// List only the days at the ceiling, to find overdue recordings.
     #[arg(long)]
     boundary_only: bool,
-    /// Of so many versions that no hold covers, read tag and legal hold of one; 1 reads all.
+    /// Read tag and legal hold of one in this number of versions that no hold covers. 1 reads all.
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     sample_one_in: u32,
-    /// How the result is written.
+    /// Format of the result.
     #[arg(long, short, value_enum, default_value_t)]
     output: OutputFormat,
 }
 
-/// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuditCommandError {
-    /// The bucket is not named well.
     #[error(transparent)]
     Target(#[from] TargetArgsError),
-    /// It could not be audited.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// The result cannot be written.
-    #[error("the result cannot be written: {0}")]
+    #[error("cannot write the result: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Audits, and prints what was found; whether no promise is broken.
+/// Audits the bucket and prints the result. Returns whether there are no violations.
 pub(crate) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
     let target = args.target.connection()?;
     let age = |embargo: Duration| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX);
@@ -102,9 +97,9 @@ fn render_table(tally: &Tally) -> String {
         }
     }
     text.push_str(if tally.is_compliant() {
-        "No promise is broken by what is in the bucket.\n"
+        "No violations.\n"
     } else {
-        "A promise is broken, or may be.\n"
+        "Confirmed or possible violations.\n"
     });
     text
 }
@@ -120,12 +115,12 @@ mod tests {
         tally.add(FindingKind::LateUpload, "video/hal/late");
         assert!(
             render_table(&tally)
-                .contains("note       LateUpload          1\n           video/hal/late\nNo promise")
+                .contains("note       LateUpload          1\n           video/hal/late\nNo violations")
         );
         tally.add(FindingKind::Overdue, "video/hal/old");
         assert!(
             render_table(&tally).contains("VIOLATION  Overdue             1\n           video/hal/old\n")
         );
-        assert!(render_table(&tally).ends_with("A promise is broken, or may be.\n"));
+        assert!(render_table(&tally).ends_with("Confirmed or possible violations.\n"));
     }
 }

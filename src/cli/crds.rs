@@ -1,4 +1,4 @@
-//! The definitions of the four kinds, as `toezicht crds` prints them and `crds/` holds them.
+//! `toezicht crds`: the custom resource definitions, which are also in `crds/`.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,32 +12,26 @@ use crate::api::condition::ConditionType::{
 };
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site, cel, schema};
 
-/// Why the definitions could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum CrdsError {
-    /// A definition could not be written as YAML.
     #[error("a definition cannot be written as YAML: {0}")]
     Yaml(String),
-    /// The file or the output could not be written.
     #[error("{path}: {source}")]
-    Write {
-        /// Which.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
+    Write { path: String, source: io::Error },
 }
 
-/// The definitions of the four kinds, in the order in which they are best read.
+/// Returns the definitions of the four kinds, in the order in which users create the objects.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![
         schema::complete_definition(
             RecordingPolicy::crd(),
+            RecordingPolicy::columns(),
             cel::RECORDING_POLICY,
             &[Accepted, InForce, Ready],
         ),
         schema::complete_definition(
             Site::crd(),
+            Site::columns(),
             cel::SITE,
             &[
                 Accepted,
@@ -51,16 +45,22 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
                 Ready,
             ],
         ),
-        schema::complete_definition(Camera::crd(), cel::CAMERA, &[Accepted, Permitted, Recording, Ready]),
+        schema::complete_definition(
+            Camera::crd(),
+            Camera::columns(),
+            cel::CAMERA,
+            &[Accepted, Permitted, Recording, Ready],
+        ),
         schema::complete_definition(
             IncidentHold::crd(),
+            IncidentHold::columns(),
             cel::INCIDENT_HOLD,
             &[Accepted, Placed, RecordingsFound, Ready],
         ),
     ]
 }
 
-/// Each definition as YAML, with the name of its file in `crds/`.
+/// Returns each definition as YAML, with its file name in `crds/`.
 pub fn yaml_files() -> Result<Vec<(String, String)>, CrdsError> {
     definitions()
         .iter()
@@ -73,8 +73,7 @@ pub fn yaml_files() -> Result<Vec<(String, String)>, CrdsError> {
         .collect()
 }
 
-/// What `toezicht crds` does: prints the definitions as one stream of YAML documents, or writes a file for
-/// each into `dir`.
+/// Writes each definition to a file in `dir`, or all to standard output as a stream of YAML documents.
 pub fn write(dir: Option<PathBuf>) -> Result<(), CrdsError> {
     let files = yaml_files()?;
     let Some(dir) = dir else {
@@ -107,10 +106,10 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         for (name, yaml) in yaml_files().unwrap() {
             let committed = std::fs::read_to_string(dir.join(&name)).unwrap_or_default();
-            assert!(committed == yaml, "crds/{name} is not what the code says: run `make crds` and commit");
+            assert!(committed == yaml, "crds/{name} is out of date: run `make crds` and commit");
         }
         let count = std::fs::read_dir(&dir).unwrap().count();
-        assert_eq!(count, definitions().len(), "crds/ holds a file that no kind has");
+        assert_eq!(count, definitions().len(), "crds/ has a file of no kind");
     }
 
     #[test]
@@ -121,7 +120,7 @@ mod tests {
         }
     }
 
-    /// What lacks a bound or a description, by path.
+    /// Adds the path of every value without a bound and every field without a description to `found`.
     fn collect_missing_constraints(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
         let bounded = schema.max_length.is_some() || schema.enum_.is_some() || schema.format.is_some();
         match schema.type_.as_deref() {
@@ -171,8 +170,8 @@ mod tests {
         }
     }
 
-    /// kubectl, Helm, Flux and Argo CD read YAML 1.1, in which these are booleans: a field of such a name
-    /// could only be written in quotes.
+    /// kubectl, Helm, Flux and Argo CD read YAML 1.1, where these words are booleans. Users would have to quote a field
+    /// with such a name.
     #[test]
     fn no_field_name_is_a_yaml_boolean() {
         let mut names = Vec::new();

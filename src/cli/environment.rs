@@ -1,4 +1,4 @@
-//! Credentials and proxies as the environment gives them, under the names that other S3 tools use.
+//! Credentials and proxies from the environment variables that other S3 tools use.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,15 @@ use url::Url;
 
 use crate::wire::{AccessKey, Credentials, Login, Proxy, Secret, WebIdentity};
 
-/// The variables of one identity.
 #[derive(Clone, Copy, Debug)]
 pub struct CredentialsVariables {
     key: &'static str,
     secret: &'static str,
     token: &'static str,
-    /// A profile and workload identity are used where there are no keys.
+    /// Without keys, a profile or workload identity is used.
     has_fallbacks: bool,
 }
 
-/// Those of the command's own identity.
 pub const AWS_VARIABLES: CredentialsVariables = CredentialsVariables {
     key: "AWS_ACCESS_KEY_ID",
     secret: "AWS_SECRET_ACCESS_KEY",
@@ -25,7 +23,7 @@ pub const AWS_VARIABLES: CredentialsVariables = CredentialsVariables {
     has_fallbacks: true,
 };
 
-/// Those of the recorders, whom the probe tries.
+/// Variables of the recorders' identity, for the probe.
 pub const RECORDER_VARIABLES: CredentialsVariables = CredentialsVariables {
     key: "TOEZICHT_RECORDER_ACCESS_KEY_ID",
     secret: "TOEZICHT_RECORDER_SECRET_ACCESS_KEY",
@@ -33,23 +31,21 @@ pub const RECORDER_VARIABLES: CredentialsVariables = CredentialsVariables {
     has_fallbacks: false,
 };
 
-/// The environment cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentError {
-    /// A variable of the credentials is absent or empty.
-    #[error("{0} is not set: credentials are read from the environment or a profile")]
+    #[error("{0} is not set; set it, or select a profile with AWS_PROFILE")]
     NoCredentials(&'static str),
-    /// A proxy is no URL that can be used. It is not repeated: it may hold a password.
-    #[error("{0}: write http://[user:password@]host[:port]")]
+    /// The message omits the value, since it can contain a password.
+    #[error("{0}: not a valid proxy; write http://[user:password@]host[:port]")]
     Proxy(&'static str),
 }
 
-/// Whether keys of an identity are given, as a whole or in part.
+/// Returns whether the key, the secret, or both are set.
 pub fn has_keys(names: &CredentialsVariables, variable: impl Fn(&str) -> Option<String>) -> bool {
     [names.key, names.secret].iter().any(|name| variable(name).is_some_and(|value| !value.is_empty()))
 }
 
-/// The credentials: keys, else the profile that is named, else workload identity, else the default profile.
+/// Returns the credentials: keys, or a named profile, or workload identity, or the default profile, in this order.
 pub fn read_credentials(
     names: &CredentialsVariables,
     variable: impl Fn(&str) -> Option<String>,
@@ -82,8 +78,8 @@ pub fn read_credentials(
     Err(EnvironmentError::NoCredentials(names.key))
 }
 
-/// The proxy for an endpoint, as curl reads it: `http_proxy` in capitals, too, since nobody else sets a command's
-/// environment.
+/// Returns the proxy for an endpoint, with the variables of curl. Also accepts `HTTP_PROXY`: curl ignores it because CGI clients
+/// could set it, which does not apply to this command.
 pub fn read_proxy(
     is_plain_http: bool,
     variable: impl Fn(&str) -> Option<String>,
@@ -97,7 +93,7 @@ pub fn read_proxy(
     let Some(text) = given(lower, upper) else {
         return Ok(None);
     };
-    // Many write it without a scheme.
+    // curl accepts a proxy without a scheme.
     let text = if text.contains("://") { text } else { format!("http://{text}") };
     let invalid = || EnvironmentError::Proxy(upper);
     let mut url = Url::parse(&text).map_err(|_| invalid())?;

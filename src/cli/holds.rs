@@ -1,4 +1,4 @@
-//! `toezicht holds`: what the ledger in a bucket knows of holds, for when the cluster does not.
+//! `toezicht holds`: reads holds from the ledger in a bucket, even if the cluster is lost.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -15,62 +15,52 @@ use crate::storage::recordings::hold::manifest;
 use crate::storage::recordings::hold::manifest::{HoldLinks, NO_MANIFEST, SegmentLink};
 use crate::storage::recordings::ledger;
 
-/// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub(crate) enum HoldsCommand {
-    /// Prints the `IncidentHold`s that the bucket's ledger has open, as `kubectl apply -f -` takes them.
+    /// Prints the open `IncidentHold`s of the bucket's ledger as YAML for `kubectl apply -f -`.
     Restore {
         #[command(flatten)]
         target: TargetArgs,
     },
-    /// Prints a link to each segment that is kept for a hold, from its manifest in the bucket, signed with your own
-    /// credentials: what you may not read, the link does not open. Whoever has a link can use it as long as it lives.
+    /// Prints a link to each segment that a hold keeps, based on its manifest in the bucket.
+    ///
+    /// The links are signed with your credentials and open only segments that you can read. Anyone who has a link can use it
+    /// until it expires.
     Links {
-        /// The hold's name.
+        /// Name of the hold.
         name: String,
         #[command(flatten)]
         target: TargetArgs,
-        /// How long the links live: at most `15m`.
+        /// Lifetime of the links, at most `15m`.
         #[arg(long, value_name = "DURATION", default_value = "15m")]
         expires_in: Duration,
-        /// How they are written.
+        /// Format of the links.
         #[arg(long, short, value_enum, default_value_t)]
         output: OutputFormat,
     },
 }
 
-/// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HoldsCommandError {
-    /// The bucket is not named well.
     #[error(transparent)]
     Target(#[from] TargetArgsError),
-    /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] HoldError),
-    /// There is no manifest, or it may not be read. Who may not list is not told which (`GetObject`, S3 API reference).
+    /// The manifest does not exist, or the store denies access. To a caller without permission to list, S3 answers both alike
+    /// (`GetObject`, S3 API reference).
     #[error(
-        "the manifest of the hold {name:?} cannot be read ({answer}): nothing was placed for a hold of that name, or it is released, or \
-         your credentials are those of no manager of its Site and no incident officer, or the bucket is another"
+        "cannot read the manifest of the hold {name:?} ({answer}): the hold does not exist, keeps nothing or is released, your \
+         credentials belong to no manager or incident officer of its Site, or --bucket is wrong"
     )]
-    NoManifest {
-        /// The hold's name.
-        name: String,
-        /// What the store answered.
-        answer: String,
-    },
-    /// Links would live too long.
-    #[error("--expires-in: a link lives 15 minutes at most")]
+    NoManifest { name: String, answer: String },
+    #[error("--expires-in: longer than 15m; set a shorter lifetime")]
     LinkTooLong,
-    /// The result cannot be written.
-    #[error("the result cannot be written: {0}")]
+    #[error("cannot write the result: {0}")]
     Json(#[from] serde_json::Error),
-    /// The result cannot be written.
-    #[error("the result cannot be written: {0}")]
+    #[error("cannot write the result: {0}")]
     Yaml(#[from] serde_saphyr::SerializeError),
 }
 
-/// Reads the ledger and prints.
 pub(crate) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> {
     match command {
         HoldsCommand::Restore { target } => {
@@ -81,12 +71,12 @@ pub(crate) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> 
             }
             Ok(())
         }
-        HoldsCommand::Links { name, target, expires_in: lives, output } => {
-            if lives.0 > manifest::MAX_LINK_LIFETIME {
+        HoldsCommand::Links { name, target, expires_in, output } => {
+            if expires_in.0 > manifest::MAX_LINK_LIFETIME {
                 return Err(HoldsCommandError::LinkTooLong);
             }
             let target = target.connection()?;
-            let links = manifest::links(&target, &name, lives.0, Timestamp::now()).await;
+            let links = manifest::links(&target, &name, expires_in.0, Timestamp::now()).await;
             let links = links.map_err(|error| manifest_error(&name, error))?;
             match output {
                 OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&links)?),
@@ -108,10 +98,10 @@ fn manifest_error(name: &str, error: HoldError) -> HoldsCommandError {
 
 fn render_table(links: &HoldLinks) -> String {
     let mut text = String::new();
-    for SegmentLink { segment: line, url } in &links.segments {
-        let _ = match (url, line.sealed_until) {
-            (Some(url), _) => writeln!(text, "{}\t{url}", line.key),
-            (None, Some(until)) => writeln!(text, "{}\tsealed until {until} (article 4.2)", line.key),
+    for SegmentLink { segment, url } in &links.segments {
+        let _ = match (url, segment.sealed_until) {
+            (Some(url), _) => writeln!(text, "{}\t{url}", segment.key),
+            (None, Some(until)) => writeln!(text, "{}\tsealed until {until} (article 4.2)", segment.key),
             (None, None) => Ok(()),
         };
     }
@@ -122,11 +112,11 @@ fn render_table(links: &HoldLinks) -> String {
     text
 }
 
-/// The resource that an entry was written for, as it can be made anew.
+/// Renders the resource of an entry, so that users can re-create it.
 fn render_hold(entry: &LedgerEntry) -> Result<String, serde_saphyr::SerializeError> {
     let mut spec = json!({
         "siteRef": {"name": entry.site},
-        "calls": entry.calls,
+        "includeCalls": entry.calls,
         "window": entry.window,
         "purpose": entry.purpose,
         "reference": entry.reference,
@@ -145,7 +135,7 @@ fn render_hold(entry: &LedgerEntry) -> Result<String, serde_saphyr::SerializeErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::IncidentHold;
+    use crate::api::{IncidentHold, IncidentHoldSpec};
     use crate::storage::s3::error::StoreError;
 
     #[test]
@@ -160,7 +150,7 @@ mod tests {
             (answered("UnreadableManifest", None), false),
         ] {
             let text = manifest_error("incident", error.clone()).to_string();
-            assert_eq!(text.contains("or it is released"), lists_causes, "{text}");
+            assert_eq!(text.contains("is released"), lists_causes, "{text}");
             assert!(text.contains(&error.to_string()), "{text}");
         }
     }
@@ -168,11 +158,12 @@ mod tests {
     #[test]
     fn restored_yaml_is_the_original_hold() {
         let spec = json!({
-            "siteRef": {"name": "hal"}, "cameras": ["a", "b"], "calls": true,
+            "siteRef": {"name": "hal"}, "cameras": ["a", "b"], "includeCalls": true,
             "window": {"from": "2026-04-12T19:30:00Z", "until": "2026-04-12T20:00:00Z"},
             "purpose": "Theft", "reference": "2026-0412",
         });
-        let spec = serde_json::from_value(spec).unwrap();
+        let spec: IncidentHoldSpec = serde_json::from_value(spec).unwrap();
+        assert!(spec.include_calls);
         let at = jiff::Timestamp::UNIX_EPOCH;
         let entry = LedgerEntry::new("1".into(), "heusden".into(), "incident".into(), &spec, at);
         let printed = render_hold(&entry).unwrap();

@@ -1,11 +1,10 @@
-//! How commands write what they found.
+//! Output formats of commands.
 
-/// For people or for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum OutputFormat {
-    /// A table for people.
+    /// Table for people.
     #[default]
     Table,
-    /// JSON.
+    /// JSON for programs.
     Json,
 }

@@ -1,4 +1,4 @@
-//! `toezicht probe`: what an S3 store keeps of what the promises rest on, before anybody records into it.
+//! `toezicht probe`: conformance test of an S3 store before first use.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,63 +13,63 @@ use crate::storage::bucket::probe::request::{ProbeError, ProbeRequest};
 use crate::storage::bucket::probe::standalone::ProbeReport;
 use crate::storage::bucket::probe::{Row, Verdict, standalone};
 
-/// Columns of a line of prose.
 const LINE_WIDTH: usize = 100;
 
-/// Tries on an empty bucket, made for this, what a store keeps of what the promises rest on.
+/// Tests on an empty bucket whether a store gives the guarantees that Toezicht needs.
 ///
-/// Give the bucket Object Lock, or say --create-bucket. It is given a site's lifecycle and policy, canaries are
-/// written under probe/, everything is tried and judged by its effect, and all of it is removed again.
+/// The bucket must be empty and have Object Lock, or use --create-bucket. The probe applies a site's lifecycle rules and
+/// bucket policy, writes canaries under probe/, tries each guarantee and judges it by its effect. It removes all of this
+/// afterwards.
 ///
-/// Credentials are read from the environment: the operator's from `AWS_ACCESS_KEY_ID`,
-/// `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or from a profile (`AWS_PROFILE`, `~/.aws`); the
-/// recorders' (optional) from `TOEZICHT_RECORDER_ACCESS_KEY_ID`, `TOEZICHT_RECORDER_SECRET_ACCESS_KEY`
-/// and `TOEZICHT_RECORDER_SESSION_TOKEN`. Ends with 0 when nothing fatal was found, with 4 when a fatal row
-/// fails or was tried and cannot be told.
+/// Credentials of the operator come from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or from a
+/// profile (`AWS_PROFILE`, `~/.aws`). Credentials of the recorders are optional and come from
+/// `TOEZICHT_RECORDER_ACCESS_KEY_ID`, `TOEZICHT_RECORDER_SECRET_ACCESS_KEY` and `TOEZICHT_RECORDER_SESSION_TOKEN`.
+///
+/// Exit status: 0, no fatal failure; 4, a fatal row failed, or was tried with an unknown result; 1, the probe could not
+/// be completed.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ProbeArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// The operator as the store's policies name it (an ARN, or a bare name); without it no policy is tried.
+    /// Operator's name in the store's policies, an ARN or a bare name. Without it, the probe tries no bucket policy.
     #[arg(long, value_name = "PRINCIPAL")]
     operator_principal: Option<String>,
-    /// The recorders as the store's policies name them.
+    /// Recorders' name in the store's policies, an ARN or a bare name.
     #[arg(long, value_name = "PRINCIPAL")]
     recorder_principal: Option<String>,
-    /// Make the bucket, with Object Lock, and delete it afterwards.
+    /// Create the bucket with Object Lock, and delete it afterwards.
     #[arg(long)]
     create_bucket: bool,
-    /// How the table is printed.
+    /// Format of the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputFormat,
 }
 
-/// Why a bucket was not probed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeCommandError {
     #[error(transparent)]
     Target(#[from] TargetArgsError),
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    #[error("the table cannot be printed: {0}")]
+    #[error("cannot print the result: {0}")]
     Print(#[source] std::io::Error),
-    #[error("left behind in the bucket: {0}")]
+    #[error("cannot remove these objects or settings from the bucket: {0}; remove them as its administrator")]
     NotCleanedUp(String),
 }
 
-/// Probes and prints. Whether nothing fatal was found.
+/// Probes the store and prints the result. Returns whether no row is fatal.
 pub(crate) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool, ProbeCommandError> {
-    let survey = ProbeRequest {
+    let request = ProbeRequest {
         operator: args.target.connection()?,
         recorder: args.target.recorder_connection()?,
         operator_principal: args.operator_principal,
         recorder_principal: args.recorder_principal,
         create: args.create_bucket,
     };
-    let report = standalone::probe(&survey, &stop).await?;
+    let report = standalone::probe(&request, &stop).await?;
     let text = match args.output {
         OutputFormat::Table => render_table(&report),
-        OutputFormat::Json => format!("{:#}\n", to_json(&report, &survey)),
+        OutputFormat::Json => format!("{:#}\n", to_json(&report, &request)),
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(ProbeCommandError::Print)?;
     if !report.leftovers.is_empty() {
@@ -93,13 +93,18 @@ fn render_table(report: &ProbeReport) -> String {
             principal.to_lowercase(),
         );
     }
-    for (title, is_in) in [
-        ("Fatal: this store cannot keep the promises", row_filter(ConformanceSeverity::Fatal, true)),
-        ("Weaker than it should be", row_filter(ConformanceSeverity::Warning, true)),
-        ("Cannot be told", row_filter(ConformanceSeverity::Fatal, false)),
-        ("Cannot be told, and weak", row_filter(ConformanceSeverity::Warning, false)),
+    for (title, severity, has_failed) in [
+        ("Fatal: this store is not fit for Toezicht", ConformanceSeverity::Fatal, true),
+        ("Weaker protection", ConformanceSeverity::Warning, true),
+        ("Unknown", ConformanceSeverity::Fatal, false),
+        ("Unknown, weaker protection", ConformanceSeverity::Warning, false),
     ] {
-        let rows: Vec<_> = rows.iter().filter(|row| is_in(row)).collect();
+        let is_in = |row: &&Row| {
+            row.verdict != Verdict::Passed
+                && (row.verdict == Verdict::Failed) == has_failed
+                && row.check.about().severity == severity
+        };
+        let rows: Vec<_> = rows.iter().filter(is_in).collect();
         if !rows.is_empty() {
             let _ = writeln!(text, "\n{title}:");
         }
@@ -116,7 +121,7 @@ fn render_table(report: &ProbeReport) -> String {
     };
     let _ = writeln!(
         text,
-        "\n{} hold, {} fail, {} cannot be told.",
+        "\n{} passed, {} failed, {} unknown.",
         count("Passed"),
         count("Failed"),
         count("Unknown"),
@@ -124,23 +129,10 @@ fn render_table(report: &ProbeReport) -> String {
     text
 }
 
-/// Rows of a severity that fail, or that cannot be told.
-fn row_filter(severity: ConformanceSeverity, fails: bool) -> impl Fn(&Row) -> bool {
-    move |row| {
-        let is_match = match row.verdict {
-            Verdict::Passed => false,
-            Verdict::Failed => fails,
-            Verdict::Unknown(_) => !fails,
-        };
-        is_match && row.check.about().severity == severity
-    }
-}
-
-/// A row that does not hold, in prose.
 fn describe_row(row: &Row) -> String {
     let label = match row.verdict {
-        Verdict::Unknown(_) => "Not told",
-        _ => "What follows",
+        Verdict::Unknown(_) => "Reason",
+        _ => "Consequence",
     };
     format!(
         "  {}\n{}{}",
@@ -164,7 +156,7 @@ fn wrap(prose: &str) -> String {
     text
 }
 
-fn to_json(report: &ProbeReport, survey: &ProbeRequest) -> Value {
+fn to_json(report: &ProbeReport, request: &ProbeRequest) -> Value {
     let row = |row: &Row| {
         let about = row.check.about();
         json!({
@@ -178,8 +170,8 @@ fn to_json(report: &ProbeReport, survey: &ProbeRequest) -> Value {
     };
     let rows = report.conformance.rows();
     json!({
-        "endpoint": survey.operator.target().endpoint,
-        "bucket": survey.operator.target().bucket,
+        "endpoint": request.operator.target().endpoint,
+        "bucket": request.operator.target().bucket,
         "conformant": !rows.iter().any(Row::is_fatal),
         "checks": rows.iter().map(row).collect::<Vec<_>>(),
         "remarks": report.remarks,
@@ -216,10 +208,10 @@ mod tests {
             assert!(text.lines().any(is_row), "{row} is not in {text}");
         }
         for part in [
-            "Fatal: this store cannot keep the promises:\n  HeldSurvivesDelete\n    Expected: a version under",
-            "Cannot be told:\n  AnonymousCannotGet\n    Expected: without credentials, nothing can be read.\n    Not told: nobody asked.\n",
+            "Fatal: this store is not fit for Toezicht:\n  HeldSurvivesDelete\n    Expected: a version under",
+            "Unknown:\n  AnonymousCannotGet\n    Expected: without credentials, nothing can be read.\n    Reason: nobody asked.\n",
             "Remark: the recorders were tried without",
-            " hold, 1 fail, 1 cannot be told.\n",
+            " passed, 1 failed, 1 unknown.\n",
         ] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
@@ -237,14 +229,14 @@ mod tests {
             credentials: Credentials::access_key("id", "hunter2"),
             proxy: None,
         };
-        let survey = ProbeRequest {
+        let request = ProbeRequest {
             operator: BucketConnection::new(&target).unwrap(),
             recorder: None,
             operator_principal: None,
             recorder_principal: None,
             create: false,
         };
-        let value = to_json(&report(), &survey);
+        let value = to_json(&report(), &request);
         assert_eq!(value["conformant"], false);
         assert_eq!(value["checks"].as_array().unwrap().len(), Check::ALL.len());
         assert_eq!(value["checks"][1]["result"], "Failed");

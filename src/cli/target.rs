@@ -1,4 +1,4 @@
-//! Which bucket, and as whom: what the commands have in common that look at a store without a cluster.
+//! Bucket and credentials of the commands that use a store without a cluster.
 
 use std::path::{Path, PathBuf};
 
@@ -6,56 +6,49 @@ use super::environment::{self, CredentialsVariables, EnvironmentError};
 use crate::storage::{BucketConnection, TargetError};
 use crate::wire::StorageTarget;
 
-/// The longest file of certificates that is read, in bytes.
 const MAX_CA_BYTES: u64 = 1024 * 1024;
 
-/// A bucket at a store. Credentials come from the environment or from a profile only: a command line is seen by all.
+/// Bucket at a store. Credentials come from the environment or a profile only, since other users can read a command line.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct TargetArgs {
-    /// The S3 endpoint: http or https, host, and port if it is not the usual one [default: AWS].
+    /// S3 endpoint, http(s)://host[:port] [default: AWS].
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// The region that signatures name.
+    /// Region for request signatures.
     #[arg(long, default_value = "us-east-1")]
     pub region: String,
-    /// The bucket.
+    /// Name of the bucket.
     #[arg(long, value_name = "NAME")]
     pub bucket: String,
-    /// Name the bucket in the path instead of the host name.
+    /// Put the bucket name in the URL path instead of the host name.
     #[arg(long)]
     pub path_style: bool,
-    /// File with the PEM certificates of a private certificate authority, the only one that is then trusted.
+    /// File with PEM certificates of a private certificate authority, at most 1 MiB. They replace the public ones.
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 }
 
-/// Why there is no target.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetArgsError {
-    /// The environment lacks something, or says it badly.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
-    /// The file of the certificate authority cannot be read.
     #[error("--ca-file {}: {error}", .path.display())]
     CaFile {
-        /// Which file.
         path: PathBuf,
-        /// Why not.
         #[source]
         error: std::io::Error,
     },
-    /// An option has a value that no store takes.
     #[error("{}", describe_option(*.0))]
     Target(#[from] TargetError),
 }
 
 impl TargetArgs {
-    /// Connects to the bucket as the identity of AWS's own variables, or of a profile.
+    /// Connects to the bucket with credentials from the variables of AWS or a profile.
     pub fn connection(&self) -> Result<BucketConnection, TargetArgsError> {
         self.connection_as(&environment::AWS_VARIABLES, process_variable)
     }
 
-    /// Connects to the bucket as the recorders; `None`: neither their key nor their secret is given.
+    /// Connects to the bucket with the recorders' keys; `None`: neither key nor secret is set.
     pub fn recorder_connection(&self) -> Result<Option<BucketConnection>, TargetArgsError> {
         let names = &environment::RECORDER_VARIABLES;
         if environment::has_keys(names, process_variable) {
@@ -101,7 +94,7 @@ fn process_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// What is wrong, in the words of the command line.
+/// Returns the problem in terms of the command-line option.
 fn describe_option(error: TargetError) -> &'static str {
     match error {
         TargetError::Endpoint => "--endpoint must be http(s)://host[:port], without user, path or query",
@@ -113,7 +106,7 @@ fn describe_option(error: TargetError) -> &'static str {
         TargetError::Credentials => {
             "the credentials in the environment must be printable ASCII without spaces"
         }
-        TargetError::Proxy => "HTTPS_PROXY or HTTP_PROXY: write http://[user:password@]host[:port]",
+        TargetError::Proxy => "HTTPS_PROXY or HTTP_PROXY must be http://[user:password@]host[:port]",
     }
 }
 
@@ -166,7 +159,7 @@ mod tests {
             let error = target_with_secret(&parse(&[]), secret).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "AWS_SECRET_ACCESS_KEY is not set: credentials are read from the environment or a profile"
+                "AWS_SECRET_ACCESS_KEY is not set; set it, or select a profile with AWS_PROFILE"
             );
         }
     }

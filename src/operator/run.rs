@@ -38,17 +38,26 @@ const PREREQUISITE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Lease.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-#[derive(Clone, Debug)]
+// A doc comment here would replace the help of the command.
+#[derive(Clone, Debug, clap::Args)]
 pub struct OperatorOptions {
+    /// Configuration file with grants, ceilings and the recorder image.
+    #[arg(long, value_name = "FILE", default_value = "/etc/toezicht/operator.yaml")]
     pub config: PathBuf,
-    /// Address of probes and metrics.
+    /// Address and port of /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Namespace of the Lease; `None`: that of the service account or of the kubeconfig's context.
-    pub namespace: Option<String>,
+    /// Namespace of the Lease [default: namespace of the service account or of the kubeconfig's context].
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// Name of the Lease for leader election.
+    #[arg(long, value_name = "NAME", default_value = "toezicht")]
     pub lease_name: String,
-    /// Name of this process in the Lease and in events, such as its pod's name.
+    /// Name of this process in the Lease and in events.
+    #[arg(long, env = "POD_NAME", default_value = "operator")]
     pub instance: String,
-    /// In bytes.
+    /// Memory limit of this process in bytes. The cache of held versions uses at most half of it.
+    #[arg(long, value_name = "BYTES", env = "MEMORY_LIMIT", default_value_t = 512 << 20)]
     pub memory_limit: u64,
 }
 
@@ -83,7 +92,7 @@ pub async fn run(options: OperatorOptions) -> Result<(), OperatorError> {
     // The random part tells a restarted container from its previous process, whose Lease it must not renew.
     let identity = format!("{}_{:08x}", options.instance, rand::random::<u32>());
     let kubernetes = connection(&identity).await?;
-    let namespace = options.namespace.unwrap_or_else(|| kubernetes.default_namespace.clone());
+    let namespace = options.lease_namespace.clone().unwrap_or_else(|| kubernetes.default_namespace.clone());
     let unfenced = Client::try_from(kubernetes.clone()).map_err(client_error)?;
     info!(version = env!("CARGO_PKG_VERSION"), %identity, %namespace, lease = %options.lease_name, "starting");
 

@@ -27,23 +27,31 @@ use super::upload::{SegmentSink, UploadQueue, UploadTarget};
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::s3::segments::Uploader;
 use crate::telemetry::serve::serve;
-use crate::wire::{GapCause, HoldScopeConfig, RecorderConfig};
+use crate::wire::{GapCause, HEALTH_PORT, HoldScopeConfig, RecorderConfig, STATUS_PORT};
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Debug)]
+// A doc comment here would replace the help of the command.
+#[derive(Clone, Debug, clap::Args)]
 pub struct RecorderOptions {
+    /// Mount point of the configuration Secret.
+    #[arg(long, value_name = "DIR", default_value = "/etc/toezicht")]
     pub config_dir: PathBuf,
+    /// Folder in which segments are written and wait for upload.
+    #[arg(long, value_name = "DIR", default_value = "/var/spool/toezicht")]
     pub spool_dir: PathBuf,
-    /// Ordinal of this pod: it records the cameras of this shard.
+    /// Index of this pod among the site's recorder pods, from 0. It records the cameras of this shard.
+    #[arg(long, env = "TOEZICHT_SHARD")]
     pub shard: u32,
-    /// Address of `/v1/status`.
+    /// Address and port of /v1/status, with TLS and token authentication.
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], STATUS_PORT)))]
     pub status_listen: SocketAddr,
-    /// Address of `/livez`, `/readyz` and `/metrics`.
+    /// Address and port of /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT)))]
     pub health_listen: SocketAddr,
-    /// Time to complete and upload segments at the end. Segments that the store has not confirmed by then stay in the
-    /// spool.
-    pub grace: Duration,
+    /// Maximum time to complete and upload segments after a signal, in seconds. Other segments stay in the spool.
+    #[arg(long, value_name = "SECONDS", default_value_t = 25)]
+    pub grace_period_seconds: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +115,7 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
             let _ = (&mut uploading).await;
         }
     };
-    if timeout(options.grace, ending).await.is_err() {
+    if timeout(Duration::from_secs(options.grace_period_seconds), ending).await.is_err() {
         let segments = context.spool.status().segments;
         tracing::warn!(segments, "the grace period ended before all uploads: segments stay in the spool");
     }

@@ -1,29 +1,25 @@
-//! Days and instants, as the protocol's zone counts them.
+//! Days and instants in the policy's time zone.
 
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, civil};
 
 use crate::api::{Date, DateOrInstant};
 
-/// Why a field that speaks of time cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CalendarError {
-    /// The zone is not in the time zone database.
-    #[error("{path}: {value:?} is not a time zone; write an IANA name such as Europe/Amsterdam")]
+    #[error("{path}: {value:?} is not an IANA time zone; write its name, such as Europe/Amsterdam")]
     Zone { path: String, value: String },
-    /// Neither a date nor an instant.
-    #[error("{path}: {value:?} is no date that exists; write 2020-05-06{or_instant}")]
+    #[error("{path}: {value:?} is not an existing date; write it such as 2020-05-06{or_instant}")]
     Date {
         path: String,
         value: String,
-        /// What else may be written there.
+        /// Other form that the field allows.
         or_instant: &'static str,
     },
 }
 
-/// The zone that is named in the field `path`.
-///
-/// The zone of no place, `Etc/Unknown`, is refused: it would pass for UTC without anybody having said so.
+/// Returns the zone `name`, the value of the field `path`. Rejects `Etc/Unknown`, which jiff would treat as UTC although
+/// the user did not choose it.
 pub fn parse_zone(name: &str, path: &str) -> Result<TimeZone, CalendarError> {
     TimeZone::get(name)
         .ok()
@@ -31,18 +27,17 @@ pub fn parse_zone(name: &str, path: &str) -> Result<TimeZone, CalendarError> {
         .ok_or_else(|| CalendarError::Zone { path: path.to_owned(), value: name.to_owned() })
 }
 
-/// The first instant of a day in `zone`.
+/// Returns the first instant of a day in `zone`.
 ///
-/// Where a day has no midnight because the clock is put forward, it is the first instant that the day has;
-/// where midnight comes twice, it is the first of both. A day that a zone skipped as a whole (Samoa,
-/// 2011-12-30) begins when the day after it does.
+/// If the clock skips midnight, this is the first instant after the gap. If midnight occurs twice, it is the first one. A
+/// day that the zone skipped entirely (Samoa, 2011-12-30) begins with the next day.
 pub fn start_of_day(date: &Date, zone: &TimeZone, path: &str) -> Result<Timestamp, CalendarError> {
     parse_day(&date.0)
         .and_then(|day| first_instant_of_day(day, zone))
         .ok_or_else(|| date_error(&date.0, path, ""))
 }
 
-/// The instant that is written, or the first of the day that is written.
+/// Returns the instant, or the first instant of the day.
 pub fn resolve_instant(
     value: &DateOrInstant,
     zone: &TimeZone,
@@ -56,7 +51,7 @@ pub fn resolve_instant(
     instant.ok_or_else(|| date_error(text, path, " or 2020-05-06T00:00:00+02:00"))
 }
 
-/// A bare date only: jiff would also read the date out of a date and time, and drop the time.
+/// Parses a bare date only. From a date and time, jiff would take the date and drop the time.
 fn parse_day(text: &str) -> Option<civil::Date> {
     (text.len() == "2020-05-06".len()).then(|| text.parse().ok()).flatten()
 }
@@ -68,7 +63,7 @@ fn first_instant_of_day(day: civil::Date, zone: &TimeZone) -> Option<Timestamp> 
     if !is_skipped {
         return Some(first);
     }
-    // The clock passes midnight at the transition itself, which may lie before what midnight would have been.
+    // The day begins at the transition, which can precede the skipped midnight (Toronto, 1919-03-31).
     let after = first.checked_add(SignedDuration::from_nanos(1)).ok()?;
     zone.preceding(after).next().map(|transition| transition.timestamp())
 }
@@ -121,8 +116,8 @@ mod tests {
         let read = |text: &str| resolve_instant(&DateOrInstant(text.into()), &zone, "spec.inForce.from");
         assert_eq!(read("2020-05-06T00:00:00+02:00"), read("2020-05-06"));
         let error = read("2020-02-30").unwrap_err().to_string();
-        assert!(error.starts_with("spec.inForce.from: \"2020-02-30\" is no date"), "{error}");
-        assert!(read("2020-05-06T00:00:00").is_err(), "a time without an offset says nothing");
+        assert!(error.starts_with("spec.inForce.from: \"2020-02-30\" is not an existing date"), "{error}");
+        assert!(read("2020-05-06T00:00:00").is_err(), "a time without an offset is ambiguous");
         assert!(start_of_day(&Date("2020-05-06T10:00:00Z".into()), &zone, "x").is_err());
     }
 
@@ -135,8 +130,6 @@ mod tests {
     }
 
     proptest! {
-        /// In every zone, the start of a day is in that day and nothing of the day comes before it; days
-        /// begin in their order.
         #[test]
         fn day_starts_are_ordered(
             days in 0_i64..80_000,

@@ -1,7 +1,5 @@
-//! Every decision about holds, pure: what a hold covers, whether it can be accepted, what it does to a version, in which
-//! order a version is protected and released, and when something may be claimed or released.
-//!
-//! The code, the model (`tests/model`) and the simulation (`tests/sim`) use these same functions.
+//! Every decision about holds, pure: scope, acceptance, expiry of versions, order of writes, and conditions for a claim or a
+//! release. The operator, the model (`tests/model`) and the simulation (`tests/sim`) use these functions.
 
 pub mod accept;
 pub(crate) mod claim;

@@ -1,35 +1,35 @@
-//! Where live viewing is allowed (article 4.2).
+//! Live viewing and the embargo (article 4.2).
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{LiveView, RecordingPolicySpec};
 
-/// A site has live viewing that its policy does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "spec.liveView: article 4.2 allows live viewing only where the policy says so, and RecordingPolicy \
-     spec.liveView.sites does not list {site:?}; set spec.liveView to false, or have the policy list the site"
+    "spec.liveView: article 4.2: the RecordingPolicy does not list {site:?} in spec.liveView.sites; set spec.liveView of \
+     the Site to false, or add the site to the policy"
 )]
 pub struct LiveViewNotAllowed {
     pub site: String,
 }
 
-/// What a protocol that allows live viewing nowhere asks for: as if it had said so.
+/// Embargo of a policy without `spec.liveView`.
 const DEFAULT_EMBARGO: SignedDuration = SignedDuration::from_hours(1);
 
-/// Age from which a recording may be read, even if it is held (article 4.2).
+/// Minimum age at which a recording can be read, even if it is held (article 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Embargo {
-    /// The site has live viewing, and its policy allows it: recordings may be read at once.
+    /// The site has live viewing and its policy allows it: recordings can be read at once.
     LiveView,
     After(SignedDuration),
 }
 
 impl Embargo {
-    /// Returns the instant from which a recording that ends at `end` may be read.
+    /// Returns the instant from which a recording that ends at `end` can be read.
     pub fn end_for(self, end: Timestamp) -> Timestamp {
         match self {
             Self::LiveView => Timestamp::MIN,
+            // An embargo that ends after the last representable time never ends.
             Self::After(age) => end.saturating_add(age).unwrap_or(Timestamp::MAX),
         }
     }
@@ -55,7 +55,7 @@ pub fn effective_embargo(site: &str, live_view: bool, policy: Option<&RecordingP
     )
 }
 
-/// Whether a site may be as it is: without live viewing everywhere, with it where the policy lists the site.
+/// Rejects live viewing at a site that the policy does not list.
 pub fn check(site: &str, live_view: bool, policy: &RecordingPolicySpec) -> Result<(), LiveViewNotAllowed> {
     let lists = |allowed: &LiveView| allowed.sites.iter().any(|name| name == site);
     if live_view && !policy.live_view.as_ref().is_some_and(lists) {

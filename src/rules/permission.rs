@@ -1,9 +1,8 @@
-//! When recording is permitted (articles 7, 8 and 11), and why not.
+//! Prerequisites of recording (articles 7, 8 and 11).
 //!
-//! Four gates must be open at once: the policy is in force (article 11), the works council has consented
-//! (article 8), staff have been informed and signs posted (article 7). A gate whose date lies ahead opens
-//! when that day begins, so everything can be entered beforehand. Staff who were informed only after the
-//! policy entered into force are recorded from that day on, never before.
+//! Recording requires all of four: the policy is in force (article 11), the works council has consented (article 8), staff are
+//! informed and signs are posted (article 7). A date in the future is met when that day begins, so users can enter everything
+//! in advance. If staff are informed after the policy enters into force, recording starts on that day.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -15,48 +14,41 @@ use super::calendar;
 use super::calendar::CalendarError;
 use super::window::{Window, Windows};
 
-/// The gates of one site, as instants; `None`: not a date in sight.
+/// Prerequisites of one site, as instants. `None`: no date is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prerequisites {
-    /// When the policy is in force (article 11).
+    /// Article 11.
     pub in_force: Window,
-    /// When the works council has consented (article 8).
+    /// Article 8.
     pub consent: Option<Timestamp>,
-    /// When staff have been informed (article 7.1).
+    /// Article 7.1.
     pub staff_informed: Option<Timestamp>,
-    /// When the signs have been posted (article 7.2).
+    /// Article 7.2.
     pub signs_posted: Option<Timestamp>,
 }
 
 impl Prerequisites {
-    /// The gates that a policy and a site's notices give. Days are those of the policy's zone.
-    ///
-    /// The error names the field: `spec.timeZone`, `spec.inForce.from`, … of the policy, or
-    /// `spec.notices.…` of the Site.
+    /// Returns the prerequisites from a policy and a site's notices. Days are days in the policy's zone. An error names the
+    /// field of the policy, or `spec.notices.…` of the Site.
     pub fn from_policy(
         policy: &RecordingPolicySpec,
         notices: Option<&Notices>,
     ) -> Result<Self, CalendarError> {
         let zone = calendar::parse_zone(&policy.time_zone, "spec.timeZone")?;
         let day = |date, path| calendar::start_of_day(date, &zone, path);
+        let optional_day = |date: Option<_>, path| date.map(|date| day(date, path)).transpose();
+        let consent = policy.works_council_consent.as_ref().map(|consent| &consent.date);
+        let staff = notices.map(|notices| &notices.staff_informed_date);
+        let signs = notices.map(|notices| &notices.signs_posted_date);
         Ok(Self {
             in_force: in_force_window(policy, &zone)?,
-            consent: policy
-                .works_council_consent
-                .as_ref()
-                .map(|consent| day(&consent.date, "spec.worksCouncilConsent.date"))
-                .transpose()?,
-            staff_informed: notices
-                .map(|notices| day(&notices.staff_informed_date, "spec.notices.staffInformedDate"))
-                .transpose()?,
-            signs_posted: notices
-                .map(|notices| day(&notices.signs_posted_date, "spec.notices.signsPostedDate"))
-                .transpose()?,
+            consent: optional_day(consent, "spec.worksCouncilConsent.date")?,
+            staff_informed: optional_day(staff, "spec.notices.staffInformedDate")?,
+            signs_posted: optional_day(signs, "spec.notices.signsPostedDate")?,
         })
     }
 
-    /// When recording is permitted: one window, or none. Suspensions are not in it; see
-    /// [`super::suspension`].
+    /// Returns the window in which all prerequisites are met, or none. Ignores suspensions; see [`super::suspension`].
     pub fn permitted_windows(&self) -> Windows {
         let (Some(consent), Some(staff), Some(signs)) =
             (self.consent, self.staff_informed, self.signs_posted)
@@ -67,8 +59,8 @@ impl Prerequisites {
         Windows::union([Window::new(from, self.in_force.until)])
     }
 
-    /// Whether recording is permitted now, given when the cameras are covered: `Permitted`, with every gate
-    /// that is shut, its article, and what opens it. The first gate to be seen to gives the reason.
+    /// Returns the condition `Permitted`. The message lists every unmet prerequisite, its article and the remedy. The first
+    /// of them gives the reason.
     pub fn evaluate(&self, suspended: &Windows, now: Timestamp) -> ConditionFinding {
         let unmet = self.unmet(now);
         if let Some((reason, _)) = unmet.first() {
@@ -78,24 +70,24 @@ impl Prerequisites {
         if let Some(window) = suspended.window_at(now) {
             let end = window.until.map_or_else(|| "further notice".to_owned(), |until| until.to_string());
             let message = format!(
-                "article 5: the cameras are covered until {end} (Site spec.suspensions); recording goes on by \
-                 itself after that"
+                "article 5: the cameras are covered until {end} (Site spec.suspensions); recording then resumes \
+                 automatically"
             );
             return ConditionFinding::new(ConditionType::Permitted, false, Reason::Suspended, message);
         }
-        let message = match self.in_force.until {
-            Some(until) => format!(
-                "in force, consented to, and announced (articles 7, 8 and 11), until {until} (RecordingPolicy \
-                 spec.inForce.until)"
-            ),
-            None => "in force, consented to, and announced (articles 7, 8 and 11)".to_owned(),
-        };
+        let mut message =
+            "the policy is in force, the works council has consented, and staff and visitors are informed \
+                           (articles 7, 8 and 11)"
+                .to_owned();
+        if let Some(until) = self.in_force.until {
+            message += &format!("; this ends on {until} (RecordingPolicy spec.inForce.until)");
+        }
         ConditionFinding::new(ConditionType::Permitted, true, Reason::Permitted, message)
     }
 
-    /// The first instant after `now` at which the verdict may change by itself; `None`: it never does.
+    /// Returns the first instant after `now` at which [`Self::evaluate`] can change, or `None`.
     pub fn next_change(&self, suspended: &Windows, now: Timestamp) -> Option<Timestamp> {
-        let gates = [
+        let changes = [
             Some(self.in_force.from),
             self.in_force.until,
             self.consent,
@@ -103,61 +95,45 @@ impl Prerequisites {
             self.signs_posted,
             suspended.next_change(now),
         ];
-        gates.into_iter().flatten().filter(|change| *change > now).min()
+        changes.into_iter().flatten().filter(|change| *change > now).min()
     }
 
-    /// The gates that are shut now. What only a person can open comes before what time will open.
+    /// Returns the unmet prerequisites: missing dates first, since only those need an action, then dates in the future.
     fn unmet(&self, now: Timestamp) -> Vec<(Reason, String)> {
         if let Some(until) = self.in_force.until.filter(|until| *until <= now) {
             return vec![(Reason::Withdrawn, withdrawn_message(until))];
         }
-        let missing = [
-            self.consent.is_none().then(|| {
-                (
-                    Reason::NoConsent,
-                    "article 8: the works council has not consented; once it has, set RecordingPolicy \
-                     spec.worksCouncilConsent.date"
-                        .to_owned(),
-                )
-            }),
-            (self.staff_informed.is_none() || self.signs_posted.is_none()).then(|| {
-                (
-                    Reason::NotInformed,
-                    "article 7: staff and visitors have not been told; inform staff, post the signs at the \
-                     entrance, then set Site spec.notices.staffInformedDate and spec.notices.signsPostedDate"
-                        .to_owned(),
-                )
-            }),
-        ];
-        let if_future = |at: Option<Timestamp>| at.filter(|at| *at > now);
-        let future = [
-            if_future(self.consent).map(|at| {
-                let message = format!(
-                    "article 8: the works council's consent counts from {at} (RecordingPolicy \
-                     spec.worksCouncilConsent.date)"
-                );
-                (Reason::NoConsent, message)
-            }),
-            if_future(self.staff_informed).map(|at| {
-                let message = format!(
-                    "article 7.1: staff will have been informed on {at} (Site spec.notices.staffInformedDate)"
-                );
-                (Reason::NotInformed, message)
-            }),
-            if_future(self.signs_posted).map(|at| {
-                let message = format!(
-                    "article 7.2: signs will have been posted on {at} (Site spec.notices.signsPostedDate)"
-                );
-                (Reason::NotInformed, message)
-            }),
-            if_future(Some(self.in_force.from))
-                .map(|at| (Reason::NotYetInForce, not_yet_in_force_message(at))),
-        ];
-        missing.into_iter().chain(future).flatten().collect()
+        let mut unmet = Vec::new();
+        if self.consent.is_none() {
+            let message = "article 8: the works council has not consented; once it has, set RecordingPolicy \
+                           spec.worksCouncilConsent.date";
+            unmet.push((Reason::NoConsent, message.to_owned()));
+        }
+        if self.staff_informed.is_none() || self.signs_posted.is_none() {
+            let message = "article 7: staff and visitors are not informed; inform staff, post the signs at the entrance, \
+                           then set Site spec.notices.staffInformedDate and spec.notices.signsPostedDate";
+            unmet.push((Reason::NotInformed, message.to_owned()));
+        }
+        let consent = "article 8: the works council's consent takes effect on";
+        let staff = "article 7.1: staff will be informed on";
+        let signs = "article 7.2: signs will be posted on";
+        for (date, reason, text, field) in [
+            (self.consent, Reason::NoConsent, consent, "RecordingPolicy spec.worksCouncilConsent.date"),
+            (self.staff_informed, Reason::NotInformed, staff, "Site spec.notices.staffInformedDate"),
+            (self.signs_posted, Reason::NotInformed, signs, "Site spec.notices.signsPostedDate"),
+        ] {
+            if let Some(date) = date.filter(|date| *date > now) {
+                unmet.push((reason, format!("{text} {date} ({field})")));
+            }
+        }
+        if self.in_force.from > now {
+            unmet.push((Reason::NotYetInForce, not_yet_in_force_message(self.in_force.from)));
+        }
+        unmet
     }
 }
 
-/// When a policy is in force (article 11); empty where `until` is not after `from`.
+/// Returns the window in which a policy is in force (article 11). It is empty if `until` is not after `from`.
 pub fn in_force_window(policy: &RecordingPolicySpec, zone: &TimeZone) -> Result<Window, CalendarError> {
     let from = calendar::resolve_instant(&policy.in_force.from, zone, "spec.inForce.from")?;
     let until = policy
@@ -169,7 +145,7 @@ pub fn in_force_window(policy: &RecordingPolicySpec, zone: &TimeZone) -> Result<
     Ok(Window::new(from, until))
 }
 
-/// Whether a policy is in force now: `InForce`.
+/// Returns the condition `InForce`.
 pub fn evaluate_in_force(window: &Window, now: Timestamp) -> ConditionFinding {
     let (status, reason, message) = if now < window.from {
         (false, Reason::NotYetInForce, not_yet_in_force_message(window.from))
@@ -189,8 +165,8 @@ fn not_yet_in_force_message(from: Timestamp) -> String {
 
 fn withdrawn_message(until: Timestamp) -> String {
     format!(
-        "article 11: the policy is no longer in force since {until} (RecordingPolicy spec.inForce.until); \
-         adopt a new one and name it in Site spec.policyRef.name"
+        "article 11: the policy was withdrawn on {until} (RecordingPolicy spec.inForce.until); adopt a new policy and name it \
+         in Site spec.policyRef.name"
     )
 }
 

@@ -1,15 +1,12 @@
-//! Whether a policy as a whole can be followed.
+//! Acceptance of a policy.
 
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{Ceilings, RecordingPolicySpec};
 
 use super::{calendar, permission, retention};
 
-/// Whether a policy can be followed under the cluster's ceilings: `Accepted`, with the path of each field
-/// that must be put right.
-///
-/// The API server has refused most of what can be wrong already. What is left needs the time zone database
-/// or the operator's configuration.
+/// Returns the condition `Accepted`, with the path of each invalid field. Admission has already rejected errors that are
+/// visible in one object. The other checks need the time zone database or the cluster's ceilings.
 pub fn evaluate_acceptance(policy: &RecordingPolicySpec, cluster: &Ceilings) -> ConditionFinding {
     let mut problems: Vec<String> = Vec::new();
     match calendar::parse_zone(&policy.time_zone, "spec.timeZone") {
@@ -20,7 +17,7 @@ pub fn evaluate_acceptance(policy: &RecordingPolicySpec, cluster: &Ceilings) -> 
         retention::validate_ceilings(&policy.retention, cluster).err().map(|error| error.to_string()),
     );
     if problems.is_empty() {
-        let message = "the policy can be followed, under the cluster's ceilings (article 6)";
+        let message = "the policy is valid and within the cluster's ceilings (article 6)";
         ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message)
     } else {
         ConditionFinding::new(ConditionType::Accepted, false, Reason::InvalidField, problems.join("; "))
@@ -38,14 +35,14 @@ fn date_problems(policy: &RecordingPolicySpec, zone: &jiff::tz::TimeZone) -> Vec
     if let Ok(window) = &in_force {
         if window.is_empty() {
             problems.push(
-                "spec.inForce.until: article 11: it must be later than spec.inForce.from, in spec.timeZone"
+                "spec.inForce.until: article 11: not later than spec.inForce.from in spec.timeZone; set a later time"
                     .to_owned(),
             );
         }
         if adopted.as_ref().is_ok_and(|adopted| window.from < *adopted) {
             problems.push(
-                "spec.inForce.from: article 11: a policy enters into force after it is adopted; set a day \
-                 after spec.adoption.date"
+                "spec.inForce.from: article 11: the policy would enter into force before its adoption; set \
+                 spec.adoption.date or later"
                     .to_owned(),
             );
         }
@@ -85,7 +82,6 @@ pub(crate) mod tests {
 
     const CLUSTER: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
-    /// One edit, and the path that the verdict must name.
     fn assert_rejected(edit: impl FnOnce(&mut RecordingPolicySpec), path: &str) {
         let mut policy = policy();
         edit(&mut policy);
@@ -108,7 +104,7 @@ pub(crate) mod tests {
         assert_rejected(|policy| policy.adoption.date = Date("2020-02-30".into()), "spec.adoption.date: ");
         assert_rejected(|policy| policy.in_force.from = instant("2020-13-01"), "spec.inForce.from: ");
         assert_rejected(|policy| policy.in_force.from = instant("2020-05-03"), "spec.inForce.from: ");
-        // Both mean the same instant: only the zone tells.
+        // `from` is the same instant in this zone.
         assert_rejected(
             |policy| policy.in_force.until = Some(instant("2020-05-05T22:00:00Z")),
             "spec.inForce.until: ",

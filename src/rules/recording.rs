@@ -1,4 +1,4 @@
-//! What a recording is to the protocol: of what kind, from where, and from when to when.
+//! Recordings: class, source and period, and the keys, tags and versions in the bucket.
 
 pub(crate) mod days;
 pub mod key;
@@ -7,32 +7,29 @@ pub(crate) mod protection;
 pub mod tag;
 pub(crate) mod version;
 
-use std::fmt;
-
 use jiff::Timestamp;
 use serde::Serialize;
+use strum::{Display, EnumString, IntoStaticStr};
 
-/// What kind of recording it is: the two that the protocol tells apart (article 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+/// Class of a recording. Each has its own ceiling (article 6).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Display, EnumString, IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Class {
-    /// Camera pictures: at most four weeks.
     Video,
-    /// Telephone calls and conversations: at most one week.
     Calls,
 }
 
 impl Class {
     pub const ALL: [Self; 2] = [Self::Video, Self::Calls];
 
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Calls => "calls",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// The prefix that all keys of the class have, and no other.
+    /// Returns the prefix of all keys of the class, and of no others.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Video => "video/",
@@ -41,19 +38,13 @@ impl Class {
     }
 }
 
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// One recording, as far as the protocol asks.
+/// Properties of a recording that the protocol's rules use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recording<'a> {
     pub class: Class,
-    /// Which camera or telephone made it.
+    /// Camera or telephone.
     pub source: &'a str,
     pub start: Timestamp,
-    /// The first instant that is not in it.
+    /// Exclusive.
     pub end: Timestamp,
 }

@@ -1,35 +1,32 @@
-//! How long recordings live (article 6).
+//! Ceilings and the lifecycle rules that enforce them (article 6).
 //!
-//! S3 rounds up to the next midnight UTC twice: once for the delete marker, once for the noncurrent version.
-//! Rules of N days and one day thus remove the bytes up to N + 3 days after the midnight before the upload;
-//! a fourth day is left for a recording that began before that midnight and for a store that runs late.
+//! S3 rounds up to the next midnight UTC twice: once for the delete marker, once for the noncurrent version. Rules of N days
+//! and one day thus delete the bytes at most N + 3 days after the midnight before the upload. A fourth day covers a recording
+//! that began before that midnight, and a store that runs late.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::live_view::Embargo;
 use crate::api::{Ceilings, Days, RetentionCeilings};
 
-/// The shortest ceiling that can be kept: below it lifecycle would have to run more often than daily.
+/// Shortest ceiling that lifecycle rules can enforce. A shorter one would require a store that runs them several times a day.
 pub const MIN_CEILING: Days = Days(5);
-/// How many days before the ceiling lifecycle must hide a recording, for its bytes to be gone in time though the operator is
-/// dead: two midnights to which S3 rounds up, one noncurrent day, and one for a store that runs late.
+/// Days before the ceiling at which lifecycle rules must hide a recording, so that the store deletes its bytes in time even if
+/// the operator is down: two roundings up to midnight, one noncurrent day, and one day for a store that runs late.
 pub const LIFECYCLE_MARGIN: Days = Days(4);
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// Why a ceiling cannot be kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CeilingError {
-    /// Shorter than a store can do.
     #[error(
-        "{path}: {value} is shorter than {MIN_CEILING}, the least that a store's daily lifecycle can keep; \
-         set {MIN_CEILING} or more"
+        "{path}: {value} is shorter than {MIN_CEILING}, the shortest ceiling that daily lifecycle rules can enforce; set \
+         {MIN_CEILING} or more"
     )]
     TooShort { path: &'static str, value: Days },
-    /// Longer than the cluster's administrators allow.
     #[error(
-        "{path}: {value} is above the cluster's ceiling of {ceiling} (article 6); set {ceiling} or less, or \
-         have the cluster's administrators raise ceilings.{class} of the operator"
+        "{path}: {value} is above the cluster's ceiling of {ceiling} (article 6); set {ceiling} or less, or ask the \
+         cluster's administrators to raise ceilings.{class} of the operator"
     )]
     AboveCluster {
         path: &'static str,
@@ -43,10 +40,9 @@ pub enum CeilingError {
 /// Ceilings of the protocol: four weeks for video and one week for calls (article 6).
 pub const PROTOCOL_CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
-/// What a site's policy says of each of its recordings: how long it may be kept, and from when it may be read.
+/// What a site's policy says of each of its recordings: the maximum age, and the age from which it can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionTerms {
-    /// Maximum ages (article 6).
     pub ceilings: Ceilings,
     pub embargo: Embargo,
 }
@@ -58,24 +54,23 @@ impl RetentionTerms {
     }
 }
 
-/// For how many days lifecycle lets a recording be, for its bytes to be gone before `ceiling`; `None`: the
-/// ceiling is shorter than [`MIN_CEILING`].
+/// Returns the days after which lifecycle rules must hide a recording, so that its bytes are deleted before `ceiling`.
+/// Returns `None` if the ceiling is shorter than [`MIN_CEILING`].
 pub fn lifecycle_expiration_days(ceiling: Days) -> Option<u32> {
     (ceiling >= MIN_CEILING).then(|| ceiling.0.saturating_sub(LIFECYCLE_MARGIN.0))
 }
 
-/// Whether a recording's bytes are already hidden, in a versioned bucket.
+/// State of a version for lifecycle rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionState {
-    /// No: it is what a reader gets, since the store took it.
+    /// Current since its upload.
     CurrentSince(Timestamp),
-    /// Behind a delete marker or a newer version, since then.
+    /// Hidden by a delete marker or a newer version since this time.
     NoncurrentSince(Timestamp),
 }
 
-/// When a store's lifecycle must have taken its next step with a recording, as S3 documents it: from N days after the
-/// upload on it hides it, from one day after that on it removes the bytes, each at the next midnight UTC. `None`: the
-/// ceiling cannot be kept.
+/// Returns the time of the next lifecycle action on a recording, as S3 documents it: hiding it N days after the upload, then
+/// deleting its bytes one day later, each at the next midnight UTC. Returns `None` if `ceiling` is too short.
 pub fn lifecycle_deadline(ceiling: Days, state: VersionState) -> Option<Timestamp> {
     let (from, days) = match state {
         VersionState::CurrentSince(uploaded) => (uploaded, lifecycle_expiration_days(ceiling)?),
@@ -90,8 +85,8 @@ pub fn lifecycle_deadline(ceiling: Days, state: VersionState) -> Option<Timestam
     Timestamp::from_second(midnight).ok()
 }
 
-/// The ceilings of a policy, if they can be kept and the cluster allows them. They are refused otherwise,
-/// never clamped: a protocol that says another number than what is done would be untrue.
+/// Returns the ceilings of a policy if lifecycle rules can enforce them and the cluster allows them. Never clamps a ceiling:
+/// the policy would then state another number than the one in force.
 pub fn validate_ceilings(
     retention: &RetentionCeilings,
     cluster: &Ceilings,
@@ -125,8 +120,8 @@ mod tests {
 
     const DAY_S: u64 = 86_400;
 
-    /// When S3 removes the bytes of an object that was written at `upload`, with rules of `days` and one day, in a store
-    /// that hides and removes so many seconds after each was due.
+    /// Returns the second at which S3 deletes the bytes of an object that was uploaded at `upload`, with rules of `days` and one
+    /// day, in a store that is `late` by these seconds for the marker and for the bytes.
     fn bytes_gone(upload: u64, days: u64, late: [u64; 2]) -> u64 {
         let midnight_after = |at: u64| (at / DAY_S + 1) * DAY_S;
         let marker = midnight_after(upload + days * DAY_S) + late[0];
@@ -142,7 +137,7 @@ mod tests {
             hides_late in 0..DAY_S,
             part in 0_u64..=1000,
         ) {
-            // What an upload takes and what the store is behind, are a day together; the first is rounded off by midnights.
+            // The margin leaves one day for the upload and a late store together. Rounding to midnight absorbs a late marker.
             let removes_late = (DAY_S - upload_delay) * part / 1000;
             let days = u64::from(lifecycle_expiration_days(Days(ceiling)).unwrap());
             let gone = bytes_gone(recorded + upload_delay, days, [hides_late, removes_late]);

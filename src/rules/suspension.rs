@@ -1,16 +1,16 @@
-//! When cameras are covered (article 5).
+//! Periods in which cameras are covered (article 5).
 
 use crate::api::Suspension;
 
 use super::window::{Window, Windows};
 
-/// When one camera is covered: the suspensions that name it, and those that name none and so mean all.
+/// Returns the suspensions of one camera: those that name it, and those without names, which apply to all cameras.
 pub fn camera_suspensions(suspensions: &[Suspension], camera: &str) -> Windows {
     matching_windows(suspensions, |cameras| cameras.is_empty() || cameras.iter().any(|name| name == camera))
 }
 
-/// When the whole site is covered: the suspensions that mean all cameras, or that together name each of
-/// `cameras`. A site without cameras is covered when a suspension means all.
+/// Returns the periods in which all of `cameras` are suspended. For a site without cameras, returns the suspensions that apply
+/// to all cameras.
 pub fn site_suspensions(suspensions: &[Suspension], cameras: &[String]) -> Windows {
     cameras
         .iter()
@@ -67,7 +67,7 @@ mod tests {
             let all = cameras.iter().all(|camera| camera_suspensions(&suspensions, camera).contains(at));
             prop_assert_eq!(site_suspensions(&suspensions, &cameras).contains(at), all);
             let empty = site_suspensions(&suspensions, &[]);
-            prop_assert!(!empty.contains(at) || all, "what means all covers each");
+            prop_assert!(!empty.contains(at) || all, "a suspension of all cameras suspends each");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Stretches of time and their algebra.
+//! Windows of time and sets of instants.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// From `from` until, but not including, `until`; absent: without end.
+/// Instants from `from` to `until`, exclusive. Without `until`, the window has no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Window {
     pub from: Timestamp,
@@ -12,22 +12,19 @@ pub struct Window {
 }
 
 impl Window {
-    /// From `from` until, but not including, `until`.
     pub const fn new(from: Timestamp, until: Option<Timestamp>) -> Self {
         Self { from, until }
     }
 
-    /// Whether `instant` lies in it.
     pub fn contains(&self, instant: Timestamp) -> bool {
         self.from <= instant && !ends_by(self.until, instant)
     }
 
-    /// Whether no instant lies in it.
     pub fn is_empty(&self) -> bool {
         ends_by(self.until, self.from)
     }
 
-    /// What lies in both; `None` where nothing does.
+    /// Returns the common instants, or `None` if there are none.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Option<Self> {
         let both = Self::new(self.from.max(other.from), earlier_end(self.until, other.until));
@@ -35,8 +32,8 @@ impl Window {
     }
 }
 
-/// Windows that do not touch each other, ascending, none of them empty: every set of instants is written in
-/// exactly one way, so that equal sets are equal values.
+/// Set of instants: ascending, nonempty windows that do not touch. Each set has exactly one representation, so equal sets are
+/// equal values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Windows(Vec<Window>);
 
@@ -45,7 +42,7 @@ impl Windows {
         Self(Vec::new())
     }
 
-    /// What lies in any of `windows`, which may be in any order, overlap, touch or be empty.
+    /// Returns the union of `windows`, which can be in any order, overlap, touch or be empty.
     pub fn union(windows: impl IntoIterator<Item = Window>) -> Self {
         let mut sorted: Vec<Window> = windows.into_iter().filter(|window| !window.is_empty()).collect();
         sorted.sort_by_key(|window| window.from);
@@ -61,12 +58,10 @@ impl Windows {
         Self(merged)
     }
 
-    /// Whether `instant` lies in one of them.
     pub fn contains(&self, instant: Timestamp) -> bool {
         self.window_at(instant).is_some()
     }
 
-    /// The window in which `instant` lies.
     pub fn window_at(&self, instant: Timestamp) -> Option<&Window> {
         self.0.iter().find(|window| window.contains(instant))
     }
@@ -76,13 +71,13 @@ impl Windows {
         Self::union(self.0.iter().flat_map(|mine| other.0.iter().filter_map(|theirs| mine.intersect(theirs))))
     }
 
-    /// What lies in these and not in `other`.
+    /// Returns the instants that are not in `other`.
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {
         self.intersect(&other.complement())
     }
 
-    /// The first instant after `now` at which `contains` changes its answer; `None`: it never does.
+    /// Returns the first instant after `now` at which [`Self::contains`] changes, or `None`.
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         self.0
             .iter()
@@ -91,17 +86,14 @@ impl Windows {
             .find(|boundary| *boundary > now)
     }
 
-    /// The windows, ascending.
     pub fn as_slice(&self) -> &[Window] {
         &self.0
     }
 
-    /// The windows, ascending.
     pub fn into_vec(self) -> Vec<Window> {
         self.0
     }
 
-    /// Every instant that lies in none of them.
     fn complement(&self) -> Self {
         let mut gaps = Vec::with_capacity(self.0.len() + 1);
         let mut from = Some(Timestamp::MIN);
@@ -124,7 +116,7 @@ fn ends_by(until: Option<Timestamp>, instant: Timestamp) -> bool {
     until.is_some_and(|until| until <= instant)
 }
 
-/// The earlier of two ends, where `None` is never.
+/// Returns the earlier of two ends. `None` is later than every end.
 fn earlier_end(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -132,7 +124,7 @@ fn earlier_end(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> 
     }
 }
 
-/// The later of two ends, where `None` is never.
+/// Returns the later of two ends. `None` is later than every end.
 fn later_end(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     Some(a?.max(b?))
 }

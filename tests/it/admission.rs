@@ -118,8 +118,8 @@ async fn hold_accepts_corrections_that_release_nothing(server: Server) {
         json!({"window": {"from": "2027-04-12T21:30:00+02:00", "until": "2027-04-12T22:15:00+02:00"}}),
         json!({"window": {"from": "2026-04-12T21:40:00+02:00", "until": "2026-04-12T21:50:00+02:00"}}),
         json!({"siteRef": {"name": "dillenburcht"}, "reference": "2026-0413", "cameras": ["entree"]}),
-        json!({"calls": true}),
-        json!({"calls": false}),
+        json!({"includeCalls": true}),
+        json!({"includeCalls": false}),
         json!({"state": "Resolved", "resolution": resolved("2026-05-20T10:00:00Z")}),
         json!({"state": "Open", "resolution": null}),
     ] {

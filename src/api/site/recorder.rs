@@ -1,4 +1,4 @@
-//! How a site's recorders run.
+//! Settings of a site's recorder pods.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Duration, cel, schema};
 
-/// How a site's recorders run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RecorderSettings {
-    /// How many cameras one pod carries at most: 1 to 100. A camera stays with its pod; lowering this moves some,
-    /// each with a gap.
+    /// Maximum number of cameras per recorder pod, 1 to 100. A camera stays with its pod. Lowering this moves some
+    /// cameras to another pod, each with a gap.
     #[schemars(range(min = 1, max = 100))]
     pub max_cameras_per_pod: u32,
-    /// A segment ends before the first keyframe at or past a multiple of this since 1970: `2s` to `10m`. So a first
-    /// one may be shorter.
+    /// Length of a segment, `2s` to `10m`. A segment ends at the first keyframe at or after a multiple of this time
+    /// since 1970, so the first segment of a session may be shorter.
     #[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::SEGMENT_DURATION)))]
     pub segment_duration: Duration,
-    /// Where segments wait for their upload.
+    /// Volume where segments wait for their upload.
     pub spool: SpoolSettings,
-    /// Labels of the nodes that recorders may run on, at most 16.
+    /// Labels that a node must have to run recorder pods, at most 16.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::node_selector")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that recorders tolerate, at most 16.
+    /// Taints that recorder pods tolerate, at most 16.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Vec<Toleration>,
-    /// CPU and memory of a recorder pod; absent: the operator's defaults.
+    /// CPU and memory of a recorder pod. Defaults to requests of `100m` CPU and `128Mi` memory, and a memory limit of
+    /// `1Gi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::resources")]
     pub resources: Option<ResourceRequirements>,
@@ -49,15 +49,14 @@ impl Default for RecorderSettings {
     }
 }
 
-/// Where segments wait for their upload: an emptyDir, or a volume claim where a storage class is named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SpoolSettings {
-    /// The size of its volume, as a Kubernetes quantity of at least `64Mi`. Segments take at most 90 % of it: then the
-    /// oldest that is not held goes first.
+    /// Size of the volume, a Kubernetes quantity of at least `64Mi`. Segments use at most 90 % of it. After that, the
+    /// recorder deletes the oldest segment that no hold covers.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = cel::to_json(cel::SPOOL_SIZE)))]
     pub size: String,
-    /// Storage class of the volume claim; absent: an emptyDir, which a deleted pod takes along.
+    /// Storage class of a persistent volume claim. Defaults to an emptyDir, which is lost when the pod is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = cel::to_json(cel::STORAGE_CLASS)))]
     pub storage_class_name: Option<String>,

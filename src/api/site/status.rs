@@ -1,4 +1,4 @@
-//! What the operator found of a site.
+//! Observed state of a Site.
 
 use std::fmt;
 
@@ -9,155 +9,157 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Days, schema};
 
-/// What the operator found.
+/// Observed state of a Site.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SiteStatus {
-    /// Which `metadata.generation` this status speaks of.
+    /// `metadata.generation` that the operator last reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// `Accepted`, `Permitted`, `StorageEnforced`, `AccessRestricted`, `Recording`, `Compliant`, `Intact`,
-    /// `AdministratorsExcluded`, `Ready`, `Stalled`; docs/reference/conditions.md explains them.
+    /// `AdministratorsExcluded`, `Ready` and `Stalled`. See docs/reference/conditions.md.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// The last ceilings that were in force here (article 6): they outlive the policy.
+    /// Last ceilings that were in force at this site (article 6). They still apply after the policy is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceilings: Option<Ceilings>,
-    /// What was read back from the bucket.
+    /// State of the bucket, as the operator last read it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,
-    /// What somebody else last changed in the bucket's configuration, and was put back.
+    /// Latest change of the bucket's configuration by another party, which the operator reverted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftStatus>,
-    /// What is kept and what was deleted in the bucket.
+    /// Holds, verification and sweeps of the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,
-    /// What the last audit found in the bucket.
+    /// Result of the last audit of the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditStatus>,
-    /// How many cameras the site has.
+    /// Number of cameras at the site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub cameras: Option<i32>,
-    /// How many of them record.
+    /// Number of cameras that record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub recording_cameras: Option<i32>,
 }
 
-/// What somebody else changed, and was put back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftStatus {
-    /// When the last of it was found (UTC).
+    /// Time when the operator last detected a change (UTC).
     pub last_detection_time: Time,
-    /// What it had become, and what it was made again; the last first, and what was found in the day before it.
+    /// Changed values and their desired values, newest first: the latest change and those of the day before it.
     #[schemars(length(min = 1, max = 1024))]
     pub message: String,
-    /// How often something was put back, each time within a day of the previous.
+    /// Number of times that the operator reverted a change, each within a day of the previous one.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub count: i64,
 }
 
 impl DriftStatus {
-    /// Something is told for this long.
     const RECENT_PERIOD: SignedDuration = SignedDuration::from_hours(24);
-    /// What there is room for.
+    /// Below the 1024 characters that the schema allows.
     const MAX_CHARS: usize = 1000;
 
-    /// `what` was found `now`; what was told `before`, of the last day, follows it as far as there is room.
+    /// Returns `previous` with a `change` that was detected `now`. Drops a `previous` that is older than a day, and the
+    /// end of a message that is too long.
     pub fn accumulate(change: &str, previous: Option<&Self>, now: Timestamp) -> Self {
-        let before = previous.filter(|before| before.is_recent(now));
-        // One that an earlier version wrote had happened once.
-        let times = 1 + before.map_or(0, |before| before.count.max(1));
-        let before =
-            before.map(|before| format!("; before, at {}: {}", before.last_detection_time.0, before.message));
-        let what = format!("{change}{}", before.unwrap_or_default());
+        let previous = previous.filter(|previous| previous.is_recent(now));
+        // Earlier versions wrote no count. Such a status stands for one change.
+        let count = 1 + previous.map_or(0, |previous| previous.count.max(1));
+        let earlier = previous
+            .map(|previous| format!("; before, at {}: {}", previous.last_detection_time.0, previous.message));
+        let message = format!("{change}{}", earlier.unwrap_or_default());
         Self {
             last_detection_time: Time(now),
-            message: what.chars().take(Self::MAX_CHARS).collect(),
-            count: times,
+            message: message.chars().take(Self::MAX_CHARS).collect(),
+            count,
         }
     }
 
-    /// Whether it is of the last day.
+    /// Returns whether the change was detected within the last day.
     pub fn is_recent(&self, now: Timestamp) -> bool {
-        // One that lies ahead was told by a clock that was wrong.
+        // A time in the future comes from a clock that was ahead. Without `abs` it would stay recent for years.
         now.duration_since(self.last_detection_time.0).abs() < Self::RECENT_PERIOD
     }
 }
 
-/// What is kept and what was deleted in the bucket, by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetentionStatus {
-    /// How many holds are open here, by the API and by the bucket's ledger.
+    /// Number of open holds, from the API and from the bucket's ledger.
     #[schemars(range(min = 0))]
     pub open_holds: i64,
-    /// Names of holds that the bucket's ledger has open and this cluster does not know, at most 16: nothing is released
-    /// for them. Make the resources anew (`toezicht holds restore`), and resolve them.
+    /// Names of holds that are open in the bucket's ledger but do not exist in this cluster, at most 16. The operator
+    /// releases nothing for them. Re-create them with `toezicht holds restore`, then resolve them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub orphaned_holds: Vec<String>,
-    /// When tag and legal hold of every held version were last read, but for what was `refused` (UTC).
+    /// Time when the operator last read the tag and legal hold of every held version, except those in
+    /// `storeRejection` (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_verification_time: Option<Time>,
-    /// What changes them from outside is put back within this many seconds: how often all are read. Fifteen times as often
-    /// while anything is `refused`.
+    /// Interval between verifications of all held versions, in seconds. The operator reverts a change by another party
+    /// within this time. While `storeRejection` is set, it verifies fifteen times as often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub verification_interval_seconds: Option<i64>,
-    /// What the store refused, or failed at, of held versions when all were last read.
+    /// Errors of the store for held versions in the last verification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_rejection: Option<StoreRejectionStatus>,
-    /// When what is over its ceiling was last deleted, and that read back (UTC).
+    /// Time when the operator last deleted all versions past their ceiling and read the result back (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sweep_time: Option<Time>,
-    /// How many versions went in the last sweep that found any.
+    /// Number of versions that the last sweep with any deletions deleted.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub deleted_versions: i64,
-    /// How many versions are over their ceiling, covered by no open hold, and not given up by the store.
+    /// Number of versions past their ceiling and not held that the store refused to delete.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub undeletable_versions: i64,
-    /// How many uploads in parts, begun over a day ago, are left, of those that the last sweep saw: the store did not abort
-    /// them for the operator, or there are more than one sweep aborts. If that lasts, abort them as its administrator.
+    /// Number of multipart uploads, started over a day ago, that the last sweep found and did not abort. The store
+    /// refused, or there are more than one sweep aborts. If the number stays above 0, abort them as an administrator
+    /// of the store.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub incomplete_uploads: i64,
-    /// What somebody else last changed of held versions, and was put back, unless they are gone.
+    /// Latest change of held versions by another party. The operator reverted it unless the versions are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftStatus>,
-    /// What kept the last pass from doing all; it is made again.
+    /// Error that stopped the last pass before its end. The operator retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub last_error: Option<String>,
 }
 
-/// What a store refused, or failed at: a mark of a version, or to tell it, or to delete; or what was not looked at. All others
-/// were done.
+/// Requests that the store refused or failed: to read or change a tag or legal hold, or to delete. Also reports sources
+/// that the operator did not list. All other versions were processed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreRejectionStatus {
-    /// Of how many versions; 0: of none, and sources were not looked at, or the hold's entry in the ledger was not ended.
+    /// Number of affected versions. 0: no version is affected, but the operator did not list some sources or could not
+    /// close the hold's ledger entry.
     #[schemars(range(min = 0))]
     pub versions: i64,
-    /// Its answer, at the first of them: operation, error code and HTTP status. Or why sources were not looked at.
+    /// First error: operation, error code and HTTP status, or the reason that sources were not listed.
     #[schemars(length(min = 1, max = 1024))]
     pub error: String,
-    /// The store did not say no, but failed or gave no answer, at one of them at least: it is tried again within five minutes.
+    /// `true` if at least one request failed or got no answer instead of being refused. The operator retries within
+    /// five minutes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retryable: bool,
-    /// When (UTC).
+    /// Time of the error (UTC).
     pub time: Time,
 }
 
 impl StoreRejectionStatus {
-    /// Whether it is about versions. Where it is not, something was not looked at, and has its turn.
+    /// Returns whether versions are affected. If not, sources were skipped and come next.
     pub const fn has_versions(&self) -> bool {
         self.versions > 0
     }
@@ -165,173 +167,161 @@ impl StoreRejectionStatus {
 
 impl fmt::Display for StoreRejectionStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { versions, error: answer, retryable: failed, .. } = self;
-        let verb = if *failed { "failed at" } else { "refused" };
+        let Self { versions, error, retryable, .. } = self;
+        let verb = if *retryable { "failed on" } else { "refused" };
         match versions {
-            0 => f.write_str(answer),
-            _ => write!(f, "the store {verb} {versions} more, which are tried again: {answer}"),
+            0 => f.write_str(error),
+            _ => write!(f, "the store {verb} {versions} more, which the operator retries: {error}"),
         }
     }
 }
 
-/// What an audit found in the bucket, apart from what the operator believes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditStatus {
-    /// When everything was last listed (UTC): daily.
+    /// Time of the last audit of all days (UTC). The operator runs one daily.
     pub last_full_audit_time: Time,
-    /// When the days at the ceiling were last listed (UTC): hourly.
+    /// Time of the last audit of the days at the ceiling (UTC). The operator runs one hourly.
     pub last_boundary_audit_time: Time,
-    /// Versions of recordings.
+    /// Number of versions of recordings.
     #[schemars(range(min = 0))]
     pub versions: i64,
-    /// Their bytes.
+    /// Size of these versions in bytes.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// Versions that an open hold covers.
+    /// Number of versions that an open hold covers.
     #[schemars(range(min = 0))]
     pub held_versions: i64,
-    /// Versions whose tag and legal hold were read: of all that are held, and of one in `sampleOneIn` of the rest.
+    /// Number of versions whose tag and legal hold the audit read: all held versions and one in `sampleOneIn` others.
     #[schemars(range(min = 0))]
     pub inspected_versions: i64,
-    /// Of how many versions that no hold covers one was inspected.
+    /// Sampling rate: the audit inspected one in this number of versions that no hold covers.
     #[schemars(range(min = 1))]
     pub sample_one_in: i64,
-    /// From when the oldest video is that no hold covers (UTC), as of `lastBoundaryAuditTime`.
+    /// Start of the oldest video that no hold covers (UTC), as of `lastBoundaryAuditTime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_unheld_video_time: Option<Time>,
-    /// From when the oldest recorded call is that no hold covers (UTC), as of `lastBoundaryAuditTime`.
+    /// Start of the oldest recorded call that no hold covers (UTC), as of `lastBoundaryAuditTime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_unheld_calls_time: Option<Time>,
-    /// How many seconds the store's own lifecycle is behind what S3 documents.
+    /// Delay of the store's lifecycle rules, in seconds, compared with the S3 documentation.
     #[schemars(range(min = 0))]
     pub lifecycle_lag_seconds: i64,
-    /// What there should be none of, at most 32.
+    /// Findings by type, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub findings: Vec<AuditFinding>,
 }
 
-/// Something that an audit found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditFinding {
-    /// Its kind: `Overdue`, `ReleaseOverdue`, `HeldUnprotected`, `HeldMistagged`, `HeldHidden`, `UnexplainedHold`,
-    /// `Mistagged`, `UnexpectedObject`, `UnparsableKey`, `UnvisitedSource`, `UnvisitedDay`, `CrowdedKey`, `UnlistedKey`,
-    /// `UnreadProtection`, `ImplausibleKey`, `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. docs/how-to/audit-a-bucket.md explains them.
+    /// `Overdue`, `ReleaseOverdue`, `HeldUnprotected`, `HeldMistagged`, `HeldHidden`, `UnexplainedHold`, `Mistagged`,
+    /// `UnexpectedObject`, `UnparsableKey`, `UnvisitedSource`, `UnvisitedDay`, `CrowdedKey`, `UnlistedKey`,
+    /// `UnreadProtection`, `ImplausibleKey`, `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. See
+    /// docs/how-to/audit-a-bucket.md.
     #[schemars(length(min = 1, max = 64))]
     #[serde(rename = "type")]
     pub type_: String,
-    /// How many.
+    /// Number of findings of this type.
     #[schemars(range(min = 0))]
     pub count: i64,
-    /// Whether a promise is broken by it, or may be.
+    /// `true` if the finding is a confirmed or possible violation of retention, holds or access.
     pub violation: bool,
-    /// The first of them, at most 5.
+    /// First examples, at most 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), inner(length(min = 1, max = 1024)))]
     pub examples: Vec<String>,
 }
 
-/// Ceilings of retention that were in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ceilings {
-    /// Of video, in whole days.
+    /// Ceiling of video, in whole days.
     pub video: Days,
-    /// Of recorded calls, in whole days.
+    /// Ceiling of recorded calls, in whole days.
     pub calls: Days,
 }
 
-/// What was read back from the bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageStatus {
-    /// When it was read (UTC), refreshed at most every five minutes.
+    /// Time of the last read (UTC). Updated at most every five minutes.
     pub last_read_time: Time,
-    /// Whether Object Lock is on, without a default retention.
+    /// `true` if Object Lock is on, without a default retention.
     pub object_lock: bool,
-    /// Whether versioning is on.
+    /// `true` if versioning is on.
     pub versioning: bool,
-    /// Days after which the store's lifecycle hides a video; the bytes go within three days more.
+    /// Days after which the store's lifecycle rules hide a video. They delete the bytes within three more days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub video_expiration_days: Option<i32>,
-    /// Days after which the store's lifecycle hides a recorded call; the bytes go within three days more.
+    /// Days after which the store's lifecycle rules hide a recorded call. They delete the bytes within three more
+    /// days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub calls_expiration_days: Option<i32>,
-    /// When the conformance probe last ran (UTC): when the operator that leads sees that the credentials or the
-    /// bucket's policy change, daily, and hourly while a row is unknown.
+    /// Time of the last conformance probe (UTC). The leader probes daily, when the credentials or the bucket policy
+    /// change, and hourly while a row is `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<Time>,
-    /// What the store was found to keep, tried on canaries and judged by the effect; docs/reference/stores.md explains
-    /// each row. At most 64.
+    /// Results of the conformance probe, which tries each guarantee on canaries and judges it by its effect. At most
+    /// 64. See docs/reference/stores.md.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub conformance: Vec<ConformanceRow>,
-    /// Parts of the bucket's configuration that the store lacks, weakens or does not show, each with its consequence. At
-    /// most 32.
+    /// Bucket settings that the store does not support, weakens or does not show, each with its consequence. At most
+    /// 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
     pub limitations: Vec<String>,
-    /// Principals of managers, officers or the auditor that the store knows no identity of, at most 33. The bucket policy
-    /// does not name them: they can read nothing.
+    /// Principals of managers, officers or the auditor that do not exist at the store, at most 33. The bucket policy
+    /// omits them, so they have no access.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 33), inner(length(min = 1, max = 256)))]
     pub unknown_principals: Vec<String>,
-    /// A digest of what was demanded of the bucket when it was read back. What is otherwise while the same is demanded,
-    /// somebody else has changed.
+    /// Hash of the desired bucket configuration at the last read. If the bucket differs while this hash is unchanged,
+    /// another party changed the bucket.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub bucket_spec_hash: String,
 }
 
-/// Something that a store must keep, and whether it does.
+/// Guarantee that a store must give, and the result of trying it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConformanceRow {
-    /// What holds where the verdict is `Holds`: `HeldSurvivesDelete`, `RecorderCannotGet`, …
+    /// Guarantee, such as `HeldSurvivesDelete` or `RecorderCannotGet`.
     #[schemars(length(min = 1, max = 64))]
     pub name: String,
-    /// As whom it was tried.
+    /// Credentials that the probe used: those of the `Operator` or the `Recorder`, or none (`Anonymous`).
     pub identity: ConformanceIdentity,
-    /// What was found.
+    /// `Passed`, `Failed`, or `Unknown` if the probe could not determine it.
     pub result: ConformanceResult,
-    /// What it means where it fails.
+    /// Consequence of a failure. `Fatal`: the operator rejects the bucket unless the Site has an exception.
+    /// `Warning`: the operator compensates, and `message` describes the weaker protection.
     pub severity: ConformanceSeverity,
-    /// What follows where it fails, why where it cannot be told; absent where it holds.
+    /// Consequence of the failure, or the reason that the result is unknown. Absent if the result is `Passed`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub message: String,
 }
 
-/// As whom something was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum ConformanceIdentity {
-    /// With the operator's credentials.
     Operator,
-    /// With the recorders' credentials.
     Recorder,
-    /// Without credentials.
     Anonymous,
 }
 
-/// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum ConformanceResult {
-    /// It is so.
     Passed,
-    /// It is not so.
     Failed,
-    /// It cannot be told.
     Unknown,
 }
 
-/// What a row means where it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum ConformanceSeverity {
-    /// A promise cannot be kept: the bucket is refused, unless the Site has an exception for it.
     Fatal,
-    /// The promises are kept by other means; what is weaker is said.
     Warning,
 }

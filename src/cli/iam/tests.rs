@@ -6,21 +6,20 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn args(file: &Path, policy: Option<&Path>, store: StoreArg) -> IamArgs {
+fn args(file: &Path, policy: Option<&Path>, store: IamFormat) -> IamArgs {
     IamArgs { file: file.to_owned(), policy: policy.map(Path::to_owned), site: None, store }
 }
 
-/// What is printed for the example equals what is committed under `tests/expected/iam/`. After an intended change:
-/// `TOEZICHT_WRITE_EXPECTED=1` writes it anew.
+/// `TOEZICHT_WRITE_EXPECTED=1` writes the committed files.
 #[test]
 fn example_output_matches_committed_files() {
     let site = root().join("examples/heusden/sites/die-heijgrave.yaml");
     let policy = root().join("examples/heusden/policy.yaml");
     for (name, store) in [
-        ("aws", StoreArg::Aws),
-        ("ceph", StoreArg::Ceph),
-        ("seaweedfs", StoreArg::Seaweedfs),
-        ("identity-policies", StoreArg::IdentityPolicies),
+        ("aws", IamFormat::Aws),
+        ("ceph", IamFormat::Ceph),
+        ("seaweedfs", IamFormat::SeaweedFs),
+        ("identity-policies", IamFormat::IdentityPolicies),
     ] {
         let (text, hint) = render(&args(&site, Some(&policy), store)).unwrap();
         assert_eq!(hint, None);
@@ -29,7 +28,7 @@ fn example_output_matches_committed_files() {
             std::fs::write(&file, text.clone() + "\n").unwrap();
         }
         let committed = std::fs::read_to_string(&file).unwrap();
-        assert!(committed == text + "\n", "{} is another", file.display());
+        assert!(committed == text + "\n", "{} differs", file.display());
         let all: Value = serde_json::from_str(&committed).unwrap();
         let mut keys: Vec<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
         keys.retain(|key| *key != "bucket");
@@ -51,7 +50,7 @@ fn example_output_matches_committed_files() {
 fn every_example_site_parses() {
     for file in std::fs::read_dir(root().join("examples/heusden/sites")).unwrap() {
         let file = file.unwrap().path();
-        let (_, hint) = render(&args(&file, None, StoreArg::IdentityPolicies)).unwrap();
+        let (_, hint) = render(&args(&file, None, IamFormat::IdentityPolicies)).unwrap();
         assert!(hint.unwrap().contains("heusden-2020"), "{}", file.display());
     }
 }
@@ -59,7 +58,7 @@ fn every_example_site_parses() {
 #[test]
 fn policy_in_the_site_file_is_used() {
     let (_, hint) =
-        render(&args(&root().join("examples/minimal/minimal.yaml"), None, StoreArg::Aws)).unwrap();
+        render(&args(&root().join("examples/minimal/minimal.yaml"), None, IamFormat::Aws)).unwrap();
     assert_eq!(hint, None);
 }
 
@@ -70,7 +69,7 @@ fn errors_name_file_and_field() {
     let error_for = |text: &str| {
         let file = dir.path().join("site.yaml");
         std::fs::write(&file, text).unwrap();
-        render(&args(&file, None, StoreArg::Aws)).unwrap_err().to_string()
+        render(&args(&file, None, IamFormat::Aws)).unwrap_err().to_string()
     };
     let change = |from: &str, to: &str| {
         assert!(site.contains(from), "{from}");
@@ -90,8 +89,8 @@ fn errors_name_file_and_field() {
         ),
         (change("bucket: heusden-die-heijgrave", "bucket: \"a*\""), &["spec.storage.bucket"]),
         (change("https://s3.example.nl", "https://u@s3.example.nl"), &["spec.storage.endpoint"]),
-        (error_for("kind: Site\n"), &["there is no Site of toezicht.dev"]),
-        (error_for(&format!("{site}\n---\n{site}")), &["several of kind Site", "--site"]),
+        (error_for("kind: Site\n"), &["contains no Site of toezicht.dev"]),
+        (error_for(&format!("{site}\n---\n{site}")), &["several resources of kind Site", "--site"]),
         (error_for("{"), &["not YAML"]),
     ] {
         assert!(message.contains("site.yaml: "), "{message}");
@@ -108,6 +107,6 @@ fn policy_of_another_name_is_rejected() {
     let text = std::fs::read_to_string(root().join("examples/heusden/policy.yaml")).unwrap();
     std::fs::write(&file, text.replace("name: heusden-2020", "name: heusden-2030")).unwrap();
     let site = root().join("examples/heusden/sites/die-heijgrave.yaml");
-    let error = render(&args(&site, Some(&file), StoreArg::Aws)).unwrap_err().to_string();
+    let error = render(&args(&site, Some(&file), IamFormat::Aws)).unwrap_err().to_string();
     assert!(error.contains("policy.yaml") && error.contains("\"heusden-2020\""), "{error}");
 }

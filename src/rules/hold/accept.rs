@@ -1,15 +1,14 @@
-//! Which incident holds can be accepted (articles 1 and 6).
+//! Acceptance of incident holds (articles 1 and 6).
 
 use jiff::Timestamp;
 
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{HoldState, IncidentHoldSpec, RecordingPolicySpec};
 
-/// Whether a hold can be accepted, given the policy of its site and the names of the Cameras there now:
-/// `Accepted`, with the path of each field that must be put right.
+/// Returns the condition `Accepted`, with the path of each invalid field. `cameras` are the names of the site's Cameras.
 ///
-/// A named camera that the site does not have now is no reason to refuse: it may have been deleted since,
-/// and what it recorded is the evidence. The message says so, in case it is a typo.
+/// A named camera that does not exist is accepted, since it may have been deleted and its recordings are the evidence. The
+/// message mentions it, since the name may be a typo.
 pub fn evaluate_acceptance(
     hold: &IncidentHoldSpec,
     policy: &RecordingPolicySpec,
@@ -29,18 +28,18 @@ pub fn evaluate_acceptance(
     match (not_started, problems.is_empty()) {
         (None, true) => {
             let message = unknown_cameras_warning(hold, cameras)
-                .unwrap_or_else(|| "the site exists and its policy has this purpose (article 1)".to_owned());
+                .unwrap_or_else(|| "the hold is valid: its policy has this purpose (article 1)".to_owned());
             finding(true, Reason::Valid, message)
         }
-        (Some(begins), true) => finding(false, Reason::NotStarted, begins),
-        (begins, false) => {
-            let problems: Vec<String> = problems.into_iter().chain(begins).collect();
+        (Some(not_started), true) => finding(false, Reason::NotStarted, not_started),
+        (not_started, false) => {
+            let problems: Vec<String> = problems.into_iter().chain(not_started).collect();
             finding(false, Reason::InvalidField, problems.join("; "))
         }
     }
 }
 
-/// The first instant after `now` at which [`evaluate_acceptance`] may change its answer by itself.
+/// Returns the first instant after `now` at which [`evaluate_acceptance`] can change, or `None`.
 pub fn next_change(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Timestamp> {
     [
         Some(hold.window.from.0),
@@ -57,8 +56,8 @@ fn purpose_problem(hold: &IncidentHoldSpec, policy: &RecordingPolicySpec) -> Opt
     let known = policy.purposes.contains(&hold.purpose);
     (!known).then(|| {
         format!(
-            "spec.purpose: article 1 allows recordings to be used only for the policy's purposes, and {:?} is \
-             none of them. Nothing is kept for this hold: write one of {}, or delete it",
+            "spec.purpose: article 1: {:?} is not a purpose of the policy, so the operator keeps nothing for this hold; write \
+             one of {}, or delete the hold",
             hold.purpose,
             policy.purposes.join(", ")
         )
@@ -69,8 +68,8 @@ fn future_window_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Stri
     let from = hold.window.from.0;
     (from > now).then(|| {
         format!(
-            "spec.window.from: {from} lies in the future, and article 6 keeps only recordings of an incident. \
-             Nothing is kept for this hold until then: correct spec.window.from, or delete it"
+            "spec.window.from: article 6: {from} is in the future, and the operator keeps nothing for this hold yet; \
+             correct spec.window.from, or delete the hold"
         )
     })
 }
@@ -78,14 +77,16 @@ fn future_window_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Stri
 fn future_resolution_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     let at = hold.resolution.as_ref().filter(|_| hold.state == HoldState::Resolved)?.time.0;
     (at > now).then(|| {
-        format!("spec.resolution.time: {at} lies in the future: write the instant at which the incident was resolved")
+        format!(
+            "spec.resolution.time: {at} is in the future; write the time at which the incident was resolved"
+        )
     })
 }
 
 fn future_review_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     let at = hold.review.as_ref()?.time.0;
     (at > now).then(|| {
-        format!("spec.review.time: {at} lies in the future: write the instant at which the review took place")
+        format!("spec.review.time: {at} is in the future; write the time at which the review took place")
     })
 }
 
@@ -94,8 +95,8 @@ fn unknown_cameras_warning(hold: &IncidentHoldSpec, cameras: &[String]) -> Optio
         hold.cameras.iter().filter(|name| !cameras.contains(name)).map(String::as_str).collect();
     (!unknown.is_empty()).then(|| {
         format!(
-            "spec.cameras: the site has no Camera named {} now; recordings of that name are kept if there are any (see \
-             Covers)",
+            "spec.cameras: the site has no Camera named {}; the operator keeps recordings of that name if there are any, and \
+             RecordingsFound reports them",
             unknown.join(", ")
         )
     })
@@ -154,7 +155,7 @@ mod tests {
         let from = "2027-03-29T01:30:00Z".parse().unwrap();
         let verdict = evaluate_acceptance(&hold("Theft", from), &policy(), &["receptie".into()], now);
         assert_eq!((verdict.is_true(), verdict.reason), (false, Reason::NotStarted));
-        for part in ["spec.window.from: 2027-", "Nothing is kept", "or delete it"] {
+        for part in ["spec.window.from: article 6: 2027-", "keeps nothing", "or delete the hold"] {
             assert!(verdict.message.contains(part), "{}", verdict.message);
         }
         let both = evaluate_acceptance(&hold("Curiosity", from), &policy(), &["receptie".into()], now);

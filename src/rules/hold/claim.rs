@@ -1,26 +1,26 @@
-//! When something may be claimed or let go: pure. The model of the whole (`tests/model`) goes by these very rules.
+//! Conditions for claiming `Placed` and for starting a release. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::resolution::is_resolved;
-use super::scope::{CameraSelector, HoldScope};
+use super::scope::{HoldScope, HoldScopeConfig};
 use crate::api::IncidentHold;
 use crate::rules::Window;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseWait {
-    /// Requests of the leader before may land until then.
+    /// Requests of the previous leader can take effect until this time.
     Until(Timestamp),
-    /// A recorder may still put something for what is to be released.
+    /// A recorder may still upload segments with the hold's tag.
     Recorders,
 }
 
-/// How long recorders that do not answer delay a release after its incident was seen to be resolved. One that still follows
-/// the hold uploads as `sealed` what it has. The sweep puts such tags back on the day after a recording, and those of older
-/// recordings within four weeks.
+/// Maximum time after the resolution for which recorders that do not respond delay a release. Such a recorder may still tag its
+/// uploads `sealed`. The sweep restores these tags on the day after a recording, and those of older recordings within four
+/// weeks.
 pub const MAX_RECORDER_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// Whether a release may begin, of a hold whose incident the operator has known to be resolved since `resolved_at`.
+/// Decides whether the release of a hold can start. `resolved_at` is the time at which the operator observed the resolution.
 pub fn may_release(
     release_from: Timestamp,
     have_recorders_acknowledged: bool,
@@ -36,14 +36,13 @@ pub fn may_release(
     }
 }
 
-/// Whether `Placed` may be claimed of a hold, after a pass over everything: every recorder had acknowledged it before the
-/// first page was listed, and all that the pass listed was found or read back as it must be. Segments that recorders sealed
-/// since then are the next pass's.
+/// Returns whether a full pass proves `Placed`: every recorder had acknowledged the hold before the first page was listed, and
+/// every listed version was read back with its legal hold and tag. The next pass covers segments that recorders sealed later.
 pub const fn is_placed(disputed: u64, has_errors: bool, is_acknowledged: bool) -> bool {
     is_acknowledged && disputed == 0 && !has_errors
 }
 
-/// What those of `holds` cover that are open; whether they can be accepted or not: when in doubt, nothing is deleted.
+/// Returns the scopes of the open holds among `holds`. Includes holds that are not accepted: when in doubt, nothing is deleted.
 pub fn open_scopes(holds: &[IncidentHold], now: Timestamp) -> Vec<HoldScope> {
     let open = holds.iter().filter(|hold| !is_resolved(hold, now));
     open.map(hold_scope).collect()
@@ -51,15 +50,12 @@ pub fn open_scopes(holds: &[IncidentHold], now: Timestamp) -> Vec<HoldScope> {
 
 fn hold_scope(hold: &IncidentHold) -> HoldScope {
     let spec = &hold.spec;
-    HoldScope {
-        cameras: if spec.cameras.is_empty() {
-            CameraSelector::All
-        } else {
-            CameraSelector::Named(spec.cameras.iter().cloned().collect())
-        },
+    HoldScopeConfig {
+        cameras: spec.cameras.iter().cloned().collect(),
         calls: spec.include_calls,
         window: Window::new(spec.window.from.0, spec.window.until.as_ref().map(|until| until.0)),
     }
+    .scope()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The entry of a hold in the ledger: what the hold covers and since when, and how that may change. Pure.
+//! Ledger entry of a hold, and its permitted changes. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,51 +10,49 @@ use crate::api::{IncidentHoldSpec, reject_future};
 use crate::rules::Window;
 use crate::rules::hold::scope::{HoldScope, HoldScopeConfig};
 
-/// The form of the entries; one of another form is not understood, and nothing is released by it.
+/// Format of the entries. The operator releases nothing because of an entry with another format.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
 pub(crate) const OPEN_PREFIX: &str = "ledger/holds/";
 
-/// Where closed entries are: they are read one by one, when somebody asks for one.
+/// Prefix of closed entries. They are read one by one, on request.
 pub(crate) const CLOSED_PREFIX: &str = "ledger/closed/";
 
+/// Bytes of quotes, comma and indentation for a name in the JSON.
 pub(crate) const NAME_OVERHEAD: usize = 8;
 
-/// Bytes that the names of an entry's cameras may take: it stays well below what a ledger object may have.
+/// Maximum size of an entry's camera names in bytes, so that the entry stays below the maximum size of a ledger object.
 pub(crate) const MAX_NAME_BYTES: usize = 128 * 1024;
 
-/// A hold as the bucket knows it: enough to go on without the cluster, and to make the resource anew.
+/// A hold in the bucket's ledger, with enough data to re-create the resource if the cluster is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerEntry {
-    /// See [`FORMAT_VERSION`].
     pub(crate) format: u32,
-    /// UID of the IncidentHold that it was first written for.
+    /// UID of the IncidentHold.
     pub uid: String,
     pub namespace: String,
     pub name: String,
     pub reference: String,
-    /// One of the policy's purposes (article 1).
     pub purpose: String,
     pub site: String,
-    /// Names of cameras; empty: all.
+    /// Empty: all cameras.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub cameras: BTreeSet<String>,
-    /// Whether recorded calls are kept too.
     #[serde(default)]
     pub calls: bool,
     pub window: Window,
     pub accepted_at: Timestamp,
-    /// When the operator first saw that its incident is resolved; absent: it is not.
+    /// Time at which the operator first observed the resolution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<Timestamp>,
-    /// Since when nothing is held for it any more; absent: it is open.
+    /// Time from which nothing is held for the hold. Absent while it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Timestamp>,
 }
 
 impl LedgerEntry {
-    /// An open entry for a hold as it is declared now.
+    /// Returns an open entry for the declared hold.
     pub fn new(
         uid: String,
         namespace: String,
@@ -83,7 +81,6 @@ impl LedgerEntry {
         self.closed_at.is_none()
     }
 
-    /// What it covers, as recorders are told.
     pub fn scope_config(&self) -> HoldScopeConfig {
         HoldScopeConfig { cameras: self.cameras.clone(), calls: self.calls, window: self.window }
     }
@@ -92,15 +89,15 @@ impl LedgerEntry {
         self.scope_config().scope()
     }
 
-    /// What it covers, as a short text that changes when that changes.
+    /// Returns a short hash of the scope.
     pub fn scope_hash(&self) -> String {
         let bytes = serde_json::to_vec(&self.scope_config()).unwrap_or_default();
         let hash = Sha256::digest(bytes);
         hex::encode(hash.get(..8).unwrap_or_default())
     }
 
-    /// The entry with what the hold now covers too. It never covers less: ending the window of what was going on releases
-    /// nothing that was covered when the end was seen.
+    /// Returns the entry, extended by the scope of `spec`. It never covers less than before. If `spec` ends an open window,
+    /// the window ends `now` at the earliest, so nothing that was covered is released.
     #[must_use]
     pub fn extended(&self, spec: &IncidentHoldSpec, now: Timestamp) -> Self {
         let cameras = union_of_cameras(&self.cameras, &spec.cameras.iter().cloned().collect());
@@ -117,32 +114,32 @@ impl LedgerEntry {
         }
     }
 
-    /// The entry as it counts now: one that was accepted by a clock that was ahead counts from now.
+    /// Returns the entry with `accepted_at` not in the future: a clock that was ahead may have written it.
     #[must_use]
     pub fn with_clamped_accepted_at(&self, now: Timestamp) -> Self {
         Self { accepted_at: reject_future(self.accepted_at, now).unwrap_or(now), ..self.clone() }
     }
 
-    /// The entry as that of a resource that was made anew.
+    /// Returns the entry for a resource that was re-created.
     #[must_use]
     pub fn with_uid(self, uid: String) -> Self {
         Self { uid, ..self }
     }
 
-    /// The entry of a hold that is open. Where it was being released, or was released, it counts anew: recorders may have let
-    /// go of it.
+    /// Returns the entry, open again. If its release had started, the hold is accepted `now`, so that every recorder must
+    /// acknowledge it again: recorders may have dropped it.
     #[must_use]
     pub fn reopened(self, now: Timestamp) -> Self {
-        let is_anew = self.resolved_at.is_some() || !self.is_open();
+        let was_releasing = self.resolved_at.is_some() || !self.is_open();
         Self {
-            accepted_at: if is_anew { now } else { self.accepted_at },
+            accepted_at: if was_releasing { now } else { self.accepted_at },
             resolved_at: None,
             closed_at: None,
             ..self
         }
     }
 
-    /// The entry when its incident is seen to be resolved.
+    /// Returns the entry with the time at which the resolution was first observed.
     #[must_use]
     pub fn resolved(&self, now: Timestamp) -> Self {
         Self {
@@ -151,7 +148,7 @@ impl LedgerEntry {
         }
     }
 
-    /// The entry with what another one of the same hold covers.
+    /// Returns the entry, extended by the scope of another entry of the same hold.
     #[must_use]
     pub fn merged(&self, other: &Self) -> Self {
         let cameras = union_of_cameras(&self.cameras, &other.cameras);
@@ -168,7 +165,6 @@ impl LedgerEntry {
         }
     }
 
-    /// The entry when nothing is held for it any more.
     #[must_use]
     pub fn closed(&self, now: Timestamp) -> Self {
         Self { closed_at: Some(now), ..self.clone() }
@@ -187,7 +183,8 @@ impl LedgerEntry {
     }
 }
 
-/// The cameras of either; empty: all. So many that an entry has no room for them are all.
+/// Returns the union. Empty is all cameras. A union that exceeds [`MAX_NAME_BYTES`] becomes all cameras: the entry then covers
+/// more, never less.
 fn union_of_cameras(one: &BTreeSet<String>, other: &BTreeSet<String>) -> BTreeSet<String> {
     if one.is_empty() || other.is_empty() {
         return BTreeSet::new();

@@ -1,11 +1,11 @@
-//! How old a stored version is, what holds it, and what is due: pure. Decided by the key and the open holds, never by a
-//! tag: tags can be written by others.
+//! Decides whether a version is current, held or expired. Pure. Uses the key and the open holds only, since recorders and others
+//! can write tags.
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
-use super::scope::{HeldTag, HoldScope, held_tag_for_end};
-use crate::api::{Ceilings, Days as Ceiling};
+use super::scope::{HoldScope, held_tag_for_end};
+use crate::api::{Ceilings, Days as Ceiling, MAX_CLOCK_SKEW};
 use crate::rules::Window;
 use crate::rules::live_view::Embargo;
 use crate::rules::recording::days::{DayFilter, utc_date};
@@ -14,11 +14,9 @@ use crate::rules::recording::tag::RetentionTag;
 use crate::rules::recording::version::ListedVersion;
 use crate::rules::recording::{Class, Recording};
 
-/// By how much a recording may seem to end after the store took it: clocks differ, and stores tell whole seconds.
-const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
-/// For so long a sweep may have been away, or the store busy, and what was due is looked for all the same.
+/// Age past the ceiling at which a recording still counts as expected. Covers an operator that was down or a store that was busy.
 const OVERDUE_MARGIN: SignedDuration = SignedDuration::from_hours(24 * 7);
-/// What an implausible key is offered to: holds that overlap the day before the store took it.
+/// Period before the upload in which a recording with an implausible key may have been made.
 const IMPLAUSIBLE_KEY_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
 pub(crate) const fn ceiling(class: Class, ceilings: &Ceilings) -> Ceiling {
@@ -28,25 +26,23 @@ pub(crate) const fn ceiling(class: Class, ceilings: &Ceilings) -> Ceiling {
     }
 }
 
-/// So many whole days as time.
 pub(crate) fn whole_days(days: Ceiling) -> SignedDuration {
     SignedDuration::from_hours(24_i64.saturating_mul(i64::from(days.0)))
 }
 
-/// What open holds cover, by where they are known from.
+/// Scopes of open holds, by source of knowledge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenScopes {
     pub ledger: Vec<HoldScope>,
-    /// Those that are declared to the API server; the ledger may not have them yet.
+    /// Holds in the API server. The ledger may not have them yet.
     pub declared: Vec<HoldScope>,
 }
 
-/// Where the hold is known from that keeps something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldBy {
-    /// The ledger: it stays there until it is released itself.
+    /// A hold in the ledger, which stays there until its release.
     Ledger,
-    /// The API server alone: it may be gone the next moment, and then nothing would tell why something is held.
+    /// A hold in the API server only. If it is deleted, nothing explains the legal hold.
     Declared,
 }
 
@@ -58,15 +54,15 @@ pub struct StoredRecording<'a> {
 }
 
 impl<'a> StoredRecording<'a> {
-    /// `None`: the key is not one of a recording.
+    /// Returns `None` if the key is not the key of a recording.
     pub fn of(listed: &'a ListedVersion, ceilings: &Ceilings) -> Option<Self> {
         let key: Key = listed.key.parse().ok()?;
         let ceiling = whole_days(ceiling(key.class(), ceilings));
         Some(Self { key, listed, ceiling })
     }
 
-    /// Whether the key's time can be true: the store took it after it ended, and while it could still be in a spool,
-    /// which purges what is past the ceiling. A marker says nothing of that.
+    /// Returns whether the time in the key is possible: the upload was after the end of the recording, and before its ceiling,
+    /// at which spools purge it. Allows for clock skew and for stores that report whole seconds. A marker has no upload time.
     pub(crate) fn is_plausible(&self) -> bool {
         let modified = self.listed.modified;
         self.listed.is_marker
@@ -78,60 +74,49 @@ impl<'a> StoredRecording<'a> {
         if self.is_plausible() { self.key.start() } else { self.listed.modified }
     }
 
-    /// The first instant at which it is over its ceiling (article 6). What has an implausible key counts from when
-    /// the store took it.
+    /// Returns the first instant past the ceiling (article 6). With an implausible key, the age counts from the upload.
     pub fn expires_at(&self) -> Timestamp {
         self.ceiling_starts_at().saturating_add(self.ceiling).unwrap_or(Timestamp::MAX)
     }
 
-    /// The same by its key alone, for what was held: some stores move the time of a version when its legal hold changes.
+    /// Returns the same, based on the key only. For held versions: some stores change the modification time with the legal hold.
     pub fn expires_at_by_key(&self) -> Timestamp {
         self.key.start().saturating_add(self.ceiling).unwrap_or(Timestamp::MAX)
     }
 
-    /// Whether one of `holds` covers it by its key alone.
     pub fn is_in_scope_by_key(&self, holds: &[HoldScope]) -> bool {
-        let said = self.key.recording();
-        holds.iter().any(|hold| hold.covers(&said))
+        let recording = self.key.recording();
+        holds.iter().any(|hold| hold.covers(&recording))
     }
 
-    /// Whether an open hold covers it. A key that cannot be true is offered to holds by when the store took it, too.
+    /// Returns whether one of `holds` covers the recording. With an implausible key, the time before the upload counts too.
     pub fn is_in_scope(&self, holds: &[HoldScope]) -> bool {
-        // Nearly all keys are plausible, and there may be many holds.
+        // Nearly all keys are plausible, and there can be many holds: check them once.
         if self.is_plausible() {
             return self.is_in_scope_by_key(holds);
         }
-        let said = self.key.recording();
+        let by_key = self.key.recording();
         let modified = self.listed.modified;
-        let may_be = Recording {
+        let by_upload = Recording {
             start: modified.saturating_sub(IMPLAUSIBLE_KEY_WINDOW).unwrap_or(Timestamp::MIN),
             end: modified.saturating_add(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MAX),
-            ..said
+            ..by_key
         };
-        let is_it = |hold: &HoldScope| hold.covers(&said) || hold.covers(&may_be);
-        holds.iter().any(is_it)
+        holds.iter().any(|hold| hold.covers(&by_key) || hold.covers(&by_upload))
     }
 
-    /// Which open hold keeps it; `None`: none does.
+    /// Returns the source of a hold that covers the recording. Prefers the ledger.
     pub fn held_by(&self, open: &OpenScopes) -> Option<HeldBy> {
-        if self.is_in_scope(&open.ledger) {
-            Some(HeldBy::Ledger)
-        } else {
-            self.is_in_scope(&open.declared).then_some(HeldBy::Declared)
-        }
+        held_by(open, |holds| self.is_in_scope(holds))
     }
 
-    /// Which open hold keeps it by its key alone; `None`: none does.
+    /// Returns the same, based on the key only.
     pub fn held_by_key(&self, open: &OpenScopes) -> Option<HeldBy> {
-        if self.is_in_scope_by_key(&open.ledger) {
-            Some(HeldBy::Ledger)
-        } else {
-            self.is_in_scope_by_key(&open.declared).then_some(HeldBy::Declared)
-        }
+        held_by(open, |holds| self.is_in_scope_by_key(holds))
     }
 
-    /// The tag that it must have for these open holds at `now`; `None`: none covers it. What has a key that cannot be
-    /// true may show what happened just before the store took it (article 4.2).
+    /// Returns the tag that the recording must have at `now`, or `None` if none of `holds` covers it. With an implausible key,
+    /// the content may be from just before the upload, so the embargo counts from the upload (article 4.2).
     pub fn required_tag(
         &self,
         holds: &[HoldScope],
@@ -141,42 +126,46 @@ impl<'a> StoredRecording<'a> {
         self.is_in_scope(holds).then(|| self.tag_if_held(embargo, now))
     }
 
-    /// The tag that it must have at `now` where a hold covers it.
+    /// Returns the tag of a covered recording at `now`.
     pub(crate) fn tag_if_held(&self, embargo: Embargo, now: Timestamp) -> RetentionTag {
-        match held_tag_for_end(self.content_end(), embargo, now) {
-            HeldTag::Held => RetentionTag::Held,
-            HeldTag::Sealed => RetentionTag::Sealed,
-        }
+        held_tag_for_end(self.content_end(), embargo, now)
     }
 
-    /// Until when what it shows may reach.
+    /// Returns the latest possible end of the content.
     fn content_end(&self) -> Timestamp {
         if self.is_plausible() { self.key.end() } else { self.listed.modified }
     }
 
-    /// Returns the instant from which it may be read.
+    /// Returns the time at which the embargo ends.
     pub(crate) fn embargo_end(&self, embargo: Embargo) -> Timestamp {
         embargo.end_for(self.content_end())
     }
 
-    /// How long after its end the store took it; negative where it seems to have been before.
+    /// Returns the time from the end of the recording to its upload. Negative if clocks differ.
     pub(crate) fn upload_delay(&self) -> SignedDuration {
         self.listed.modified.duration_since(self.key.end())
     }
 }
 
-/// What the sweep is to do about a version.
+fn held_by(open: &OpenScopes, is_in_scope: impl Fn(&[HoldScope]) -> bool) -> Option<HeldBy> {
+    if is_in_scope(&open.ledger) {
+        Some(HeldBy::Ledger)
+    } else {
+        is_in_scope(&open.declared).then_some(HeldBy::Declared)
+    }
+}
+
+/// Action of the sweep on a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Disposition {
-    /// It is not over its ceiling, or no recording: it stays.
+    /// Not past its ceiling, or not a recording.
     Keep,
-    /// It is over its ceiling, and an open hold covers it: it stays.
+    /// Past its ceiling and covered by an open hold.
     Held,
-    /// It is over its ceiling, and nothing keeps it: it goes.
+    /// Past its ceiling and not covered.
     Delete,
 }
 
-/// What is to become of `listed` at `now`.
 pub fn disposition(
     listed: &ListedVersion,
     ceilings: &Ceilings,
@@ -191,16 +180,16 @@ pub fn disposition(
     }
 }
 
-/// Whether a pass over the days at the ceiling, at `now`, looks at what is from `at`.
+/// Returns whether a pass over the days at the ceiling, at `now`, includes the day of `at`.
 pub fn is_at_boundary(class: Class, ceilings: &Ceilings, at: Timestamp, now: Timestamp) -> bool {
     boundary_days(class, ceilings, now).iter().any(|days| days.contains(utc_date(at)))
 }
 
-/// The UTC days on which a recording may have begun that overlaps `window`.
+/// Returns the UTC days on which a recording that overlaps `window` can have begun.
 pub(crate) fn days_of_window(window: &Window, now: Timestamp) -> DayFilter {
     let longest = SignedDuration::from_millis(i64::try_from(MAX_DURATION_MS).unwrap_or(i64::MAX));
     let from = window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN);
-    // Clocks differ: recordings that seem to be of tomorrow count too.
+    // Clocks differ, so recordings may appear to be from tomorrow.
     let last = window.until.unwrap_or(Timestamp::MAX).min(now);
     DayFilter {
         from: Some(utc_date(from)),
@@ -208,7 +197,7 @@ pub(crate) fn days_of_window(window: &Window, now: Timestamp) -> DayFilter {
     }
 }
 
-/// The days in which recordings are expected at `now`: those within their ceiling, and what was due lately.
+/// Returns the days on which recordings are expected at `now`: those within the ceiling and [`OVERDUE_MARGIN`].
 pub(crate) fn expected_days(class: Class, ceilings: &Ceilings, now: Timestamp) -> DayFilter {
     let oldest = now
         .saturating_sub(whole_days(ceiling(class, ceilings)))
@@ -219,18 +208,18 @@ pub(crate) fn expected_days(class: Class, ceilings: &Ceilings, now: Timestamp) -
     }
 }
 
-/// The same, and the days of the windows of open holds.
+/// Returns the same days, and those in the windows of open holds.
 pub(crate) fn expected_days_with_holds(
     open: &[HoldScope],
     class: Class,
     ceilings: &Ceilings,
     now: Timestamp,
 ) -> Vec<DayFilter> {
-    let held = open.iter().map(|cover| days_of_window(&cover.window, now));
+    let held = open.iter().map(|scope| days_of_window(&scope.window, now));
     held.chain([expected_days(class, ceilings, now)]).collect()
 }
 
-/// The days of which something may be over its ceiling, and those that are still to come, where no recording can be.
+/// Returns the days on which recordings can be past their ceiling, and the days in the future, which must have no recordings.
 pub(crate) fn boundary_days(class: Class, ceilings: &Ceilings, now: Timestamp) -> [DayFilter; 2] {
     let due = now.saturating_sub(whole_days(ceiling(class, ceilings))).unwrap_or(Timestamp::MIN);
     let to_come = utc_date(now).checked_add(2.days()).unwrap_or(Date::MAX);
@@ -278,15 +267,15 @@ mod tests {
     #[test]
     fn recording_is_deleted_at_ceiling() {
         for (class, days) in [(Class::Video, 28), (Class::Calls, 7)] {
-            let it = listed(class, 0, 62);
-            assert_eq!(disposition(&it, &PROTOCOL_CEILINGS, &[], at(days * DAY - 1)), Disposition::Keep);
-            assert_eq!(disposition(&it, &PROTOCOL_CEILINGS, &[], at(days * DAY)), Disposition::Delete);
+            let version = listed(class, 0, 62);
+            assert_eq!(disposition(&version, &PROTOCOL_CEILINGS, &[], at(days * DAY - 1)), Disposition::Keep);
+            assert_eq!(disposition(&version, &PROTOCOL_CEILINGS, &[], at(days * DAY)), Disposition::Delete);
             assert_eq!(
-                disposition(&it, &PROTOCOL_CEILINGS, &[hold(30, 40)], at(days * DAY)),
+                disposition(&version, &PROTOCOL_CEILINGS, &[hold(30, 40)], at(days * DAY)),
                 Disposition::Held
             );
             assert_eq!(
-                disposition(&it, &PROTOCOL_CEILINGS, &[hold(60, 90)], at(days * DAY)),
+                disposition(&version, &PROTOCOL_CEILINGS, &[hold(60, 90)], at(days * DAY)),
                 Disposition::Delete
             );
         }
@@ -295,8 +284,8 @@ mod tests {
     #[test]
     fn implausible_key_ages_from_upload() {
         for (start, modified) in [(200, 62), (0, 29 * DAY), (5000 * DAY, 0)] {
-            let it = listed(Class::Video, start, modified);
-            let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
+            let version = listed(Class::Video, start, modified);
+            let stored = StoredRecording::of(&version, &PROTOCOL_CEILINGS).unwrap();
             assert!(!stored.is_plausible(), "{start} {modified}");
             assert_eq!(stored.expires_at(), at(modified + 28 * DAY));
             assert!(stored.is_in_scope(&[hold(modified - 10, modified)]), "{start} {modified}");
@@ -317,17 +306,21 @@ mod tests {
             "video/hal/2020/01/01/x.mp4",
             "probe/recorder/1/recording",
         ] {
-            let it = ListedVersion { key: key.into(), ..listed(Class::Video, 0, 0) };
-            assert_eq!(disposition(&it, &PROTOCOL_CEILINGS, &[], at(5000 * DAY)), Disposition::Keep, "{key}");
+            let version = ListedVersion { key: key.into(), ..listed(Class::Video, 0, 0) };
+            assert_eq!(
+                disposition(&version, &PROTOCOL_CEILINGS, &[], at(5000 * DAY)),
+                Disposition::Keep,
+                "{key}"
+            );
         }
     }
 
     proptest! {
         #[test]
         fn expired_recordings_are_on_boundary_days(start in 0_i64..100 * DAY, delay in 0_i64..2 * DAY, now in 0_i64..100 * DAY) {
-            let it = listed(Class::Video, start, start + 60 + delay);
+            let version = listed(Class::Video, start, start + 60 + delay);
             let now = at(now);
-            let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
+            let stored = StoredRecording::of(&version, &PROTOCOL_CEILINGS).unwrap();
             if stored.is_plausible() && stored.expires_at() <= now {
                 let boundary = boundary_days(Class::Video, &PROTOCOL_CEILINGS, now);
                 let day = TimeZone::UTC.to_datetime(stored.key.start()).date();
@@ -339,16 +332,16 @@ mod tests {
         fn held_recordings_are_kept_and_expired_ones_deleted(
             start in 0_i64..50 * DAY, delay in 0_i64..40 * DAY, from in 0_i64..50 * DAY, length in 1_i64..DAY, now in 0_i64..200 * DAY,
         ) {
-            let it = listed(Class::Video, start, start + 60 + delay);
+            let version = listed(Class::Video, start, start + 60 + delay);
             let hold = hold(from, from + length);
-            let fate = disposition(&it, &PROTOCOL_CEILINGS, std::slice::from_ref(&hold), at(now));
-            let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
+            let disposition_now = disposition(&version, &PROTOCOL_CEILINGS, std::slice::from_ref(&hold), at(now));
+            let stored = StoredRecording::of(&version, &PROTOCOL_CEILINGS).unwrap();
             if hold.covers(&stored.key.recording()) {
-                prop_assert_ne!(fate, Disposition::Delete);
+                prop_assert_ne!(disposition_now, Disposition::Delete);
             }
-            // Whatever the key says: nothing lives longer than its ceiling after the store took it.
+            // Even with a wrong key, no version outlives its ceiling after the upload.
             if now >= start + 60 + delay + 28 * DAY && !stored.is_in_scope(&[hold]) {
-                prop_assert_eq!(fate, Disposition::Delete);
+                prop_assert_eq!(disposition_now, Disposition::Delete);
             }
         }
     }

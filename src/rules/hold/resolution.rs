@@ -1,18 +1,18 @@
-//! When an incident counts as resolved.
+//! Resolution of an incident.
 
 use jiff::Timestamp;
 
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::{HoldState, IncidentHold};
 
-/// Whether the incident is resolved by what the hold says: until the instant that the resolution names, it is open.
+/// Returns whether the hold declares a resolution that is not in the future.
 pub fn is_resolved_in_spec(hold: &IncidentHold, now: Timestamp) -> bool {
     let at = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0);
     hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
 }
 
-/// Whether the incident is resolved, so that what the hold covers may go. Not while the status says that the resolution
-/// lies ahead: by that the API server lets people withdraw it.
+/// Returns whether the incident is resolved, so the hold can be released. It is not while the status has the reason
+/// `ResolutionInFuture`: the API server then lets people withdraw the resolution, which must not race with a release.
 pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
     let (type_, reason): (&str, &str) = (ConditionType::Released.into(), Reason::ResolutionInFuture.into());
     let mut conditions = hold.status.iter().flat_map(|status| &status.conditions);

@@ -1,7 +1,7 @@
-//! What an open hold covers (article 6), and what a covered recording must be marked with (article 4.2).
+//! Scope of a hold (article 6) and tag of a covered recording (article 4.2).
 //!
-//! `held = there is an open hold that overlaps in site, source and time`: no counters, so that any number of
-//! holds may overlap, and releasing one changes nothing for the others.
+//! A recording is held if an open hold overlaps it in site, source and time. There are no counters, so any number of holds can
+//! overlap, and a release changes nothing for the others.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::Window;
 use crate::rules::live_view::Embargo;
+use crate::rules::recording::tag::RetentionTag;
 use crate::rules::recording::{Class, Recording};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldScopeConfig {
-    /// Names of cameras; empty: all.
+    /// Empty: all cameras.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub cameras: BTreeSet<String>,
     #[serde(default)]
@@ -24,7 +25,6 @@ pub struct HoldScopeConfig {
 }
 
 impl HoldScopeConfig {
-    /// As the protocol's rules take it.
     pub fn scope(&self) -> HoldScope {
         HoldScope {
             cameras: if self.cameras.is_empty() {
@@ -38,10 +38,9 @@ impl HoldScopeConfig {
     }
 }
 
-/// Which of a site's sources a hold is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CameraSelector {
-    /// All cameras, those included that are no longer there.
+    /// All cameras, including deleted ones.
     All,
     Named(BTreeSet<String>),
 }
@@ -49,20 +48,19 @@ pub enum CameraSelector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldScope {
     pub cameras: CameraSelector,
-    /// Whether recorded calls too, of any telephone.
+    /// Includes recorded calls of every telephone.
     pub calls: bool,
-    /// When; without an end, what is still to come is covered too.
     pub window: Window,
 }
 
 impl HoldScope {
-    /// Whether anything of `recording` is in it. A recording that merely touches an end of the window is not,
-    /// as nothing of it lies within.
+    /// Returns whether the scope contains any part of `recording`. A recording that only touches an end of the window has no
+    /// part in it.
     pub fn covers(&self, recording: &Recording<'_>) -> bool {
         self.includes_source(recording.class, recording.source) && overlaps(&self.window, recording)
     }
 
-    /// Whether it is about what this source records, whenever.
+    /// Returns whether the scope contains the source, at any time.
     pub fn includes_source(&self, class: Class, source: &str) -> bool {
         match (class, &self.cameras) {
             (Class::Calls, _) => self.calls,
@@ -78,33 +76,9 @@ fn overlaps(window: &Window, recording: &Recording<'_>) -> bool {
     begins_before_the_end && (recording.end > window.from || recording.start >= window.from)
 }
 
-/// What a recording that a hold covers is marked with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HeldTag {
-    /// Kept, and readable by nobody: it is too young where there is no live viewing.
-    Sealed,
-    /// Kept, and readable by those who may.
-    Held,
-}
-
-/// What `recording` must be marked with at `now`, given the open holds of its site; `None`: no hold covers
-/// it.
-///
-/// The answer for one recording goes from `None` to `Sealed` to `Held` with time and holds, and back to `None`
-/// only when the last hold that covers it is resolved.
-pub fn required_tag<'a>(
-    recording: &Recording<'_>,
-    holds: impl IntoIterator<Item = &'a HoldScope>,
-    embargo: Embargo,
-    now: Timestamp,
-) -> Option<HeldTag> {
-    let is_covered = holds.into_iter().any(|hold| hold.covers(recording));
-    is_covered.then(|| held_tag_for_end(recording.end, embargo, now))
-}
-
-/// What a recording that is covered must be marked with at `now`, if what it shows ends at `end`.
-pub fn held_tag_for_end(end: Timestamp, embargo: Embargo, now: Timestamp) -> HeldTag {
-    if embargo.end_for(end) <= now { HeldTag::Held } else { HeldTag::Sealed }
+/// Returns the tag of a covered recording whose content ends at `end`. The tag changes from `sealed` to `held`, never back.
+pub fn held_tag_for_end(end: Timestamp, embargo: Embargo, now: Timestamp) -> RetentionTag {
+    if embargo.end_for(end) <= now { RetentionTag::Held } else { RetentionTag::Sealed }
 }
 
 #[cfg(test)]
@@ -116,6 +90,16 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    fn required_tag<'a>(
+        recording: &Recording<'_>,
+        holds: impl IntoIterator<Item = &'a HoldScope>,
+        embargo: Embargo,
+        now: Timestamp,
+    ) -> Option<RetentionTag> {
+        let is_covered = holds.into_iter().any(|hold| hold.covers(recording));
+        is_covered.then(|| held_tag_for_end(recording.end, embargo, now))
     }
 
     fn recording(source: &str, start: i64, duration: i64) -> Recording<'_> {
@@ -149,7 +133,7 @@ mod tests {
             (100, 0, true),
             (200, 0, false),
             (0, 1000, true),
-            // Across a midnight and into the window.
+            // It ends after midnight, outside the window.
             (86_399, 60, false),
         ] {
             assert_eq!(hold.covers(&recording("a", start, duration)), is_covered, "{start}+{duration}");
@@ -158,7 +142,7 @@ mod tests {
 
     #[test]
     fn scope_ignores_daylight_saving_changes() {
-        // The hour that Amsterdam has twice: instants know no zone.
+        // This hour occurs twice in Amsterdam. Instants have no zone.
         let from: Timestamp = "2026-10-25T02:30:00+02:00".parse().unwrap();
         let until: Timestamp = "2026-10-25T02:30:00+01:00".parse().unwrap();
         let hold = HoldScope { window: Window::new(from, Some(until)), ..scope(0, None) };
@@ -187,7 +171,7 @@ mod tests {
             prop_assert_eq!(before.is_some(), holds.iter().any(|hold| hold.covers(&it)));
             let after = required_tag(&it, holds.iter().chain([&more]), embargo, at(now));
             prop_assert!(after >= before);
-            // Whichever hold is taken away, those that stay decide.
+            // If one hold is released, the others still decide.
             let rest = required_tag(&it, holds.iter().skip(1), embargo, at(now));
             prop_assert!(rest <= before);
         }
@@ -197,8 +181,8 @@ mod tests {
             let it = recording("a", start, 60);
             let tag = required_tag(&it, [&scope(0, None)], Embargo::After(SignedDuration::from_secs(embargo)), at(now));
             let is_old = now >= start + 60 + embargo;
-            prop_assert_eq!(tag, Some(if is_old { HeldTag::Held } else { HeldTag::Sealed }));
-            prop_assert_eq!(required_tag(&it, [&scope(0, None)], Embargo::LiveView, at(now)), Some(HeldTag::Held));
+            prop_assert_eq!(tag, Some(if is_old { RetentionTag::Held } else { RetentionTag::Sealed }));
+            prop_assert_eq!(required_tag(&it, [&scope(0, None)], Embargo::LiveView, at(now)), Some(RetentionTag::Held));
         }
     }
 }

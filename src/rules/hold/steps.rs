@@ -1,20 +1,19 @@
-//! What is written to a version, and in which order: pure. Whatever happens between two writes, or instead of the rest,
-//! what was protected stays so.
+//! Order of the writes that protect and release a version. Pure. If the operator stops between two writes, a protected version
+//! stays protected.
 
 use crate::rules::recording::protection::Protection;
 use crate::rules::recording::tag::RetentionTag;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProtectionStep {
-    /// Its legal hold, on or off.
     LegalHold(bool),
     Tag(RetentionTag),
-    /// The delete markers that hide it go.
+    /// Deletes the delete markers that hide the version.
     Unhide,
 }
 
-/// What it takes that a version which was found like this is held with `tag`. The legal hold first: from then on nobody
-/// deletes it, not even by a request that was sent before; what says `held`, and can be read, is protected.
+/// Returns the writes that protect a version with `tag`. The legal hold comes first: from then on, no request can delete the
+/// version, not even one that was sent earlier. A version with the tag `held`, which readers can read, is thus protected.
 pub fn steps_to_place(found: &Protection, tag: RetentionTag, is_hidden: bool) -> Vec<ProtectionStep> {
     let writes = [
         (!found.legal_hold).then_some(ProtectionStep::LegalHold(true)),
@@ -24,8 +23,8 @@ pub fn steps_to_place(found: &Protection, tag: RetentionTag, is_hidden: bool) ->
     writes.into_iter().flatten().collect()
 }
 
-/// What it takes that a version which was found like this is as if no hold had ever been, `tag` being what it has then.
-/// The tag first: once the legal hold is off, the store's lifecycle sees to the rest, be the operator dead.
+/// Returns the writes that release a version and restore its original `tag`. The tag comes first: once the legal hold is off,
+/// the store's lifecycle rules delete the version even if the operator is down.
 pub fn steps_to_release(found: &Protection, tag: RetentionTag) -> Vec<ProtectionStep> {
     let writes = [
         (found.tag != Some(tag)).then_some(ProtectionStep::Tag(tag)),

@@ -1,9 +1,9 @@
-//! Ranges of UTC days: a day is a prefix of the keys of recordings.
+//! Ranges of UTC days. A day is a prefix of object keys.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-/// Days, both included; `None`: without end.
+/// Range of days, inclusive. `None`: no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DayFilter {
     pub(crate) from: Option<Date>,
@@ -13,12 +13,11 @@ pub(crate) struct DayFilter {
 impl DayFilter {
     pub(crate) const ALL: Self = Self { from: None, to: None };
 
-    /// Whether a day is one of them.
     pub(crate) fn contains(self, day: Date) -> bool {
         self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to)
     }
 
-    /// The days that are in both; `None`: there are none.
+    /// Returns the common days, or `None` if there are none.
     pub(crate) fn intersect(self, other: Self) -> Option<Self> {
         let later = |one: Option<Date>, other: Option<Date>| one.max(other);
         let earlier = |one: Option<Date>, other| one.into_iter().chain(other).min();
@@ -27,13 +26,13 @@ impl DayFilter {
         (!is_empty).then_some(Self { from, to })
     }
 
-    /// Whether they have a day in common with one of `all`.
+    /// Returns whether the range has a day in common with one of `all`.
     pub(crate) fn overlaps_any(self, all: &[Self]) -> bool {
         let is_before = |one: Self, other: Self| one.to.zip(other.from).is_some_and(|(to, from)| to < from);
         all.iter().any(|other| !is_before(self, *other) && !is_before(*other, self))
     }
 
-    /// Those of a year, a month or a day, by its numbers; `None`: there is none such.
+    /// Returns the days of a year, a month or a day from its numbers, or `None` if it does not exist.
     pub(crate) fn from_path(path: &[i16]) -> Option<Self> {
         let part = |place: usize| path.get(place).copied().map(i8::try_from).transpose().ok();
         let (year, month, day) = (*path.first()?, part(1)?, part(2)?);

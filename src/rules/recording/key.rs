@@ -1,7 +1,6 @@
-//! Keys of recordings: everything that must be known of one without opening it, in an order that is time
-//! order. `{class}/{source}/{yyyy}/{mm}/{dd}/{hhmmss.mmm}Z-{duration_ms}-{sha256 prefix}.mp4`, times of the
-//! *recording*, UTC. A day is a prefix, so a range of time needs no index; and as the bytes are named in
-//! the key, a store that says "already there" means the same bytes.
+//! Object keys of recordings: `{class}/{source}/{yyyy}/{mm}/{dd}/{hhmmss.mmm}Z-{duration_ms}-{sha256 prefix}.mp4`, with the
+//! recording's time in UTC. Keys sort by time. A day is a prefix, so a time range needs no index. The key contains a hash of the
+//! bytes, so a store that answers "already exists" has the same bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,16 +12,16 @@ use jiff::{SignedDuration, Timestamp};
 pub use super::Class;
 use super::Recording;
 
-/// The longest a segment can be: one day. Whoever looks for what overlaps a window starts this much earlier.
+/// Maximum duration of a segment: one day. A search for recordings that overlap a window starts this much earlier.
 pub const MAX_DURATION_MS: u64 = 24 * 60 * 60 * 1000;
-/// The longest name of a source: a Kubernetes object's name.
+/// Maximum length of a Kubernetes object name.
 const MAX_SOURCE_LENGTH: usize = 253;
-/// How many hexadecimal digits of the SHA-256 stand in the key.
+/// Hexadecimal digits of the SHA-256 in the key.
 const DIGEST_DIGITS: usize = 16;
 const EXTENSION: &str = ".mp4";
 
-/// Key of one recording. Reads and writes the one form: `key.to_string().parse() == Ok(key)`, and whatever
-/// parses is written back letter by letter.
+/// Object key of a recording. It has one textual form: `key.to_string().parse() == Ok(key)`, and a parsed text is written back
+/// unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     class: Class,
@@ -33,26 +32,21 @@ pub struct Key {
     digest: [u8; DIGEST_DIGITS / 2],
 }
 
-/// Why something is no key of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum KeyError {
-    /// The source is no name of a Kubernetes object.
-    #[error("a source is a lower-case DNS name of at most 253 characters")]
+    #[error("the source is not a lowercase DNS name of at most 253 characters")]
     Source,
-    /// The start is not in the years 1970 to 9999.
-    #[error("a recording starts in the years 1970 to 9999")]
+    #[error("the start is not in the years 1970 to 9999")]
     Start,
-    /// The duration is longer than [`MAX_DURATION_MS`].
-    #[error("a recording lasts at most a day")]
+    #[error("the recording is longer than a day")]
     Duration,
     #[error("not the key of a recording")]
     Form,
 }
 
 impl Key {
-    /// Key of the recording that `source` made from `start` for `duration_ms`, with the bytes that `sha256` is
-    /// of. The start is cut to the millisecond below.
+    /// Returns the key of a recording. Truncates `start` to milliseconds.
     pub fn new(
         class: Class,
         source: impl Into<String>,
@@ -75,8 +69,7 @@ impl Key {
         if !is_source_name(&source) {
             return Err(KeyError::Source);
         }
-        // Before the epoch, cutting and the four digits of the year would both need more thought than
-        // recordings of then deserve.
+        // Before the epoch, truncation would round up, and a year can have a sign. No camera recorded then.
         if start < Timestamp::UNIX_EPOCH {
             return Err(KeyError::Start);
         }
@@ -87,22 +80,18 @@ impl Key {
         Ok(Self { class, source, start, duration_ms, digest })
     }
 
-    /// What kind of recording it is.
     pub const fn class(&self) -> Class {
         self.class
     }
 
-    /// Which camera or telephone made it.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// When it starts, to the millisecond.
     pub const fn start(&self) -> Timestamp {
         self.start
     }
 
-    /// How long it lasts, in milliseconds.
     pub const fn duration_ms(&self) -> u64 {
         self.duration_ms
     }
@@ -111,28 +100,27 @@ impl Key {
         SignedDuration::from_millis(i64::try_from(self.duration_ms).unwrap_or(i64::MAX))
     }
 
-    /// When it ends: the first instant that is not in it.
+    /// Returns the end, exclusive.
     pub fn end(&self) -> Timestamp {
         self.start.checked_add(self.duration()).unwrap_or(Timestamp::MAX)
     }
 
-    /// What it says of the recording.
     pub fn recording(&self) -> Recording<'_> {
         Recording { class: self.class, source: &self.source, start: self.start, end: self.end() }
     }
 
-    /// Whether the bytes that `sha256` is of are those the key names.
+    /// Returns whether `sha256` begins with the digits in the key.
     pub fn matches_sha256(&self, sha256: &[u8; 32]) -> bool {
         sha256.starts_with(&self.digest)
     }
 
-    /// What the keys of recordings that start at `at` have after the prefix of their day, to the second.
+    /// Returns the part of a key after the day prefix, down to the second, for recordings that start at `at`.
     pub(crate) fn time_prefix(at: Timestamp) -> String {
         let at = TimeZone::UTC.to_datetime(at);
         format!("{:02}{:02}{:02}", at.hour(), at.minute(), at.second())
     }
 
-    /// Prefix of all recordings of `source` that start on the UTC day `day`.
+    /// Returns the prefix of all recordings of `source` that start on the UTC day `day`.
     pub fn day_prefix(class: Class, source: &str, day: civil::Date) -> String {
         format!("{class}/{source}/{:04}/{:02}/{:02}/", day.year(), day.month(), day.day())
     }
@@ -152,16 +140,16 @@ impl FromStr for Key {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let key = parse_parts(text).ok_or(KeyError::Form)??;
-        // Two texts for one recording would be two objects for it: only the one form is a key.
+        // Two texts for one recording would allow two objects for it.
         if key.to_string() == text { Ok(key) } else { Err(KeyError::Form) }
     }
 }
 
-/// The parts of a text that has about the form of a key.
+/// Parses a text that may deviate from the canonical form, such as in leading zeros.
 fn parse_parts(text: &str) -> Option<Result<Key, KeyError>> {
     let mut split = text.split('/');
     let class = split.next()?;
-    let class = Class::ALL.into_iter().find(|c| c.as_str() == class)?;
+    let class = class.parse().ok()?;
     let source = split.next()?;
     let (year, month, day) = (split.next()?, split.next()?, split.next()?);
     let name = split.next()?.strip_suffix(EXTENSION)?;
@@ -184,7 +172,7 @@ fn parse_parts(text: &str) -> Option<Result<Key, KeyError>> {
     Some(Key::from_parts(class, source.to_owned(), start, duration_ms, digest))
 }
 
-/// Whether a text can name a source: what Kubernetes takes as a name (RFC 1123 subdomain).
+/// Returns whether `text` is a valid source: a Kubernetes object name (RFC 1123 subdomain).
 pub(crate) fn is_source_name(text: &str) -> bool {
     let label = |label: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

@@ -1,6 +1,6 @@
-//! Where things are in a bucket, and which text can go on as a key of a recording: pure.
+//! Incremental check of object keys: which bytes can follow the beginning of a recording's key. Pure.
 
-/// What may stand at each place of a recording's key, after the prefix of its day:
+/// Beginning of a recording's key after the day prefix, where `d` is a digit. The entire form is
 /// `hhmmss.mmmZ-{duration_ms}-{16 hexadecimal digits}.mp4`.
 const TIME_PATTERN: &[u8] = b"dddddd.dddZ-";
 const MAX_DURATION_DIGITS: usize = 8;
@@ -9,14 +9,13 @@ const EXTENSION: &[u8] = b".mp4";
 const DIGITS: &[u8] = b"0123456789";
 const HEX: &[u8] = b"0123456789abcdef";
 
-/// The characters with which `text`, the part of a key after the prefix of its day, can go on as that of a recording.
-/// `None`: no recording's key begins so. Empty: it is whole.
+/// Returns the bytes that can follow `text`, the part of a key after its day prefix. Returns `None` if no recording's key begins
+/// with it, and no bytes if it is complete.
 pub(crate) fn allowed_next_bytes(text: &[u8]) -> Option<&'static [u8]> {
     let (clock, rest) = text.split_at(text.len().min(TIME_PATTERN.len()));
-    for (byte, form) in clock.iter().zip(TIME_PATTERN) {
-        if !(if *form == b'd' { byte.is_ascii_digit() } else { byte == form }) {
-            return None;
-        }
+    let matches = |(byte, form): (&u8, &u8)| if *form == b'd' { byte.is_ascii_digit() } else { byte == form };
+    if !clock.iter().zip(TIME_PATTERN).all(matches) {
+        return None;
     }
     match TIME_PATTERN.get(clock.len()) {
         Some(b'd') => return Some(DIGITS),
@@ -49,20 +48,20 @@ pub(crate) fn allowed_next_bytes(text: &[u8]) -> Option<&'static [u8]> {
     EXTENSION.strip_prefix(ending).map(|left| left.get(..1).unwrap_or_default())
 }
 
-/// How much of `text`, the part of a key after the prefix of its day, could be the beginning of a recording's.
+/// Returns the longest beginning of `text`, the part of a key after its day prefix, with which a recording's key can begin.
 pub(crate) fn valid_prefix(text: &str) -> &str {
     let bytes = text.as_bytes();
     let mut length = 0;
     while let Some(next) = bytes.get(length) {
         match allowed_next_bytes(bytes.get(..length).unwrap_or_default()) {
-            Some(next_ones) if next_ones.contains(next) => length += 1,
+            Some(allowed) if allowed.contains(next) => length += 1,
             _ => break,
         }
     }
     text.get(..length).unwrap_or_default()
 }
 
-/// The text that sorts right after all that begins with `text`, which ends with a character below `~`.
+/// Returns the first text that sorts after every text with the prefix `text`. Its last character must be below `~`.
 pub(crate) fn successor(text: &str) -> Option<String> {
     let last = text.chars().next_back().filter(char::is_ascii)?;
     let next = char::from_u32(u32::from(last) + 1)?;
@@ -71,7 +70,7 @@ pub(crate) fn successor(text: &str) -> Option<String> {
     Some(successor)
 }
 
-/// The folder `yyyy/`, `mm/` or `dd/` of a day, by its place.
+/// Returns whether `folder` is a number with this many digits, such as `yyyy`, `mm` or `dd`.
 pub(crate) fn is_number_of_length(folder: &str, digits: usize) -> bool {
     folder.len() == digits && folder.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -85,7 +84,6 @@ mod tests {
     use crate::rules::recording::key::{Class, Key, MAX_DURATION_MS};
 
     proptest! {
-        /// Whatever a recording's key is, it is found by going on from any of its beginnings.
         #[test]
         fn allowed_next_bytes_accept_every_key(
             ms in 0_i64..253_402_207_200_000, duration in 0..=MAX_DURATION_MS, sha in any::<[u8; 32]>(),

@@ -2,11 +2,10 @@
 
 use super::tag::RetentionTag;
 
-/// What a version is marked with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
     pub legal_hold: bool,
-    /// Value of the one tag that it must have; `None`: it has none, or others beside it.
+    /// Value of [`super::tag::TAG_KEY`]. `None`: the version does not have this tag, or has other tags too.
     pub tag: Option<RetentionTag>,
 }
 

@@ -1,63 +1,34 @@
-//! The one tag that an object has: which of the store's rules apply to it.
+//! Retention tag of an object. It selects the store's lifecycle rules and access rules.
 
-use std::fmt;
-use std::str::FromStr;
+use strum::{Display, EnumString, IntoStaticStr};
 
 use super::key::Class;
 
 pub const TAG_KEY: &str = "toezicht-retention";
 
-/// The tag's values. Lifecycle matches `video` and `calls` only, so that an object with any other is never
-/// even expired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Values of the tag. Lifecycle rules match `video` and `calls` only, so an object with another value never expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum RetentionTag {
     Video,
     Calls,
-    /// Kept for an open hold, readable by nobody: the embargo on live viewing has not passed (article 4.2).
+    /// Held and unreadable: the embargo has not ended (article 4.2).
     Sealed,
-    /// Kept for an open hold, readable by its readers. Only the operator writes it.
+    /// Held and readable by managers and incident officers. Only the operator writes it.
     Held,
 }
 
 impl RetentionTag {
-    pub const ALL: [Self; 4] = [Self::Video, Self::Calls, Self::Sealed, Self::Held];
-    /// Those that a recorder may write.
-    pub const RECORDER_WRITABLE: [Self; 3] = [Self::Video, Self::Calls, Self::Sealed];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Calls => "calls",
-            Self::Sealed => "sealed",
-            Self::Held => "held",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// The tag that a recording of this class has while no hold covers it.
+    /// Returns the tag of a recording of this class that no hold covers.
     pub const fn default_for(class: Class) -> Self {
         match class {
             Class::Video => Self::Video,
             Class::Calls => Self::Calls,
         }
-    }
-}
-
-impl fmt::Display for RetentionTag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The text is none of the tag's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of video, calls, sealed and held")]
-pub struct UnknownTag;
-
-impl FromStr for RetentionTag {
-    type Err = UnknownTag;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|tag| tag.as_str() == text).ok_or(UnknownTag)
     }
 }
 
@@ -67,14 +38,14 @@ mod tests {
 
     #[test]
     fn tag_round_trips() {
-        for tag in RetentionTag::ALL {
-            assert_eq!(tag.to_string().parse(), Ok(tag));
+        for (tag, text) in [
+            (RetentionTag::Video, "video"),
+            (RetentionTag::Calls, "calls"),
+            (RetentionTag::Sealed, "sealed"),
+            (RetentionTag::Held, "held"),
+        ] {
+            assert_eq!((tag.to_string().as_str(), text.parse()), (text, Ok(tag)));
         }
-        assert_eq!("HELD".parse::<RetentionTag>(), Err(UnknownTag));
-    }
-
-    #[test]
-    fn recorders_never_write_held() {
-        assert!(!RetentionTag::RECORDER_WRITABLE.contains(&RetentionTag::Held));
+        assert!("HELD".parse::<RetentionTag>().is_err());
     }
 }

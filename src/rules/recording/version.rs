@@ -1,20 +1,19 @@
-//! Versions of objects as a listing shows them.
+//! Versions of objects in a listing.
 
 use jiff::Timestamp;
 
-/// One version, or a delete marker, as the listing tells it.
+/// Version or delete marker in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedVersion {
     pub key: String,
-    /// Its version id; `null` where it was written before versioning.
+    /// Version id. `null` if the object was written before versioning was on.
     pub id: String,
     pub is_marker: bool,
-    /// What a reader gets who names no version.
     pub is_latest: bool,
     pub modified: Timestamp,
-    /// How many bytes it has.
+    /// Bytes.
     pub size: u64,
-    /// What the store tells its content by; empty of a delete marker.
+    /// Empty for a delete marker.
     pub etag: String,
 }
 
@@ -24,7 +23,7 @@ impl ListedVersion {
     }
 }
 
-/// One version of an object, or a delete marker.
+/// Reference to a version or a delete marker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VersionRef {
     pub(crate) key: String,

@@ -163,7 +163,7 @@ async fn missing_object_lock_fails_probe(server: S3Server) {
     client.create_bucket().bucket(scene.bucket()).send().await.unwrap();
     let (code, table, error) = probe(&scene, None, &[]).await;
     assert_eq!((code, error.as_str()), (4, ""), "{table}");
-    assert!(table.contains("Fatal: this store cannot keep the promises:\n  LegalHoldReadsBack"), "{table}");
+    assert!(table.contains("Fatal: this store is not fit for Toezicht:\n  LegalHoldReadsBack"), "{table}");
     assert!(table.contains("HeldSurvivesDelete\n    Expected:"), "{table}");
     assert!(scene.versions("").await.is_empty(), "nothing is left");
     assert_eq!(scene.policy().await, None);

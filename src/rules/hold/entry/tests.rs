@@ -1,7 +1,7 @@
 use super::*;
 use crate::storage::s3::objects::MAX_OBJECT_BYTES;
 
-/// As many cameras as a hold may name, with the longest names; and the names changed as often as one likes.
+/// Extends an entry again and again with the maximum number of the longest names.
 #[test]
 fn entry_stays_below_maximum_object_size() {
     let now = Timestamp::UNIX_EPOCH;
@@ -21,5 +21,5 @@ fn entry_stays_below_maximum_object_size() {
         let named = entry.cameras.len();
         assert!(named == 0 || spec(round).cameras.iter().all(|camera| entry.cameras.contains(camera)));
     }
-    assert!(entry.cameras.is_empty(), "all, once there is no more room");
+    assert!(entry.cameras.is_empty(), "all cameras once the names exceed the maximum size");
 }

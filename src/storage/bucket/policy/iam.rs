@@ -25,16 +25,16 @@ pub const AUDITOR: &str = "auditor";
 /// Prefix of the key of a reader's document, before its principal.
 pub const READER_PREFIX: &str = "reader:";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum IamFormat {
-    /// AWS: a first bucket policy, and identity policies with the rights of each. The Denies are in the bucket policy, which the
-    /// operator writes.
+    /// Initial bucket policy, and an identity policy for each identity.
     Aws,
-    /// Ceph's gateway: the same, with the actions that it knows.
+    /// The same, with the actions that the Ceph Object Gateway supports.
     Ceph,
-    /// `SeaweedFS`: a first bucket policy, and entries of its S3 configuration. The bucket policy gives the rights.
+    /// Initial bucket policy, and each identity in the format of SeaweedFS' S3 configuration.
+    #[value(name = "seaweedfs")]
     SeaweedFs,
-    /// A store whose bucket policies have no effect: all rights and all Denies in identity policies.
+    /// All rights and denies in identity policies, for a store that supports no bucket policies.
     IdentityPolicies,
 }
 
