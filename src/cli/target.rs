@@ -11,7 +11,7 @@ const MAX_CA_BYTES: u64 = 1024 * 1024;
 /// Bucket at a store. Credentials come from the environment or a profile only, since other users can read a command line.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct TargetArgs {
-    /// S3 endpoint, http(s)://host[:port] [default: AWS].
+    /// S3 endpoint: http or https, host, and port unless it is the default one [default: AWS].
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
     /// Region for request signatures.
