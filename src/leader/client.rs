@@ -36,6 +36,7 @@ const MAX_RETRIES: u32 = 5;
 /// Builds a client that sends no write while `fence` is closed.
 pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
+    // The connector on top of this one adds TLS for https.
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_keepalive(Some(KEEPALIVE));
@@ -50,6 +51,7 @@ pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, kube::Err
         .layer(BufferLayer::new(MAX_QUEUED_REQUESTS))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
+        // Below the retries and the buffer, as the module requires.
         .layer(fence.clone().write_filter())
         .service(HttpClient::builder(TokioExecutor::new()).build(https));
     Ok(Client::new(service, config.default_namespace.clone()))
@@ -59,12 +61,6 @@ pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, kube::Err
 struct FencedStream<S> {
     inner: S,
     fence: Fence,
-}
-
-impl<S> FencedStream<S> {
-    fn check(&self) -> io::Result<()> {
-        self.fence.check().map_err(io::Error::other)
-    }
 }
 
 impl<S: Connection> Connection for FencedStream<S> {
@@ -85,21 +81,8 @@ impl<S: Read + Unpin> Read for FencedStream<S> {
 
 impl<S: Write + Unpin> Write for FencedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check()?;
+        self.fence.check().map_err(io::Error::other)?;
         Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.check()?;
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

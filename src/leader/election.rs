@@ -199,7 +199,7 @@ impl<L: ResourceLock> Elector<L> {
             && lease::holder(lease) == Some(&self.identity)
         {
             let lease = match self.lock.replace(lease, lease::released(lease, Timestamp::now())).await {
-                // Either a renewal of ours whose answer was not awaited, or another process has the Lease.
+                // Either an own renewal whose answer was not awaited, or another process has the Lease.
                 Err(LockError::Conflict) => self.lock.get().await?,
                 written => Some(written?),
             };

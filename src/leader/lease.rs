@@ -145,7 +145,7 @@ impl ResourceLock for LeaseLock {
     }
 }
 
-/// Tells a Lease that is another one, or deleted, from an API server that could not be asked.
+/// Distinguishes a Lease that was changed or deleted from an API server that gave no usable answer.
 fn lock_error(error: &kube::Error) -> LockError {
     match error {
         kube::Error::Api(status) if matches!(status.code, 404 | 409) => LockError::Conflict,

@@ -89,7 +89,7 @@ fn client_error(error: kube::Error) -> OperatorError {
 pub async fn run(options: OperatorOptions) -> Result<(), OperatorError> {
     let stop = shutdown::on_signal().map_err(OperatorError::Signals)?;
     let config = OperatorConfig::load(&options.config)?;
-    // The random part tells a restarted container from its previous process, whose Lease it must not renew.
+    // The random part distinguishes a restarted container from its previous process, whose Lease it must not renew.
     let identity = format!("{}_{:08x}", options.instance, rand::random::<u32>());
     let kubernetes = connection(&identity).await?;
     let namespace = options.lease_namespace.clone().unwrap_or_else(|| kubernetes.default_namespace.clone());
@@ -103,7 +103,7 @@ pub async fn run(options: OperatorOptions) -> Result<(), OperatorError> {
     let process = OperatorProcess {
         stop,
         fence,
-        telemetry: Arc::new(OperatorTelemetry::new()),
+        telemetry: Arc::default(),
         budget: MemoryBudget::of_process(options.memory_limit),
         instance: options.instance,
     };

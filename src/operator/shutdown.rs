@@ -20,6 +20,7 @@ pub fn on_signal() -> io::Result<CancellationToken> {
             };
             if nth > 0 {
                 info!(signal = name, "stopping immediately");
+                // A hanging shutdown must not need SIGKILL.
                 std::process::exit(130);
             }
             info!(signal = name, "stopping");

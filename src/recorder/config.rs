@@ -66,6 +66,7 @@ pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, RecorderConfigError> {
     struct FormatHeader {
         format: u32,
     }
+    // First, so that a newer document is rejected for its format, not for its fields.
     let FormatHeader { format } = serde_json::from_slice(bytes)?;
     if format == 0 || format > FORMAT {
         return Err(RecorderConfigError::Format(format));
@@ -189,6 +190,7 @@ async fn reload(folder: &Path, current: &watch::Sender<ConfigState>) {
 fn parse_revision(bytes: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let revision = document.get("revision")?.as_str()?;
+    // Bounded, since the document is invalid and this text appears in the status and the log.
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     (revision.len() <= 80 && revision.chars().all(plain)).then(|| revision.to_owned())
 }

@@ -1,5 +1,5 @@
-//! Periods without video, each with a cause. Readers must be able to tell a lost recording from one that was not made
-//! (article 5: a covered camera rightly has no recording).
+//! Periods without video, each with a cause. Readers must be able to distinguish a lost recording from one that
+//! was not made (article 5: a covered camera rightly has no recording).
 
 use std::collections::VecDeque;
 
@@ -199,11 +199,11 @@ mod tests {
         assert_eq!(log.record(at(20), at(21)), None);
         // A slow camera, but no gap.
         assert_eq!(log.record(at(23), at(24)), None);
-        let hole = gap(GapCause::Disconnected, Some(24), Some(60));
-        assert_eq!(log.record(at(60), at(61)), Some(hole.clone()));
+        let unreported = gap(GapCause::Disconnected, Some(24), Some(60));
+        assert_eq!(log.record(at(60), at(61)), Some(unreported.clone()));
         // A clock that was set back causes no gap.
         assert_eq!(log.record(at(50), at(51)), None);
-        assert_eq!(log.latest(), [hole]);
+        assert_eq!(log.latest(), [unreported]);
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl InDoubtUploads {
 
     /// Forgets uploads that can no longer arrive. Segments in the spool stay, since they are uploaded again.
     pub fn prune(&mut self, waiting: impl FnOnce() -> HashSet<PathBuf>, now: Instant) {
+        // The usual case, without a list of the spool.
         if self.uploads.is_empty() {
             return;
         }

@@ -171,6 +171,7 @@ impl Segmenter {
         };
         let mut steps: Vec<SegmentStep> = open.flush(next_ticks)?.into_iter().collect();
         let length = i64::try_from(open.base_decode_ticks).map_err(|_| Mp4Error::Range)?;
+        // Not before the start, even if the clock's estimate moved.
         let end = end.unwrap_or_else(|| add_ticks(open.start, length)).max(open.start);
         steps.push(SegmentStep::Close { start: open.start, end });
         Ok(steps)

@@ -278,6 +278,7 @@ impl Spool {
             let spare = index.unheld(index.not_uploading());
             let evictions =
                 eviction::select_evictions(spare, used, bytes, index.limit).ok_or(SpoolError::Full)?;
+            // Under the same lock as the check, so that two writers cannot reserve the same space.
             index.open_bytes = index.open_bytes.saturating_add(bytes);
             evictions
         };
@@ -301,6 +302,7 @@ impl Spool {
             if let Err(error) = self.remove(&closed) {
                 tracing::warn!(camera = closed.camera, error = %error.kind(), "a segment cannot be deleted");
             }
+            // Reported even if the file is still there: no upload will find it.
             self.index().evicted.push(closed);
         }
     }

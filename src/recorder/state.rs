@@ -219,6 +219,7 @@ impl RecorderState {
                     _ => continue,
                 }
             };
+            // Written beside and renamed, so that a crash leaves the old file or the new one.
             tokio::fs::write(&new, serde_json::to_vec(&gaps).map_err(io::Error::other)?).await?;
             tokio::fs::rename(new, file).await?;
         }

@@ -26,7 +26,7 @@ use crate::storage::s3::segments::{PutError, PutOutcome, Uploader};
 use crate::wire::SegmentReport;
 
 const MAX_CONCURRENT_UPLOADS: usize = 4;
-/// Limit of an upload, besides the time for its bytes at the slowest useful rate. A longer upload is retried: a network
+/// Limit of an upload, in addition to the time for its bytes at the slowest useful rate. A longer upload is retried: a network
 /// may fail without an error.
 const UPLOAD_TIMEOUT_BASE: Duration = Duration::from_secs(30);
 /// Slowest useful rate: 2 Mbit/s, a share of a line that carries one camera.
@@ -273,6 +273,7 @@ impl UploadQueue {
         if let Err(error) = spool.remove(closed) {
             tracing::warn!(camera = closed.camera, error = %error.kind(), "an uploaded segment cannot be removed");
         }
+        // `upload` made the same key, so it exists.
         let Ok(key) = object_key(closed) else { return };
         tracing::info!(camera = closed.camera, key = %key, bytes = closed.bytes, "segment uploaded");
         let report = SegmentReport {

@@ -9,7 +9,7 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// One JSON object a line.
@@ -89,8 +89,8 @@ mod tests {
             tracing::debug!(target: "aws_smithy_runtime::client", "signed headers");
             tracing::debug!(target: "hyper::proto", "headers");
             tracing::warn!(target: "retina::client", "a camera's answer");
-            tracing::debug!(target: "toezicht::storage", "our details");
-            tracing::info!(target: "toezicht", "ours");
+            tracing::debug!(target: "toezicht::storage", "details of the operator");
+            tracing::info!(target: "toezicht", "an event of the operator");
         });
         let seen = seen.lock().unwrap();
         seen.clone()

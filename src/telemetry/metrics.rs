@@ -88,12 +88,6 @@ pub struct OperatorTelemetry {
 
 impl Default for OperatorTelemetry {
     fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl OperatorTelemetry {
-    pub fn new() -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
         let leader = Gauge::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -133,7 +127,9 @@ impl OperatorTelemetry {
             site_listers: Mutex::default(),
         }
     }
+}
 
+impl OperatorTelemetry {
     /// Notes that this process leads. It is ready once it has read each kind in each of `scopes` scopes: one per
     /// namespace, or one for all namespaces.
     pub fn begin_leading(&self, scopes: usize) {
@@ -252,7 +248,7 @@ mod tests {
 
     #[test]
     fn metrics_are_encoded_under_prometheus_names() {
-        let telemetry = OperatorTelemetry::new();
+        let telemetry = OperatorTelemetry::default();
         telemetry.begin_leading(1);
         let (site, camera) = (ControllerKind::Site, ControllerKind::Camera);
         telemetry.record_reconcile(site, ReconcileOutcome::Unchanged, Duration::from_millis(30));
@@ -277,7 +273,7 @@ mod tests {
 
     #[test]
     fn kind_is_ready_once_readable_in_every_scope() {
-        let telemetry = OperatorTelemetry::new();
+        let telemetry = OperatorTelemetry::default();
         telemetry.readiness.open(ReadinessGate::CustomResources);
         telemetry.readiness.open(ReadinessGate::Election);
         telemetry.begin_leading(2);

@@ -81,7 +81,8 @@ mod tests {
     fn probes() -> (Arc<MockClock>, watch::Sender<ElectionState>, Probes) {
         let clock = Arc::new(MockClock::at(1000));
         let (sender, election) = watch::channel(ElectionState::default());
-        let probes = Probes { telemetry: Arc::new(OperatorTelemetry::new()), election, clock: clock.clone() };
+        let probes =
+            Probes { telemetry: Arc::new(OperatorTelemetry::default()), election, clock: clock.clone() };
         (clock, sender, probes)
     }
 

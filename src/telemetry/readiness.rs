@@ -24,7 +24,7 @@ pub enum ReadinessGate {
     Running,
 }
 
-/// How often each gate must still be opened.
+/// Gates, each with the number of openings that it still needs.
 #[derive(Debug, Default)]
 pub struct Readiness(Mutex<BTreeMap<ReadinessGate, usize>>);
 

@@ -47,6 +47,7 @@ where
             continue;
         };
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            // Closed, not queued: waiting connections would hold file descriptors too.
             continue;
         };
         let (conversation, stop) = (handle(connection), stop.clone());

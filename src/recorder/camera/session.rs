@@ -84,6 +84,7 @@ impl<'a> RecordingSession<'a> {
         };
         self.report_gap(&end);
         match (end, finished) {
+            // The end of the file is lost, which is more serious than the end of the stream.
             (SessionEnd::StreamFailed(_), Err(worse)) => worse,
             (end, _) => end,
         }

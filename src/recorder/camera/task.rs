@@ -73,6 +73,7 @@ impl CameraTask {
 
     async fn run_connection(&mut self, source: &CameraSource, backoff: &mut Backoff) -> WakeReason {
         let (state, name) = (Arc::clone(&self.context.state), self.name.clone());
+        // Before the connection: a full spool cannot take the frames of the camera.
         if !self.context.spool.has_room(MIN_SPOOL_ROOM) {
             state.interrupt(&name, CameraState::SpoolFull, GapCause::SpoolFull);
             return self.wait(SPOOL_FULL_RETRY_DELAY).await;

@@ -45,6 +45,7 @@ pub struct WritableCache(Arc<Mutex<Option<(Instant, bool)>>>);
 
 impl WritableCache {
     async fn get(&self, spool: &Spool) -> bool {
+        // Held during the write, so that concurrent requests cause one write.
         let mut last = self.0.lock().await;
         match *last {
             Some((at, writable)) if at.elapsed() < WRITABLE_TTL => writable,

@@ -44,6 +44,7 @@ pub async fn serve(listener: TcpListener, status: StatusSource, stop: Cancellati
 }
 
 async fn get_status(State(status): State<StatusSource>, headers: HeaderMap) -> Response {
+    // Cloned, so that no lock is held during the answer.
     let current = status.config.borrow().clone();
     let Some(config) = current.config else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();

@@ -36,11 +36,13 @@ pub fn scan_fragments<R: Read + Seek>(file: &mut R) -> Result<FragmentScan, Mp4E
         let Some(end) = header.size.and_then(|size| body.checked_add(size as u64)) else {
             break;
         };
+        // A box past the end is truncated. A box that does not advance would loop forever.
         if end > length || end <= offset {
             break;
         }
         match header.kind {
             kind if kind == Mdat::KIND => {
+                // A fragment counts once its `mdat` is complete, the last of its boxes.
                 if let Some(fragment) = pending.take() {
                     complete = FragmentScan { complete_bytes: end, ..fragment };
                 }
@@ -60,6 +62,7 @@ pub fn scan_fragments<R: Read + Seek>(file: &mut R) -> Result<FragmentScan, Mp4E
             kind if kind == Ftyp::KIND => {}
             _ => break,
         }
+        // Without a `moov`, no player decodes the fragments.
         if !has_moov && offset > 0 {
             break;
         }

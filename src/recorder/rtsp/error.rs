@@ -1,4 +1,4 @@
-//! Errors of a camera's stream. The client's messages contain addresses and URLs, so only the kind of an error is kept.
+//! Errors of a camera's stream. The client's messages contain addresses and URLs, so the recorder stores only the kind.
 
 use std::io;
 
@@ -40,7 +40,8 @@ impl From<retina::Error> for StreamError {
         match error.status_code() {
             Some(401) => Self::Unauthorized,
             Some(status) if status != 200 => Self::ErrorStatus(status),
-            // The client distinguishes its other errors only by messages, which may name the camera. They are not kept.
+            // The client distinguishes its other errors only by messages, which may name the camera.
+            // They end here.
             _ => from_client_message(&error.to_string()),
         }
     }
@@ -77,21 +78,24 @@ mod tests {
     use super::*;
     use crate::failure::Failure;
 
+    async fn connect_error(address: &str) -> StreamError {
+        let url = url::Url::parse(&format!("rtsp://{address}/")).unwrap();
+        let session = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
+        session.err().expect("no RTSP server").into()
+    }
+
     #[tokio::test]
     async fn client_message_maps_to_error_kind() {
         // No server listens on port 9.
-        let url = url::Url::parse("rtsp://127.0.0.1:9/").unwrap();
-        let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
-        let error = StreamError::from(error.err().expect("no server listens"));
+        let error = connect_error("127.0.0.1:9").await;
         assert_eq!(error.to_string(), "the camera cannot be reached: connection refused");
     }
 
     #[tokio::test]
     async fn closed_connection_is_reported_as_ended() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = url::Url::parse(&format!("rtsp://{}/", listener.local_addr().unwrap())).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move { drop(listener.accept().await) });
-        let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
-        assert_eq!(StreamError::from(error.err().expect("the connection ends")).category(), "ended");
+        assert_eq!(connect_error(&address).await.category(), "ended");
     }
 }

@@ -44,6 +44,7 @@ impl SegmentWriter {
             let path = path.clone();
             move || {
                 std::fs::create_dir_all(&folder)?;
+                // Never over an orphan of the same start, whose content would be lost.
                 OpenOptions::new().write(true).create_new(true).open(path)
             }
         };
@@ -96,6 +97,7 @@ impl SegmentWriter {
         let Output { file, hasher } = self.output.take().ok_or_else(lost)?;
         let ms = end.as_millisecond().saturating_sub(start.as_millisecond());
         let closed = Closed {
+            // Rounded like the file name, so that the key after a restart is the same.
             start: Timestamp::from_millisecond(start.as_millisecond()).map_err(io::Error::other)?,
             camera: self.camera.clone(),
             duration_ms: u64::try_from(ms).unwrap_or(0),
