@@ -1,5 +1,5 @@
-//! From the resources to Kubernetes objects and the bucket, and back into status. One folder a kind, each
-//! dereference → validate → plan → apply → status; what they share is in [`kubernetes`].
+//! Controllers: from the resources to Kubernetes objects and the bucket, and back into status. Each kind has a folder with
+//! the steps dereference → validate → plan → apply → status. [`kubernetes`] has the helpers that they share.
 
 pub mod audit;
 pub mod camera;
@@ -19,6 +19,8 @@ pub mod runner;
 pub mod site;
 pub mod stall;
 pub mod store_limits;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -27,18 +29,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::context::{Context, ControllerKind};
+use self::runner::wait_until_readable;
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
-/// A controller ended though nobody had asked it to.
+/// A controller ended while this replica still led.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the controller of {} ended by itself", <&str>::from(.0))]
+#[error("the {} controller ended unexpectedly", <&str>::from(.0))]
 pub struct ControllerEnded(pub ControllerKind);
 
-/// Runs all controllers until `leader` is cancelled and what was under way has finished. Where the
-/// configuration names namespaces, each has controllers of its own, so that Roles in these are enough.
+/// Runs all controllers until `leader` is cancelled and every reconcile in progress has finished. If the configuration
+/// names namespaces, each namespace has its own controllers, so that Roles in these namespaces are enough.
 ///
-/// There is no other resync than the one that each object has every ten minutes, and the one that a new
-/// leader begins with: to have everything looked at anew, restart the operator.
+/// Objects resync every ten minutes and when a new leader begins. To reconcile everything at once, restart the operator.
 pub async fn run(context: Context, leader: CancellationToken) -> Result<(), ControllerEnded> {
     let scopes: Vec<Option<String>> = if context.config.watch_namespaces.is_empty() {
         vec![None]
@@ -48,26 +50,10 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
     let running = FuturesUnordered::new();
     let mut list_checks = JoinSet::new();
     for scope in scopes {
-        list_checks.spawn(runner::wait_until_readable::<RecordingPolicy>(
-            context.clone(),
-            ControllerKind::RecordingPolicy,
-            scope.clone(),
-        ));
-        list_checks.spawn(runner::wait_until_readable::<Site>(
-            context.clone(),
-            ControllerKind::Site,
-            scope.clone(),
-        ));
-        list_checks.spawn(runner::wait_until_readable::<Camera>(
-            context.clone(),
-            ControllerKind::Camera,
-            scope.clone(),
-        ));
-        list_checks.spawn(runner::wait_until_readable::<IncidentHold>(
-            context.clone(),
-            ControllerKind::IncidentHold,
-            scope.clone(),
-        ));
+        list_checks.spawn(wait_until_readable::<RecordingPolicy>(context.clone(), scope.clone()));
+        list_checks.spawn(wait_until_readable::<Site>(context.clone(), scope.clone()));
+        list_checks.spawn(wait_until_readable::<Camera>(context.clone(), scope.clone()));
+        list_checks.spawn(wait_until_readable::<IncidentHold>(context.clone(), scope.clone()));
         for (kind, controller) in controllers_in_scope(&context, scope.as_deref(), &leader) {
             running.push(async move {
                 controller.await;
@@ -75,9 +61,9 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
             });
         }
     }
+    // When leadership ends, every controller ends: only an end before that is an error.
     let ended = running.filter(|_| std::future::ready(!leader.is_cancelled()));
     tokio::pin!(ended);
-    // Once leadership ends every controller ends, and none of them by itself.
     match ended.next().await {
         Some(kind) => Err(ControllerEnded(kind)),
         None => Ok(()),
@@ -89,16 +75,14 @@ fn controllers_in_scope(
     scope: Option<&str>,
     leader: &CancellationToken,
 ) -> [(ControllerKind, BoxFuture<'static, ()>); 6] {
-    let (context, leader) = (context.clone(), leader.clone());
+    use ControllerKind as Kind;
+    let (context, leader) = (|| context.clone(), || leader.clone());
     [
-        (
-            ControllerKind::RecordingPolicy,
-            Box::pin(policy::controller(context.clone(), scope, leader.clone())),
-        ),
-        (ControllerKind::IncidentHold, Box::pin(hold::controller(context.clone(), scope, leader.clone()))),
-        (ControllerKind::Camera, Box::pin(camera::controller(context.clone(), scope, leader.clone()))),
-        (ControllerKind::Retention, Box::pin(retention::controller(context.clone(), scope, leader.clone()))),
-        (ControllerKind::Audit, Box::pin(audit::controller(context.clone(), scope, leader.clone()))),
-        (ControllerKind::Site, Box::pin(site::controller(context, scope, leader))),
+        (Kind::RecordingPolicy, Box::pin(policy::controller(context(), scope, leader()))),
+        (Kind::IncidentHold, Box::pin(hold::controller(context(), scope, leader()))),
+        (Kind::Camera, Box::pin(camera::controller(context(), scope, leader()))),
+        (Kind::Retention, Box::pin(retention::controller(context(), scope, leader()))),
+        (Kind::Audit, Box::pin(audit::controller(context(), scope, leader()))),
+        (Kind::Site, Box::pin(site::controller(context(), scope, leader()))),
     ]
 }

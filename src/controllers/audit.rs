@@ -72,7 +72,6 @@ impl Reconciler for AuditReconciler {
     type Object = Site;
     type Failure = AuditReconcileError;
     const KIND: ControllerKind = ControllerKind::Audit;
-    const REPORTS_CONDITIONS: bool = false;
     const REFETCH: bool = true;
 
     fn context(&self) -> &Context {

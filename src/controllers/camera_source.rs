@@ -1,5 +1,5 @@
-//! What a Camera's spec comes to once its Secrets are looked up. Its Site configures the recorder with it and
-//! its own controller reports on it: by the same rule.
+//! Source of a camera's stream: its spec with its Secrets. The Site controller configures the recorder with it, and the
+//! Camera controller reports its errors.
 
 use std::collections::BTreeMap;
 
@@ -9,47 +9,40 @@ use super::kubernetes::secret_ref::{MissingSecret, ReferencedSecret, require_tex
 use crate::api::{CameraSpec, SECRET_TYPE_CA, SECRET_TYPE_CAMERA};
 use crate::wire::{CameraSource, Login, Secret};
 
-/// The Secrets that cameras may name, of one namespace.
+/// Secrets of one namespace that its cameras may name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CameraSecrets {
-    /// Those of type `toezicht.dev/camera`, by name.
+    /// Secrets of type `toezicht.dev/camera`, by name.
     pub logins: BTreeMap<String, ReferencedSecret>,
-    /// Those of type `toezicht.dev/ca`, by name.
+    /// Secrets of type `toezicht.dev/ca`, by name.
     pub ca_certificates: BTreeMap<String, ReferencedSecret>,
 }
 
-/// Why a camera cannot be recorded; shows nothing of its URL.
+/// A camera cannot be recorded. The message contains no part of its URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CameraSourceError {
-    /// Article 1.
     #[error("spec.visible: article 1 forbids hidden cameras: put it in plain sight, then set this to true")]
     NotVisible,
-    /// The URL is none that can be recorded.
     #[error("spec.stream.url: write rtsp:// or rtsps://, a host and a path, without user and password")]
     InvalidUrl,
-    /// A Secret is not there, not of its type, or lacks a key.
     #[error(transparent)]
     Secret(#[from] MissingSecret),
 }
 
-/// Where the picture of `camera` comes from.
+/// Returns the source of the stream of `camera`.
 pub fn resolve(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<CameraSource, CameraSourceError> {
     if !camera.visible {
         return Err(CameraSourceError::NotVisible);
     }
     let stream = &camera.stream;
     let url = Url::parse(&stream.url).ok().filter(is_rtsp_url).ok_or(CameraSourceError::InvalidUrl)?;
-    let login = stream
-        .credentials_ref
-        .as_ref()
-        .map(|reference| read_login(&secrets.logins, &reference.name))
-        .transpose()?;
+    let login = stream.credentials_ref.as_ref().map(|reference| read_login(&secrets.logins, &reference.name));
     let ca_pem = stream.ca_ref.as_ref().map(|reference| {
         require_text(&secrets.ca_certificates, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.stream.caRef")
     });
     Ok(CameraSource {
         url: Secret::new(url.as_str()),
-        login,
+        login: login.transpose()?,
         allow_basic_auth: stream.allow_basic_auth,
         ca_pem: ca_pem.transpose()?.map(|pem| pem.reveal().to_owned()),
     })
@@ -76,20 +69,14 @@ mod tests {
     }
 
     fn secrets() -> CameraSecrets {
-        let texts = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect()
-        };
+        let named = |name: &str, texts: &[(&str, &str)]| (name.to_owned(), ReferencedSecret::of(texts));
         CameraSecrets {
             logins: [
-                (
-                    "login".to_owned(),
-                    ReferencedSecret::new("1", texts(&[("username", "u"), ("password", "p\n")])),
-                ),
-                ("half".to_owned(), ReferencedSecret::new("1", texts(&[("username", "u")]))),
+                named("login", &[("username", "u"), ("password", "p\n")]),
+                named("half", &[("username", "u")]),
             ]
             .into(),
-            ca_certificates: [("ca".to_owned(), ReferencedSecret::new("1", texts(&[("ca.crt", "PEM")])))]
-                .into(),
+            ca_certificates: [named("ca", &[("ca.crt", "PEM")])].into(),
         }
     }
 
@@ -106,21 +93,16 @@ mod tests {
 
     #[test]
     fn source_error_names_field_without_url() {
-        for (yaml, field) in [
-            ("visible: false\nstream: {url: 'rtsp://10.9.8.7/a'}", "spec.visible"),
-            ("visible: true\nstream: {url: 'http://10.9.8.7/a'}", "spec.stream.url"),
-            ("visible: true\nstream: {url: 'rtsp://u:p@10.9.8.7/a'}", "spec.stream.url"),
-            (
-                "visible: true\nstream: {url: 'rtsp://10.9.8.7/a', credentialsRef: {name: other}}",
-                "spec.stream.credentialsRef",
-            ),
-            (
-                "visible: true\nstream: {url: 'rtsp://10.9.8.7/a', credentialsRef: {name: half}}",
-                "spec.stream.credentialsRef",
-            ),
-            ("visible: true\nstream: {url: 'rtsps://10.9.8.7/a', caRef: {name: login}}", "spec.stream.caRef"),
+        for (visible, stream, field) in [
+            (false, "url: 'rtsp://10.9.8.7/a'", "spec.visible"),
+            (true, "url: 'http://10.9.8.7/a'", "spec.stream.url"),
+            (true, "url: 'rtsp://u:p@10.9.8.7/a'", "spec.stream.url"),
+            (true, "url: 'rtsp://10.9.8.7/a', credentialsRef: {name: other}", "spec.stream.credentialsRef"),
+            (true, "url: 'rtsp://10.9.8.7/a', credentialsRef: {name: half}", "spec.stream.credentialsRef"),
+            (true, "url: 'rtsps://10.9.8.7/a', caRef: {name: login}", "spec.stream.caRef"),
         ] {
-            let message = resolve(&camera(yaml), &secrets()).unwrap_err().to_string();
+            let spec = camera(&format!("visible: {visible}\nstream: {{{stream}}}"));
+            let message = resolve(&spec, &secrets()).unwrap_err().to_string();
             assert!(message.starts_with(field), "{message}");
             assert!(!message.contains("10.9.8.7"), "{message}");
         }

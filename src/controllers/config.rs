@@ -1,31 +1,29 @@
-//! The operator's configuration file: what the cluster's administrators allow.
+//! The operator's configuration file, which the cluster's administrators write.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::egress::{Egress, ProxyError, ProxySpec, WorkloadIdentitySpec};
-use super::grant::{Grants, GrantsError};
+use super::grant::{GrantSpec, Grants, GrantsError};
 use crate::api::{Ceilings, Days};
 
-/// The operator's configuration, checked.
+/// Valid configuration of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorConfig {
-    /// Namespaces whose resources are looked after; empty: all.
+    /// Namespaces that the operator watches; empty: all.
     pub watch_namespaces: Vec<String>,
-    /// Image of the recorders: the operator's own.
     pub recorder_image: String,
-    /// When a node pulls it: `Always`, `IfNotPresent` or `Never`; absent: as Kubernetes decides.
+    /// `Always`, `IfNotPresent` or `Never`; `None`: the default of Kubernetes.
     pub image_pull_policy: Option<String>,
     pub ceilings: Ceilings,
-    /// What identifies this cluster in a bucket's ledger; absent: the UID of the namespace kube-system.
+    /// Identity of this cluster in a bucket's ledger; `None`: the UID of the namespace kube-system.
     pub cluster_id: Option<String>,
-    /// Where Sites may store, and with which exceptions.
     pub grants: Grants,
     pub egress: Egress,
 }
 
-/// The cluster's own ceilings of retention as they are written.
+/// Ceilings as the file has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct ConfigFileCeilings {
@@ -34,13 +32,13 @@ struct ConfigFileCeilings {
 }
 
 impl Default for ConfigFileCeilings {
-    /// Those of the protocol: four weeks and one week (article 6).
+    /// Returns the ceilings of the protocol: four weeks and one week (article 6).
     fn default() -> Self {
         Self { video: Days(28), calls: Days(7) }
     }
 }
 
-/// The file as it is written.
+// An unknown field is an error: a typo must not silently remove a limit.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct ConfigFile {
@@ -49,44 +47,37 @@ struct ConfigFile {
     image_pull_policy: String,
     ceilings: ConfigFileCeilings,
     cluster_id: String,
-    grants: Vec<super::grant::GrantSpec>,
+    grants: Vec<GrantSpec>,
     proxy: ProxySpec,
     workload_identity: WorkloadIdentitySpec,
 }
 
-/// Why the configuration cannot be used.
+/// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorConfigError {
-    /// The file cannot be read.
     #[error("{} cannot be read: {error}", path.display())]
     Unreadable { path: PathBuf, error: std::io::Error },
-    /// It is not the YAML that is expected.
-    #[error("the configuration is not understood: {0}")]
+    #[error("the configuration cannot be parsed: {0}")]
     Syntax(String),
-    /// `recorderImage` is missing.
-    #[error("recorderImage: name the image that recorders run")]
+    #[error("recorderImage: missing; name the image that recorders run")]
     MissingImage,
-    /// `imagePullPolicy` is none of the three.
-    #[error("imagePullPolicy: {0:?} is not Always, IfNotPresent or Never")]
+    #[error("imagePullPolicy: {0:?} is invalid; write Always, IfNotPresent or Never")]
     PullPolicy(String),
-    /// A grant cannot be used.
     #[error(transparent)]
     Grants(#[from] GrantsError),
-    /// A proxy cannot be used.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
 }
 
 impl OperatorConfig {
-    /// Reads and checks the file at `path`, and the environment.
+    /// Reads the file at `path` and the environment.
     pub fn load(path: &Path) -> Result<Self, OperatorConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| OperatorConfigError::Unreadable { path: path.to_owned(), error })?;
         Self::parse_with(&text, |name| std::env::var(name).ok())
     }
 
-    /// Reads and checks a configuration. An unknown field is an error: a typing error must not silently
-    /// take a limit away.
+    /// Parses a configuration without the environment.
     pub fn parse(text: &str) -> Result<Self, OperatorConfigError> {
         Self::parse_with(text, |_| None)
     }

@@ -1,4 +1,4 @@
-//! What every reconciler has at hand.
+//! Clients, configuration and shared state of every reconciler.
 
 use std::sync::Arc;
 
@@ -13,22 +13,21 @@ use crate::leader::takeover::TakeoverDelay;
 pub use crate::telemetry::metrics::{ControllerKind, OperatorTelemetry, ReconcileOutcome};
 
 /// Name under which the operator reports events.
-pub const REPORTING_CONTROLLER: &str = "toezicht.dev/operator";
+const REPORTING_CONTROLLER: &str = "toezicht.dev/operator";
 
-/// What a reconciler has at hand. Cheap to clone.
+/// Clients, configuration and shared state of a reconciler. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// The API server. Writes pass the [`Fence`]: [`crate::leader::client::fenced_client`] builds it.
+    /// Client of the API server. Its writes pass the [`Fence`]: build it with [`crate::leader::client::fenced_client`].
     pub client: Client,
     pub config: Arc<OperatorConfig>,
-    /// Identifies this cluster in a bucket's ledger: the UID of the namespace kube-system unless configured.
+    /// Identity of this cluster in a bucket's ledger: the UID of the namespace kube-system unless configured.
     pub cluster_id: String,
     pub fence: Fence,
     pub events: Recorder,
     pub recorders: RecorderClient,
-    /// The buckets that may be looked into.
     pub handoff: SiteHandoff,
-    /// Until it is over, a leader before this one may have requests under way, and no hold is released.
+    /// Delay before this leader releases holds: a previous leader may have requests in progress.
     pub takeover_delay: TakeoverDelay,
     pub telemetry: Arc<OperatorTelemetry>,
 }
@@ -55,10 +54,5 @@ impl Context {
             fence,
             telemetry,
         }
-    }
-
-    /// Whether this replica may write now.
-    pub fn is_leader(&self) -> bool {
-        self.fence.is_open()
     }
 }

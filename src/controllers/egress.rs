@@ -1,4 +1,4 @@
-//! How the cluster's administrators let operator and recorders reach stores: proxies, and tokens for workload identity.
+//! Routes from operator and recorders to stores: proxies, and tokens for workload identity.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,19 @@ use serde::Deserialize;
 use crate::storage::s3::proxy::parse_proxy_url;
 use crate::wire::{Login, Proxy, Secret};
 
-/// Variables of the operator's own login at the proxy. The chart takes them from a Secret.
+/// Environment variable with the user of the proxies. The chart takes it from a Secret.
 pub const PROXY_USERNAME: &str = "TOEZICHT_PROXY_USERNAME";
 /// See [`PROXY_USERNAME`].
 pub const PROXY_PASSWORD: &str = "TOEZICHT_PROXY_PASSWORD";
-/// Variable that EKS' webhook sets where it gives a pod a token.
+/// Environment variable that the webhook of EKS sets when it gives a pod a token.
 pub const TOKEN_FILE_VARIABLE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
-/// Folder where operator and recorders find their service account token for stores.
+/// Folder with the service account token for stores, in the pods of operator and recorders.
 pub const TOKEN_DIR: &str = "/var/run/secrets/toezicht.dev/serviceaccount";
-/// Name of the token's file there.
 pub const TOKEN_FILE_NAME: &str = "token";
-/// Audience of tokens that AWS' STS takes.
+/// Audience of tokens that the STS of AWS accepts.
 const AWS_AUDIENCE: &str = "sts.amazonaws.com";
 
-/// The proxies as the configuration file writes them.
+/// Proxies as the configuration file has them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ProxySpec {
@@ -29,7 +28,7 @@ pub struct ProxySpec {
     no_proxy: String,
 }
 
-/// Workload identity as the configuration file writes it.
+/// Workload identity as the configuration file has it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WorkloadIdentitySpec {
@@ -39,14 +38,14 @@ pub struct WorkloadIdentitySpec {
 /// A proxy that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "proxy.{field}: write http://host[:port], without path or query; user and password belong into the Secret that \
+    "proxy.{field}: invalid; write http://host[:port] without path and query; user and password belong into the Secret that \
      proxy.credentialsSecret names"
 )]
 pub struct ProxyError {
     field: &'static str,
 }
 
-/// The ways out of the cluster to stores. The Kubernetes API and the recorders' status are never reached by a proxy.
+/// Proxies and token for stores. Requests to the Kubernetes API and to recorders never use a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
     https: Option<Proxy>,
@@ -57,18 +56,18 @@ pub struct Egress {
 }
 
 impl Egress {
-    /// Checks what was written. `variable`: the environment.
+    /// Validates the configuration. `variable` returns an environment variable.
     pub fn new(
         proxy: &ProxySpec,
         identity: &WorkloadIdentitySpec,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ProxyError> {
-        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let login = given(PROXY_USERNAME).map(|username| Login {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let login = variable(PROXY_USERNAME).map(|username| Login {
             username,
-            password: Secret::new(given(PROXY_PASSWORD).unwrap_or_default()),
+            password: Secret::new(variable(PROXY_PASSWORD).unwrap_or_default()),
         });
-        let written = |field, url: &String| match url.as_str() {
+        let parse = |field, url: &String| match url.as_str() {
             "" => Ok(None),
             url if parse_proxy_url(url).is_some() => Ok(Some(Proxy {
                 url: url.to_owned(),
@@ -78,11 +77,11 @@ impl Egress {
             _ => Err(ProxyError { field }),
         };
         let audience = Some(identity.audience.as_str()).filter(|audience| !audience.is_empty());
-        let token_file = given(TOKEN_FILE_VARIABLE)
+        let token_file = variable(TOKEN_FILE_VARIABLE)
             .map_or_else(|| PathBuf::from(TOKEN_DIR).join(TOKEN_FILE_NAME), PathBuf::from);
         Ok(Self {
-            https: written("https", &proxy.https)?,
-            http: written("http", &proxy.http)?,
+            https: parse("https", &proxy.https)?,
+            http: parse("http", &proxy.http)?,
             audience: audience.unwrap_or(AWS_AUDIENCE).to_owned(),
             token_file,
         })
@@ -131,7 +130,7 @@ mod tests {
 
     #[test]
     fn login_in_proxy_url_is_rejected_without_echo() {
-        let told = egress("http://tz:hunter2@proxy.example.nl", &[]).unwrap_err().to_string();
-        assert!(told.starts_with("proxy.https: ") && !told.contains("hunter2"), "{told}");
+        let error = egress("http://tz:hunter2@proxy.example.nl", &[]).unwrap_err().to_string();
+        assert!(error.starts_with("proxy.https: ") && !error.contains("hunter2"), "{error}");
     }
 }

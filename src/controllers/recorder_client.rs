@@ -1,5 +1,5 @@
-//! Asks recorders for their status: `GET /v1/status`, trusting exactly the certificate that the operator
-//! made for them, with the token that it gave them.
+//! Client of the recorders' status API, `GET /v1/status`. It trusts only the certificate that the operator issued for them,
+//! and sends the token that the operator gave them.
 
 pub mod camera_recording;
 
@@ -13,53 +13,49 @@ use sha2::{Digest, Sha256};
 
 use crate::wire::{RecorderStatus, STATUS_PORT, STATUS_SERVER_NAME, StatusApi};
 
-/// Longer a recorder may not take.
+/// Deadline of a request.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// An answer is used this long, so that a site and all its cameras cost one request.
+/// Age up to which an answer is used, so that one request serves a site and all its cameras.
 const CACHE_TTL: Duration = Duration::from_secs(5);
-/// A longer answer is not read: a recorder of 256 cameras with 20 gaps each stays far below.
+/// Longest answer. A recorder of 256 cameras with 20 gaps each stays far below it.
 const MAX_RESPONSE_BYTES: usize = 4 << 20;
-/// Answers of pods that are gone are forgotten at this many.
+/// Number of answers at which all are dropped, so that those of deleted pods do not pile up.
 const MAX_CACHED_STATUSES: usize = 4096;
 
-/// Why a recorder's status is not known.
+/// The status of a recorder is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecorderStatusError {
-    /// The pod has no address of its own (yet).
-    #[error("its pod has no address yet")]
+    #[error("its pod does not exist or has no address yet")]
     NoAddress,
-    /// The certificate or token that the operator made cannot be used.
     #[error("its certificate or token cannot be used")]
     InvalidCredentials,
-    /// No answer, or not from who has the certificate.
+    /// No answer, or an answer from another certificate.
     #[error("it does not answer")]
     Unreachable,
     #[error("it answers with status {0}")]
     ErrorStatus(u16),
-    /// Its answer is not understood.
-    #[error("its answer is not understood")]
+    #[error("its answer cannot be read")]
     InvalidResponse,
 }
 
 type StatusResult = Result<RecorderStatus, RecorderStatusError>;
 type StatusSlot = Arc<tokio::sync::Mutex<Option<(Instant, StatusResult)>>>;
 
-/// Asks recorders, and remembers their answers for a moment. Cheap to clone.
+/// Client with a cache of recent answers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct RecorderClient {
     slots: Arc<Mutex<HashMap<[u8; 32], StatusSlot>>>,
 }
 
 impl RecorderClient {
-    /// The status of the recorder at `address`, at most five seconds old. Who asks while another asks
-    /// waits for the same answer.
+    /// Returns the status of the recorder at `address`, at most five seconds old. Concurrent callers wait for the same
+    /// request.
     pub async fn status(&self, address: IpAddr, api: &StatusApi) -> StatusResult {
         self.cached_or_query(address, api, |_| false).await
     }
 
-    /// The same for who waits until the recorder follows `revision`: an answer of before counts only if it says so. No two
-    /// configurations of a Site have the same revision, also where one returns to an earlier one, so an answer that names
-    /// `revision` was given after that configuration was written.
+    /// Returns the status like [`Self::status`], but uses a cached answer only if it acknowledges `revision` or is an error.
+    /// All configurations of a Site have different revisions, so such an answer is newer than that configuration.
     pub async fn status_for_revision(
         &self,
         address: IpAddr,
@@ -71,18 +67,17 @@ impl RecorderClient {
         self.cached_or_query(address, api, lags).await
     }
 
-    /// Asks where there is no answer of the last seconds, or where that one is `outdated`.
     async fn cached_or_query(
         &self,
         address: IpAddr,
         api: &StatusApi,
-        outdated: impl Fn(&StatusResult) -> bool,
+        is_outdated: impl Fn(&StatusResult) -> bool,
     ) -> StatusResult {
         let slot = self.slot(cache_key(address, api));
         let mut slot = slot.lock().await;
-        if let Some((at, answer)) = &*slot
-            && at.elapsed() < CACHE_TTL
-            && !outdated(answer)
+        if let Some((queried_at, answer)) = &*slot
+            && queried_at.elapsed() < CACHE_TTL
+            && !is_outdated(answer)
         {
             return answer.clone();
         }
@@ -100,13 +95,15 @@ impl RecorderClient {
     }
 }
 
-/// Where the recorder in `pod` answers: an address of the pod's own. One that shares its node's network, or
-/// an address that no pod can have, is not asked.
-pub fn pod_address(pod: &Pod) -> Result<IpAddr, RecorderStatusError> {
-    let shares_network = pod.spec.as_ref().is_none_or(|spec| spec.host_network == Some(true));
-    let address =
-        pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
-    address.filter(|ip| !shares_network && is_pod_address(ip)).ok_or(RecorderStatusError::NoAddress)
+/// Returns the pod's own address. The status of a pod could name any address: on the host network it is that of a node, and
+/// a local address would send the token to another process of the operator's own pod or node.
+pub fn pod_address(pod: Option<&Pod>) -> Result<IpAddr, RecorderStatusError> {
+    let own_address = |pod: &Pod| {
+        let has_host_network = pod.spec.as_ref().is_none_or(|spec| spec.host_network == Some(true));
+        let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+        (!has_host_network && is_pod_address(&address)).then_some(address)
+    };
+    pod.and_then(own_address).ok_or(RecorderStatusError::NoAddress)
 }
 
 fn is_pod_address(address: &IpAddr) -> bool {
@@ -118,7 +115,8 @@ fn is_pod_address(address: &IpAddr) -> bool {
     !special && !link_local
 }
 
-/// Whom an answer is from: another certificate or token is another recorder.
+/// Returns the identity of a recorder. An address is not enough: pods reuse addresses, and a cached answer must not count
+/// for a recorder with another certificate or token.
 fn cache_key(address: IpAddr, api: &StatusApi) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(address.to_string());
@@ -137,6 +135,7 @@ async fn query(address: SocketAddr, api: &StatusApi) -> StatusResult {
     if !response.status().is_success() {
         return Err(RecorderStatusError::ErrorStatus(response.status().as_u16()));
     }
+    // By chunks, so that a recorder that a tenant replaced cannot fill the operator's memory.
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|_| RecorderStatusError::Unreachable)? {
         if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
@@ -153,6 +152,7 @@ fn http_client(address: SocketAddr, api: &StatusApi) -> Result<reqwest::Client, 
         .tls_certs_only([certificate])
         .https_only(true)
         .no_proxy()
+        // A redirect would send the token elsewhere.
         .redirect(reqwest::redirect::Policy::none())
         .resolve(STATUS_SERVER_NAME, address)
         .timeout(TIMEOUT)

@@ -1,28 +1,28 @@
-//! When to look again: at the next deadline, and every ten minutes in any case.
+//! Time of the next reconcile: the next deadline, and every ten minutes in any case.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-/// An object is looked at this often though nothing happens: watches can miss something.
-pub const RESYNC: Duration = Duration::from_mins(10);
+/// Interval between two reconciles of an object without changes: a watch can miss one.
+const RESYNC: Duration = Duration::from_mins(10);
 
-/// Looks again just after the earliest of `deadlines` that is still to come, or within [`RESYNC`]. The
-/// resync comes up to a tenth earlier, so that objects made together do not stay in step.
+/// Requeues just after the earliest of `deadlines` that is in the future, or within [`RESYNC`]. The resync comes up to a
+/// tenth earlier, at random: otherwise objects that were created together would all reconcile at the same time.
 pub fn at(now: Timestamp, deadlines: impl IntoIterator<Item = Timestamp>) -> Action {
     Action::requeue(delay(now, deadlines, rand::random::<f64>()))
 }
 
-/// [`at`], with the chance in `0.0..1.0` passed in.
-pub fn delay(now: Timestamp, deadlines: impl IntoIterator<Item = Timestamp>, chance: f64) -> Duration {
-    let resync = RESYNC.mul_f64(1.0 - 0.1 * chance.clamp(0.0, 1.0));
+/// Returns the delay of [`at`] for a random number in `0.0..1.0`.
+pub fn delay(now: Timestamp, deadlines: impl IntoIterator<Item = Timestamp>, random: f64) -> Duration {
+    let resync = RESYNC.mul_f64(1.0 - 0.1 * random.clamp(0.0, 1.0));
     deadlines
         .into_iter()
         .filter(|deadline| *deadline > now)
         .min()
         .and_then(|deadline| Duration::try_from(deadline.duration_since(now)).ok())
-        // Ten milliseconds after it, so that a clock that is read coarsely does not still say "before".
+        // Ten milliseconds later: a coarse clock could otherwise still read a time before the deadline.
         .map_or(resync, |wait| (wait + Duration::from_millis(10)).min(resync))
 }
 

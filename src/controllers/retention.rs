@@ -55,7 +55,6 @@ impl Reconciler for RetentionReconciler {
     type Object = Site;
     type Failure = RetentionPassError;
     const KIND: ControllerKind = ControllerKind::Retention;
-    const REPORTS_CONDITIONS: bool = false;
     const REFETCH: bool = true;
 
     fn context(&self) -> &Context {

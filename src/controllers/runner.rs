@@ -1,5 +1,5 @@
-//! Drives a controller: each look is timed and counted, an object that cannot be read stalls no other, and a
-//! failure backs off by itself.
+//! Runs a controller. Times and counts each reconcile, skips objects that cannot be deserialized, and backs off the
+//! failures of each object on their own.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -13,6 +13,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::core::DeserializeGuard;
+use kube::core::object::HasStatus;
 use kube::runtime::controller::{Action, Config, Controller, Error};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
@@ -21,19 +22,21 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
-use super::context::{Context, ControllerKind, OperatorTelemetry, ReconcileOutcome};
+use super::context::{Context, ControllerKind, ReconcileOutcome};
 use super::kubernetes::error::{ApiError, ReconcileBackoff};
-use super::kubernetes::meta;
+use super::kubernetes::status::ReportedStatus;
+use super::kubernetes::{event, meta, status};
 use super::store_limits::StoreLimits;
-use crate::api::Site;
+use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 use crate::failure::Failure;
 
-/// A kind that cannot be read is asked for again after this long.
+/// Pause between two attempts to list a kind.
 const LIST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A kind with conditions, that a controller can look after.
+/// Kind of object whose status has conditions.
 pub trait Watched:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + HasStatus<Status: ReportedStatus>
     + DeserializeOwned
     + Clone
     + Debug
@@ -41,11 +44,37 @@ pub trait Watched:
     + Sync
     + 'static
 {
-    fn conditions(&self) -> &[Condition];
+    /// Controller that reports the conditions of this kind.
+    const KIND: ControllerKind;
 
-    /// The store that a look at it waits for, if any.
+    fn conditions(&self) -> &[Condition] {
+        self.status().map(ReportedStatus::conditions).unwrap_or_default()
+    }
+
+    /// Returns the store that a reconcile of this object waits for; `None`: it waits for no store.
     fn store_endpoint(&self) -> Option<String> {
         None
+    }
+}
+
+impl Watched for RecordingPolicy {
+    const KIND: ControllerKind = ControllerKind::RecordingPolicy;
+}
+
+impl Watched for Camera {
+    const KIND: ControllerKind = ControllerKind::Camera;
+}
+
+impl Watched for IncidentHold {
+    const KIND: ControllerKind = ControllerKind::IncidentHold;
+}
+
+impl Watched for Site {
+    const KIND: ControllerKind = ControllerKind::Site;
+
+    fn store_endpoint(&self) -> Option<String> {
+        // Without an endpoint it is AWS, which counts as one store in all regions.
+        Some(self.spec.storage.endpoint.clone().unwrap_or_default())
     }
 }
 
@@ -56,23 +85,19 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
-    /// There is nothing to do until something changes.
     pub const AWAIT_CHANGE: Self = Self { action: Action::await_change(), is_changed: false };
 }
 
-/// Looks after objects of one kind.
+/// Reconciles objects of one kind.
 pub trait Reconciler: Send + Sync + 'static {
     type Object: Watched;
     type Failure: Failure + From<ApiError> + Send + Sync + 'static;
-    /// Its name in metrics and logs.
-    const KIND: ControllerKind;
-    /// Whether the conditions of its objects are counted as its own: of a kind with several controllers, one counts.
-    const REPORTS_CONDITIONS: bool = true;
-    /// Whether an object is read anew before each look: what the look before wrote to its status is carried on from there,
-    /// and the watch may not have told of it yet.
+    /// Name of the controller in metrics and logs. Differs from its object's for a second controller of a kind.
+    const KIND: ControllerKind = <Self::Object as Watched>::KIND;
+    /// Whether the runner fetches an object again before each reconcile. A reconcile that continues from its own status
+    /// needs it: the watch cache may not have that status yet.
     const REFETCH: bool = false;
     fn context(&self) -> &Context;
-    /// Looks at `object`: compares what is with what should be, and does what it takes.
     fn reconcile(
         &self,
         object: &Self::Object,
@@ -80,7 +105,7 @@ pub trait Reconciler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Reconciled, Self::Failure>> + Send;
 }
 
-/// All objects of a kind in `scope`, or in all namespaces.
+/// Returns the API of a kind in `scope`, or in all namespaces.
 pub fn scoped_api<K>(client: &Client, scope: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -91,17 +116,29 @@ where
     }
 }
 
-/// The object `name`, as far as it exists and can be read.
+/// Returns a controller of all objects of a kind in `scope`.
+pub fn controller_of<K: Watched>(client: &Client, scope: Option<&str>) -> Controller<DeserializeGuard<K>> {
+    Controller::new(scoped_api(client, scope), watcher::Config::default())
+}
+
+/// Returns the object `name`; `None` if it does not exist or cannot be deserialized.
 pub async fn fetch<K: Watched>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ApiError> {
     let found = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace).get_opt(name).await?;
     Ok(found.and_then(|object| object.0.ok()))
 }
 
-/// The objects in `store` that are in the namespace of `object` and for which `concerns` holds.
+/// Returns all objects of a kind in `namespace` that can be deserialized.
+pub async fn list<K: Watched>(client: &Client, namespace: &str) -> Result<Vec<K>, ApiError> {
+    let api = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace);
+    let all = api.list(&ListParams::default()).await?.items;
+    Ok(all.into_iter().filter_map(|object| object.0.ok()).collect())
+}
+
+/// Selects the objects in `store` that share the namespace of `object` and meet `condition`.
 pub fn select_in_namespace<K, Other>(
     store: &Store<DeserializeGuard<K>>,
     object: &Other,
-    concerns: impl Fn(&K) -> bool,
+    condition: impl Fn(&K) -> bool,
 ) -> Vec<ObjectRef<DeserializeGuard<K>>>
 where
     K: Watched,
@@ -109,161 +146,169 @@ where
 {
     let namespace = &object.meta().namespace;
     let all = store.state().into_iter().filter(|found| found.meta().namespace == *namespace);
-    all.filter(|found| found.0.as_ref().is_ok_and(&concerns))
+    all.filter(|found| found.0.as_ref().is_ok_and(&condition))
         .map(|found| ObjectRef::from_obj(&*found))
         .collect()
 }
 
-/// Tells `hooks` how to count the conditions of the objects in `store`.
-fn register_conditions<K: Watched>(
-    hooks: &OperatorTelemetry,
-    kind: ControllerKind,
-    store: Store<DeserializeGuard<K>>,
-) {
-    hooks.register_condition_lister(
-        kind,
-        Box::new(move || {
-            let objects = store.state();
-            let readable = objects.iter().filter_map(|object| object.0.as_ref().ok());
-            readable.flat_map(|object| object.conditions().to_vec()).collect()
-        }),
-    );
+/// Reports `next` as the status of `object`, and publishes an event for each condition that changed. Returns whether the
+/// status was written.
+pub async fn report<K: Watched>(
+    context: &Context,
+    manager: &str,
+    object: &K,
+    next: K::Status,
+) -> Result<bool, ApiError> {
+    let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let (current, next) = (object.status().cloned().map(ReportedStatus::own_fields), next.own_fields());
+    let is_written = status::report(&api, manager, object, current.as_ref(), &next).await?;
+    if is_written {
+        let changes = event::condition_changes(object.conditions(), next.conditions());
+        event::publish(&context.events, object, &changes).await;
+    }
+    Ok(is_written)
 }
 
-/// Waits until the API server lets us read a kind, and tells the context's hooks.
-///
-/// The controller's own store would know, but it wakes only one of those who wait for it: waiting there too
-/// could keep the controller from ever starting.
-pub async fn wait_until_readable<K: Watched>(context: Context, kind: ControllerKind, scope: Option<String>) {
+/// Reports that `object` is paused, without an event: its recording goes on.
+pub async fn report_paused<K: Watched>(
+    context: &Context,
+    manager: &str,
+    object: &K,
+    now: Timestamp,
+) -> Result<Reconciled, ApiError> {
+    let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let next = object.status().cloned().unwrap_or_default().paused(now);
+    let is_changed = status::report(&api, manager, object, object.status(), &next).await?;
+    Ok(Reconciled { is_changed, ..Reconciled::AWAIT_CHANGE })
+}
+
+/// Registers the conditions of the objects in `store` with the telemetry.
+fn register_conditions<K: Watched>(context: &Context, store: Store<DeserializeGuard<K>>) {
+    let lister = move || {
+        let objects = store.state();
+        let readable = objects.iter().filter_map(|object| object.0.as_ref().ok());
+        readable.flat_map(|object| object.conditions().to_vec()).collect()
+    };
+    context.telemetry.register_condition_lister(K::KIND, Box::new(lister));
+}
+
+/// Waits until the API server lets the operator list a kind, and reports it to the telemetry.
+pub async fn wait_until_readable<K: Watched>(context: Context, scope: Option<String>) {
+    // The controller's store also knows, but it wakes only one waiter: waiting for it here too could keep the
+    // controller from ever starting.
     let api = scoped_api::<PartialObjectMeta<K>>(&context.client, scope.as_deref());
     while let Err(error) = api.list_metadata(&ListParams::default().limit(1)).await {
-        let (kind, error): (&str, _) = (kind.into(), ApiError(error).to_string());
-        warn!(kind, scope, error, "cannot be read yet");
+        let (kind, error): (&str, _) = (K::KIND.into(), ApiError(error).to_string());
+        warn!(kind, scope, error, "waiting for permission to list");
         tokio::time::sleep(LIST_RETRY_INTERVAL).await;
     }
-    context.telemetry.mark_readable(kind);
+    context.telemetry.mark_readable(K::KIND);
 }
 
-impl Watched for Site {
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
-    }
-
-    fn store_endpoint(&self) -> Option<String> {
-        let storage = &self.spec.storage;
-        // AWS is one, whatever regions somebody names.
-        Some(storage.endpoint.clone().unwrap_or_default())
-    }
-}
-
-struct ControllerRunner<L> {
-    reconciler: L,
+struct ControllerRunner<R> {
+    reconciler: R,
     backoff: ReconcileBackoff,
     store_limits: StoreLimits,
     leader: CancellationToken,
 }
 
-/// Runs `controller` until `leader` is cancelled and what was under way has finished.
-pub async fn run_controller<L: Reconciler>(
-    controller: Controller<DeserializeGuard<L::Object>>,
-    reconciler: L,
+/// Runs `controller` until `leader` is cancelled and every reconcile in progress has finished.
+pub async fn run_controller<R: Reconciler>(
+    controller: Controller<DeserializeGuard<R::Object>>,
+    reconciler: R,
     leader: CancellationToken,
 ) {
-    if L::REPORTS_CONDITIONS {
-        register_conditions(&reconciler.context().telemetry, L::KIND, controller.store());
+    // A kind can have several controllers; its conditions count once.
+    if R::KIND == R::Object::KIND {
+        register_conditions(reconciler.context(), controller.store());
     }
-    let controller_runner = Arc::new(ControllerRunner {
+    let runner = Arc::new(ControllerRunner {
         reconciler,
         backoff: ReconcileBackoff::default(),
         store_limits: StoreLimits::default(),
         leader: leader.clone(),
     });
     controller
-        // Without end: lanes have one.
+        // No limit on concurrency here: StoreLimits has one for each store.
         .with_config(Config::default())
         .graceful_shutdown_on(leader.cancelled_owned())
-        .run(reconcile_object, |_, impossible, _| match *impossible {}, controller_runner)
+        .run(reconcile_object, |_, impossible, _| match *impossible {}, runner)
         .for_each(|result| {
             if let Err(error) = result {
-                log_controller_error::<L>(&error);
+                log_controller_error::<R>(&error);
             }
             std::future::ready(())
         })
         .await;
 }
 
-async fn reconcile_object<L: Reconciler>(
-    object: Arc<DeserializeGuard<L::Object>>,
-    controller_runner: Arc<ControllerRunner<L>>,
+async fn reconcile_object<R: Reconciler>(
+    object: Arc<DeserializeGuard<R::Object>>,
+    runner: Arc<ControllerRunner<R>>,
 ) -> Result<Action, Infallible> {
-    let hooks = &controller_runner.reconciler.context().telemetry;
-    let kind: &str = L::KIND.into();
     let object = match &object.0 {
         Ok(object) => object,
         Err(unreadable) => {
-            hooks.record_unreadable(L::KIND);
-            let metadata = &unreadable.metadata;
+            runner.reconciler.context().telemetry.record_unreadable(R::KIND);
+            let (kind, metadata): (&str, _) = (R::KIND.into(), &unreadable.metadata);
             warn!(
                 kind,
                 namespace = metadata.namespace,
                 name = metadata.name,
-                "cannot be read: is it of a newer version?"
+                "cannot be deserialized: a newer operator may have written it"
             );
             return Ok(Action::await_change());
         }
     };
-    let reconciling = reconcile_with_backoff(&controller_runner, object);
-    let shutdown = controller_runner.leader.cancelled();
-    let action = controller_runner.store_limits.run(object.store_endpoint(), reconciling, shutdown).await;
+    let reconcile = reconcile_with_backoff(&runner, object);
+    let shutdown = runner.leader.cancelled();
+    let action = runner.store_limits.run(object.store_endpoint(), reconcile, shutdown).await;
     Ok(action.unwrap_or_else(Action::await_change))
 }
 
-async fn reconcile_with_backoff<L: Reconciler>(
-    controller_runner: &ControllerRunner<L>,
-    object: &L::Object,
-) -> Action {
-    let (hooks, kind): (_, &str) = (&controller_runner.reconciler.context().telemetry, L::KIND.into());
+async fn reconcile_with_backoff<R: Reconciler>(runner: &ControllerRunner<R>, object: &R::Object) -> Action {
     let key = meta::namespaced_name(object);
-    let span = info_span!("look", kind, object = %key);
+    let span = info_span!("reconcile", kind = <&str>::from(R::KIND), object = %key);
     let began = Instant::now();
-    let reconciling = reconcile_latest(&controller_runner.reconciler, object).instrument(span.clone());
-    let (action, outcome) = match reconciling.await {
+    let (action, outcome) = match reconcile_latest(&runner.reconciler, object).instrument(span.clone()).await
+    {
         Ok(Reconciled { action, is_changed }) => {
-            controller_runner.backoff.reset(&key);
+            runner.backoff.reset(&key);
             (action, if is_changed { ReconcileOutcome::Changed } else { ReconcileOutcome::Unchanged })
         }
         Err(failure) => {
-            let pause = controller_runner.backoff.record_failure(&key);
+            let delay = runner.backoff.record_failure(&key);
+            let again_in_seconds = delay.as_secs();
             let (category, message) = (failure.category(), failure.to_string());
-            span.in_scope(|| warn!(category, message, again_in_seconds = pause.as_secs(), "failed"));
-            (Action::requeue(pause), ReconcileOutcome::Failed(category))
+            span.in_scope(|| warn!(category, message, again_in_seconds, "reconcile failed"));
+            (Action::requeue(delay), ReconcileOutcome::Failed(category))
         }
     };
-    hooks.record_reconcile(L::KIND, outcome, began.elapsed());
+    runner.reconciler.context().telemetry.record_reconcile(R::KIND, outcome, began.elapsed());
     action
 }
 
-async fn reconcile_latest<L: Reconciler>(
-    reconciler: &L,
-    object: &L::Object,
-) -> Result<Reconciled, L::Failure> {
-    if !L::REFETCH {
+async fn reconcile_latest<R: Reconciler>(
+    reconciler: &R,
+    object: &R::Object,
+) -> Result<Reconciled, R::Failure> {
+    if !R::REFETCH {
         return reconciler.reconcile(object, Timestamp::now()).await;
     }
     let namespace = object.namespace().unwrap_or_default();
     match fetch(&reconciler.context().client, &namespace, &object.name_any()).await? {
         Some(object) => reconciler.reconcile(&object, Timestamp::now()).await,
-        // It is gone, or cannot be read any more.
+        // It was deleted, or cannot be deserialized any more.
         None => Ok(Reconciled::AWAIT_CHANGE),
     }
 }
 
-/// What went wrong around the looks. Not shown whole: a watch's error can hold a part of an object.
-fn log_controller_error<L: Reconciler>(error: &Error<Infallible, watcher::Error>) {
-    let kind: &str = L::KIND.into();
+/// Logs an error between reconciles. Never logs a watch's own text, which can contain a part of an object.
+fn log_controller_error<R: Reconciler>(error: &Error<Infallible, watcher::Error>) {
+    let kind: &str = R::KIND.into();
     match error {
-        Error::ObjectNotFound(_) => debug!(kind, "gone before it was looked at"),
-        Error::QueueError(_) => warn!(kind, "a watch failed and is set up anew"),
+        Error::ObjectNotFound(_) => debug!(kind, "deleted before its reconcile began"),
+        Error::QueueError(_) => warn!(kind, "a watch failed and is re-established"),
         Error::RunnerError(_) => warn!(kind, "the queue failed"),
         Error::ReconcilerFailed(impossible, _) => match *impossible {},
     }

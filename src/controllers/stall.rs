@@ -1,5 +1,5 @@
-//! How long something may be wrong before a person has to act. Nothing is remembered for it: the conditions in the status
-//! say since when they are as they are.
+//! Delay after which a problem stalls an object, so that a person must act. The operator stores no times for it: it uses the
+//! transition times of the conditions, which survive a restart.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -7,15 +7,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::condition::ConditionFinding;
 use crate::api::reject_future;
 
-/// What an object refers to may come this much later, as it does where everything is applied at once.
+/// Delay for a missing reference, which can come later if everything is applied at once.
 pub const REFERENCE_GRACE: SignedDuration = SignedDuration::from_secs(60);
-/// A store may be away this long.
+/// Delay for a store that does not answer.
 pub const STORE_GRACE: SignedDuration = SignedDuration::from_mins(15);
-/// What is to be done to a bucket or to recorders may take this long.
+/// Delay for work on a bucket or on recorders.
 pub const WORK_GRACE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Since when the condition that `finding` is about has been as it says, by the conditions `before`. The schema gives a
-/// new object conditions from 1970, so this is never before the object was `created`; nor is it ahead.
+/// Returns the time since which the condition of `finding` has its status, by the conditions `before`. Never before the
+/// object was `created`, since the schema gives a new object conditions from 1970, and never in the future.
 pub fn condition_since(
     before: &[Condition],
     finding: &ConditionFinding,
@@ -30,30 +30,29 @@ pub fn condition_since(
     })
 }
 
-/// Something that a person has to see to, and from when on.
+/// Problem that a person must solve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StallCause {
     pub finding: ConditionFinding,
-    /// Until then it may pass without anybody.
+    /// Time up to which the problem can pass on its own.
     pub stalls_at: Timestamp,
 }
 
 impl StallCause {
-    /// `finding`, that no time helps against.
+    /// Returns a cause that cannot pass on its own.
     pub const fn immediate(finding: ConditionFinding) -> Self {
         Self { finding, stalls_at: Timestamp::MIN }
     }
 
-    /// `finding`, once it has been so for `patience` since `since`.
     pub fn after_grace(finding: ConditionFinding, since: Timestamp, grace: SignedDuration) -> Self {
         Self { finding, stalls_at: since.saturating_add(grace).unwrap_or(Timestamp::MAX) }
     }
 }
 
-/// `Stalled`: `True` for the first of `causes` whose time has come. And when the next one's comes.
+/// Returns `Stalled`, which is `True` for the first of `causes` that is due, and the time at which the next one is due.
 pub fn evaluate(causes: &[StallCause], now: Timestamp) -> (ConditionFinding, Option<Timestamp>) {
     let due = causes.iter().find(|cause| cause.stalls_at <= now);
-    let next = causes.iter().map(|cause| cause.stalls_at).filter(|from| *from > now);
+    let next = causes.iter().map(|cause| cause.stalls_at).filter(|at| *at > now);
     (ConditionFinding::stalled(due.map(|cause| &cause.finding)), next.min())
 }
 
@@ -77,18 +76,17 @@ mod tests {
 
     #[test]
     fn missing_reference_stalls_one_grace_after_first_miss() {
-        let made = Time(at(0));
-        let first = condition_since(&[], &missing(), Some(&made), at(7));
-        assert_eq!(first, at(7));
+        let created = Time(at(0));
+        assert_eq!(condition_since(&[], &missing(), Some(&created), at(7)), at(7));
         let before = merge(&[], &[missing()], None, at(7));
-        let later = condition_since(&before, &missing(), Some(&made), at(50));
-        assert_eq!(later, at(7), "however often it is asked");
-        let cause = [StallCause::after_grace(missing(), later, REFERENCE_GRACE)];
-        let (stalled_at_66, next) = evaluate(&cause, at(66));
-        assert_eq!((stalled_at_66.is_true(), next), (false, Some(at(67))));
-        let (stalled_at_67, next) = evaluate(&cause, at(67));
-        assert_eq!((stalled_at_67.is_true(), next), (true, None));
-        assert_eq!(stalled_at_67.message, missing().message);
+        let since = condition_since(&before, &missing(), Some(&created), at(50));
+        assert_eq!(since, at(7), "a later reconcile does not move it");
+        let cause = [StallCause::after_grace(missing(), since, REFERENCE_GRACE)];
+        for (second, is_stalled, next) in [(66, false, Some(at(67))), (67, true, None)] {
+            let (stalled, found) = evaluate(&cause, at(second));
+            assert_eq!((stalled.is_true(), found), (is_stalled, next));
+            assert_eq!(stalled.message == missing().message, is_stalled);
+        }
     }
 
     #[test]
@@ -96,7 +94,7 @@ mod tests {
         let mut before = merge(&[], &[missing()], None, at(3));
         before[0].last_transition_time = Time(Timestamp::UNIX_EPOCH);
         assert_eq!(condition_since(&before, &missing(), Some(&Time(at(2))), at(9)), at(2));
-        // One by a clock that was days ahead counts from now, and is written so.
+        // A time in the future, from a clock that was ahead, counts as now. The status gets that time too.
         before[0].last_transition_time = Time(at(864_000));
         assert_eq!(condition_since(&before, &missing(), Some(&Time(at(2))), at(9)), at(9));
         let next = merge(&before, &[missing()], None, at(9));
@@ -105,13 +103,11 @@ mod tests {
 
     #[test]
     fn permanent_cause_stalls_immediately() {
-        let refused =
+        let denied =
             ConditionFinding::new(ConditionType::Accepted, false, Reason::NotGranted, "spec.storage");
-        let causes = [
-            StallCause::after_grace(missing(), at(30), REFERENCE_GRACE),
-            StallCause::immediate(refused.clone()),
-        ];
+        let causes =
+            [StallCause::after_grace(missing(), at(30), REFERENCE_GRACE), StallCause::immediate(denied)];
         let (found, next) = evaluate(&causes, at(31));
-        assert_eq!((found.reason, next), (refused.reason, Some(at(90))));
+        assert_eq!((found.reason, next), (Reason::NotGranted, Some(at(90))));
     }
 }

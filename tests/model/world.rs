@@ -309,8 +309,7 @@ fn claims(facts: &Facts, hold: Hold) -> (bool, bool) {
     };
     let is_resolved = hold.declared == Declared::Resolved;
     let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, "");
-    let placed =
-        hold_decisions::placed(&resource, &accepted, status.as_ref(), is_resolved, Timestamp::UNIX_EPOCH);
+    let placed = hold_decisions::placed(&resource, &accepted, status.as_ref(), Timestamp::UNIX_EPOCH);
     let released = hold_decisions::released(&resource, status.as_ref(), is_resolved);
-    (placed.is_some_and(|finding| finding.is_true()), released.is_some_and(|finding| finding.is_true()))
+    (!is_resolved && placed.is_true(), released.is_some_and(|finding| finding.is_true()))
 }

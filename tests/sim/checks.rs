@@ -431,7 +431,7 @@ fn unsettled(store: &Store, api: &Api, now: Timestamp) -> Vec<String> {
         let finding = if is_resolved {
             hold_decisions::released(hold, placement, true)
         } else {
-            hold_decisions::placed(hold, &accepted, placement, false, now)
+            Some(hold_decisions::placed(hold, &accepted, placement, now))
         };
         if !finding.as_ref().is_some_and(ConditionFinding::is_true) {
             wrong.push(format!("{uid}, resolved {is_resolved}, never settles: {finding:?}"));

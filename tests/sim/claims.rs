@@ -40,9 +40,8 @@ pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Times
     let hold = hold.clone();
     let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
     let is_resolved = is_resolved(&hold, said);
-    let is_true = |finding: Option<ConditionFinding>| finding.is_some_and(|finding| finding.is_true());
-    let is_placed = is_true(placed(&hold, &accepted, Some(&next), is_resolved, said));
-    let is_released = is_true(released(&hold, Some(&next), is_resolved));
+    let is_placed = !is_resolved && placed(&hold, &accepted, Some(&next), said).is_true();
+    let is_released = released(&hold, Some(&next), is_resolved).is_some_and(|finding| finding.is_true());
     if is_news {
         world.say(|| {
             format!(

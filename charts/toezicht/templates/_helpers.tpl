@@ -52,7 +52,7 @@ namespaceSelector:
 {{- $endpoints := list }}
 {{- range .Values.grants }}{{ if .roles }}{{ $endpoints = concat $endpoints .endpoints }}{{ end }}{{ end }}
 {{- if gt (len (uniq $endpoints)) 1 }}
-{{- fail "grants: the same service account token is shown to every endpoint of grants with roles, and one store could use it at another: name roles for one endpoint alone" }}
+{{- fail "grants: grants with roles have more than one endpoint, and one store could use a service account token at another: name roles for one endpoint only" }}
 {{- end }}
 {{- if $endpoints }}true{{ end }}
 {{- end }}

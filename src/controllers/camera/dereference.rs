@@ -1,4 +1,4 @@
-//! Step one: what a camera names, and who records it. One view of a site serves all its cameras.
+//! Step one: fetches the objects that a camera depends on. One snapshot of a site serves all its cameras.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,33 +17,33 @@ use crate::controllers::site::recorders::names::{ChildNames, RECORDER_SELECTOR, 
 use crate::controllers::site::recorders::workload::fetch_recorder_config;
 use crate::wire::RecorderConfig;
 
-/// A view is used this long. What changes meanwhile is seen at the next look, some seconds later.
+/// Age up to which a snapshot is used. The next reconcile, some seconds later, sees newer changes.
 const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(1);
-/// Views of sites that are gone are forgotten at this many.
+/// Number of snapshots at which all are dropped, so that those of deleted sites do not pile up.
 const MAX_SNAPSHOTS: usize = 4096;
 
-/// What there is of one site, as far as it exists and can be read.
+/// A site and its objects. `None`: the object does not exist or cannot be deserialized.
 #[derive(Clone, Debug, Default)]
 pub struct SiteSnapshot {
     pub site: Option<Site>,
     pub policy: Option<RecordingPolicy>,
-    /// The Secrets that its cameras may name.
+    /// Secrets that cameras of the namespace may name.
     pub secrets: CameraSecrets,
-    /// What its recorders are configured with.
+    /// Current configuration of the recorders.
     pub config: Option<RecorderConfig>,
     pub pods: Vec<Pod>,
 }
 
 type SnapshotSlot = Arc<tokio::sync::Mutex<Option<(Instant, Arc<SiteSnapshot>)>>>;
 
-/// Views of sites, each at most [`SNAPSHOT_MAX_AGE`] old. Who asks while another asks waits for the same view.
+/// Snapshots of sites, each at most [`SNAPSHOT_MAX_AGE`] old. Concurrent callers wait for the same request.
 #[derive(Default)]
 pub struct SiteSnapshots {
     slots: Mutex<HashMap<(String, String), SnapshotSlot>>,
 }
 
 impl SiteSnapshots {
-    /// The view of `site` in `namespace`, and whether it was fetched just now.
+    /// Returns the snapshot of `site`, and whether this call fetched it.
     pub async fn get(
         &self,
         client: &Client,
@@ -52,10 +52,10 @@ impl SiteSnapshots {
     ) -> Result<(Arc<SiteSnapshot>, bool), ApiError> {
         let slot = self.slot(namespace, site);
         let mut cached = slot.lock().await;
-        if let Some((at, view)) = &*cached
-            && at.elapsed() < SNAPSHOT_MAX_AGE
+        if let Some((fetched_at, snapshot)) = &*cached
+            && fetched_at.elapsed() < SNAPSHOT_MAX_AGE
         {
-            return Ok((view.clone(), false));
+            return Ok((snapshot.clone(), false));
         }
         let snapshot = Arc::new(fetch_snapshot(client, namespace, site).await?);
         *cached = Some((Instant::now(), snapshot.clone()));
@@ -73,12 +73,12 @@ impl SiteSnapshots {
 
 async fn fetch_snapshot(client: &Client, namespace: &str, name: &str) -> Result<SiteSnapshot, ApiError> {
     let secrets = |type_| secret_ref::fetch_all(client, namespace, type_);
-    let (site, logins, authorities) = tokio::try_join!(
+    let (site, logins, ca_certificates) = tokio::try_join!(
         fetch::<Site>(client, namespace, name),
         secrets(SECRET_TYPE_CAMERA),
         secrets(SECRET_TYPE_CA)
     )?;
-    let secrets = CameraSecrets { logins, ca_certificates: authorities };
+    let secrets = CameraSecrets { logins, ca_certificates };
     let Some(site) = site else {
         return Ok(SiteSnapshot { secrets, ..SiteSnapshot::default() });
     };

@@ -1,27 +1,27 @@
-//! Stretches without picture, as the status keeps them. Pure.
+//! Gaps in a camera's recordings, as its status has them. Pure.
 //!
-//! A recorder tells the gaps of its own process. One that begins before it (a restart, a lost pod) has no
-//! beginning there: it is the end of what was last known, within the seconds between two questions.
+//! A recorder reports the gaps since its own start. A gap that began before that start, such as a restart, has no beginning
+//! in the report. It begins at the last known frame, exact to the interval between two queries.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::CameraGap;
-use crate::wire::{Gap, GapCause};
+use crate::wire::Gap;
 
-/// So many are kept, the latest.
+/// Gaps in a status, the newest.
 const MAX_GAPS: usize = 10;
 
-/// The gaps `known` so far, with those that the recorder has `reported`.
+/// Adds the gaps that the recorder `reported` to those `known`.
 pub fn merge(known: &[CameraGap], reported: &[Gap], last_frame_at: Option<Timestamp>) -> Vec<CameraGap> {
     let mut gaps = known.to_vec();
     for gap in reported {
-        let (cause, from, until) =
-            (cause_name(gap.cause), gap.from.and_then(whole_seconds), gap.until.and_then(whole_seconds));
-        if let Some(old) = gaps.iter_mut().find(|old| is_same_gap(old, cause, from, until)) {
-            // Its beginning, once told, is kept: the recorder may not know it any more.
-            old.from = old.from.clone().or(from.map(Time));
-            old.until = until.map(Time);
+        let cause: &str = gap.cause.into();
+        let (from, until) = (gap.from.and_then(whole_seconds), gap.until.and_then(whole_seconds));
+        if let Some(same) = gaps.iter_mut().find(|known| is_same_gap(known, cause, from, until)) {
+            // A restarted recorder does not know the beginning any more: the known one stays.
+            same.from = same.from.clone().or(from.map(Time));
+            same.until = until.map(Time);
             continue;
         }
         let from = from
@@ -38,7 +38,7 @@ pub fn merge(known: &[CameraGap], reported: &[Gap], last_frame_at: Option<Timest
     gaps
 }
 
-/// A gap that was open when its recorder was lost ended, as far as we can tell, where the next one begins.
+/// Closes the gaps that were open when their recorder was lost. Each ends at the beginning of the next gap.
 fn close_open_gaps(gaps: &mut [CameraGap], next: Option<Timestamp>) {
     for gap in gaps.iter_mut().filter(|gap| gap.until.is_none()) {
         gap.until = next
@@ -48,8 +48,8 @@ fn close_open_gaps(gaps: &mut [CameraGap], next: Option<Timestamp>) {
     }
 }
 
-/// One gap is told at every question, first without an end; and by the process after the one that saw it
-/// begin, without a beginning.
+/// Whether a reported gap is `known`. Every reply repeats a gap: first without an end, and after a restart of the recorder
+/// without a beginning.
 fn is_same_gap(known: &CameraGap, cause: &str, from: Option<Timestamp>, until: Option<Timestamp>) -> bool {
     let known_from = known.from.as_ref().map(|time| time.0);
     let known_until = known.until.as_ref().map(|time| time.0);
@@ -62,26 +62,15 @@ fn is_same_gap(known: &CameraGap, cause: &str, from: Option<Timestamp>, until: O
         }
 }
 
-/// A status keeps whole seconds: what is compared with it must too.
+/// Drops fractions of a second. A status has none, so a comparison with it would fail.
 fn whole_seconds(instant: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(instant.as_second()).ok()
-}
-
-const fn cause_name(cause: GapCause) -> &'static str {
-    match cause {
-        GapCause::Disconnected => "Disconnected",
-        GapCause::Suspended => "Suspended",
-        GapCause::NotPermitted => "NotPermitted",
-        GapCause::SpoolFull => "SpoolFull",
-        GapCause::RecorderRestarted => "RecorderRestarted",
-        GapCause::ClockNotSynchronized => "ClockNotSynchronized",
-        GapCause::Other => "Other",
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::GapCause;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millisecond(millis).unwrap()
@@ -98,70 +87,69 @@ mod tests {
 
     #[test]
     fn repeated_gap_report_is_one_gap() {
-        let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_400), None)], None);
+        let disconnected = |until| [gap(GapCause::Disconnected, Some(10_400), until)];
+        let open = merge(&[], &disconnected(None), None);
         assert_eq!(rows(&open), [("Disconnected", Some(10), None)]);
-        assert_eq!(merge(&open, &[gap(GapCause::Disconnected, Some(10_400), None)], Some(at(99_000))), open);
-        let closed = merge(&open, &[gap(GapCause::Disconnected, Some(10_400), Some(30_900))], None);
+        assert_eq!(merge(&open, &disconnected(None), Some(at(99_000))), open);
+        let closed = merge(&open, &disconnected(Some(30_900)), None);
         assert_eq!(rows(&closed), [("Disconnected", Some(10), Some(30))]);
-        assert_eq!(merge(&closed, &[], None), closed, "it stays when the recorder has forgotten it");
+        assert_eq!(merge(&closed, &[], None), closed, "a recorder that forgot the gap does not remove it");
+    }
+
+    fn restart(until: Option<i64>) -> [Gap; 1] {
+        [gap(GapCause::RecorderRestarted, None, until)]
     }
 
     #[test]
     fn restart_gap_keeps_start_at_last_frame() {
-        let told = [gap(GapCause::RecorderRestarted, None, Some(50_000))];
-        let first = merge(&[], &told, Some(at(40_000)));
+        let reported = restart(Some(50_000));
+        let first = merge(&[], &reported, Some(at(40_000)));
         assert_eq!(rows(&first), [("RecorderRestarted", Some(40), Some(50))]);
-        let later = merge(&first, &told, Some(at(80_000)));
-        assert_eq!(later, first, "what is known now is after the gap");
-        assert_eq!(rows(&merge(&[], &told, Some(at(80_000)))), [("RecorderRestarted", None, Some(50))]);
-        assert_eq!(rows(&merge(&[], &told, None)), [("RecorderRestarted", None, Some(50))]);
+        let later = merge(&first, &reported, Some(at(80_000)));
+        assert_eq!(later, first, "the last frame is after the gap now");
+        assert_eq!(rows(&merge(&[], &reported, Some(at(80_000)))), [("RecorderRestarted", None, Some(50))]);
+        assert_eq!(rows(&merge(&[], &reported, None)), [("RecorderRestarted", None, Some(50))]);
     }
 
     #[test]
     fn ongoing_restart_gap_gets_its_end() {
-        let open = merge(&[], &[gap(GapCause::RecorderRestarted, None, None)], Some(at(40_000)));
+        let open = merge(&[], &restart(None), Some(at(40_000)));
         assert_eq!(rows(&open), [("RecorderRestarted", Some(40), None)]);
-        let closed = merge(&open, &[gap(GapCause::RecorderRestarted, None, Some(50_000))], Some(at(50_100)));
+        let closed = merge(&open, &restart(Some(50_000)), Some(at(50_100)));
         assert_eq!(rows(&closed), [("RecorderRestarted", Some(40), Some(50))]);
     }
 
     #[test]
     fn gap_of_lost_recorder_ends_at_next_gap() {
         let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_000), None)], None);
-        let after = merge(&open, &[gap(GapCause::RecorderRestarted, None, Some(50_000))], Some(at(9_000)));
-        assert_eq!(
-            rows(&after),
-            [("Disconnected", Some(10), Some(10)), ("RecorderRestarted", Some(9), Some(50))]
-        );
-        let after = merge(&open, &[gap(GapCause::RecorderRestarted, None, Some(50_000))], Some(at(30_000)));
-        assert_eq!(
-            rows(&after),
-            [("Disconnected", Some(10), Some(30)), ("RecorderRestarted", Some(30), Some(50))]
-        );
+        for (last_frame, end, start) in [(9_000, 10, 9), (30_000, 30, 30)] {
+            let after = merge(&open, &restart(Some(50_000)), Some(at(last_frame)));
+            let expected =
+                [("Disconnected", Some(10), Some(end)), ("RecorderRestarted", Some(start), Some(50))];
+            assert_eq!(rows(&after), expected);
+        }
     }
 
     #[test]
     fn separate_restarts_are_separate_gaps() {
-        let first = merge(&[], &[gap(GapCause::RecorderRestarted, None, Some(50_000))], Some(at(40_000)));
-        let second = merge(&first, &[gap(GapCause::RecorderRestarted, None, Some(90_000))], Some(at(80_000)));
-        assert_eq!(
-            rows(&second),
-            [("RecorderRestarted", Some(40), Some(50)), ("RecorderRestarted", Some(80), Some(90))]
-        );
+        let first = merge(&[], &restart(Some(50_000)), Some(at(40_000)));
+        let second = merge(&first, &restart(Some(90_000)), Some(at(80_000)));
+        let expected = [("RecorderRestarted", Some(40), Some(50)), ("RecorderRestarted", Some(80), Some(90))];
+        assert_eq!(rows(&second), expected);
     }
 
     proptest::proptest! {
         #[test]
         fn merge_keeps_at_most_ten_gaps(
-            told in proptest::collection::vec((0_i64..500_000, 0_i64..60_000), 0..25),
+            reported in proptest::collection::vec((0_i64..500_000, 0_i64..60_000), 0..25),
         ) {
-            let mut told: Vec<Gap> =
-                told.into_iter().map(|(from, long)| gap(GapCause::Disconnected, Some(from), Some(from + long))).collect();
-            told.sort_by_key(|gap| gap.until);
-            told.truncate(20);
-            let once = merge(&[], &told, None);
+            let closed = |(from, duration)| gap(GapCause::Disconnected, Some(from), Some(from + duration));
+            let mut reported: Vec<Gap> = reported.into_iter().map(closed).collect();
+            reported.sort_by_key(|gap| gap.until);
+            reported.truncate(20);
+            let once = merge(&[], &reported, None);
             proptest::prop_assert!(once.len() <= MAX_GAPS);
-            let last: Vec<Gap> = told.iter().rev().take(3).rev().cloned().collect();
+            let last: Vec<Gap> = reported.iter().rev().take(3).rev().cloned().collect();
             proptest::prop_assert!(merge(&once, &last, None).len() <= MAX_GAPS);
         }
     }

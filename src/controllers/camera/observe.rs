@@ -1,4 +1,4 @@
-//! Step three: what the recorder that carries the camera says.
+//! Step three: queries the camera's recorder.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,90 +9,86 @@ use kube::ResourceExt;
 
 use super::dereference::SiteSnapshot;
 use crate::api::Camera;
-use crate::controllers::recorder_client;
-use crate::controllers::recorder_client::{RecorderClient, RecorderStatusError};
+use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
 use crate::controllers::site::recorders::names::ChildNames;
 use crate::wire::{CameraReport, StatusApi};
 
-/// The recorder that carries a camera.
+/// Recorder of a camera.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AssignedRecorder {
-    pub name: String,
-    /// The pod, where there is one.
+    pub pod_name: String,
+    /// The pod; `None`: it does not exist.
     pod: Option<Pod>,
     api: StatusApi,
 }
 
-/// What it says of the camera.
+/// Reply of a recorder about one camera.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecorderReply {
+    /// Clock of the recorder.
     pub now: Timestamp,
-    /// The camera; absent: it does not know it yet.
+    /// Report; `None`: the recorder does not know the camera yet.
     pub report: Option<CameraReport>,
 }
 
 pub type CameraQueryResult = Result<RecorderReply, RecorderStatusError>;
 
-/// Who carries the camera `name`; absent: the site has not configured a recorder for it (yet).
+/// Returns the recorder of the camera `name`; `None`: the Site has not configured one yet.
 pub fn assigned_recorder(name: &str, snapshot: &SiteSnapshot) -> Option<AssignedRecorder> {
     let config = snapshot.config.as_ref()?;
     let shard = config.cameras.iter().find(|camera| camera.name == name)?.shard;
-    let pod_name = format!("{}-{shard}", ChildNames::of(snapshot.site.as_ref()?).recorder);
+    let pod_name = ChildNames::of(snapshot.site.as_ref()?).pod(shard);
     let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name).cloned();
-    Some(AssignedRecorder { name: pod_name, pod, api: config.status_api.clone() })
+    Some(AssignedRecorder { pod_name, pod, api: config.status_api.clone() })
 }
 
-/// Asks `carrier`, if there is one, about the camera `name`.
+/// Queries `recorder` about the camera `name`.
 pub async fn query(
-    recorders: &RecorderClient,
-    carrier: Option<&AssignedRecorder>,
+    client: &RecorderClient,
+    recorder: Option<&AssignedRecorder>,
     name: &str,
 ) -> Option<CameraQueryResult> {
-    let recorder = carrier?;
-    let address =
-        recorder.pod.as_ref().ok_or(RecorderStatusError::NoAddress).and_then(recorder_client::pod_address);
-    let status = match address {
-        Ok(address) => recorders.status(address, &recorder.api).await,
+    let recorder = recorder?;
+    let status = match recorder_client::pod_address(recorder.pod.as_ref()) {
+        Ok(address) => client.status(address, &recorder.api).await,
         Err(error) => Err(error),
     };
-    let said = status.map(|status| RecorderReply {
+    Some(status.map(|status| RecorderReply {
         now: status.now,
         report: status.cameras.into_iter().find(|report| report.name == name),
-    });
-    Some(said)
+    }))
 }
 
-/// When each camera was last known to give a picture. In memory, since the status tells it only every five
-/// minutes: a recorder that is lost takes its own knowledge along.
+/// Last known frame of each camera, by UID. A status has it at most every five minutes, and a lost recorder takes its own
+/// knowledge with it.
 #[derive(Default)]
 pub struct LastFrames {
     last_frame_at: Mutex<HashMap<String, Timestamp>>,
 }
 
 impl LastFrames {
-    /// When `camera` was last known to give a picture; what its status knows is older, but outlives us.
+    /// Returns the time of the last known frame. After a restart of the operator, only the status has it.
     pub fn last_frame_at(&self, camera: &Camera) -> Option<Timestamp> {
-        let last_known = self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard = camera.uid().and_then(|uid| last_known.get(&uid).copied());
+        let last_frame_at = self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let observed = camera.uid().and_then(|uid| last_frame_at.get(&uid).copied());
         let reported = camera.status.as_ref().and_then(|status| status.last_segment.as_ref());
-        heard.max(reported.map(|last| segment_end(last.start_time.0, last.duration_milliseconds)))
+        observed.max(reported.map(|last| segment_end(last.start_time.0, last.duration_milliseconds)))
     }
 
-    /// Remembers what the recorder says of `camera`.
     pub fn record(&self, camera: &Camera, report: Option<&CameraReport>) {
         let (Some(uid), Some(report)) = (camera.uid(), report) else {
             return;
         };
-        let confirmed = report.last_segment.as_ref();
-        let confirmed = confirmed
+        let confirmed_until = report
+            .last_segment
+            .as_ref()
             .map(|last| segment_end(last.start, i64::try_from(last.duration_ms).unwrap_or_default()));
-        let Some(newest) = report.last_frame.max(confirmed) else {
+        let Some(newest) = report.last_frame.max(confirmed_until) else {
             return;
         };
         self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, newest);
     }
 
-    /// Forgets a camera that is going away.
     pub fn forget(&self, camera: &Camera) {
         if let Some(uid) = camera.uid() {
             self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);

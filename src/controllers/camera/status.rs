@@ -1,4 +1,4 @@
-//! Step four: what is reported: from what the recorder says, never from what was configured. Pure.
+//! Step four: the status. It reports the recorder's reply, never the configuration. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -11,96 +11,93 @@ use crate::api::{Camera, CameraStatus, LastSegment};
 use crate::controllers::kubernetes::status::may_refresh;
 use crate::controllers::recorder_client::camera_recording;
 use crate::controllers::runner::Watched;
-use crate::controllers::stall;
-use crate::controllers::stall::{StallCause, condition_since};
+use crate::controllers::stall::{self, StallCause, condition_since};
 use crate::wire::{CameraReport, SegmentReport};
 
-/// What the status is made from.
+/// Observations of a camera.
 #[derive(Clone, Copy, Debug)]
 pub struct CameraObservations<'a> {
     pub valid: &'a CameraValidation,
     pub recorder: Option<&'a AssignedRecorder>,
-    pub answer: Option<&'a CameraQueryResult>,
-    /// When the camera was last known to give a picture, before this answer.
+    pub reply: Option<&'a CameraQueryResult>,
+    /// Time of the last known frame before this reply.
     pub last_frame_at: Option<Timestamp>,
 }
 
-/// The status of `camera`, and when it stalls though nothing happens.
+impl<'a> CameraObservations<'a> {
+    /// Returns the recorder's report of the camera.
+    pub fn report(&self) -> Option<&'a CameraReport> {
+        self.reply?.as_ref().ok()?.report.as_ref()
+    }
+}
+
+/// Returns the status of `camera`, and the time at which it stalls without an event.
 pub fn camera_status(
     camera: &Camera,
     observed: &CameraObservations<'_>,
     now: Timestamp,
 ) -> (CameraStatus, Option<Timestamp>) {
-    let CameraObservations { valid, recorder, answer, last_frame_at } = *observed;
+    let CameraObservations { valid, recorder, reply, last_frame_at } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
-    let recording = recording(valid, answer);
+    let recording = recording(valid, reply);
     let (stalled, stalls_at) = stalled(camera, &valid.accepted, now);
-    let findings = [
-        valid.accepted.clone(),
-        valid.permitted.clone(),
-        recording.clone(),
-        ready(valid, &recording),
-        stalled,
-    ];
+    let ready = ready(valid, &recording);
+    let findings = [valid.accepted.clone(), valid.permitted.clone(), recording, ready, stalled];
     let conditions = merge(camera.conditions(), &findings, generation, now);
-    let report = answer.and_then(|answer| answer.as_ref().ok()).and_then(|said| said.report.as_ref());
     let has_changed = have_conditions_changed(&before.conditions, &conditions);
     let status = CameraStatus {
         observed_generation: generation,
-        recorder_pod_name: recorder.map(|carrier| carrier.name.clone()),
-        last_segment: last_segment(before.last_segment, report, has_changed, now),
-        gaps: report
-            .map_or(before.gaps.clone(), |report| gaps::merge(&before.gaps, &report.gaps, last_frame_at)),
+        recorder_pod_name: recorder.map(|recorder| recorder.pod_name.clone()),
+        last_segment: last_segment(before.last_segment, observed.report(), has_changed, now),
+        gaps: match observed.report() {
+            Some(report) => gaps::merge(&before.gaps, &report.gaps, last_frame_at),
+            None => before.gaps,
+        },
         conditions,
     };
     (status, stalls_at)
 }
 
-/// Whether a status says that the camera is as it should be.
+/// Whether `Ready` is `True` in a status.
 pub fn is_ready(status: &CameraStatus) -> bool {
     let ready: &str = ConditionType::Ready.into();
     status.conditions.iter().any(|condition| condition.type_ == ready && condition.status == "True")
 }
 
-fn recording(valid: &CameraValidation, answer: Option<&CameraQueryResult>) -> ConditionFinding {
-    let not = |truth, reason, message: &str| {
-        ConditionFinding::new(ConditionType::Recording, truth, reason, message)
+fn recording(valid: &CameraValidation, reply: Option<&CameraQueryResult>) -> ConditionFinding {
+    use ConditionStatus::{False, Unknown};
+    let finding = |status: ConditionStatus, reason, message: &str| {
+        ConditionFinding::new(ConditionType::Recording, status, reason, message)
     };
     if !valid.accepted.is_true() {
-        return not(
-            ConditionStatus::False,
-            Reason::DependencyNotReady,
-            "the camera is not recorded: see Accepted",
-        );
+        return finding(False, Reason::DependencyNotReady, "the camera is not accepted: see Accepted");
     }
-    match answer {
-        // What the recorder does counts, also where it should do something else.
-        Some(Ok(said)) => match &said.report {
-            Some(report) => camera_recording::evaluate(report, valid.segment_duration, said.now),
-            None => not(ConditionStatus::False, Reason::Connecting, "its recorder does not know it yet"),
+    match reply {
+        // The recorder's actual state counts, even if it should do something else.
+        Some(Ok(reply)) => match &reply.report {
+            Some(report) => camera_recording::evaluate(report, valid.segment_duration, reply.now),
+            None => finding(False, Reason::Connecting, camera_recording::UNKNOWN_TO_RECORDER),
         },
         Some(Err(_)) | None if !valid.permitted.is_true() => {
             let is_suspended = valid.permitted.reason == Reason::Suspended;
             let reason = if is_suspended { Reason::Suspended } else { Reason::DependencyNotReady };
-            not(ConditionStatus::False, reason, "nothing is to be recorded now: see Permitted")
+            finding(False, reason, "the camera may not record now: see Permitted")
         }
-        Some(Err(error)) => {
-            not(ConditionStatus::Unknown, Reason::RecorderNotReady, &format!("the recorder: {error}"))
-        }
-        None => not(
-            ConditionStatus::Unknown,
+        Some(Err(error)) => finding(Unknown, Reason::RecorderNotReady, &format!("the recorder: {error}")),
+        None => finding(
+            Unknown,
             Reason::RecorderNotReady,
-            "its Site has no recorder for it yet: see the Site",
+            "the Site has no recorder for the camera yet: see the Site",
         ),
     }
 }
 
-/// A camera that may not be recorded and is not, is as it should be.
+/// Returns `Ready`: `True` also for a camera that may not record and does not.
 fn ready(valid: &CameraValidation, recording: &ConditionFinding) -> ConditionFinding {
     let (is_ready, cause) = match (&valid.accepted, &valid.permitted) {
         (accepted, _) if !accepted.is_true() => (false, accepted),
-        // What it depends on is not there, or not known: that is nothing the protocol asked for.
+        // A dependency is missing or unknown. The protocol itself forbids nothing, so the camera should record.
         (_, permitted) if permitted.reason == Reason::DependencyNotReady => (false, permitted),
         (_, permitted) if !permitted.is_true() && !recording.is_true() => (true, permitted),
         (_, permitted) if permitted.is_true() => (recording.is_true(), recording),
@@ -109,18 +106,18 @@ fn ready(valid: &CameraValidation, recording: &ConditionFinding) -> ConditionFin
     cause.propagate(ConditionType::Ready, is_ready)
 }
 
-/// Only a person can put right what is not accepted, but for a Site or a Secret that may still come.
+/// Returns `Stalled`: only a person can correct a rejected spec. A Site or a Secret can still come.
 fn stalled(
     camera: &Camera,
     accepted: &ConditionFinding,
     now: Timestamp,
 ) -> (ConditionFinding, Option<Timestamp>) {
-    let made = camera.metadata.creation_timestamp.as_ref();
     let cause = match accepted.reason {
         _ if accepted.is_true() => None,
         Reason::ReferenceNotFound => {
-            let missed = condition_since(camera.conditions(), accepted, made, now);
-            Some(StallCause::after_grace(accepted.clone(), missed, stall::REFERENCE_GRACE))
+            let created = camera.metadata.creation_timestamp.as_ref();
+            let since = condition_since(camera.conditions(), accepted, created, now);
+            Some(StallCause::after_grace(accepted.clone(), since, stall::REFERENCE_GRACE))
         }
         _ => Some(StallCause::immediate(accepted.clone())),
     };
@@ -133,8 +130,8 @@ fn have_conditions_changed(before: &[Condition], after: &[Condition]) -> bool {
     !before.iter().map(row).eq(after.iter().map(row))
 }
 
-/// The newest segment that the store confirmed, told when something else is, and otherwise every five minutes
-/// of recordings: what moves faster is a metric.
+/// Returns the newest confirmed segment. It refreshes when a condition changes, and otherwise every five minutes of
+/// recordings: an update for each segment would write every status once a minute.
 fn last_segment(
     before: Option<LastSegment>,
     report: Option<&CameraReport>,

@@ -1,29 +1,28 @@
-//! Step two: whether the camera can be recorded, and whether it may be. Pure.
+//! Step two: whether a camera is accepted, and whether it may record. Pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::dereference::SiteSnapshot;
-use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
+use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{Camera, Ceilings, RecordingPolicy, Site};
-use crate::controllers::camera_source;
-use crate::controllers::camera_source::CameraSourceError;
+use crate::controllers::camera_source::{self, CameraSourceError};
 use crate::controllers::kubernetes::secret_ref::MissingSecret;
 use crate::rules::permission::Prerequisites;
 use crate::rules::{policy, suspension};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CameraValidation {
-    /// Whether it can be recorded: its site exists, its Secrets are of the right type.
+    /// `Accepted`.
     pub accepted: ConditionFinding,
-    /// Whether the protocol allows recording it now (articles 1, 5, 7, 8 and 11).
+    /// `Permitted` (articles 1, 5, 7, 8 and 11).
     pub permitted: ConditionFinding,
+    /// Next time at which `permitted` changes.
     pub next_change: Option<Timestamp>,
-    /// How long a segment is, as the site has it.
-    pub segment_duration: jiff::SignedDuration,
+    /// Segment duration of the site; zero without a site.
+    pub segment_duration: SignedDuration,
 }
 
-/// Judges `camera` by its site, policy and Secrets.
 pub fn validate(
     camera: &Camera,
     snapshot: &SiteSnapshot,
@@ -31,40 +30,40 @@ pub fn validate(
     now: Timestamp,
 ) -> CameraValidation {
     let (permitted, next_change) = match (&snapshot.site, &snapshot.policy) {
-        (None, _) => (blocked_by_dependency("there is no site: see Accepted"), None),
+        (None, _) => (not_permitted("the Site does not exist: see Accepted"), None),
         (Some(_), None) => {
-            (blocked_by_dependency("the site's policy does not exist: see the Site's Accepted"), None)
+            (not_permitted("the Site's policy does not exist: see Accepted of the Site"), None)
         }
         (Some(site), Some(policy)) => permitted(camera, site, policy, ceilings, now),
     };
     let segment = snapshot.site.as_ref().map(|site| site.spec.recorder.segment_duration.0);
-    let segment = segment.and_then(|segment| segment.try_into().ok()).unwrap_or(jiff::SignedDuration::ZERO);
     CameraValidation {
         accepted: accepted(camera, snapshot),
         permitted,
         next_change,
-        segment_duration: segment,
+        segment_duration: segment.and_then(|segment| segment.try_into().ok()).unwrap_or_default(),
     }
 }
 
 fn accepted(camera: &Camera, snapshot: &SiteSnapshot) -> ConditionFinding {
-    let not = |reason, message| ConditionFinding::new(ConditionType::Accepted, false, reason, message);
+    let finding = |is_true: bool, reason, message| {
+        ConditionFinding::new(ConditionType::Accepted, is_true, reason, message)
+    };
     if snapshot.site.is_none() {
-        let message =
-            format!("spec.siteRef.name: there is no Site {:?} in this namespace", camera.spec.site_ref.name);
-        return not(Reason::ReferenceNotFound, message);
+        let name = &camera.spec.site_ref.name;
+        let message = format!("spec.siteRef.name: this namespace has no Site {name:?}: correct it");
+        return finding(false, Reason::ReferenceNotFound, message);
     }
-    match camera_source::resolve(&camera.spec, &snapshot.secrets) {
-        Ok(_) => {
-            let message = "the site exists, and what spec.stream names may be used";
-            ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message)
-        }
-        Err(problem @ CameraSourceError::Secret(MissingSecret::NoKey { .. })) => {
-            not(Reason::ReferenceInvalid, problem.to_string())
-        }
-        Err(problem @ CameraSourceError::Secret(_)) => not(Reason::ReferenceNotFound, problem.to_string()),
-        Err(problem) => not(Reason::InvalidField, problem.to_string()),
-    }
+    let Err(error) = camera_source::resolve(&camera.spec, &snapshot.secrets) else {
+        let message = "the Site exists, and the references of spec.stream resolve".to_owned();
+        return finding(true, Reason::Valid, message);
+    };
+    let reason = match &error {
+        CameraSourceError::Secret(MissingSecret::NoKey { .. }) => Reason::ReferenceInvalid,
+        CameraSourceError::Secret(MissingSecret::NotFound { .. }) => Reason::ReferenceNotFound,
+        CameraSourceError::NotVisible | CameraSourceError::InvalidUrl => Reason::InvalidField,
+    };
+    finding(false, reason, error.to_string())
 }
 
 fn permitted(
@@ -75,26 +74,16 @@ fn permitted(
     now: Timestamp,
 ) -> (ConditionFinding, Option<Timestamp>) {
     if !policy::evaluate_acceptance(&policy.spec, ceilings).is_true() {
-        return (blocked_by_dependency("the policy is not accepted: see its Accepted"), None);
+        return (not_permitted("the policy is not accepted: see Accepted of the RecordingPolicy"), None);
     }
-    match Prerequisites::from_policy(&policy.spec, site.spec.notices.as_ref()) {
-        Err(_) => (
-            blocked_by_dependency("a date of the policy or the site cannot be told: see their Accepted"),
-            None,
-        ),
-        Ok(gates) => {
-            let suspensions = suspension::camera_suspensions(&site.spec.suspensions, &camera.name_any());
-            (gates.evaluate(&suspensions, now), gates.next_change(&suspensions, now))
-        }
-    }
+    let Ok(prerequisites) = Prerequisites::from_policy(&policy.spec, site.spec.notices.as_ref()) else {
+        let message = "the policy or the Site has an invalid date: see Accepted of each";
+        return (not_permitted(message), None);
+    };
+    let suspensions = suspension::camera_suspensions(&site.spec.suspensions, &camera.name_any());
+    (prerequisites.evaluate(&suspensions, now), prerequisites.next_change(&suspensions, now))
 }
 
-/// What cannot be followed allows nothing.
-fn blocked_by_dependency(message: &str) -> ConditionFinding {
-    ConditionFinding::new(
-        ConditionType::Permitted,
-        ConditionStatus::False,
-        Reason::DependencyNotReady,
-        message,
-    )
+fn not_permitted(message: &str) -> ConditionFinding {
+    ConditionFinding::new(ConditionType::Permitted, false, Reason::DependencyNotReady, message)
 }

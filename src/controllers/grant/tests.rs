@@ -2,28 +2,26 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+fn spec(namespace: &str, endpoints: &[&str], bucket: &str, exceptions: &[Exception]) -> GrantSpec {
+    GrantSpec {
+        namespaces: strings(&[namespace]),
+        endpoints: strings(endpoints),
+        buckets: strings(&[bucket]),
+        exceptions: exceptions.to_vec(),
+        ..GrantSpec::default()
+    }
+}
+
 fn grants() -> Grants {
-    let spec =
-        |namespaces: &[&str], endpoints: &[&str], buckets: &[&str], plain_http, exceptions: &[Exception]| {
-            GrantSpec {
-                namespaces: namespaces.iter().map(ToString::to_string).collect(),
-                endpoints: endpoints.iter().map(ToString::to_string).collect(),
-                buckets: buckets.iter().map(ToString::to_string).collect(),
-                plain_http,
-                roles: vec![],
-                exceptions: exceptions.to_vec(),
-            }
-        };
+    let s3 = ["https://s3.example.nl"];
     Grants::new(vec![
-        spec(&["heusden"], &["https://s3.example.nl"], &["heusden-*"], false, &[Exception::TakeOver]),
-        spec(
-            &["heusden"],
-            &["https://s3.example.nl"],
-            &["heusden-test"],
-            false,
-            &[Exception::AllowUnprotected],
-        ),
-        spec(&["*"], &["http://10.0.0.1:8333", "aws"], &["shared"], true, &[]),
+        spec("heusden", &s3, "heusden-*", &[Exception::TakeOver]),
+        spec("heusden", &s3, "heusden-test", &[Exception::AllowUnprotected]),
+        GrantSpec { plain_http: true, ..spec("*", &["http://10.0.0.1:8333", "aws"], "shared", &[]) },
     ])
     .unwrap()
 }
@@ -39,41 +37,34 @@ fn check(
 }
 
 fn with_roles(endpoints: &[&str], roles: &[&str]) -> GrantSpec {
-    let all = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
-    GrantSpec {
-        namespaces: vec!["vlijmen".into()],
-        endpoints: all(endpoints),
-        buckets: vec!["vlijmen-*".into()],
-        roles: all(roles),
-        ..GrantSpec::default()
-    }
+    GrantSpec { roles: strings(roles), ..spec("vlijmen", endpoints, "vlijmen-*", &[]) }
 }
 
 #[test]
 fn workload_identity_requires_granted_role() {
-    let of = |name: &str| format!("arn:aws:iam:::role/{name}");
-    let (own, beginning, of_another) = (of("vlijmen-hal"), of("vlijmen-*"), of("drunen"));
-    let check = |granted: &[&str], asked: &[&str]| {
+    let role = |name: &str| format!("arn:aws:iam:::role/{name}");
+    let (own, prefix, of_another) = (role("vlijmen-hal"), role("vlijmen-*"), role("drunen"));
+    let check = |granted: &[&str], requested: &[&str]| {
         let grants = Grants::new(vec![with_roles(&["aws"], granted)]).unwrap();
         grants.check(&GrantRequest {
             namespace: "vlijmen",
             endpoint: &Endpoint::Aws,
             bucket: "vlijmen-hal",
-            roles: asked,
+            roles: requested,
             exceptions: &[],
         })
     };
-    for granted in [&own, &beginning] {
+    for granted in [&own, &prefix] {
         assert_eq!(check(&[granted], &[]), Ok(()));
         assert_eq!(check(&[granted], &[&own]), Ok(()));
-        // Its keys may be another tenant's: that the operator may have them is no reason that this Site may.
-        for asked in [vec![of_another.as_str()], vec![&own, &of_another]] {
-            assert_eq!(check(&[granted], &asked), Err(Denied::Role(of_another.clone())));
+        // The operator may assume the role of another tenant, but this Site may not use it.
+        for requested in [vec![of_another.as_str()], vec![&own, &of_another]] {
+            assert_eq!(check(&[granted], &requested), Err(Denied::Role(of_another.clone())));
         }
     }
-    let refusal = check(&[], &[&own]).unwrap_err();
-    assert_eq!(refusal, Denied::Role(own.clone()));
-    assert!(refusal.to_string().contains(&own) && refusal.to_string().contains("set credentialsRef"));
+    let denied = check(&[], &[&own]).unwrap_err();
+    assert_eq!(denied, Denied::Role(own.clone()));
+    assert!(denied.to_string().contains(&own) && denied.to_string().contains("set credentialsRef"));
 }
 
 #[test]
@@ -84,16 +75,16 @@ fn roles_are_limited_to_one_endpoint() {
         Grants::new(specs.collect()).map(|_| ())
     };
     assert_eq!(grants(&[(&[here], &["a"]), (&[here], &["b"]), (&[there], &[])]), Ok(()));
-    for refused in [
+    for rejected in [
         vec![(&[here, there][..], &["a"][..])],
         vec![(&[here], &["a"]), (&[there], &["a"])],
         vec![(&[here], &["a"]), (&["aws"], &["b"])],
     ] {
-        assert_eq!(grants(&refused), Err(GrantsError::MultipleTokenEndpoints));
+        assert_eq!(grants(&rejected), Err(GrantsError::MultipleTokenEndpoints));
     }
 }
 
-/// Namespace, endpoint, bucket and exceptions that are asked for, and the answer.
+/// Namespace, endpoint, bucket and exceptions of a request, and the answer.
 type GrantCase<'a> = (&'a str, Option<&'a str>, &'a str, &'a [Exception], Result<(), Denied>);
 
 #[test]
@@ -109,7 +100,7 @@ fn request_must_match_a_single_grant() {
         ("heusden", s3, "heusden-a", &[TakeOver], Ok(())),
         ("heusden", s3, "heusden-test", &[AllowUnprotected], Ok(())),
         ("heusden", s3, "heusden-a", &[OperatorOnly], Err(Denied::Exception(OperatorOnly))),
-        // Each is granted, but not by one grant.
+        // Two grants allow one exception each, but no grant allows both.
         ("heusden", s3, "heusden-test", &[TakeOver, AllowUnprotected], Err(Denied::Exception(TakeOver))),
         ("heusden", s3, "heusden", &[], not.clone()),
         ("heusden", s3, "altena-a", &[], not.clone()),
@@ -138,9 +129,8 @@ fn request_must_match_a_single_grant() {
 
 #[test]
 fn empty_grants_deny_everything() {
-    let endpoint = Endpoint::Aws;
     let request =
-        GrantRequest { namespace: "a", endpoint: &endpoint, roles: &[], bucket: "a", exceptions: &[] };
+        GrantRequest { namespace: "a", endpoint: &Endpoint::Aws, roles: &[], bucket: "a", exceptions: &[] };
     assert_eq!(Grants::default().check(&request), Err(Denied::NotGranted));
 }
 
@@ -168,12 +158,7 @@ fn endpoint_must_be_a_bare_origin() {
 
 #[test]
 fn malformed_grant_is_rejected() {
-    let good = GrantSpec {
-        namespaces: vec!["a".into()],
-        endpoints: vec!["https://a".into()],
-        buckets: vec!["a".into()],
-        ..GrantSpec::default()
-    };
+    let good = spec("a", &["https://a"], "a", &[]);
     assert!(Grants::new(vec![good.clone()]).is_ok());
     let with = |edit: fn(&mut GrantSpec)| {
         let mut spec = good.clone();
@@ -181,6 +166,7 @@ fn malformed_grant_is_rejected() {
         Grants::new(vec![spec])
     };
     assert!(matches!(with(|it| it.buckets = vec!["a*b".into()]), Err(GrantsError::Pattern { grant: 0, .. })));
+    assert!(matches!(with(|it| it.buckets = vec!["a**".into()]), Err(GrantsError::Pattern { grant: 0, .. })));
     assert!(matches!(with(|it| it.buckets = vec![String::new()]), Err(GrantsError::Pattern { .. })));
     assert!(matches!(with(|it| it.namespaces = vec![]), Err(GrantsError::Empty { .. })));
     assert!(matches!(with(|it| it.endpoints = vec!["http://a".into()]), Err(GrantsError::PlainHttp { .. })));
@@ -189,8 +175,8 @@ fn malformed_grant_is_rejected() {
 
 proptest! {
     #[test]
-    fn only_granted_origin_is_allowed(written in "https?://[a-z0-9.@:/\\\\#?%-]{1,24}") {
-        if let Ok(endpoint) = Endpoint::parse(Some(&written)) {
+    fn only_granted_origin_is_allowed(text in "https?://[a-z0-9.@:/\\\\#?%-]{1,24}") {
+        if let Ok(endpoint) = Endpoint::parse(Some(&text)) {
             let request = GrantRequest { namespace: "heusden", endpoint: &endpoint, bucket: "heusden-a", roles: &[], exceptions: &[] };
             if grants().check(&request).is_ok() {
                 prop_assert_eq!(endpoint.url(), Some("https://s3.example.nl".to_owned()));
@@ -208,8 +194,8 @@ proptest! {
     fn ungranted_exception_is_denied(bits in 0_u8..8) {
         use Exception::{AllowUnprotected, OperatorOnly, TakeOver};
         let all = [TakeOver, OperatorOnly, AllowUnprotected];
-        let asked: Vec<_> = all.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, it)| *it).collect();
-        let allowed = check("heusden", Some("https://s3.example.nl"), "heusden-a", &asked).is_ok();
-        prop_assert_eq!(allowed, asked.iter().all(|it| *it == TakeOver));
+        let requested: Vec<_> = all.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, it)| *it).collect();
+        let allowed = check("heusden", Some("https://s3.example.nl"), "heusden-a", &requested).is_ok();
+        prop_assert_eq!(allowed, requested.iter().all(|it| *it == TakeOver));
     }
 }

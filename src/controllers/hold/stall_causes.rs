@@ -1,4 +1,4 @@
-//! When a hold needs a person. Pure.
+//! Causes for which a hold stalls: a person must act. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,23 +6,19 @@ use super::validate::HoldValidation;
 use crate::api::IncidentHold;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::controllers::runner::Watched;
-use crate::controllers::stall;
-use crate::controllers::stall::{StallCause, condition_since};
+use crate::controllers::stall::{self, StallCause, condition_since};
 
-/// A resolution that lies further ahead than this is a mistake.
+/// A resolution further in the future than this is a mistake.
 const MAX_RESOLUTION_AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
-/// What was found of a hold that is open.
+/// Conditions of an open hold.
 pub struct OpenHoldFindings<'a> {
-    /// `Accepted`.
     pub accepted: &'a ConditionFinding,
-    /// `Placed`.
     pub placed: &'a ConditionFinding,
-    /// `Covers`.
-    pub covers: &'a ConditionFinding,
+    pub recordings_found: &'a ConditionFinding,
 }
 
-/// Why an open hold may need a person, the gravest first.
+/// Returns the causes for which an open hold can stall, the most severe first.
 pub fn open_hold_causes(
     hold: &IncidentHold,
     valid: &HoldValidation,
@@ -30,15 +26,16 @@ pub fn open_hold_causes(
     released: Option<&ConditionFinding>,
     now: Timestamp,
 ) -> Vec<StallCause> {
-    let made = hold.metadata.creation_timestamp.as_ref();
-    let since = |finding: &ConditionFinding| condition_since(hold.conditions(), finding, made, now);
-    let OpenHoldFindings { accepted, placed, covers } = open;
+    let created = hold.metadata.creation_timestamp.as_ref();
+    let after_grace = |finding: &ConditionFinding, grace| {
+        let since = condition_since(hold.conditions(), finding, created, now);
+        StallCause::after_grace(finding.clone(), since, grace)
+    };
+    let OpenHoldFindings { accepted, placed, recordings_found } = open;
     if !accepted.is_true() {
         let soon = now.saturating_add(stall::REFERENCE_GRACE).unwrap_or(now);
         return match accepted.reason {
-            Reason::ReferenceNotFound => {
-                vec![StallCause::after_grace((*accepted).clone(), since(accepted), stall::REFERENCE_GRACE)]
-            }
+            Reason::ReferenceNotFound => vec![after_grace(accepted, stall::REFERENCE_GRACE)],
             Reason::NotStarted if hold.spec.window.from.0 <= soon => Vec::new(),
             _ => vec![StallCause::immediate((*accepted).clone())],
         };
@@ -49,19 +46,19 @@ pub fn open_hold_causes(
     }
     if !placed.is_true() {
         causes.extend(site_cause(valid));
-        causes.push(StallCause::after_grace((*placed).clone(), since(placed), stall::WORK_GRACE));
+        causes.push(after_grace(placed, stall::WORK_GRACE));
     }
     let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0);
     if ahead.is_some_and(|ahead| ahead.duration_since(now) > MAX_RESOLUTION_AHEAD) {
         causes.extend(released.cloned().map(StallCause::immediate));
     }
-    if covers.status == ConditionStatus::False {
-        causes.push(StallCause::after_grace((*covers).clone(), since(covers), stall::REFERENCE_GRACE));
+    if recordings_found.status == ConditionStatus::False {
+        causes.push(after_grace(recordings_found, stall::REFERENCE_GRACE));
     }
     causes
 }
 
-/// Why a resolved hold may need a person; `overdue`: when its release is.
+/// Returns the causes for which a resolved hold can stall. `overdue`: time at which its release is overdue.
 pub fn resolved_hold_causes(
     valid: &HoldValidation,
     released: &ConditionFinding,
@@ -74,20 +71,16 @@ pub fn resolved_hold_causes(
     if valid.site.is_none() {
         causes.push(StallCause::immediate(valid.accepted.clone()));
     }
-    causes.extend(overdue.map(|from| StallCause { finding: released.clone(), stalls_at: from }));
+    causes.extend(overdue.map(|at| StallCause { finding: released.clone(), stalls_at: at }));
     causes
 }
 
-/// The Site needs a person, and without it nothing is done for its holds.
+/// Returns the cause if the Site itself stalls: the operator then does nothing for its holds.
 fn site_cause(valid: &HoldValidation) -> Option<StallCause> {
     let stalled = valid.site.as_ref()?.stalled.as_ref()?;
-    let message = format!("its Site waits for a person: {stalled}");
-    Some(StallCause::immediate(ConditionFinding::new(
-        ConditionType::Stalled,
-        true,
-        Reason::DependencyNotReady,
-        message,
-    )))
+    let message = format!("the hold's Site is stalled: {stalled}");
+    let finding = ConditionFinding::new(ConditionType::Stalled, true, Reason::DependencyNotReady, message);
+    Some(StallCause::immediate(finding))
 }
 
 #[cfg(test)]

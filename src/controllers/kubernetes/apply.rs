@@ -1,9 +1,9 @@
-//! Server-side apply of children, with no write when in sync.
+//! Server-side apply of children, without a write if they are in sync.
 //!
-//! A child is owned whole by one controller. Before it is touched its live state is read: one of that name
-//! that is not ours is left alone, and one that is as desired is not written. "As desired" means both that
-//! our last apply wanted the same (an annotation holds its hash, so that a field we no longer want is seen)
-//! and that every field we want is there (so that what others changed is seen).
+//! One controller owns a child as a whole. It reads the live object before each write: it never changes an object of that
+//! name that it does not own, and never writes one that is in sync. A child is in sync if both are true:
+//! * The last apply had the same content. An annotation holds its hash, which shows a field that is not desired any more.
+//! * Every desired field has the desired value, which shows a change by another party.
 
 use std::fmt::Debug;
 
@@ -17,21 +17,18 @@ use sha2::{Digest, Sha256};
 use super::error::ApiError;
 use super::{diff, meta};
 
-/// Annotation with the hash of what was applied last.
+/// Annotation with the hash of the object as last applied.
 pub const APPLIED_HASH_ANNOTATION: &str = "toezicht.dev/last-applied-hash";
 
 /// Why a child was not applied.
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum ApplyError {
-    /// The API server did not do it.
     #[error(transparent)]
     #[strum(transparent)]
     Api(#[from] ApiError),
-    /// An object of that name is not ours; it was left alone.
-    #[error("a {kind} named {name:?} exists that this operator did not make: rename or delete it")]
+    #[error("a {kind} named {name:?} exists and does not belong to this Site: rename or delete it")]
     ForeignObject { kind: String, name: String },
-    /// The desired object is not complete.
     #[error("the desired object cannot be written as JSON")]
     NotSerializable(#[from] serde_json::Error),
 }
@@ -42,27 +39,24 @@ impl From<kube::Error> for ApplyError {
     }
 }
 
-/// What came of applying a child: the object as it is now, and whether it had to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AppliedObject<K> {
-    /// The child as the server has it.
+    /// Live object after the apply.
     pub object: K,
-    /// Why it was written; `None`: it was in sync.
+    /// Reason of the write; `None`: the object was in sync.
     pub write_reason: Option<WriteReason>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteReason {
-    /// It did not exist.
     Created,
-    /// We want it different from last time.
+    /// The desired object changed.
     Changed,
-    /// Somebody else changed it, at this path.
+    /// Another party changed the live object at this path.
     Drifted(String),
 }
 
-/// Applies `desired` as `manager`. Its controller reference says whose it is: an object of that name with
-/// another controller, or none, is left alone.
+/// Applies `desired` as `manager`. Fails if an object of that name has another controller than `desired`, or none.
 pub async fn apply_child<K>(api: &Api<K>, manager: &str, desired: K) -> Result<AppliedObject<K>, ApplyError>
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
@@ -72,30 +66,28 @@ where
     let owner = owner.map(|owner| owner.uid).unwrap_or_default();
     let live = get_owned(api, &name, &owner).await?;
     let mut desired = with_hash_annotation(desired)?;
-    let written = match &live {
+    let reason = match &live {
         None => WriteReason::Created,
         Some(live) => match write_reason(&desired, live)? {
-            None => {
-                return Ok(AppliedObject { object: live.clone(), write_reason: None });
-            }
+            None => return Ok(AppliedObject { object: live.clone(), write_reason: None }),
             Some(reason) => reason,
         },
     };
-    // The one that was looked at, and no other that took its name since: the server answers 409.
+    // With the UID, the server answers 409 if another object took the name since the read.
     let uid = live.as_ref().and_then(ResourceExt::uid);
     if let (Some(uid), Some(Value::Object(metadata))) = (uid, desired.get_mut("metadata")) {
         metadata.insert("uid".to_owned(), uid.into());
     }
     let object = api.patch(&name, &PatchParams::apply(manager).force(), &Patch::Apply(&desired)).await?;
-    Ok(AppliedObject { object, write_reason: Some(written) })
+    Ok(AppliedObject { object, write_reason: Some(reason) })
 }
 
-/// The live object `name`, where there is one and the object with `owner` (a UID) controls it. Metadata is
-/// looked at first, so that the content of what is not ours is never read.
+/// Returns the live object `name` that the object with the UID `owner` controls; `None`: there is none of that name.
 pub async fn get_owned<K>(api: &Api<K>, name: &str, owner: &str) -> Result<Option<K>, ApplyError>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
+    // Metadata first: the operator must not read the content of a Secret that belongs to somebody else.
     let Some(metadata) = api.get_metadata_opt(name).await? else {
         return Ok(None);
     };
@@ -105,7 +97,7 @@ where
     Ok(api.get_opt(name).await?)
 }
 
-/// `desired` as JSON, with type and the annotation with its hash.
+/// Returns `desired` as JSON, with its type and the hash annotation.
 fn with_hash_annotation<K: Resource<DynamicType = ()> + Serialize>(
     mut desired: K,
 ) -> Result<Value, serde_json::Error> {
@@ -121,18 +113,14 @@ fn with_hash_annotation<K: Resource<DynamicType = ()> + Serialize>(
     Ok(value)
 }
 
-/// Why `live` has to be written; `None` where it is in sync.
+/// Returns the reason to write over `live`; `None` if it is in sync.
 fn write_reason<K: Resource + Serialize>(
     desired: &Value,
     live: &K,
 ) -> Result<Option<WriteReason>, serde_json::Error> {
-    let hash = live.annotations().get(APPLIED_HASH_ANNOTATION).map(String::as_str);
-    if hash
-        != desired
-            .pointer("/metadata/annotations")
-            .and_then(|all| all.get(APPLIED_HASH_ANNOTATION))
-            .and_then(Value::as_str)
-    {
+    let annotations = desired.pointer("/metadata/annotations");
+    let desired_hash = annotations.and_then(|all| all.get(APPLIED_HASH_ANNOTATION)).and_then(Value::as_str);
+    if live.annotations().get(APPLIED_HASH_ANNOTATION).map(String::as_str) != desired_hash {
         return Ok(Some(WriteReason::Changed));
     }
     Ok(diff::first_difference(desired, &serde_json::to_value(live)?).map(WriteReason::Drifted))

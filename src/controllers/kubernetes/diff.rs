@@ -1,25 +1,25 @@
-//! Whether a live object is as desired: every field that is desired is there with that value. What the
-//! server filled in besides, and what others added beside it, does not count.
+//! Compares a live object with the desired one. Every desired field must have its value. Defaults that the server filled
+//! in, and fields that others added, do not count.
 
 use serde_json::{Map, Value};
 
 use super::quantity;
 
-/// Fields by which the server merges lists of objects, in the order they are looked for; each list that we
-/// apply is keyed by the first of these that all its elements have.
+/// Keys by which the server merges lists of objects. Each list that the operator applies uses the first of these keys
+/// that all its elements have.
 const MERGE_KEYS: [&str; 5] = ["mountPath", "uid", "containerPort", "port", "name"];
 
-/// Fields whose strings, or whose values' strings, are quantities.
+/// Fields with quantities, in their own value or in the values below.
 const QUANTITY_FIELDS: [&str; 4] = ["limits", "requests", "sizeLimit", "storage"];
 
-/// Where `live` first differs from `desired`, as a path; `None` where it is as desired.
+/// Returns the path of the first difference of `live` from `desired`; `None` if there is none.
 pub fn first_difference(desired: &Value, live: &Value) -> Option<String> {
     diff_value(desired, Some(live), false).map(|path| if path.is_empty() { "/".to_owned() } else { path })
 }
 
 fn diff_value(desired: &Value, live: Option<&Value>, is_quantity: bool) -> Option<String> {
     let same = match (desired, live) {
-        // The server leaves out what is empty: desiring `false` and not having the field are the same.
+        // The server omits empty values: a desired `false` equals an absent field.
         (desired, None | Some(Value::Null)) => is_empty(desired),
         (Value::Object(desired), Some(Value::Object(live))) => {
             return diff_fields(desired, live, is_quantity);
@@ -45,7 +45,7 @@ fn diff_fields(desired: &Map<String, Value>, live: &Map<String, Value>, is_quant
 
 fn diff_elements(desired: &[Value], live: &[Value]) -> Option<String> {
     let Some(key) = merge_key(desired) else {
-        // The server takes such a list as one value.
+        // The server replaces a list without merge keys as a whole.
         if desired.len() != live.len() {
             return Some(String::new());
         }

@@ -1,4 +1,4 @@
-//! Errors of the API server, and the back-off after a failed reconcile.
+//! Errors of the API server, and the backoff after a failed reconcile.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,60 +6,50 @@ use std::time::Duration;
 
 use crate::leader::fence::NotLeader;
 
-/// The API server did not do what it was asked.
+/// A request to the API server failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.safe())]
+#[error("{}", safe_message(.0))]
 pub struct ApiError(#[from] pub kube::Error);
 
-/// The part of an error of the client that is safe to show.
-trait SafeMessage {
-    fn safe(&self) -> String;
-}
-
-impl SafeMessage for kube::Error {
-    fn safe(&self) -> String {
-        match self {
-            // The server's own words name objects and rules, but an admission webhook or a validation may
-            // quote the object: for a Secret that would be its data. The reason is of a closed set.
-            Self::Api(status) => format!("the API server answered {} {}", status.code, status.reason),
-            _ if self.is_not_leader() => NotLeader.to_string(),
-            Self::Service(_) | Self::HyperError(_) => "the API server cannot be reached".to_owned(),
-            Self::SerdeError(_) => "the API server's answer cannot be read".to_owned(),
-            _ => "the request to the API server failed".to_owned(),
-        }
+/// Returns the part of an error that contains no secret.
+fn safe_message(error: &kube::Error) -> String {
+    match error {
+        // Not the server's own text: an admission webhook or a validation may quote the object, and for a Secret that
+        // is its data. The reason is one of a closed set.
+        kube::Error::Api(status) => format!("the API server answered {} {}", status.code, status.reason),
+        _ if is_not_leader(error) => NotLeader.to_string(),
+        kube::Error::Service(_) | kube::Error::HyperError(_) => "the API server cannot be reached".to_owned(),
+        kube::Error::SerdeError(_) => "the API server's answer cannot be read".to_owned(),
+        _ => "the request to the API server failed".to_owned(),
     }
 }
 
-/// Questions about an error of the client.
-pub trait KubeErrorExt {
-    /// Whether the object (or its namespace) does not exist.
-    fn is_not_found(&self) -> bool;
-    /// Whether the namespace is going away, so that nothing can be created in it.
-    fn is_namespace_terminating(&self) -> bool;
-    fn is_not_leader(&self) -> bool;
-    /// Whether the API server says that the object as sent can never be stored.
-    fn is_invalid(&self) -> bool;
+fn is_not_leader(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Service(error) if error.is::<NotLeader>())
 }
 
-impl KubeErrorExt for kube::Error {
-    fn is_not_found(&self) -> bool {
-        matches!(self, Self::Api(status) if status.code == 404)
+impl ApiError {
+    fn has_code(&self, code: u16) -> bool {
+        matches!(&self.0, kube::Error::Api(status) if status.code == code)
     }
 
-    fn is_namespace_terminating(&self) -> bool {
-        let cause = |status: &kube::core::Status| {
-            let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes);
-            causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+    /// Whether the object or its namespace does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.has_code(404)
+    }
+
+    /// Whether the namespace is being deleted, so that nothing can be created in it.
+    pub fn is_namespace_terminating(&self) -> bool {
+        let kube::Error::Api(status) = &self.0 else {
+            return false;
         };
-        matches!(self, Self::Api(status) if status.code == 403 && cause(status))
+        let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes);
+        status.code == 403 && causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
-    fn is_not_leader(&self) -> bool {
-        matches!(self, Self::Service(error) if error.is::<NotLeader>())
-    }
-
-    fn is_invalid(&self) -> bool {
-        matches!(self, Self::Api(status) if status.code == 422)
+    /// Whether the API server can never store the object as sent.
+    pub fn is_invalid(&self) -> bool {
+        self.has_code(422)
     }
 }
 
@@ -73,43 +63,42 @@ impl From<&ApiError> for &'static str {
                 422 => "api_invalid",
                 _ => "api_error",
             },
-            error if error.is_not_leader() => "not_leader",
+            error if is_not_leader(error) => "not_leader",
             _ => "api_unreachable",
         }
     }
 }
 
-/// The wait after a first error.
-pub const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-pub const MAX_BACKOFF: Duration = Duration::from_mins(5);
+const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_mins(5);
 
-/// Waits after errors, each object its own: doubling from one second to five minutes, back to the start
-/// after a success.
+/// Delays after failures, for each object: doubling from one second to five minutes, reset by a success.
 #[derive(Debug, Default)]
 pub struct ReconcileBackoff {
     failures: Mutex<HashMap<String, u32>>,
 }
 
 impl ReconcileBackoff {
-    /// Notes a failure of `key` (`namespace/name`); how long to wait, with a fifth of jitter.
+    /// Records a failure of `key`, and returns the delay before the next attempt.
     pub fn record_failure(&self, key: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(key.to_owned()).or_default();
-        let wait = backoff_delay(*count, rand::random::<f64>());
+        let delay = backoff_delay(*count, rand::random::<f64>());
         *count = count.saturating_add(1);
-        wait
+        delay
     }
 
-    /// Notes a success of `key`, or that it is gone.
+    /// Records a success of `key`, or its deletion.
     pub fn reset(&self, key: &str) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
-/// The wait after so many failures before, with the chance in `0.0..1.0` passed in.
-fn backoff_delay(failures: u32, chance: f64) -> Duration {
+/// Returns the delay after `failures` earlier failures, for a random number in `0.0..1.0`.
+fn backoff_delay(failures: u32, random: f64) -> Duration {
     let doubled = INITIAL_BACKOFF.saturating_mul(2_u32.saturating_pow(failures.min(16)));
-    doubled.min(MAX_BACKOFF).mul_f64(0.8 + 0.2 * chance.clamp(0.0, 1.0))
+    // A fifth of jitter: objects that failed together do not retry together.
+    doubled.min(MAX_BACKOFF).mul_f64(0.8 + 0.2 * random.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

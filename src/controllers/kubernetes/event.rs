@@ -1,12 +1,14 @@
-//! Events, for people: one when a condition changes, none when it does not.
+//! Events, for people. A condition produces one when it changes, and none while it stays.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 
-/// The API server refuses a longer note.
+use super::error::ApiError;
+
+/// Longest note that the API server accepts.
 const MAX_NOTE_BYTES: usize = 1024;
-/// Reasons for a condition that is not `True` though nothing is wrong.
+/// Reasons of conditions that are not `True` although nothing is wrong.
 const EXPECTED_REASONS: [&str; 11] = [
     "DependencyNotReady",
     "Deleting",
@@ -21,10 +23,10 @@ const EXPECTED_REASONS: [&str; 11] = [
     "Releasing",
 ];
 
-/// The events that lead from conditions `before` to `after`.
+/// Returns the events for a change of conditions from `before` to `after`.
 pub fn condition_changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
-    let news = |new: &&Condition| is_notable_change(before.iter().find(|old| old.type_ == new.type_), new);
-    let news: Vec<&Condition> = after.iter().filter(news).collect();
+    let is_news = |new: &&Condition| is_notable_change(before.iter().find(|old| old.type_ == new.type_), new);
+    let news: Vec<&Condition> = after.iter().filter(is_news).collect();
     news.iter().filter(|new| !is_redundant_summary(new, &news)).map(|new| condition_event(new)).collect()
 }
 
@@ -34,20 +36,20 @@ fn is_redundant_summary(condition: &Condition, news: &[&Condition]) -> bool {
     is_summary(condition) && news.iter().any(|other| !is_summary(other) && other.reason == condition.reason)
 }
 
-/// Whether a person wants to hear of it. That something became `True` when it was never otherwise is worth
-/// saying once, for `Ready`; what follows from another condition is said there, and what somebody else changed in events of
-/// its own.
+/// Whether a change concerns a person.
 fn is_notable_change(old: Option<&Condition>, new: &Condition) -> bool {
+    // The condition that it depends on has its own event, as has a drift.
     if new.reason == "DependencyNotReady" || new.type_ == "Intact" || is_unobserved(new) {
         return false;
     }
     match old.filter(|old| old.status != "Unknown" || new.status == "Unknown") {
         Some(old) => old.status != new.status || old.reason != new.reason,
+        // Of a new object, `Ready` alone speaks if all is well.
         None => new.type_ == "Ready" && new.status == "True" || is_warning(new),
     }
 }
 
-/// Whether it says no more than that nobody looks, which `Ready` says.
+/// Whether a condition only says that it is not observed. `Ready` says so for all of them.
 fn is_unobserved(condition: &Condition) -> bool {
     condition.type_ != "Ready" && matches!(condition.reason.as_str(), "Paused" | "Deleting")
 }
@@ -65,21 +67,15 @@ fn condition_event(condition: &Condition) -> Event {
     } else {
         format!("{} is {}: {}", condition.type_, condition.status, condition.message)
     };
-    Event {
-        type_: if is_warning(condition) { EventType::Warning } else { EventType::Normal },
-        reason: condition.reason.clone(),
-        note: Some(truncate_note(&note).to_owned()),
-        action: condition.type_.clone(),
-        secondary: None,
-    }
+    let type_ = if is_warning(condition) { EventType::Warning } else { EventType::Normal };
+    new_event(type_, &condition.reason, &condition.type_, &note)
 }
 
-/// An event about something that went as it should.
 pub fn normal(reason: &str, action: &str, note: &str) -> Event {
     new_event(EventType::Normal, reason, action, note)
 }
 
-/// One that a person should act on, or at least know of.
+/// Returns an event that a person should act on, or at least know.
 pub fn warning(reason: &str, action: &str, note: &str) -> Event {
     new_event(EventType::Warning, reason, action, note)
 }
@@ -94,19 +90,18 @@ fn new_event(type_: EventType, reason: &str, action: &str, note: &str) -> Event 
     }
 }
 
-/// The longest beginning that fits, cut between characters.
+/// Returns the longest beginning of a note that the API server accepts.
 fn truncate_note(note: &str) -> &str {
     note.get(..note.floor_char_boundary(MAX_NOTE_BYTES)).unwrap_or(note)
 }
 
-/// Publishes `events` about `object`. An event is a courtesy: where one cannot be written, such as in a
-/// namespace that is going away, the work goes on.
+/// Publishes `events` about `object`, as far as the API server accepts them. In a namespace that is being deleted it
+/// accepts none, which must not stop the reconcile.
 pub async fn publish<K: Resource<DynamicType = ()>>(recorder: &Recorder, object: &K, events: &[Event]) {
     let regarding = object.object_ref(&());
     for event in events {
         if let Err(error) = recorder.publish(event, &regarding).await {
-            let error = super::error::ApiError(error);
-            tracing::debug!(reason = %event.reason, %error, "an event could not be published");
+            tracing::debug!(reason = %event.reason, error = %ApiError(error), "an event could not be published");
         }
     }
 }
@@ -140,7 +135,7 @@ mod tests {
             (Permitted, ConditionStatus::False, Reason::Suspended),
         ]);
         let events = condition_changes(&ready, &covered);
-        // That it is ready because it is covered is said by being covered.
+        // `Ready` only repeats the reason of `Permitted`.
         assert_eq!(events.len(), 1);
         assert!(events.iter().all(|event| event.type_ == EventType::Normal));
         let refused = conditions(&[

@@ -1,4 +1,4 @@
-//! Questions about an object's metadata.
+//! Metadata of an object: pause, deletion, owner and finalizers.
 
 use std::fmt::Debug;
 
@@ -8,27 +8,25 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::error::{ApiError, KubeErrorExt};
+use super::error::ApiError;
 
-/// Annotation that pauses a resource: with `"true"` its controller changes nothing.
+/// Annotation that pauses a resource: with `"true"`, its controller changes nothing.
 pub const PAUSED_ANNOTATION: &str = "toezicht.dev/paused";
 
-/// Whether `object` is paused by annotation.
 pub fn is_paused<K: Resource>(object: &K) -> bool {
     object.annotations().get(PAUSED_ANNOTATION).is_some_and(|value| value == "true")
 }
 
-/// Whether `object` is being deleted.
 pub fn is_deleting<K: Resource>(object: &K) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
 
-/// `namespace/name`, for logs and for [`super::error::ReconcileBackoff`].
+/// Returns `namespace/name`, for logs and for [`super::error::ReconcileBackoff`].
 pub fn namespaced_name<K: Resource>(object: &K) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Whether the controller of `object` is the object with `uid`.
+/// Whether the object with `uid` is the controller of `object`.
 pub fn is_controlled_by<K: Resource>(object: &K, uid: &str) -> bool {
     object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }
@@ -68,7 +66,6 @@ where
     set_finalizers(client, object, &rest, manager).await
 }
 
-/// With the resourceVersion, so that nobody else's finalizer is lost; a conflict is tried again.
 async fn set_finalizers<K>(
     client: &Client,
     object: &K,
@@ -80,15 +77,15 @@ where
 {
     let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let (name, meta) = (object.name_any(), object.meta());
-    let seen = ObservedMeta {
+    let observed = ObservedMeta {
         name: &name,
         uid: meta.uid.as_deref(),
         resource_version: meta.resource_version.as_deref(),
     };
-    patch_finalizers(&api, seen, finalizers, manager).await
+    patch_finalizers(&api, observed, finalizers, manager).await
 }
 
-/// An object as it was seen.
+/// Identity and version of an object as it was read.
 #[derive(Clone, Copy, Debug)]
 pub struct ObservedMeta<'a> {
     pub name: &'a str,
@@ -96,22 +93,24 @@ pub struct ObservedMeta<'a> {
     pub resource_version: Option<&'a str>,
 }
 
-/// Sets the finalizers of an object that is still as it was `seen`. One that is gone is left alone.
+/// Sets the finalizers of an object that did not change since it was `observed`. Skips an object that was deleted.
 pub async fn patch_finalizers<K>(
     api: &Api<K>,
-    seen: ObservedMeta<'_>,
+    observed: ObservedMeta<'_>,
     finalizers: &[String],
     manager: &str,
 ) -> Result<(), ApiError>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
+    // A merge patch replaces the whole list. With the resourceVersion, the server answers 409 if another party changed
+    // its finalizers meanwhile, and the next reconcile retries; without it, theirs would be lost.
     let patch = json!({"metadata": {
-        "finalizers": finalizers, "resourceVersion": seen.resource_version, "uid": seen.uid,
+        "finalizers": finalizers, "resourceVersion": observed.resource_version, "uid": observed.uid,
     }});
     let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
-    match api.patch_metadata(seen.name, &params, &Patch::Merge(&patch)).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
+    match api.patch_metadata(observed.name, &params, &Patch::Merge(&patch)).await.map_err(ApiError) {
+        Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
-//! Kubernetes quantities (`20Gi`, `1500m`, `1e3`), as far as they can be compared and counted.
+//! Kubernetes quantities: `20Gi`, `1500m`, `1e3`.
 
-/// The value of `text` in thousandths, rounded up; `None` where it is no quantity or too large.
+/// Returns the value of `text` in thousandths, rounded up; `None` if it is no quantity or too large.
 pub fn parse_millis(text: &str) -> Option<i128> {
     let end =
         text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
@@ -19,17 +19,17 @@ pub fn parse_millis(text: &str) -> Option<i128> {
     let places = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let above = value.checked_mul(numerator)?.checked_mul(1000)?;
     let below = denominator.checked_mul(places)?;
-    // Rounded up in magnitude, as Kubernetes does.
+    // Rounds up in magnitude, as Kubernetes does: two notations of one amount must compare as equal.
     let rounded = above.checked_add(below - 1)? / below;
     Some(if negative { -rounded } else { rounded })
 }
 
-/// The bytes that `text` stands for; `None` where it is no quantity, negative or too large.
+/// Returns the bytes that `text` stands for; `None` if it is no quantity, negative or too large.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     u64::try_from(parse_millis(text)?).ok().map(|millis| millis.div_ceil(1000))
 }
 
-/// What a suffix multiplies with, as a fraction.
+/// Returns the factor of a suffix, as numerator and denominator.
 fn suffix_factor(suffix: &str) -> Option<(i128, i128)> {
     Some(match suffix {
         "" => (1, 1),
@@ -56,7 +56,7 @@ fn suffix_factor(suffix: &str) -> Option<(i128, i128)> {
     })
 }
 
-/// A size as people read it.
+/// Formats a size in binary units with one decimal.
 pub fn format_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut tenths = bytes.saturating_mul(10);
@@ -87,17 +87,8 @@ mod tests {
 
     #[test]
     fn invalid_quantities_are_rejected() {
-        for text in [
-            "",
-            "Gi",
-            "1.2.3",
-            "--1",
-            "1x",
-            "20gi",
-            ".",
-            "1e99",
-            "99999999999999999999999999999999999999999Ei",
-        ] {
+        let too_large = "99999999999999999999999999999999999999999Ei";
+        for text in ["", "Gi", "1.2.3", "--1", "1x", "20gi", ".", "1e99", too_large] {
             assert_eq!(parse_millis(text), None, "{text}");
         }
         assert_eq!(parse_bytes("-1"), None);

@@ -1,8 +1,8 @@
 //! Secrets that a spec names.
 //!
-//! Only Secrets of our own types are read, and the server is asked for no others: the type is part of the
-//! query. So a Secret of another type looks exactly like one that does not exist, to the operator too, and
-//! nobody learns anything of another Secret through a message, a status or the time an answer takes.
+//! The operator asks the API server only for Secrets of its own types: the type is part of the query. To the operator, a
+//! Secret of another type looks exactly like one that does not exist. Therefore nobody can learn about another Secret
+//! from a message, a status or the time of an answer.
 
 use std::collections::BTreeMap;
 
@@ -13,83 +13,44 @@ use kube::{Api, Client, ResourceExt};
 use super::error::ApiError;
 use crate::wire::Secret;
 
-/// A Secret that was found, of the type that was asked for.
+/// Secret of the type that the field takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferencedSecret {
-    /// Its resourceVersion, to see whether it changed.
     pub resource_version: String,
-    /// What its finalizers can be changed by.
     pub finalizer_state: FinalizerState,
     data: BTreeMap<String, Secret>,
 }
 
-/// What keeps an object from going.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FinalizerState {
     pub uid: Option<String>,
     pub finalizers: Vec<String>,
-    /// Whether it is being deleted, so that no finalizer can be added.
+    /// Whether the Secret is being deleted, so that the server accepts no new finalizer.
     pub is_deleting: bool,
 }
 
 impl ReferencedSecret {
-    /// For tests and for what was read elsewhere.
-    pub fn new(version: impl Into<String>, data: BTreeMap<String, Secret>) -> Self {
-        Self { resource_version: version.into(), finalizer_state: FinalizerState::default(), data }
-    }
-
-    /// The text under `key`, where there is one that is UTF-8 and not empty. A newline at its end, which
-    /// editors leave, is no part of it.
+    /// Returns the text under `key` without its final newline, which editors add; `None` if it is absent, empty or not
+    /// UTF-8.
     pub fn text(&self, key: &str) -> Option<Secret> {
         let text = self.data.get(key)?.reveal().trim_end_matches(['\r', '\n']);
         (!text.is_empty()).then(|| Secret::new(text))
     }
 }
 
-/// Why a Secret cannot be used. Says the same for one that does not exist and one of another type.
+/// A Secret cannot be used. The message is the same for one that does not exist and one of another type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MissingSecret {
-    /// There is none of that type and name.
     #[error(
-        "{field}: there is no Secret of type {type_} named {name:?}: create it in this namespace with that type, which cannot be \
+        "{field}: no Secret of type {type_} is named {name:?}: create it in this namespace with that type, which cannot be \
          changed later"
     )]
-    NotFound {
-        /// Path of the field that names it.
-        field: String,
-        type_: &'static str,
-        name: String,
-    },
+    NotFound { field: String, type_: &'static str, name: String },
     #[error("{field}: the Secret {name:?} has no text under the key {key:?}: add it")]
-    NoKey {
-        /// Path of the field that names it.
-        field: String,
-        name: String,
-        key: &'static str,
-    },
+    NoKey { field: String, name: String, key: &'static str },
 }
 
-/// The Secret `name` of `type_` in `namespace`; `None` where there is none of that type.
-pub async fn fetch(
-    client: &Client,
-    namespace: &str,
-    type_: &'static str,
-    name: &str,
-) -> Result<Option<ReferencedSecret>, ApiError> {
-    // A name that is no name could smuggle another selector in.
-    if !is_object_name(name) {
-        return Ok(None);
-    }
-    let only = ListParams::default().fields(&format!("metadata.name={name},type={type_}"));
-    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace).list(&only).await?;
-    Ok(secrets
-        .items
-        .into_iter()
-        .find(|secret| secret.name_any() == name && secret.type_.as_deref() == Some(type_))
-        .map(read_secret))
-}
-
-/// Every Secret of `type_` in `namespace`, by name: one request for many references.
+/// Returns every Secret of `type_` in `namespace`, by name. One request serves all references.
 pub async fn fetch_all(
     client: &Client,
     namespace: &str,
@@ -97,12 +58,12 @@ pub async fn fetch_all(
 ) -> Result<BTreeMap<String, ReferencedSecret>, ApiError> {
     let only = ListParams::default().fields(&format!("type={type_}"));
     let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace).list(&only).await?;
-    let ours = secrets.items.into_iter().filter(|secret| secret.type_.as_deref() == Some(type_));
-    Ok(ours.map(|secret| (secret.name_any(), read_secret(secret))).collect())
+    let of_type = secrets.items.into_iter().filter(|secret| secret.type_.as_deref() == Some(type_));
+    Ok(of_type.map(|secret| (secret.name_any(), read_secret(secret))).collect())
 }
 
-/// The text under `key` of the Secret `name` among `secrets`, all of `type_`; `field` is the path of the
-/// field that names it.
+/// Returns the text under `key` of the Secret `name` among `secrets`, which are all of `type_`. `field`: path of the
+/// field with that name.
 pub fn require_text(
     secrets: &BTreeMap<String, ReferencedSecret>,
     type_: &'static str,
@@ -120,48 +81,41 @@ pub fn require_text(
 }
 
 fn read_secret(secret: core::Secret) -> ReferencedSecret {
-    let version = secret.metadata.resource_version.unwrap_or_default();
-    let keeping = FinalizerState {
+    let resource_version = secret.metadata.resource_version.unwrap_or_default();
+    let finalizer_state = FinalizerState {
         uid: secret.metadata.uid,
         finalizers: secret.metadata.finalizers.unwrap_or_default(),
         is_deleting: secret.metadata.deletion_timestamp.is_some(),
     };
     let data = secret.data.unwrap_or_default().into_iter();
     let texts = data.filter_map(|(key, value)| Some((key, Secret::new(String::from_utf8(value.0).ok()?))));
-    ReferencedSecret { resource_version: version, finalizer_state: keeping, data: texts.collect() }
+    ReferencedSecret { resource_version, finalizer_state, data: texts.collect() }
 }
 
-/// Whether `name` can be the name of a Kubernetes object: a DNS subdomain (RFC 1123).
-fn is_object_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 253
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
+#[cfg(test)]
+impl ReferencedSecret {
+    /// Returns a Secret with these texts.
+    pub(crate) fn of(texts: &[(&str, &str)]) -> Self {
+        let data = texts.iter().map(|(key, text)| ((*key).to_owned(), Secret::new(*text))).collect();
+        Self { resource_version: "1".to_owned(), finalizer_state: FinalizerState::default(), data }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn secret_name_cannot_inject_selector() {
-        for name in ["", "a,type=Opaque", "a b", "A", "a=b", "ä", "a/b"] {
-            assert!(!is_object_name(name), "{name}");
-        }
-        assert!(is_object_name("camera-1.receptie"));
-    }
-
-    /// Tools make Secrets of type Opaque, and Kubernetes changes no Secret's type.
+    /// Many tools create Secrets of type Opaque, and nobody can change the type of a Secret.
     #[test]
     fn missing_secret_error_names_required_type() {
-        let told =
-            require_text(&BTreeMap::new(), "toezicht.dev/ca", "corporate", "ca.crt", "spec.storage.caRef");
-        let told = told.unwrap_err().to_string();
+        let secrets = BTreeMap::new();
+        let error = require_text(&secrets, "toezicht.dev/ca", "corporate", "ca.crt", "spec.storage.caRef")
+            .unwrap_err();
+        let message = error.to_string();
         for part in
             ["spec.storage.caRef: ", "type toezicht.dev/ca", "\"corporate\"", "cannot be changed later"]
         {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(message.contains(part), "{part}: {message}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Status is patched only when it differs, by one field manager a writer.
+//! Status of a resource. The operator patches it only if it differs, with one field manager for each writer.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -13,12 +13,51 @@ use serde_json::json;
 
 use super::error::ApiError;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
-use crate::api::reject_future;
+use crate::api::{CameraStatus, IncidentHoldStatus, RecordingPolicyStatus, SiteStatus, reject_future};
 
-/// Timestamps and what goes with them are refreshed in a status at most this often: what moves faster is a metric.
+/// Shortest interval between two updates of timestamps in a status. Metrics carry values that change faster.
 pub const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Whether something that was last refreshed at `previous` may be refreshed again.
+/// Status with conditions.
+pub trait ReportedStatus: Clone + Default + Serialize + Send + Sync {
+    fn conditions(&self) -> &[Condition];
+
+    /// Returns this status as that of a paused object.
+    #[must_use]
+    fn paused(self, now: Timestamp) -> Self;
+
+    /// Returns the fields that the kind's own controller writes, and none of another controller.
+    #[must_use]
+    fn own_fields(self) -> Self;
+}
+
+macro_rules! reported_status {
+    ($($status:ident, of_other_controllers: [$($field:ident),*];)*) => {$(
+        impl ReportedStatus for $status {
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+
+            fn paused(self, now: Timestamp) -> Self {
+                let conditions = paused_conditions(&self.conditions, self.observed_generation, now);
+                Self { conditions, ..self }
+            }
+
+            fn own_fields(self) -> Self {
+                Self { $($field: None,)* ..self }
+            }
+        }
+    )*};
+}
+
+reported_status! {
+    RecordingPolicyStatus, of_other_controllers: [];
+    SiteStatus, of_other_controllers: [retention, audit];
+    CameraStatus, of_other_controllers: [];
+    IncidentHoldStatus, of_other_controllers: [placement, never_held_time];
+}
+
+/// Whether a value that was last refreshed at `previous` may be refreshed again.
 pub fn may_refresh(previous: Option<&Time>, now: Timestamp) -> bool {
     let previous = previous.and_then(|previous| reject_future(previous.0, now));
     previous.is_none_or(|previous| {
@@ -26,8 +65,8 @@ pub fn may_refresh(previous: Option<&Time>, now: Timestamp) -> bool {
     })
 }
 
-/// Patches the status of `object` to `next` as `manager`, unless it already says so; whether it was written.
-/// An object that is gone, or was made anew since, is left alone.
+/// Patches the status of `object` to `next` as `manager`, unless it is `current`. Returns whether it was written. Skips an
+/// object that was deleted or re-created.
 pub async fn report<K, S>(
     api: &Api<K>,
     manager: &str,
@@ -45,53 +84,52 @@ where
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        // With the UID the server refuses this for an object that was deleted and made anew.
+        // With the UID, the server rejects this patch for another object that took the name.
         "metadata": {"name": object.name_any(), "uid": object.uid()},
         "status": next,
     });
-    match api
-        .patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &Patch::Apply(&patch))
-        .await
-    {
+    let params = PatchParams::apply(manager).force();
+    match api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The conditions of an object that is paused: what was found before, and that nobody looks now.
+/// Returns the conditions of a paused object: those before, marked as not observed.
 pub fn paused_conditions(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    let message = "paused by the annotation toezicht.dev/paused, until it is removed";
+    let message = "paused by the annotation toezicht.dev/paused: remove it to continue";
     let ready =
         ConditionFinding::new(ConditionType::Ready, ConditionStatus::Unknown, Reason::Paused, message);
     let conditions = replace_condition(before, &ready, generation, now);
     mark_unobserved(conditions, before, Reason::Paused, "it is paused", now)
 }
 
-/// `conditions`, at which nobody looks now, and why: what was well when somebody last did may be so no more. `before`: as they
-/// stand.
+/// Marks `conditions` as not observed because of `cause`: a condition that was good may not be so any more. `before`:
+/// the conditions in the status now.
 pub fn mark_unobserved(
     mut conditions: Vec<Condition>,
     before: &[Condition],
     reason: Reason,
-    why: &str,
+    cause: &str,
     now: Timestamp,
 ) -> Vec<Condition> {
     let (reason, unknown): (&str, &str) = (reason.into(), ConditionStatus::Unknown.into());
     let bad: [&str; 2] = [ConditionType::Stalled.into(), ConditionType::ReviewDue.into()];
-    let well = |one: &&mut Condition| one.status == "True" && !bad.contains(&one.type_.as_str());
-    for one in conditions.iter_mut().filter(well) {
+    let is_good = |one: &&mut Condition| one.status == "True" && !bad.contains(&one.type_.as_str());
+    for one in conditions.iter_mut().filter(is_good) {
+        // The transition time stays while the condition stays unobserved; otherwise each reconcile would write it.
         let is_same =
             |old: &&Condition| old.type_ == one.type_ && old.status == unknown && old.reason == reason;
         let same = before.iter().find(is_same);
         one.last_transition_time = same.map_or(Time(now), |old| old.last_transition_time.clone());
-        one.message = format!("nobody looks now, since {why}; the last look found: {}", one.message);
+        one.message = format!("not observed now, because {cause}; last observed: {}", one.message);
         (one.status, one.reason) = (unknown.to_owned(), reason.to_owned());
     }
     conditions
 }
 
-/// The conditions `before`, with that of the type of `finding` put in place of what it was.
+/// Returns the conditions `before`, with `finding` in place of the condition of its type.
 pub fn replace_condition(
     before: &[Condition],
     finding: &ConditionFinding,
@@ -104,16 +142,16 @@ pub fn replace_condition(
     conditions
 }
 
-/// Compared as written, since writing drops what the server does not keep, such as parts of a second.
 fn is_unchanged<S: Serialize>(current: Option<&S>, next: &S) -> Result<bool, serde_json::Error> {
     let Some(current) = current else { return Ok(false) };
+    // As JSON, which drops fractions of a second as the server does: they would otherwise always differ.
     Ok(serde_json::to_value(current)? == serde_json::to_value(next)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{SiteStatus, StorageStatus};
+    use crate::controllers::kubernetes::event;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millisecond(1_700_000_000_000 + millis).unwrap()
@@ -124,7 +162,7 @@ mod tests {
         SiteStatus { conditions: merge(&before.conditions, &findings, Some(1), now), ..SiteStatus::default() }
     }
 
-    /// One event, not one of each condition.
+    /// Not one event for each condition.
     #[test]
     fn pause_produces_one_event() {
         let findings = [
@@ -135,9 +173,9 @@ mod tests {
         let before = merge(&[], &findings, Some(1), at(0));
         let after = paused_conditions(&before, Some(1), at(1000));
         assert!(after.iter().all(|condition| condition.status == "Unknown"), "{after:?}");
-        let events = crate::controllers::kubernetes::event::condition_changes(&before, &after);
-        let told: Vec<_> = events.iter().map(|event| event.action.as_str()).collect();
-        assert_eq!(told, ["Ready"]);
+        let events = event::condition_changes(&before, &after);
+        let actions: Vec<_> = events.iter().map(|event| event.action.as_str()).collect();
+        assert_eq!(actions, ["Ready"]);
     }
 
     #[test]
@@ -147,19 +185,7 @@ mod tests {
         assert!(is_unchanged(Some(&live), &first).unwrap());
         assert!(is_unchanged(Some(&live), &status(at(90_000), &live)).unwrap());
         assert!(!is_unchanged(None, &first).unwrap());
-        let storage = StorageStatus {
-            last_read_time: Time(at(0)),
-            object_lock: true,
-            versioning: true,
-            video_expiration_days: None,
-            calls_expiration_days: None,
-            last_probe_time: None,
-            conformance: vec![],
-            limitations: vec![],
-            unknown_principals: vec![],
-            bucket_spec_hash: String::new(),
-        };
-        assert!(!is_unchanged(Some(&live), &SiteStatus { storage: Some(storage), ..first }).unwrap());
+        assert!(!is_unchanged(Some(&live), &SiteStatus { cameras: Some(1), ..first }).unwrap());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Step two: what the policy means now. Pure.
+//! Step two: whether a policy is accepted and in force now. Pure.
 
 use jiff::Timestamp;
 
@@ -8,36 +8,35 @@ use crate::rules::{calendar, permission, policy};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyValidation {
-    /// Whether it can be followed on this cluster.
+    /// `Accepted`.
     pub accepted: ConditionFinding,
-    /// Whether it is in force (article 11).
+    /// `InForce` (article 11).
     pub in_force: ConditionFinding,
-    /// When it enters into force or ends next.
+    /// Next time at which the policy enters into force or ends.
     pub next_change: Option<Timestamp>,
 }
 
-/// Judges `spec`; above the cluster's `ceilings` it is refused, never clamped.
+/// Validates `spec`. A policy above the cluster's `ceilings` is rejected, never clamped.
 pub fn validate(spec: &RecordingPolicySpec, ceilings: &Ceilings, now: Timestamp) -> PolicyValidation {
+    let not_in_force = |status, message| {
+        ConditionFinding::new(ConditionType::InForce, status, Reason::DependencyNotReady, message)
+    };
     let accepted = policy::evaluate_acceptance(spec, ceilings);
     let window = calendar::parse_zone(&spec.time_zone, "spec.timeZone")
         .and_then(|zone| permission::in_force_window(spec, &zone));
     let Ok(window) = window else {
-        let message = "its days cannot be told: see Accepted";
-        let in_force = ConditionFinding::new(
-            ConditionType::InForce,
+        let in_force = not_in_force(
             ConditionStatus::Unknown,
-            Reason::DependencyNotReady,
-            message,
+            "the policy has an invalid date or time zone: see Accepted",
         );
         return PolicyValidation { accepted, in_force, next_change: None };
     };
-    let next_change =
-        [Some(window.from), window.until].into_iter().flatten().filter(|change| *change > now).min();
+    let changes = [Some(window.from), window.until].into_iter().flatten();
+    let next_change = changes.filter(|change| *change > now).min();
     let in_force = if accepted.is_true() {
         permission::evaluate_in_force(&window, now)
     } else {
-        let message = "a policy that is not accepted is not followed: see Accepted";
-        ConditionFinding::new(ConditionType::InForce, false, Reason::DependencyNotReady, message)
+        not_in_force(ConditionStatus::False, "the policy is not accepted: see Accepted")
     };
     PolicyValidation { accepted, in_force, next_change }
 }

@@ -1,82 +1,83 @@
-//! Whether a camera records, from what its recorder says of it: the `Recording` of a Camera, and its part in
-//! that of its Site.
+//! `Recording` of a camera, from its recorder's report. The Camera and its Site use the same rule.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::wire::{CameraReport, CameraState};
 
-/// An upload may take this long beyond the end of its segment before it counts as failing.
+/// Message about a camera that is not in its recorder's status.
+pub const UNKNOWN_TO_RECORDER: &str = "the recorder does not know the camera yet";
+/// Time for an upload after the end of its segment.
 const UPLOAD_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// `Recording` of a camera, by the recorder's clock `now`. The message holds nothing that moves from one
-/// look to the next, so that a camera that keeps recording keeps its status.
+/// Returns `Recording` of a camera at `now`, the recorder's clock. Its message has no time or count, which would write the
+/// status of every camera at each query.
 pub fn evaluate(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> ConditionFinding {
-    let (truth, reason, message) = match report.state {
-        CameraState::Recording => return evaluate_connected(report, segment, now),
-        CameraState::Connecting => (
-            ConditionStatus::False,
-            Reason::Connecting,
-            "the recorder is connecting, or waits for the first keyframe",
-        ),
-        CameraState::Disconnected => (
-            ConditionStatus::False,
-            Reason::Disconnected,
-            "no picture arrives; the recorder keeps trying: check the camera, spec.stream and its Secret",
-        ),
-        CameraState::Suspended => {
-            (ConditionStatus::False, Reason::Suspended, "the camera is covered (article 5)")
+    use ConditionStatus::{False, Unknown};
+    let (status, reason, message) = match report.state {
+        CameraState::Recording => evaluate_connected(report, segment, now),
+        CameraState::Connecting => {
+            (False, Reason::Connecting, "the recorder connects, or waits for the first keyframe")
         }
+        CameraState::Disconnected => (
+            False,
+            Reason::Disconnected,
+            "no frame arrives, and the recorder retries: check the camera, spec.stream and its Secret",
+        ),
+        CameraState::Suspended => (False, Reason::Suspended, "the camera is covered (article 5)"),
         CameraState::NotPermitted => (
-            ConditionStatus::False,
+            False,
             Reason::DependencyNotReady,
-            "it may not record now: see Permitted, and StorageEnforced of its Site",
+            "the camera may not record now: see Permitted, and StorageEnforced of the Site",
         ),
         CameraState::Other => (
-            ConditionStatus::Unknown,
+            Unknown,
             Reason::RecorderNotReady,
-            "the recorder says something that this version of the operator does not know",
+            "the recorder reports a state that this operator does not know: check the recorder's version",
         ),
         CameraState::SpoolFull => (
-            ConditionStatus::False,
+            False,
             Reason::SpoolFull,
-            "the recorder's spool is full: see to the store, or enlarge spec.recorder.spool of the Site",
+            "the recorder's spool is full: check the store, or enlarge spec.recorder.spool of the Site",
         ),
     };
-    ConditionFinding::new(ConditionType::Recording, truth, reason, message)
+    ConditionFinding::new(ConditionType::Recording, status, reason, message)
 }
 
-/// Frames arrive; whether the store confirms segments too.
-fn evaluate_connected(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> ConditionFinding {
-    let confirmed = report.last_segment.as_ref().map(|last| {
-        let lasts = SignedDuration::from_millis(i64::try_from(last.duration_ms).unwrap_or(i64::MAX));
-        // Whoever can change what recorders are configured with can answer in their place, and with anything.
-        last.start.checked_add(lasts).unwrap_or(last.start)
+/// Evaluates a camera whose frames arrive, by the segments that the store confirmed.
+fn evaluate_connected(
+    report: &CameraReport,
+    segment: SignedDuration,
+    now: Timestamp,
+) -> (ConditionStatus, Reason, &'static str) {
+    let confirmed_until = report.last_segment.as_ref().map(|last| {
+        let duration = SignedDuration::from_millis(i64::try_from(last.duration_ms).unwrap_or(i64::MAX));
+        // A tenant who can change the recorders' configuration can answer in their place, with any number.
+        last.start.checked_add(duration).unwrap_or(last.start)
     });
-    // A segment that is being written may end one keyframe late, and the one before may be under way.
+    // One segment is being written and may end one keyframe late, and the previous one may be in upload.
     let longest = segment.saturating_mul(3).saturating_add(UPLOAD_GRACE);
-    let is_late = now.duration_since(confirmed.unwrap_or(report.since).max(report.since)) > longest;
-    let (truth, reason, message) = match (is_late, confirmed) {
-        (true, _) => (
-            ConditionStatus::False,
-            Reason::UploadFailing,
-            "frames arrive, but the store confirms no segments; they wait in the spool",
-        ),
-        (false, None) => (
-            ConditionStatus::False,
-            Reason::Connecting,
-            "frames arrive; the first segment is not confirmed yet",
-        ),
-        (false, Some(_)) => {
+    let last_progress = confirmed_until.unwrap_or(report.since).max(report.since);
+    if now.duration_since(last_progress) > longest {
+        let message =
+            "frames arrive, but the store confirms no segment: segments wait in the spool; check the store";
+        return (ConditionStatus::False, Reason::UploadFailing, message);
+    }
+    match confirmed_until {
+        None => {
+            let message = "frames arrive, but the store has not confirmed the first segment yet";
+            (ConditionStatus::False, Reason::Connecting, message)
+        }
+        Some(_) => {
             (ConditionStatus::True, Reason::Recording, "frames arrive and the store confirms segments")
         }
-    };
-    ConditionFinding::new(ConditionType::Recording, truth, reason, message)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controllers::testing;
     use crate::wire::SegmentReport;
 
     const SEGMENT: SignedDuration = SignedDuration::from_secs(60);
@@ -92,32 +93,23 @@ mod tests {
             duration_ms: 60_000,
             bytes: 1,
         });
-        CameraReport {
-            name: "a".into(),
-            state,
-            since: at(since),
-            codec: None,
-            last_frame: None,
-            last_segment,
-            uploaded: 0,
-            waiting: 0,
-            last_error: None,
-            gaps: vec![],
-        }
+        CameraReport { last_segment, ..testing::camera_report("a", state, at(since)) }
     }
 
     #[test]
     fn recording_requires_confirmed_segments() {
-        let reason = |since, last, now| {
-            evaluate(&report(CameraState::Recording, since, last), SEGMENT, at(now)).reason
-        };
-        assert_eq!(reason(0, None, 61), Reason::Connecting);
-        assert_eq!(reason(0, Some(0), 61), Reason::Recording);
-        assert_eq!(reason(0, Some(0), 299), Reason::Recording);
-        assert_eq!(reason(0, Some(0), 301), Reason::UploadFailing);
-        assert_eq!(reason(0, None, 301), Reason::UploadFailing);
-        // After a long silence the first segment gets its time too.
-        assert_eq!(reason(1000, Some(0), 1100), Reason::Recording);
+        for (since, last_segment, now, expected) in [
+            (0, None, 61, Reason::Connecting),
+            (0, Some(0), 61, Reason::Recording),
+            (0, Some(0), 299, Reason::Recording),
+            (0, Some(0), 301, Reason::UploadFailing),
+            (0, None, 301, Reason::UploadFailing),
+            // After a long silence, the first segment has as much time as any other.
+            (1000, Some(0), 1100, Reason::Recording),
+        ] {
+            let report = report(CameraState::Recording, since, last_segment);
+            assert_eq!(evaluate(&report, SEGMENT, at(now)).reason, expected, "at {now}");
+        }
     }
 
     proptest::proptest! {

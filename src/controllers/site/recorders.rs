@@ -1,6 +1,7 @@
-//! The recorders of a Site: which pods there should be, how they are created, asked and ended.
+//! Recorders of a Site: creation, queries and removal of their pods.
 //!
-//! `plan` decides; `objects` and `pod` draw; `apply` writes; `query` asks; `drain` and `delete` end.
+//! `plan` decides. `objects` and `pod` build the Kubernetes objects. `apply` writes them, `query` asks the recorders, `drain`
+//! and `delete` remove them.
 
 pub(crate) mod apply;
 pub(crate) mod delete;

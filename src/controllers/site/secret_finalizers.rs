@@ -1,6 +1,7 @@
-//! Secrets that a Site's holds need cannot be deleted away: without the operator's credentials no hold can be released, and
-//! in a namespace that is being deleted nobody can make them again. They wait with the hold, by a finalizer of the Site's
-//! own, so that Sites that share a Secret do not take each other's off.
+//! Finalizers on the Secrets that a Site needs to release its holds.
+//!
+//! Without the operator's credentials nobody can release a hold, and in a namespace that is being deleted nobody can create
+//! them again. Each Site has a finalizer of its own, so that Sites that share a Secret do not remove each other's.
 
 use std::collections::BTreeMap;
 
@@ -14,64 +15,63 @@ use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::kubernetes::meta::{ObservedMeta, patch_finalizers};
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 
-/// What the finalizer of a Site begins with; its name follows.
+/// Prefix of the finalizer. The name of the Site follows.
 const SECRET_FINALIZER_PREFIX: &str = "toezicht.dev/holds-of-";
 
-/// A Secret whose finalizers are to be changed.
+/// Secret with other finalizers than it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FinalizerChange<'a> {
     name: &'a str,
-    found: &'a ReferencedSecret,
+    secret: &'a ReferencedSecret,
     finalizers: Vec<String>,
 }
 
-/// Puts the finalizer on the Secrets that `site` needs to reach its bucket, while something may be kept for its holds, and
-/// takes it off all others. Whether there is one to be taken off later.
+/// Adds the finalizer to the Secrets that `site` needs for its bucket while `is_held`, and removes it from all others.
 pub async fn ensure_secret_finalizers(
     client: &Client,
     site: &Site,
     observed: &ObservedSite,
     is_held: bool,
-) -> Result<bool, ApiError> {
+) -> Result<(), ApiError> {
     let secrets = Api::<Secret>::namespaced(client.clone(), &site.namespace().unwrap_or_default());
-    for change in finalizer_changes(site, observed, is_held) {
-        let seen = ObservedMeta {
-            name: change.name,
-            uid: change.found.finalizer_state.uid.as_deref(),
-            resource_version: Some(&change.found.resource_version),
+    for FinalizerChange { name, secret, finalizers } in finalizer_changes(site, observed, is_held) {
+        let observed = ObservedMeta {
+            name,
+            uid: secret.finalizer_state.uid.as_deref(),
+            resource_version: Some(&secret.resource_version),
         };
-        patch_finalizers(&secrets, seen, &change.finalizers, FIELD_MANAGER).await?;
+        patch_finalizers(&secrets, observed, &finalizers, FIELD_MANAGER).await?;
     }
-    Ok(is_held)
+    Ok(())
 }
 
 fn finalizer_changes<'a>(site: &Site, observed: &'a ObservedSite, is_held: bool) -> Vec<FinalizerChange<'a>> {
     let storage = &site.spec.storage;
-    let authority = storage.ca_ref.as_ref().map(|reference| reference.name.as_str());
     let finalizer = format!("{SECRET_FINALIZER_PREFIX}{}", site.name_any());
-    let change =
-        |secrets: &'a BTreeMap<String, ReferencedSecret>, needed: Option<&str>| -> Vec<FinalizerChange<'a>> {
-            let changes = secrets.iter().filter_map(|(name, found)| {
-                let is_needed = is_held && needed == Some(name.as_str());
-                let finalizers = desired_finalizers(found, &finalizer, is_needed)?;
-                Some(FinalizerChange { name, found, finalizers })
-            });
-            changes.collect()
+    let changes = |secrets: &'a BTreeMap<String, ReferencedSecret>, needed: Option<&str>| {
+        let change = |(name, secret): (&'a String, &'a ReferencedSecret)| {
+            let is_needed = is_held && needed == Some(name.as_str());
+            let finalizers = desired_finalizers(secret, &finalizer, is_needed)?;
+            Some(FinalizerChange { name, secret, finalizers })
         };
-    let operator = storage.operator.credentials_ref.as_ref().map(|secret| secret.name.as_str());
-    let mut changes = change(&observed.store_secrets, operator);
-    changes.extend(change(&observed.camera_secrets.ca_certificates, authority));
-    changes
+        secrets.iter().filter_map(change).collect::<Vec<_>>()
+    };
+    let operator = storage.operator.credentials_ref.as_ref().map(|reference| reference.name.as_str());
+    let authority = storage.ca_ref.as_ref().map(|reference| reference.name.as_str());
+    let mut all = changes(&observed.store_secrets, operator);
+    all.extend(changes(&observed.camera_secrets.ca_certificates, authority));
+    all
 }
 
-/// The finalizers of `found` with or without `finalizer`; `None`: they are so, or cannot be changed so.
-fn desired_finalizers(found: &ReferencedSecret, finalizer: &str, is_needed: bool) -> Option<Vec<String>> {
-    let keeping = &found.finalizer_state;
-    let has = keeping.finalizers.iter().any(|name| name == finalizer);
-    if has == is_needed || is_needed && keeping.is_deleting {
+/// Returns the finalizers of `secret` with or without `finalizer`; `None`: it has them, or cannot get them any more.
+fn desired_finalizers(secret: &ReferencedSecret, finalizer: &str, is_needed: bool) -> Option<Vec<String>> {
+    let state = &secret.finalizer_state;
+    let has = state.finalizers.iter().any(|name| name == finalizer);
+    // The server rejects a new finalizer on an object that is being deleted.
+    if has == is_needed || is_needed && state.is_deleting {
         return None;
     }
-    let others = keeping.finalizers.iter().filter(|name| *name != finalizer);
+    let others = state.finalizers.iter().filter(|name| *name != finalizer);
     let new = is_needed.then(|| finalizer.to_owned());
     Some(others.cloned().chain(new).collect())
 }
@@ -86,7 +86,7 @@ mod tests {
         secrets.get_mut(secret).unwrap().finalizer_state.finalizers.clone()
     }
 
-    /// Does what is to be done; which Secrets that was.
+    /// Applies the changes to the fixture. Returns the names of the changed Secrets.
     fn apply_changes(fixture: &mut Fixture, is_held: bool) -> Vec<String> {
         let done: Vec<(String, Vec<String>)> = finalizer_changes(&fixture.site, &fixture.observed, is_held)
             .into_iter()
@@ -111,9 +111,9 @@ mod tests {
         assert_eq!(apply_changes(&mut fixture, true), ["s3-operator"]);
         let ours = "toezicht.dev/holds-of-zwembad".to_owned();
         assert_eq!(finalizers(&mut fixture, "s3-operator"), [theirs.clone(), other.clone(), ours.clone()]);
-        assert!(apply_changes(&mut fixture, true).is_empty(), "once");
+        assert!(apply_changes(&mut fixture, true).is_empty(), "nothing is left to change");
 
-        // The Site is told to use another: that one stays, and the first may go.
+        // The Site uses another Secret: the finalizer moves.
         fixture.site.spec.storage.operator.credentials_ref =
             Some(crate::api::LocalRef { name: "s3-recorder".into() });
         let mut changed = apply_changes(&mut fixture, true);
@@ -126,18 +126,17 @@ mod tests {
 
     #[test]
     fn deleting_secret_can_lose_but_not_gain_finalizer() {
-        let mut fixture = fixture();
-        let secret = |fixture: &mut Fixture| {
+        let delete = |fixture: &mut Fixture| {
             let secrets = &mut fixture.observed.store_secrets;
             secrets.get_mut("s3-operator").unwrap().finalizer_state.is_deleting = true;
         };
-        secret(&mut fixture);
-        assert!(apply_changes(&mut fixture, true).is_empty());
-        let mut kept = crate::controllers::site::fixtures::fixture();
-        apply_changes(&mut kept, true);
-        secret(&mut kept);
-        assert!(apply_changes(&mut kept, true).is_empty());
-        assert_eq!(apply_changes(&mut kept, false), ["s3-operator"]);
+        let (mut without, mut with) = (fixture(), fixture());
+        delete(&mut without);
+        assert!(apply_changes(&mut without, true).is_empty());
+        apply_changes(&mut with, true);
+        delete(&mut with);
+        assert!(apply_changes(&mut with, true).is_empty());
+        assert_eq!(apply_changes(&mut with, false), ["s3-operator"]);
     }
 
     #[test]

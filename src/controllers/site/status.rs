@@ -1,5 +1,4 @@
-//! Step six: say what is so: from what was applied and read back, never from what was meant. Pure up to the
-//! patch itself.
+//! Step six: the status. It reports what was applied and read back, never what was intended. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -9,45 +8,42 @@ use super::bucket::evaluation::BucketEvaluation;
 use super::compliance::evaluate_compliance;
 use super::recorders::apply::AppliedPlan;
 use super::recorders::hold_widening::Widening;
-use super::recorders::query;
-use super::recorders::query::ShardReply;
+use super::recorders::query::{self, ShardReply};
 use super::validate::ValidSite;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{DriftStatus, Site, SiteStatus};
 use crate::controllers::kubernetes::apply::ApplyError;
-use crate::controllers::kubernetes::error::{ApiError, KubeErrorExt};
-use crate::controllers::kubernetes::status as kit_status;
+use crate::controllers::kubernetes::status as kube_status;
 use crate::controllers::runner::Watched;
-use crate::controllers::stall;
-use crate::controllers::stall::{StallCause, condition_since};
+use crate::controllers::stall::{self, StallCause, condition_since};
 use crate::storage::bucket::policy::principals;
 
-/// Whoever undoes something so often does it by rule.
+/// Number of reverted changes at which another party reverts them by a rule of its own.
 const CONTENTION_THRESHOLD: i64 = 3;
-/// What `Ready` says nothing about.
+/// Questions that `Ready` does not answer.
 const SEE_OTHER_CONDITIONS: &str = "AccessRestricted says who can read and write recordings, Recording says which cameras record, \
                            Compliant says what the last audit found";
 
-/// All that a Site's status is made of.
+/// Results of the previous steps.
 #[derive(Debug)]
 pub struct StatusInputs<'a> {
     pub valid: &'a ValidSite,
-    /// What was read back of the bucket.
     pub bucket: &'a BucketEvaluation,
     pub applied: &'a Result<AppliedPlan, ApplyError>,
     pub replies: &'a [ShardReply],
 }
 
-/// The status of `site`, and when it stalls though nothing happens.
+/// Returns the status of `site`, and the time at which it stalls without an event.
 pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
-    let StatusInputs { valid, bucket, applied, replies } = inputs;
+    let StatusInputs { valid, bucket, replies, .. } = inputs;
     let before = site.status.clone().unwrap_or_default();
     let may_record = valid.accepted.is_true() && bucket.may_record();
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
-    let (recording, count) = query::evaluate_recording(valid, may_record, replies, segment);
+    let (recording, recording_cameras) = query::evaluate_recording(valid, may_record, replies, segment);
     let drift = bucket.drift(before.drift.as_ref(), now);
-    let ready = evaluate_ready(valid, bucket, applied, replies);
+    let held_drift = before.retention.as_ref().and_then(|retention| retention.drift.as_ref());
+    let ready = evaluate_ready(inputs);
     let (stalled, stalls_at) = stall::evaluate(&stall_causes(site, inputs, &ready, now), now);
     let findings = [
         ready,
@@ -57,12 +53,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         access::evaluate_access(&bucket.probe_results, &unknown_principals(site, bucket), now),
         recording,
         evaluate_compliance(before.audit.as_ref(), valid.site_ceilings().as_ref(), now),
-        evaluate_intact(
-            bucket.status.is_some(),
-            drift.as_ref(),
-            before.retention.as_ref().and_then(|retention| retention.drift.as_ref()),
-            now,
-        ),
+        evaluate_intact(bucket.status.is_some(), drift.as_ref(), held_drift, now),
         administrators_excluded(),
         stalled,
     ];
@@ -72,30 +63,29 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         ceilings: valid.ceilings.clone(),
         storage: bucket.status.clone(),
         drift,
-        // Those of other controllers, who write them as other managers.
+        // Other controllers write these, as other field managers.
         retention: None,
         audit: None,
         cameras: i32::try_from(valid.cameras.len() + valid.unusable_cameras.len()).ok(),
-        recording_cameras: i32::try_from(count).ok(),
+        recording_cameras: i32::try_from(recording_cameras).ok(),
     };
     (status, stalls_at)
 }
 
-/// The fields whose principal the store does not know. Only the Site's own are told by their path.
+/// Returns the fields whose principal the store does not know. A principal of the policy has no field of the Site.
 fn unknown_principals(site: &Site, bucket: &BucketEvaluation) -> Vec<String> {
-    let status = bucket.status.as_ref();
-    let principals = status.map(|status| status.unknown_principals.as_slice());
-    let named = |principal: &String| match principals::fields_naming(site, None, principal) {
-        field if field.is_empty() => {
+    let principals = bucket.status.as_ref().map(|status| status.unknown_principals.as_slice());
+    let describe = |principal: &String| match principals::fields_naming(site, None, principal) {
+        fields if fields.is_empty() => {
             format!("spec.policyRef: incidentOfficers of the policy: principal {principal:?}")
         }
-        field => format!("{field} {principal:?}"),
+        fields => format!("{fields} {principal:?}"),
     };
-    principals.unwrap_or_default().iter().map(named).collect()
+    principals.unwrap_or_default().iter().map(describe).collect()
 }
 
-/// The conditions of a Site that is being deleted: what was found before, and what it waits for. `unusable`: why holds that
-/// it waits for cannot be released.
+/// Returns the conditions of a Site that is being deleted. `unusable`: `Accepted`, if the bucket cannot be used to release
+/// the holds that the deletion waits for.
 pub fn deleting_conditions(
     before: &[Condition],
     generation: Option<i64>,
@@ -117,95 +107,80 @@ pub fn deleting_conditions(
         ));
     }
     let replace = |conditions: Vec<Condition>, finding: &ConditionFinding| {
-        kit_status::replace_condition(&conditions, finding, generation, now)
+        kube_status::replace_condition(&conditions, finding, generation, now)
     };
-    // The first of them stands first.
+    // In reverse: each replacement goes to the front, and `Ready` belongs there.
     let conditions = findings.iter().rev().fold(before.to_vec(), replace);
-    kit_status::mark_unobserved(conditions, before, Reason::Deleting, "it is being deleted", now)
+    kube_status::mark_unobserved(conditions, before, Reason::Deleting, "it is being deleted", now)
 }
 
-/// In a namespace that is being deleted nobody can make again what is missing.
+/// Returns the finding that no hold can be released. In a namespace that is being deleted, nobody can create a missing Secret.
 fn release_blocked_finding(accepted: &ConditionFinding) -> ConditionFinding {
     let message = format!(
-        "the bucket cannot be used, so no hold can be released: {}; in a namespace that is being deleted that cannot be put right: \
-         see docs/how-to/delete-a-site.md#a-namespace-that-cannot-go",
+        "the bucket cannot be used, so no hold can be released: {}; in a namespace that is being deleted, follow \
+         docs/how-to/delete-a-site.md#a-namespace-that-cannot-go",
         accepted.message
     );
     ConditionFinding::new(ConditionType::Stalled, true, accepted.reason, message)
 }
 
-/// Whether storage and recorders are as the protocol now demands, read back. A site that must not record
-/// now is ready, with that reason.
-fn evaluate_ready(
-    valid: &ValidSite,
-    bucket: &BucketEvaluation,
-    applied: &Result<AppliedPlan, ApplyError>,
-    replies: &[ShardReply],
-) -> ConditionFinding {
-    let not_ready =
-        |reason, message: String| ConditionFinding::new(ConditionType::Ready, false, reason, message);
-    for finding in [&valid.accepted, &bucket.finding] {
-        if !finding.is_true() {
-            return not_ready(finding.reason, finding.message.clone());
-        }
+/// Returns `Ready`: bucket and recorders were read back as required. A Site that may not record now is ready, with that
+/// reason.
+fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
+    let StatusInputs { valid, bucket, applied, replies } = inputs;
+    let finding = |is_ready: bool, reason, message: String| {
+        ConditionFinding::new(ConditionType::Ready, is_ready, reason, message)
+    };
+    let not_true = [&valid.accepted, &bucket.finding].into_iter().find(|finding| !finding.is_true());
+    if let Some(cause) = not_true {
+        return finding(false, cause.reason, cause.message.clone());
     }
-    let recorders = match applied {
+    let applied = match applied {
         Err(error) => {
             let (reason, message) = terminal_error(error).unwrap_or((Reason::Retrying, error.to_string()));
-            return not_ready(reason, message);
+            return finding(false, reason, message);
         }
-        Ok(applied) => applied.recorders.as_ref(),
+        Ok(applied) => applied,
     };
-    if let Ok(AppliedPlan { pending_segments: 1.., .. }) = applied {
-        return not_ready(
-            Reason::RecorderNotReady,
-            "recorders that are to go stay until what is in their spools is uploaded".to_owned(),
-        );
+    if applied.pending_segments > 0 {
+        let message = "recorders that are to be removed stay until the segments in their spools are uploaded";
+        return finding(false, Reason::RecorderNotReady, message.to_owned());
     }
-    let lagging =
-        recorders.and_then(|recorders| query::describe_lagging(replies, &recorders.expected.revision));
-    if let Some(lagging) = lagging {
-        return not_ready(Reason::RecorderNotReady, lagging);
-    }
-    if let Some(widened) = recorders.and_then(|recorders| recorders.expected.widening) {
-        return not_ready(Reason::TooManyHolds, describe_widening(widened));
+    if let Some(expected) = applied.recorders.as_ref().map(|recorders| &recorders.expected) {
+        if let Some(lagging) = query::describe_lagging(replies, &expected.revision) {
+            return finding(false, Reason::RecorderNotReady, lagging);
+        }
+        if let Some(widening) = expected.widening {
+            return finding(false, Reason::TooManyHolds, describe_widening(widening));
+        }
     }
     let permitted = &valid.permission.finding;
     if permitted.is_true() {
-        ConditionFinding::new(
-            ConditionType::Ready,
-            true,
-            Reason::AsRequired,
-            format!(
-                "the bucket's configuration and the recorders match the protocol, as read back; {SEE_OTHER_CONDITIONS}"
-            ),
-        )
-    } else {
-        ConditionFinding::new(
-            ConditionType::Ready,
-            true,
-            permitted.reason,
-            format!(
-                "the bucket's configuration matches the protocol, as read back; it allows no recording now: {}; {SEE_OTHER_CONDITIONS}",
-                permitted.message
-            ),
-        )
+        let message = format!("bucket and recorders were read back as required; {SEE_OTHER_CONDITIONS}");
+        return finding(true, Reason::AsRequired, message);
     }
+    let message = format!(
+        "the bucket was read back as required; recording is not permitted now: {}; {SEE_OTHER_CONDITIONS}",
+        permitted.message
+    );
+    finding(true, permitted.reason, message)
 }
 
-/// Recorders seal more than is held: nothing held is lost by it, but what they seal beyond that waits for the daily sweep.
-fn describe_widening(widened: Widening) -> String {
-    let sealed = match widened {
+/// Describes recorders that seal more than is held. No recording is lost, but the surplus keeps the tag `sealed` until the
+/// daily sweep.
+fn describe_widening(widening: Widening) -> String {
+    let sealed = match widening {
         Widening::EveryCamera => "all cameras in the windows of the open holds",
         Widening::Everything => "everything from the start of the earliest open hold to the end of the last",
     };
     format!(
-        "the recorders' Secret has no room for what the open holds name, so recorders seal {sealed}; the daily sweep puts back \
-         the tags of what no hold covers: resolve holds whose incident is over, or give those that name most cameras an empty spec.cameras"
+        "the open holds name more cameras than fit into the recorders' Secret, so recorders seal {sealed}, and the daily sweep \
+         restores the tags of segments that no hold covers: resolve holds whose incident is over, or give those that name most \
+         cameras an empty spec.cameras"
     )
 }
 
-/// Why a Site may need a person, the gravest first.
+/// Returns the causes for which a Site can stall, the most severe first.
 fn stall_causes(
     site: &Site,
     inputs: &StatusInputs<'_>,
@@ -213,14 +188,15 @@ fn stall_causes(
     now: Timestamp,
 ) -> Vec<StallCause> {
     let StatusInputs { valid, bucket, applied, replies: _ } = inputs;
-    let status = site.status.as_ref();
-    let (before, made) = (site.conditions(), site.metadata.creation_timestamp.as_ref());
-    let after = |finding: &ConditionFinding, patience| {
-        StallCause::after_grace(finding.clone(), condition_since(before, finding, made, now), patience)
+    let created = site.metadata.creation_timestamp.as_ref();
+    let after_grace = |finding: &ConditionFinding, grace| {
+        let since = condition_since(site.conditions(), finding, created, now);
+        StallCause::after_grace(finding.clone(), since, grace)
     };
+    let stalled = |reason, message| ConditionFinding::new(ConditionType::Stalled, true, reason, message);
     if !valid.accepted.is_true() {
         return vec![match valid.accepted.reason {
-            Reason::ReferenceNotFound => after(&valid.accepted, stall::REFERENCE_GRACE),
+            Reason::ReferenceNotFound => after_grace(&valid.accepted, stall::REFERENCE_GRACE),
             _ => StallCause::immediate(valid.accepted.clone()),
         }];
     }
@@ -228,39 +204,34 @@ fn stall_causes(
     if bucket.is_stalled {
         causes.push(StallCause::immediate(bucket.finding.clone()));
     } else if !bucket.finding.is_true() {
-        causes.push(after(&bucket.finding, stall::STORE_GRACE));
+        causes.push(after_grace(&bucket.finding, stall::STORE_GRACE));
     }
     if let Some((reason, message)) = applied.as_ref().err().and_then(terminal_error) {
-        causes.push(StallCause::immediate(ConditionFinding::new(
-            ConditionType::Stalled,
-            true,
-            reason,
-            message,
-        )));
+        causes.push(StallCause::immediate(stalled(reason, message)));
     } else if !ready.is_true() {
-        causes.push(after(ready, stall::WORK_GRACE));
+        causes.push(after_grace(ready, stall::WORK_GRACE));
     }
-    let retention = status.and_then(|status| status.retention.as_ref());
-    let orphaned = retention.map_or(&[][..], |retention| &retention.orphaned_holds);
-    if !orphaned.is_empty() {
+    let retention = site.status.as_ref().and_then(|status| status.retention.as_ref());
+    if let Some(orphaned) = retention.map(|retention| &retention.orphaned_holds).filter(|all| !all.is_empty())
+    {
         let message = format!(
-            "the bucket's ledger has open holds that this cluster does not have: {}. Make them again with `toezicht holds restore`, \
-             then resolve those whose incident is resolved",
+            "the bucket's ledger has open holds that this cluster does not have: {}: re-create them with `toezicht holds restore`, \
+             then resolve those whose incident is over",
             orphaned.join(", ")
         );
-        let finding = ConditionFinding::new(ConditionType::Stalled, true, Reason::OrphanedHold, message);
-        // Where everything is applied at once, the holds come after their Site.
-        let made = made.map_or(Timestamp::MIN, |made| made.0);
-        causes.push(StallCause::after_grace(finding, made, stall::REFERENCE_GRACE));
+        // If everything is applied at once, the holds come after their Site.
+        let since = created.map_or(Timestamp::MIN, |created| created.0);
+        let finding = stalled(Reason::OrphanedHold, message);
+        causes.push(StallCause::after_grace(finding, since, stall::REFERENCE_GRACE));
     }
     causes
 }
 
-/// What trying again does not help against, and what to do.
+/// Returns reason and remedy of an error that a retry cannot solve.
 fn terminal_error(error: &ApplyError) -> Option<(Reason, String)> {
     match error {
         ApplyError::ForeignObject { .. } => Some((Reason::ForeignObject, error.to_string())),
-        ApplyError::Api(ApiError(api)) if api.is_invalid() => Some((
+        ApplyError::Api(api) if api.is_invalid() => Some((
             Reason::InvalidField,
             format!("spec.recorder: {error}: correct resources, nodeSelector, tolerations or spool"),
         )),
@@ -268,55 +239,54 @@ fn terminal_error(error: &ApplyError) -> Option<(Reason, String)> {
     }
 }
 
-/// Whether somebody else changed the bucket's configuration, or what is held in it, in the last day. It was put back; who
-/// that was, and with whose credentials, is for a person to find out.
+/// Returns `Intact`: no other party changed the bucket or held versions in the last day. The operator reverts such a change.
+/// A person must find out who made it.
 fn evaluate_intact(
-    is_read: bool,
-    bucket: Option<&DriftStatus>,
-    held: Option<&DriftStatus>,
+    is_read_back: bool,
+    bucket_drift: Option<&DriftStatus>,
+    held_drift: Option<&DriftStatus>,
     now: Timestamp,
 ) -> ConditionFinding {
-    let lately = |drift: &&DriftStatus| drift.is_recent(now);
-    let sources = [("the bucket", bucket), ("what is held", held)];
-    let lately: Vec<(&str, &DriftStatus)> =
-        sources.into_iter().filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?))).collect();
-    if lately.is_empty() && !is_read {
-        let message = "the bucket was not read back yet: see StorageEnforced";
-        return ConditionFinding::new(
-            ConditionType::Intact,
-            ConditionStatus::Unknown,
-            Reason::DependencyNotReady,
-            message,
-        );
+    const WHO: &str =
+        "the store's access log names the identity: docs/reference/alerts.md#toezichtdriftdetected";
+    let finding = |status: ConditionStatus, reason, message: String| {
+        ConditionFinding::new(ConditionType::Intact, status, reason, message)
+    };
+    let sources = [("the bucket", bucket_drift), ("held versions", held_drift)];
+    let recent: Vec<(&str, &DriftStatus)> = sources
+        .into_iter()
+        .filter_map(|(subject, drift)| Some((subject, drift.filter(|drift| drift.is_recent(now))?)))
+        .collect();
+    if recent.is_empty() && !is_read_back {
+        let message = "the bucket has not been read back yet: see StorageEnforced".to_owned();
+        return finding(ConditionStatus::Unknown, Reason::DependencyNotReady, message);
     }
-    if lately.is_empty() {
-        let message = "nobody else was found to have changed the bucket or what is held, in the last day";
-        return ConditionFinding::new(ConditionType::Intact, true, Reason::AsRequired, message);
+    if recent.is_empty() {
+        let message =
+            "no change of the bucket or of held versions by another party in the last day".to_owned();
+        return finding(ConditionStatus::True, Reason::AsRequired, message);
     }
-    let changes: Vec<String> = lately
+    let changes: Vec<String> = recent
         .iter()
-        .map(|(whose, drift)| format!("{whose} at {}: {}", drift.last_detection_time.0, drift.message))
+        .map(|(subject, drift)| format!("{subject} at {}: {}", drift.last_detection_time.0, drift.message))
         .collect();
     let changes = changes.join("; ");
-    let times = lately.iter().map(|(_, drift)| drift.count).max().unwrap_or_default();
+    let times = recent.iter().map(|(_, drift)| drift.count).max().unwrap_or_default();
     if times >= CONTENTION_THRESHOLD {
         let message = format!(
-            "another party changes what the operator puts back, {times} times so far: exempt this bucket from automatic \
-             remediation, Terraform or the like; the last was {changes}; the store's access log names the identity: \
-             docs/reference/alerts.md#toezichtdriftdetected"
+            "another party changes what the operator restores, {times} times so far: exempt this bucket from automatic remediation, \
+             Terraform or the like; the last change: {changes}; {WHO}"
         );
-        return ConditionFinding::new(ConditionType::Intact, false, Reason::Contended, message);
+        return finding(ConditionStatus::False, Reason::Contended, message);
     }
-    let message = format!(
-        "changed by another party, and put back as far as possible: {changes}; the store's access log names the identity: \
-         docs/reference/alerts.md#toezichtdriftdetected"
-    );
-    ConditionFinding::new(ConditionType::Intact, false, Reason::DriftCorrected, message)
+    let message =
+        format!("another party made changes, and the operator restored what it could: {changes}; {WHO}");
+    finding(ConditionStatus::False, Reason::DriftCorrected, message)
 }
 
-/// Without encryption to the managers' keys, who administers the cluster can reach credentials and pods.
+/// Returns `AdministratorsExcluded`: without encryption to the managers' keys, administrators can reach credentials and pods.
 fn administrators_excluded() -> ConditionFinding {
-    let message = "article 3.2: recordings are not encrypted for the managers alone, so who administers the cluster or the store could watch them";
+    let message = "article 3.2: recordings are not encrypted to the managers' keys, so cluster and store administrators could view them";
     ConditionFinding::new(ConditionType::AdministratorsExcluded, false, Reason::NotEncrypted, message)
 }
 

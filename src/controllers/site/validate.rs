@@ -1,5 +1,5 @@
-//! Step two: from what was fetched to types that cannot be wrong. Pure; decides whether the site may store
-//! where it says, before any connection is made.
+//! Step two: from the fetched objects to types that are valid by construction. Pure. It decides whether the Site may use its
+//! store, before any connection.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -17,50 +17,47 @@ use crate::api::{
 use crate::controllers::camera_source;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
-use crate::controllers::kubernetes::secret_ref::MissingSecret;
-use crate::controllers::kubernetes::{quantity, secret_ref};
+use crate::controllers::kubernetes::quantity;
+use crate::controllers::kubernetes::secret_ref::{MissingSecret, require_text};
 use crate::rules::permission::Prerequisites;
 use crate::rules::{Windows, live_view, policy, retention, suspension};
 use crate::storage::bucket::policy::principals;
 use crate::storage::{BucketSpec, Claim};
 use crate::wire::CameraSource;
 
-/// A smaller spool cannot hold a few segments of a camera.
+/// Smallest spool: a few segments of one camera.
 const MIN_SPOOL_BYTES: u64 = 64 << 20;
 
-/// A Site as far as it can be followed.
+/// Valid part of a Site.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidSite {
     pub names: ChildNames,
     /// `Accepted`.
     pub accepted: ConditionFinding,
     pub permission: SitePermission,
-    /// The ceilings that are in force here: the policy's, or the last that were.
+    /// Effective ceilings: those of the policy, or the last valid ones.
     pub ceilings: Option<Ceilings>,
-    /// What the cluster allows at most.
     pub cluster_ceilings: Ceilings,
-    /// The bucket; `None`: it may not or cannot be used.
+    /// Access to the bucket; `None`: the Site may not use it, or cannot.
     pub access: Option<BucketAccess>,
-    /// The cameras that can be recorded.
     pub cameras: Vec<ValidCamera>,
-    /// Names of the cameras that cannot; each says why in its own status.
+    /// Names of cameras that cannot be recorded. Their own status has the cause.
     pub unusable_cameras: Vec<String>,
-    /// How much the spool holds, in bytes.
     pub spool_bytes: u64,
 }
 
-/// When the protocol allows recording at a site.
+/// Permission of the protocol to record at a site.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SitePermission {
     /// `Permitted`.
     pub finding: ConditionFinding,
-    /// When; suspensions are not in it.
+    /// Periods in which the protocol permits recording, without regard to suspensions.
     pub windows: Windows,
-    /// When the finding changes by itself.
+    /// Next time at which the finding changes.
     pub next_change: Option<Timestamp>,
 }
 
-/// A camera that can be recorded.
+/// Camera that can be recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidCamera {
     pub name: String,
@@ -68,7 +65,7 @@ pub struct ValidCamera {
     pub suspended: Windows,
 }
 
-/// Something that only a person can put right.
+/// Problem of a spec that only a person can solve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Problem {
     reason: Reason,
@@ -91,14 +88,20 @@ impl From<MissingSecret> for Problem {
     }
 }
 
+impl From<(Reason, String)> for Problem {
+    fn from((reason, message): (Reason, String)) -> Self {
+        Self { reason, message }
+    }
+}
+
 impl ValidSite {
-    /// The ceilings by which `Compliant` is judged; `None`: none was ever in force.
+    /// Returns the ceilings for `Compliant`; `None`: none was ever effective.
     pub fn site_ceilings(&self) -> Option<SiteCeilings> {
         Some(SiteCeilings { effective: self.ceilings.clone()?, cluster: self.cluster_ceilings.clone() })
     }
 }
 
-/// Checks `site` with what it names, at the instant `now`.
+/// Validates `site` with its references at `now`.
 pub fn validate(
     site: &Site,
     observed: &ObservedSite,
@@ -109,9 +112,9 @@ pub fn validate(
     let names = ChildNames::of(site);
     let mut problems = Vec::new();
     let policy = resolve_policy(site, observed, config, &mut problems);
-    // Where the cluster's ceilings were lowered below the policy's, the policy is refused, and the last that could be followed
-    // go on to rule lifecycle and sweep: deleting cannot be undone, a number in the operator's configuration may be a slip,
-    // and no policy is clamped. Nothing new is recorded, and `Compliant` is judged by the lower number, so a person is told.
+    // If the cluster's ceilings are lowered below the policy's, the policy is rejected. Lifecycle and sweep then keep the last
+    // valid ceilings: a deletion cannot be undone, the lower number may be a slip, and no policy is clamped. The operator
+    // records nothing new, and `Compliant` uses the lower number, so a person learns of it.
     let ceilings = policy
         .and_then(|policy| retention::validate_ceilings(&policy.spec.retention, &config.ceilings).ok())
         .or_else(|| site.status.as_ref()?.ceilings.clone());
@@ -140,21 +143,15 @@ pub fn validate(
 }
 
 fn accepted_finding(problems: &[Problem]) -> ConditionFinding {
-    match problems.first() {
-        None => ConditionFinding::new(
-            ConditionType::Accepted,
-            true,
-            Reason::Valid,
-            "the spec is valid and what it names may be used",
-        ),
-        Some(first) => {
-            let all: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
-            ConditionFinding::new(ConditionType::Accepted, false, first.reason, all.join("; "))
-        }
-    }
+    let Some(first) = problems.first() else {
+        let message = "the spec is valid and its references may be used";
+        return ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message);
+    };
+    let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    ConditionFinding::new(ConditionType::Accepted, false, first.reason, messages.join("; "))
 }
 
-/// The policy, where there is one that can be followed at this site.
+/// Returns the policy if it is accepted.
 fn resolve_policy<'a>(
     site: &Site,
     observed: &'a ObservedSite,
@@ -164,25 +161,24 @@ fn resolve_policy<'a>(
     let name = &site.spec.policy_ref.name;
     let Some(policy) = &observed.policy else {
         let message = format!(
-            "spec.policyRef: there is no RecordingPolicy named {name:?} that can be read: create it in this namespace"
+            "spec.policyRef: this namespace has no RecordingPolicy {name:?} that this operator can read: create it"
         );
         problems.push(Problem::new(Reason::ReferenceNotFound, message));
         return None;
     };
-    let verdict = policy::evaluate_acceptance(&policy.spec, &config.ceilings);
-    if !verdict.is_true() {
+    let accepted = policy::evaluate_acceptance(&policy.spec, &config.ceilings);
+    if !accepted.is_true() {
         let message =
-            format!("spec.policyRef: the RecordingPolicy {name:?} cannot be followed: {}", verdict.message);
+            format!("spec.policyRef: the RecordingPolicy {name:?} is not accepted: {}", accepted.message);
         problems.push(Problem::new(Reason::ReferenceInvalid, message));
         return None;
     }
     if let Err(error) = live_view::check(&site.name_any(), site.spec.live_view, &policy.spec) {
-        problems.push(Problem::new(Reason::InvalidField, error.to_string()));
+        problems.push(Problem::new(Reason::InvalidField, error));
     }
     Some(policy)
 }
 
-/// When recording is allowed. Without a policy that can be followed: never.
 fn evaluate_permission(
     site: &Site,
     policy: Option<&RecordingPolicy>,
@@ -195,27 +191,24 @@ fn evaluate_permission(
         next_change: None,
     };
     let Some(policy) = policy else {
-        return never(
-            Reason::DependencyNotReady,
-            "there is no policy that can be followed: see Accepted".to_owned(),
-        );
+        return never(Reason::DependencyNotReady, "the Site has no accepted policy: see Accepted".to_owned());
     };
     match Prerequisites::from_policy(&policy.spec, site.spec.notices.as_ref()) {
         Err(error) => never(Reason::InvalidField, error.to_string()),
-        Ok(gates) => {
+        Ok(prerequisites) => {
             let names: Vec<String> = observed.cameras.iter().map(ResourceExt::name_any).collect();
-            let covered = suspension::site_suspensions(&site.spec.suspensions, &names);
+            let suspensions = suspension::site_suspensions(&site.spec.suspensions, &names);
             SitePermission {
-                finding: gates.evaluate(&covered, now),
-                windows: gates.permitted_windows(),
-                next_change: gates.next_change(&covered, now),
+                finding: prerequisites.evaluate(&suspensions, now),
+                windows: prerequisites.permitted_windows(),
+                next_change: prerequisites.next_change(&suspensions, now),
             }
         }
     }
 }
 
-/// The bucket, if a grant allows it and the operator's Secrets are there. `None` without a problem: there are no ceilings
-/// yet to set it up with. Without the recorders' Secret, what is in it is looked after all the same (article 6).
+/// Returns access to the bucket. `None` without a problem: no ceilings are known yet to configure it with. Without the
+/// recorders' Secret, holds, sweep and audit continue (article 6).
 fn bucket_access(
     site: &Site,
     observed: &ObservedSite,
@@ -226,56 +219,36 @@ fn bucket_access(
     problems: &mut Vec<Problem>,
 ) -> Result<Option<BucketAccess>, Problem> {
     let storage = &site.spec.storage;
-    let endpoint = Endpoint::parse(storage.endpoint.as_deref())
-        .map_err(|error| Problem::new(Reason::InvalidField, format!("spec.storage.endpoint: {error}")))?;
-    let exceptions = requested_exceptions(&site.spec);
-    let identities_in_use = [&storage.operator, &storage.recorder].into_iter();
-    let ambient = identities_in_use.filter(|identity| identity.workload_identity);
-    let roles: Vec<&str> = ambient.map(|identity| identity.principal.as_str()).collect();
-    let request = GrantRequest {
-        namespace: &names.namespace,
-        endpoint: &endpoint,
-        bucket: &storage.bucket,
-        roles: &roles,
-        exceptions: &exceptions,
-    };
-    config.grants.check(&request).map_err(|refusal| Problem::new(Reason::NotGranted, refusal))?;
-    if !exceptions.is_empty() && storage.decision.is_none() {
-        let message = "spec.storage.decision: article 9: an exception needs a decision: say who decided, when, and where it can be found";
-        return Err(Problem::new(Reason::InvalidField, message));
-    }
+    let (endpoint, exceptions) = check_grant(&site.spec, config, names)?;
     check_identities(site, observed, problems)?;
-    principals::check_machine_principals(site, observed.policy.as_ref())
-        .map_err(|(reason, message)| Problem::new(reason, message))?;
+    principals::check_machine_principals(site, observed.policy.as_ref())?;
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {
         let authorities = &observed.camera_secrets.ca_certificates;
-        secret_ref::require_text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
+        require_text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
     });
-    let ca_pem = ca_pem.transpose()?.map(|pem| pem.reveal().to_owned());
     let targets = TargetBuilder {
         storage,
         endpoint: &endpoint,
-        ca_pem,
+        ca_pem: ca_pem.transpose()?.map(|pem| pem.reveal().to_owned()),
         secrets: &observed.store_secrets,
         egress: &config.egress,
     };
     let operator = targets.operator_target()?;
-    let recorder = targets.recorder_target();
-    let recorder = recorder.map_err(|missing| problems.push(missing.into())).ok();
+    let recorder = targets.recorder_target().map_err(|missing| problems.push(missing.into())).ok();
     let claim = Claim {
         cluster_id: cluster_id.to_owned(),
         namespace: names.namespace.clone(),
         site: names.site.clone(),
         uid: names.uid.clone(),
     };
-    // One that is somebody else too is left out of the bucket's policy, which goes on as it must.
+    // The bucket's policy omits an auditor with another role: the rest of the policy must stay in force.
     let auditor = match principals::check_auditor_principal(site, observed.policy.as_ref()) {
         Ok(()) => {
             let auditor = storage.auditor.as_ref().map(|auditor| auditor.principal.clone());
             auditor.filter(|auditor| is_one_identity(auditor))
         }
-        Err((reason, message)) => {
-            problems.push(Problem::new(reason, message));
+        Err(problem) => {
+            problems.push(problem.into());
             None
         }
     };
@@ -287,8 +260,35 @@ fn bucket_access(
     }))
 }
 
-/// Each principal names one identity. A person's that does not is left out of the bucket's policy, which goes on as it
-/// must; with a machine's no policy can be written.
+/// Checks that a grant allows the store, and that a decision covers the exceptions. Returns both.
+fn check_grant(
+    spec: &SiteSpec,
+    config: &OperatorConfig,
+    names: &ChildNames,
+) -> Result<(Endpoint, Vec<Exception>), Problem> {
+    let storage = &spec.storage;
+    let endpoint = Endpoint::parse(storage.endpoint.as_deref())
+        .map_err(|error| Problem::new(Reason::InvalidField, format!("spec.storage.endpoint: {error}")))?;
+    let exceptions = requested_exceptions(spec);
+    let identities = [&storage.operator, &storage.recorder].into_iter();
+    let with_roles = identities.filter(|identity| identity.workload_identity);
+    let request = GrantRequest {
+        namespace: &names.namespace,
+        endpoint: &endpoint,
+        bucket: &storage.bucket,
+        roles: &with_roles.map(|identity| identity.principal.as_str()).collect::<Vec<_>>(),
+        exceptions: &exceptions,
+    };
+    config.grants.check(&request).map_err(|denied| Problem::new(Reason::NotGranted, denied))?;
+    if !exceptions.is_empty() && storage.decision.is_none() {
+        let message = "spec.storage.decision: article 9: an exception needs a decision: state who decided, when, and where it is filed";
+        return Err(Problem::new(Reason::InvalidField, message));
+    }
+    Ok((endpoint, exceptions))
+}
+
+/// Checks that each principal names one identity. The bucket's policy omits a person's principal that does not, so that the
+/// rest stays in force. Without a machine's principal no policy can be written.
 fn check_identities(
     site: &Site,
     observed: &ObservedSite,
@@ -296,14 +296,11 @@ fn check_identities(
 ) -> Result<(), Problem> {
     let storage = &site.spec.storage;
     let machines = [&storage.operator.principal, &storage.recorder.principal];
-    for wrong in principals::ambiguous_principals(site, observed.policy.as_ref()) {
-        let is_machine = machines.contains(&&wrong.principal);
-        let reason = if wrong.field.starts_with("spec.policyRef") {
-            Reason::ReferenceInvalid
-        } else {
-            Reason::InvalidField
-        };
-        let problem = Problem::new(reason, wrong);
+    for ambiguous in principals::ambiguous_principals(site, observed.policy.as_ref()) {
+        let is_machine = machines.contains(&&ambiguous.principal);
+        let is_of_policy = ambiguous.field.starts_with("spec.policyRef");
+        let reason = if is_of_policy { Reason::ReferenceInvalid } else { Reason::InvalidField };
+        let problem = Problem::new(reason, ambiguous);
         if is_machine {
             return Err(problem);
         }
@@ -332,33 +329,25 @@ fn bucket_spec(
     }
 }
 
-/// The exceptions that a Site makes use of.
 fn requested_exceptions(spec: &SiteSpec) -> Vec<Exception> {
     let storage = &spec.storage;
-    [
-        (storage.adoption_policy == AdoptionPolicy::TakeOver).then_some(Exception::TakeOver),
-        (storage.retention_enforcement == RetentionEnforcement::OperatorOnly)
-            .then_some(Exception::OperatorOnly),
-        storage.allow_unprotected.then_some(Exception::AllowUnprotected),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let exceptions = [
+        (storage.adoption_policy == AdoptionPolicy::TakeOver, Exception::TakeOver),
+        (storage.retention_enforcement == RetentionEnforcement::OperatorOnly, Exception::OperatorOnly),
+        (storage.allow_unprotected, Exception::AllowUnprotected),
+    ];
+    exceptions.into_iter().filter(|(is_requested, _)| *is_requested).map(|(_, exception)| exception).collect()
 }
 
 fn parse_spool_size(spec: &SiteSpec) -> Result<u64, Problem> {
     let bytes = quantity::parse_bytes(&spec.recorder.spool.size).filter(|bytes| *bytes >= MIN_SPOOL_BYTES);
-    bytes.ok_or_else(|| {
-        Problem::new(
-            Reason::InvalidField,
-            "spec.recorder.spool.size: write a quantity of at least 64Mi, such as 20Gi",
-        )
-    })
+    let message = "spec.recorder.spool.size: invalid; write a quantity of at least 64Mi, such as 20Gi";
+    bytes.ok_or_else(|| Problem::new(Reason::InvalidField, message))
 }
 
-/// The cameras that can be recorded, and the names of those that cannot.
+/// Returns the cameras that can be recorded, and the names of the others.
 fn validate_cameras(spec: &SiteSpec, observed: &ObservedSite) -> (Vec<ValidCamera>, Vec<String>) {
-    let (mut valid, mut left_out) = (Vec::new(), Vec::new());
+    let (mut valid, mut unusable) = (Vec::new(), Vec::new());
     for camera in &observed.cameras {
         let name = camera.name_any();
         match camera_source::resolve(&camera.spec, &observed.camera_secrets) {
@@ -366,10 +355,10 @@ fn validate_cameras(spec: &SiteSpec, observed: &ObservedSite) -> (Vec<ValidCamer
                 let suspended = suspension::camera_suspensions(&spec.suspensions, &name);
                 valid.push(ValidCamera { name, source, suspended });
             }
-            Err(_) => left_out.push(name),
+            Err(_) => unusable.push(name),
         }
     }
-    (valid, left_out)
+    (valid, unusable)
 }
 
 #[cfg(test)]

@@ -64,12 +64,12 @@ async fn hold_reports_coverage_and_accepts_corrections() {
             assert_eq!(placement.segments, 2);
         }
 
-        // An hour too early, before the Site was made.
+        // An hour too early, before the Site was created.
         let early = start - SignedDuration::from_hours(1);
         let until = early + SignedDuration::from_mins(2);
         scene.declare("te-vroeg", &[], early, Some(until)).await;
         let message = scene.wait_for_hold_reason("te-vroeg", ["RecordingsFound", "False", "NoRecordingsFound"], SOON).await;
-        assert!(message.contains("before the Site was made"), "{message}");
+        assert!(message.contains("before the Site was created"), "{message}");
         scene.wait_for_hold_reason("te-vroeg", ["Ready", "False", "NoRecordingsFound"], SOON).await;
 
         // A typo: told, and corrected without a second hold.

@@ -6,206 +6,183 @@ use super::super::validate::validate;
 use super::*;
 use crate::api::{Ceilings, Days};
 use crate::controllers::recorder_client::RecorderStatusError;
+use crate::controllers::testing;
 use crate::wire::{CameraState, RecorderConfig};
 
 const NOW: &str = "2026-01-02T12:00:00Z";
 
 fn camera() -> Camera {
-    serde_json::from_value(json!({
-        "metadata": {"name": "receptie", "namespace": "heusden", "generation": 3, "uid": "u"},
-        "spec": {
-            "siteRef": {"name": "s"}, "area": "Receptie", "visible": true,
-            "stream": {"url": "rtsp://10.9.8.7/h264"},
-        },
-    }))
-    .unwrap()
+    let mut camera = testing::camera("receptie");
+    camera.spec.stream.credentials_ref = None;
+    camera
 }
 
-fn site_snapshot(suspensions: &serde_json::Value) -> SiteSnapshot {
-    let site = json!({
-        "metadata": {"name": "s", "namespace": "heusden"},
-        "spec": {
-            "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"}, "managers": [],
-            "notices": {"staffInformedDate": "2020-05-05", "signsPostedDate": "2020-05-05"},
-            "suspensions": suspensions,
-            "storage": {
-                "bucket": "bucket", "region": "r",
-                "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
-                "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
-            },
-        },
-    });
-    let policy = json!({
-        "metadata": {"name": "p", "namespace": "heusden"},
-        "spec": {
-            "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
-            "inForce": {"from": "2020-05-06"}, "worksCouncilConsent": {"date": "2020-04-21"}, "purposes": ["Theft"],
-            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewInterval": "28d"},
-        },
-    });
+fn site_snapshot() -> SiteSnapshot {
     let config: RecorderConfig = serde_json::from_value(json!({
-        "format": 1, "revision": "r1", "namespace": "heusden", "site": "s",
+        "format": 1, "revision": "r1", "namespace": "gemeente", "site": "zwembad",
         "storage": {"region": "r", "bucket": "b", "pathStyle": true, "accessKeyId": "a", "secretAccessKey": "s"},
         "segmentDurationMs": 60000, "videoCeilingMs": 1, "spoolBytes": 1,
-        "cameras": [{"name": "receptie", "shard": 2, "url": "rtsp://10.9.8.7/h264", "permitted": []}],
+        "cameras": [{"name": "receptie", "shard": 2, "url": "rtsp://10.0.0.1/receptie", "permitted": []}],
         "statusApi": {"certPem": "", "keyPem": "", "token": ""},
     }))
     .unwrap();
     SiteSnapshot {
-        site: Some(serde_json::from_value(site).unwrap()),
-        policy: Some(serde_json::from_value(policy).unwrap()),
+        site: Some(testing::site()),
+        policy: Some(testing::policy()),
         config: Some(config),
         ..SiteSnapshot::default()
     }
 }
 
-fn report(state: CameraState, confirmed: &str) -> CameraReport {
-    serde_json::from_value(json!({
+fn suspended_snapshot() -> SiteSnapshot {
+    let mut snapshot = site_snapshot();
+    let suspensions =
+        json!([{"reason": "Verkiezing", "from": "2026-01-02T06:00:00Z", "until": "2026-01-02T22:00:00Z"}]);
+    snapshot.site.as_mut().unwrap().spec.suspensions = serde_json::from_value(suspensions).unwrap();
+    snapshot
+}
+
+/// Returns a reply in this state, whose last segment began at `segment_start`.
+fn reply(state: CameraState, segment_start: &str) -> RecorderReply {
+    let report = serde_json::from_value(json!({
         "name": "receptie", "state": state, "since": "2026-01-02T11:00:00Z", "lastFrame": NOW,
-        "lastSegment": {"key": format!("video/receptie/{confirmed}"), "start": confirmed, "durationMs": 60000, "bytes": 1},
+        "lastSegment": {
+            "key": format!("video/receptie/{segment_start}"), "start": segment_start, "durationMs": 60000, "bytes": 1,
+        },
         "uploaded": 1, "waiting": 0,
     }))
-    .unwrap()
+    .unwrap();
+    RecorderReply { now: NOW.parse().unwrap(), report: Some(report) }
 }
 
-fn reply(report: Option<CameraReport>) -> CameraQueryResult {
-    let now = NOW.parse().map_err(|_| RecorderStatusError::InvalidResponse)?;
-    Ok(RecorderReply { now, report })
-}
-
-fn status_of(camera: &Camera, view: &SiteSnapshot, answer: Option<&CameraQueryResult>) -> CameraStatus {
-    status_at(NOW, camera, view, answer).0
+fn status_of(camera: &Camera, snapshot: &SiteSnapshot, reply: Option<&CameraQueryResult>) -> CameraStatus {
+    status_at(NOW, camera, snapshot, reply).0
 }
 
 fn status_at(
     now: &str,
     camera: &Camera,
-    view: &SiteSnapshot,
-    answer: Option<&CameraQueryResult>,
+    snapshot: &SiteSnapshot,
+    reply: Option<&CameraQueryResult>,
 ) -> (CameraStatus, Option<Timestamp>) {
     let now = now.parse().unwrap();
-    let valid = validate(camera, view, &Ceilings { video: Days(28), calls: Days(7) }, now);
-    let carrier = observe::assigned_recorder("receptie", view);
-    camera_status(
-        camera,
-        &CameraObservations { valid: &valid, recorder: carrier.as_ref(), answer, last_frame_at: None },
-        now,
-    )
+    let valid = validate(camera, snapshot, &Ceilings { video: Days(28), calls: Days(7) }, now);
+    let recorder = observe::assigned_recorder("receptie", snapshot);
+    let observed =
+        CameraObservations { valid: &valid, recorder: recorder.as_ref(), reply, last_frame_at: None };
+    camera_status(camera, &observed, now)
 }
 
-fn condition_row(status: &CameraStatus, type_: &str) -> (String, String) {
-    let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
-    assert!(!found.message.contains("10.9.8.7"), "{}", found.message);
-    (found.status.clone(), found.reason.clone())
-}
-
-fn assert_condition(status: &CameraStatus, type_: &str, truth: &str, reason: &str) {
-    assert_eq!(condition_row(status, type_), (truth.into(), reason.into()), "{type_} of {status:#?}");
+/// Asserts the status and reason of conditions, each as `Type=Status Reason`.
+fn assert_conditions(status: &CameraStatus, expected: &[&str]) {
+    for condition in &status.conditions {
+        assert!(!condition.message.contains("10.0.0.1"), "{}", condition.message);
+    }
+    let found = status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason));
+    let found: Vec<String> = found.collect();
+    for expected in expected {
+        assert!(found.iter().any(|found| found == expected), "{expected} is not in {found:?}");
+    }
 }
 
 #[test]
 fn recording_camera_is_ready() {
-    let answer = reply(Some(report(CameraState::Recording, "2026-01-02T11:58:30Z")));
-    let status = status_of(&camera(), &site_snapshot(&json!([])), Some(&answer));
-    for (type_, truth, reason) in [
-        ("Accepted", "True", "Valid"),
-        ("Permitted", "True", "Permitted"),
-        ("Recording", "True", "Recording"),
-        ("Ready", "True", "Recording"),
-        ("Stalled", "False", "AsRequired"),
-    ] {
-        assert_condition(&status, type_, truth, reason);
-    }
-    assert_eq!(status.recorder_pod_name.as_deref(), Some("s-recorder-2"));
+    let reply = Ok(reply(CameraState::Recording, "2026-01-02T11:58:30Z"));
+    let status = status_of(&camera(), &site_snapshot(), Some(&reply));
+    let expected = [
+        "Accepted=True Valid",
+        "Permitted=True Permitted",
+        "Recording=True Recording",
+        "Ready=True Recording",
+        "Stalled=False AsRequired",
+    ];
+    assert_conditions(&status, &expected);
+    assert_eq!(status.recorder_pod_name.as_deref(), Some("zwembad-recorder-2"));
     assert_eq!(status.last_segment.unwrap().duration_milliseconds, 60_000);
 }
 
 #[test]
 fn silent_camera_is_not_ready_with_reason() {
-    for (answer, truth, reason) in [
-        (Some(reply(Some(report(CameraState::Disconnected, NOW)))), "False", "Disconnected"),
-        (Some(reply(None)), "False", "Connecting"),
+    let unknown_camera = Ok(RecorderReply { now: NOW.parse().unwrap(), report: None });
+    for (reply, truth, reason) in [
+        (Some(Ok(reply(CameraState::Disconnected, NOW))), "False", "Disconnected"),
+        (Some(unknown_camera), "False", "Connecting"),
         (Some(Err(RecorderStatusError::Unreachable)), "Unknown", "RecorderNotReady"),
         (None, "Unknown", "RecorderNotReady"),
     ] {
-        let status = status_of(&camera(), &site_snapshot(&json!([])), answer.as_ref());
-        assert_condition(&status, "Recording", truth, reason);
-        assert_condition(&status, "Ready", "False", reason);
+        let status = status_of(&camera(), &site_snapshot(), reply.as_ref());
+        let expected = [format!("Recording={truth} {reason}"), format!("Ready=False {reason}")];
+        assert_conditions(&status, &expected.each_ref().map(String::as_str));
     }
 }
 
 #[test]
 fn suspended_camera_is_ready() {
-    let covered =
-        json!([{"reason": "Verkiezing", "from": "2026-01-02T06:00:00Z", "until": "2026-01-02T22:00:00Z"}]);
-    let view = site_snapshot(&covered);
-    for answer in [None, Some(reply(Some(report(CameraState::Suspended, NOW))))] {
-        let status = status_of(&camera(), &view, answer.as_ref());
-        assert_condition(&status, "Permitted", "False", "Suspended");
-        assert_condition(&status, "Recording", "False", "Suspended");
-        assert_condition(&status, "Ready", "True", "Suspended");
+    for reply in [None, Some(Ok(reply(CameraState::Suspended, NOW)))] {
+        let status = status_of(&camera(), &suspended_snapshot(), reply.as_ref());
+        let expected = ["Permitted=False Suspended", "Recording=False Suspended", "Ready=True Suspended"];
+        assert_conditions(&status, &expected);
     }
-    let answer = reply(Some(report(CameraState::Recording, "2026-01-02T11:58:30Z")));
-    let status = status_of(&camera(), &view, Some(&answer));
-    assert_condition(&status, "Recording", "True", "Recording");
-    assert_condition(&status, "Ready", "False", "Suspended");
+    let reply = Ok(reply(CameraState::Recording, "2026-01-02T11:58:30Z"));
+    let status = status_of(&camera(), &suspended_snapshot(), Some(&reply));
+    assert_conditions(&status, &["Recording=True Recording", "Ready=False Suspended"]);
 }
 
 #[test]
 fn missing_site_or_policy_permits_nothing() {
-    let nothing = SiteSnapshot::default();
-    let status = status_of(&camera(), &nothing, None);
-    assert_condition(&status, "Accepted", "False", "ReferenceNotFound");
-    assert_condition(&status, "Permitted", "False", "DependencyNotReady");
-    assert_condition(&status, "Recording", "False", "DependencyNotReady");
-    let view = SiteSnapshot { policy: None, ..site_snapshot(&json!([])) };
-    let status = status_of(&camera(), &view, None);
-    assert_condition(&status, "Accepted", "True", "Valid");
-    assert_condition(&status, "Permitted", "False", "DependencyNotReady");
-    assert_condition(&status, "Ready", "False", "DependencyNotReady");
+    let status = status_of(&camera(), &SiteSnapshot::default(), None);
+    let expected = [
+        "Accepted=False ReferenceNotFound",
+        "Permitted=False DependencyNotReady",
+        "Recording=False DependencyNotReady",
+    ];
+    assert_conditions(&status, &expected);
+    let status = status_of(&camera(), &SiteSnapshot { policy: None, ..site_snapshot() }, None);
+    let expected =
+        ["Accepted=True Valid", "Permitted=False DependencyNotReady", "Ready=False DependencyNotReady"];
+    assert_conditions(&status, &expected);
 }
 
 #[test]
 fn missing_site_stalls_after_a_minute_and_invalid_url_immediately() {
-    let nothing = SiteSnapshot::default();
+    let no_site = SiteSnapshot::default();
     let mut camera = camera();
-    let (first, stalls_at) = status_at("2026-01-02T12:00:08Z", &camera, &nothing, None);
-    assert_condition(&first, "Stalled", "False", "AsRequired");
-    let expected: Timestamp = "2026-01-02T12:01:08Z".parse().unwrap();
-    assert_eq!(stalls_at, Some(expected));
+    let (first, stalls_at) = status_at("2026-01-02T12:00:08Z", &camera, &no_site, None);
+    assert_conditions(&first, &["Stalled=False AsRequired"]);
+    assert_eq!(stalls_at, Some("2026-01-02T12:01:08Z".parse().unwrap()));
     camera.status = Some(first);
-    for (at, truth, reason) in [
-        ("2026-01-02T12:01:07Z", "False", "AsRequired"),
-        ("2026-01-02T12:01:08Z", "True", "ReferenceNotFound"),
+    for (at, expected) in [
+        ("2026-01-02T12:01:07Z", "Stalled=False AsRequired"),
+        ("2026-01-02T12:01:08Z", "Stalled=True ReferenceNotFound"),
     ] {
-        let (status, _) = status_at(at, &camera, &nothing, None);
-        assert_condition(&status, "Stalled", truth, reason);
+        assert_conditions(&status_at(at, &camera, &no_site, None).0, &[expected]);
     }
 
     camera.status = None;
-    camera.spec.stream.url = "rtsp://10.9.8.7:70000/h264".to_owned();
-    let (wrong, stalls_at) = status_at("2026-01-02T12:00:09Z", &camera, &site_snapshot(&json!([])), None);
-    assert_condition(&wrong, "Stalled", "True", "InvalidField");
+    camera.spec.stream.url = "rtsp://10.0.0.1:70000/h264".to_owned();
+    let (wrong, stalls_at) = status_at("2026-01-02T12:00:09Z", &camera, &site_snapshot(), None);
+    assert_conditions(&wrong, &["Stalled=True InvalidField"]);
     assert_eq!(stalls_at, None);
 }
 
 #[test]
 fn last_segment_updates_every_five_minutes_or_with_conditions() {
-    let view = site_snapshot(&json!([]));
+    let snapshot = site_snapshot();
     let mut camera = camera();
-    let at = |start| reply(Some(report(CameraState::Recording, start)));
-    let first = status_of(&camera, &view, Some(&at("2026-01-02T11:57:00Z")));
+    let status = |camera: &Camera, state, segment_start| {
+        status_of(camera, &snapshot, Some(&Ok(reply(state, segment_start))))
+    };
+    let first = status(&camera, CameraState::Recording, "2026-01-02T11:57:00Z");
     camera.status = Some(first.clone());
-    let soon = status_of(&camera, &view, Some(&at("2026-01-02T11:58:30Z")));
-    assert_eq!(soon, first, "nothing moves by the minute");
+    let soon = status(&camera, CameraState::Recording, "2026-01-02T11:58:30Z");
+    assert_eq!(soon, first, "nothing changes within the same minutes");
 
-    let silent = reply(Some(report(CameraState::Disconnected, "2026-01-02T11:58:30Z")));
-    let news = status_of(&camera, &view, Some(&silent));
-    assert!(news.last_segment.unwrap().key.ends_with("11:58:30Z"));
+    let changed = status(&camera, CameraState::Disconnected, "2026-01-02T11:58:30Z");
+    assert!(changed.last_segment.unwrap().key.ends_with("11:58:30Z"));
 
     let mut old = first;
     old.last_segment.as_mut().unwrap().start_time = Time("2026-01-02T11:50:00Z".parse().unwrap());
     camera.status = Some(old);
-    let later = status_of(&camera, &view, Some(&at("2026-01-02T11:58:30Z")));
+    let later = status(&camera, CameraState::Recording, "2026-01-02T11:58:30Z");
     assert!(later.last_segment.unwrap().key.ends_with("11:58:30Z"));
 }

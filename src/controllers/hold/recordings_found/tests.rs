@@ -1,169 +1,131 @@
+use kube::runtime::events::EventType;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::IncidentHoldStatus;
 use crate::controllers::hold::dereference::HoldReferences;
-use crate::controllers::hold::status::hold_status;
-use crate::controllers::hold::validate::validate;
+use crate::controllers::hold::fixtures::{condition, hold_references, status_at, verdict, with_placement};
 use crate::controllers::kubernetes::event;
+use crate::controllers::testing;
 
 fn now() -> Timestamp {
     "2026-11-28T10:00:00Z".parse().unwrap()
 }
 
-/// A hold over these cameras, whose window ended at this time of the day; `None`: it goes on.
+/// Returns a hold over these cameras from 07:00 until this time of the day; `None`: without an end.
 fn hold(cameras: &[&str], until: Option<&str>) -> IncidentHold {
+    let mut hold = testing::hold("h");
+    hold.spec.cameras = cameras.iter().map(ToString::to_string).collect();
     let until = until.map(|until| format!("2026-11-28T{until}Z"));
-    serde_json::from_value(json!({
-        "metadata": {"name": "h", "namespace": "n", "generation": 5, "creationTimestamp": "2026-11-28T09:58:00Z"},
-        "spec": {
-            "siteRef": {"name": "s"}, "cameras": cameras, "purpose": "Theft", "reference": "2026-1",
-            "window": {"from": "2026-11-28T07:00:00Z", "until": until},
-        },
-    }))
-    .unwrap()
+    let window = json!({"from": "2026-11-28T07:00:00Z", "until": until});
+    hold.spec.window = serde_json::from_value(window).unwrap();
+    hold
 }
 
-fn hold_references(cameras: &[&str], made: &str) -> HoldReferences {
-    let site = json!({
-        "metadata": {"name": "s", "namespace": "n", "creationTimestamp": made},
-        "spec": {
-            "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"}, "managers": [],
-            "storage": {
-                "bucket": "bucket", "region": "r",
-                "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
-                "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
-            },
-        },
-    });
-    let policy = json!({
-        "metadata": {"name": "p", "namespace": "n"},
-        "spec": {
-            "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
-            "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
-            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewInterval": "28d"},
-        },
-    });
-    HoldReferences {
-        site: Some(serde_json::from_value(site).unwrap()),
-        policy: Some(serde_json::from_value(policy).unwrap()),
-        cameras: cameras.iter().map(|name| (*name).to_owned()).collect(),
-    }
-}
-
-/// What was found: so many segments of each source, as far as the time of the day.
-fn with_sources(mut hold: IncidentHold, sources: &[(&str, i64)], known: Option<&str>) -> IncidentHold {
-    let told: Vec<Value> = sources
+/// Returns `hold` with this number of segments of each source, with coverage known until this time of the day.
+fn with_sources(hold: IncidentHold, sources: &[(&str, i64)], known: Option<&str>) -> IncidentHold {
+    let found: Vec<Value> = sources
         .iter()
         .map(|(name, segments)| {
             json!({"name": name, "segments": segments, "recordedSeconds": 60 * segments, "missingSeconds": 0})
         })
         .collect();
     let placement = json!({
-        "observedGeneration": 5, "acceptanceTime": "2026-11-28T09:58:01Z", "verified": true, "sealedSegments": 0, "size": "1 MiB",
-        "segments": sources.iter().map(|(_, segments)| segments).sum::<i64>(), "sources": told,
+        "observedGeneration": 2, "acceptanceTime": "2026-11-28T09:58:01Z", "verified": true, "sealedSegments": 0, "size": "1 MiB",
+        "segments": sources.iter().map(|(_, segments)| segments).sum::<i64>(), "sources": found,
         "coverageUntilTime": known.map(|known| format!("2026-11-28T{known}Z")),
     });
-    hold.status = Some(IncidentHoldStatus {
-        placement: Some(serde_json::from_value(placement).unwrap()),
-        ..IncidentHoldStatus::default()
-    });
-    hold
+    with_placement(hold, serde_json::from_value(placement).unwrap())
 }
 
-/// `Covers` and `Ready`, the message of the first, and the unknown cameras.
-fn covers_and_ready(hold: &IncidentHold, named: &HoldReferences) -> ([String; 3], String, Vec<String>) {
-    let (status, _) = hold_status(hold, &validate(&hold.spec, named, now()), now());
-    let of = |type_: &str| {
-        let mut conditions = status.conditions.iter();
-        conditions.find(|condition| condition.type_ == type_).unwrap().clone()
-    };
-    let (covers, ready) = (of("RecordingsFound"), of("Ready"));
-    ([covers.status, covers.reason, ready.status], covers.message, status.unknown_cameras)
+/// Returns `RecordingsFound`, its message, the status of `Ready`, and the unknown cameras.
+fn evaluate(hold: &IncidentHold, references: &HoldReferences) -> (String, String, String, Vec<String>) {
+    let IncidentHoldStatus { conditions, unknown_cameras, .. } = status_at(hold, references, now()).0;
+    let message = condition(&conditions, "RecordingsFound").message.clone();
+    let ready = condition(&conditions, "Ready").status.clone();
+    (verdict(&conditions, "RecordingsFound"), message, ready, unknown_cameras)
 }
-
-const LONG_AGO: &str = "2026-01-01T00:00:00Z";
 
 #[test]
 fn hold_with_recordings_reports_recordings_found() {
     let sources = [("entree", 3), ("gang", 0)];
     let hold = with_sources(hold(&["entree", "gang"], Some("08:00:00")), &sources, Some("08:00:00"));
-    let (told, message, unknown) = covers_and_ready(&hold, &hold_references(&["entree", "gang"], LONG_AGO));
-    assert_eq!(told, ["True", "RecordingsFound", "True"]);
-    assert_eq!(message, "3 segments were found that it covers, none of them of gang");
+    let (found, message, ready, unknown) = evaluate(&hold, &hold_references(&["entree", "gang"]));
+    assert_eq!((found.as_str(), ready.as_str()), ("True RecordingsFound", "True"));
+    assert_eq!(message, "3 segments in the window were found, none of gang");
     assert!(unknown.is_empty());
 }
 
 #[test]
 fn unknown_camera_is_reported_immediately_and_can_be_removed() {
     let sources = [("entrence", 0), ("gang", 2)];
-    let hold = with_sources(hold(&["entrence", "gang"], None), &sources, None);
-    let (told_of_it, message, unknown) =
-        covers_and_ready(&hold, &hold_references(&["entrance", "gang"], LONG_AGO));
-    assert_eq!(told_of_it, ["False", "UnknownCamera", "False"]);
+    let misspelt = with_sources(hold(&["entrence", "gang"], None), &sources, None);
+    let (found, message, ready, unknown) = evaluate(&misspelt, &hold_references(&["entrance", "gang"]));
+    assert_eq!((found.as_str(), ready.as_str()), ("False UnknownCamera", "False"));
     assert!(message.starts_with("spec.cameras: the Site has no Camera named entrence, and"), "{message}");
-    assert!(message.contains("2 segments of others are kept"), "{message}");
+    assert!(message.contains("2 segments of other cameras are kept"), "{message}");
     assert_eq!(unknown, ["entrence"]);
-    // One that was removed, and of which there are recordings, is no typo.
-    let hold = with_sources(hold_on_removed_camera(), &[("gesloopt", 1)], None);
-    let (told_of_it, _, unknown) = covers_and_ready(&hold, &hold_references(&[], LONG_AGO));
-    assert_eq!((told_of_it[1].as_str(), unknown.len()), ("RecordingsFound", 0));
-}
-
-fn hold_on_removed_camera() -> IncidentHold {
-    hold(&["gesloopt"], Some("08:00:00"))
+    // A removed camera with recordings is no typo.
+    let removed = with_sources(hold(&["gesloopt"], Some("08:00:00")), &[("gesloopt", 1)], None);
+    let (found, _, _, unknown) = evaluate(&removed, &hold_references(&[]));
+    assert_eq!((found.as_str(), unknown.len()), ("True RecordingsFound", 0));
 }
 
 #[test]
 fn window_before_site_creation_suggests_checking_the_utc_offset() {
     let hold = with_sources(hold(&[], Some("08:00:00")), &[], Some("08:00:00"));
-    let (told, message, _) = covers_and_ready(&hold, &hold_references(&["entree"], "2026-11-28T08:10:00Z"));
-    assert_eq!(told, ["False", "NoRecordingsFound", "False"]);
-    for part in
-        ["from 2026-11-28T07:00:00Z to 2026-11-28T08:00:00Z", "before the Site was made", "offset from UTC"]
-    {
+    let mut references = hold_references(&["entree"]);
+    let created = serde_json::from_value(json!("2026-11-28T08:10:00Z")).unwrap();
+    references.site.as_mut().unwrap().metadata.creation_timestamp = Some(created);
+    let (found, message, ready, _) = evaluate(&hold, &references);
+    assert_eq!((found.as_str(), ready.as_str()), ("False NoRecordingsFound", "False"));
+    for part in [
+        "from 2026-11-28T07:00:00Z to 2026-11-28T08:00:00Z",
+        "before the Site was created",
+        "offset from UTC",
+    ] {
         assert!(message.contains(part), "{message}");
     }
 }
 
 #[test]
 fn nothing_found_is_reported_only_once_known() {
-    let site = hold_references(&["entree"], LONG_AGO);
+    let references = hold_references(&["entree"]);
     let none = [("entree", 0)];
+    let (pending, nothing) = (("Unknown UploadsPending", "Unknown"), ("False NoRecordingsFound", "False"));
     for (until, known, expected) in [
-        (Some("09:55:00"), Some("09:54:00"), ["Unknown", "UploadsPending", "Unknown"]),
-        (Some("09:48:00"), Some("09:48:00"), ["False", "NoRecordingsFound", "False"]),
-        (None, None, ["Unknown", "UploadsPending", "Unknown"]),
-        (None, Some("07:30:00"), ["False", "NoRecordingsFound", "False"]),
-        // It goes on until tonight.
-        (Some("22:00:00"), Some("07:30:00"), ["False", "NoRecordingsFound", "False"]),
+        (Some("09:55:00"), Some("09:54:00"), pending),
+        (Some("09:48:00"), Some("09:48:00"), nothing),
+        (None, None, pending),
+        (None, Some("07:30:00"), nothing),
+        // The window ends tonight.
+        (Some("22:00:00"), Some("07:30:00"), nothing),
     ] {
         let hold = with_sources(hold(&["entree"], until), &none, known);
-        let (told, message, _) = covers_and_ready(&hold, &site);
-        assert_eq!(told, expected, "until {until:?}, known until {known:?}: {message}");
+        let (found, message, ready, _) = evaluate(&hold, &references);
+        assert_eq!((found.as_str(), ready.as_str()), expected, "until {until:?}, known {known:?}: {message}");
     }
-    // Not of what it was before it was changed.
+    // A placement of an earlier generation proves nothing.
     let mut changed = with_sources(hold(&["entree"], Some("08:00:00")), &none, Some("08:00:00"));
-    changed.metadata.generation = Some(6);
-    assert_eq!(covers_and_ready(&changed, &site).0[1], "UploadsPending");
-    assert_eq!(covers_and_ready(&hold(&["entree"], None), &site).0[1], "UploadsPending");
-    let mut refused = hold(&["entree"], None);
-    refused.spec.purpose = "Curiosity".into();
-    assert_eq!(covers_and_ready(&refused, &site).0, ["Unknown", "DependencyNotReady", "False"]);
+    changed.metadata.generation = Some(3);
+    assert_eq!(evaluate(&changed, &references).0, "Unknown UploadsPending");
+    assert_eq!(evaluate(&hold(&["entree"], None), &references).0, "Unknown UploadsPending");
+    let mut rejected = hold(&["entree"], None);
+    rejected.spec.purpose = "Curiosity".into();
+    let (found, _, ready, _) = evaluate(&rejected, &references);
+    assert_eq!((found.as_str(), ready.as_str()), ("Unknown DependencyNotReady", "False"));
 }
 
 #[test]
 fn nothing_found_produces_one_warning() {
-    let site = hold_references(&["entree"], LONG_AGO);
-    let conditions_of =
-        |hold: &IncidentHold| hold_status(hold, &validate(&hold.spec, &site, now()), now()).0.conditions;
+    let references = hold_references(&["entree"]);
     let before = hold(&["entree"], Some("08:00:00"));
     let after = with_sources(before.clone(), &[("entree", 0)], Some("08:00:00"));
-    let (before, after) = (conditions_of(&before), conditions_of(&after));
+    let [before, after] = [before, after].map(|hold| status_at(&hold, &references, now()).0.conditions);
     let events = event::condition_changes(&before, &after);
     let warnings: Vec<_> = events
         .iter()
-        .filter(|event| event.type_ == kube::runtime::events::EventType::Warning)
+        .filter(|event| event.type_ == EventType::Warning)
         .map(|event| (event.action.as_str(), event.reason.as_str()))
         .collect();
     assert_eq!(warnings, [("RecordingsFound", "NoRecordingsFound")]);
@@ -173,9 +135,7 @@ fn nothing_found_produces_one_warning() {
 #[test]
 fn messages_do_not_mention_zero_segments() {
     let hold = with_sources(hold(&["entree"], Some("08:00:00")), &[("entree", 0)], Some("08:00:00"));
-    let (status, _) =
-        hold_status(&hold, &validate(&hold.spec, &hold_references(&["entree"], LONG_AGO), now()), now());
-    for condition in &status.conditions {
+    for condition in &status_at(&hold, &hold_references(&["entree"]), now()).0.conditions {
         assert!(!condition.message.contains("0 segments"), "{}: {}", condition.type_, condition.message);
         assert!(!condition.message.contains("each"), "{}: {}", condition.type_, condition.message);
     }

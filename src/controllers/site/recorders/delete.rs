@@ -1,6 +1,7 @@
-//! A Site that is being deleted: its recorders close, upload what they have while the store takes it, and go;
-//! then the Site may go. Its bucket keeps all its rules. Needs neither the store nor the policy nor a Secret, nor may it create
-//! anything: all of them may be gone already, and the namespace may be going.
+//! Deletion of a Site. Its recorders stop, upload while the store accepts segments, and terminate. The bucket keeps its rules.
+//!
+//! These steps need neither the store, the policy nor a Secret, and create nothing: all of them may be deleted already, and
+//! the namespace may be in deletion.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,12 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::drain::{DrainStatus, drain};
 use super::names::{ChildNames, SITE_LABEL};
-use super::workload::delete_workload;
+use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
 use crate::api::condition::ConditionFinding;
 use crate::api::{IncidentHold, Site};
 use crate::controllers::hold;
@@ -21,40 +21,39 @@ use crate::controllers::kubernetes::apply::ApplyError;
 use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::kubernetes::meta;
 use crate::controllers::recorder_client::RecorderClient;
-use crate::controllers::site::recorders::workload::{is_recorder, is_terminated};
+use crate::rules::hold::resolution::is_resolved;
 
-/// While pods are going, they are looked at this often, should a watch miss that they went.
+/// Interval between two reconciles while pods terminate: a watch can miss the end of one.
 pub const POD_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How far a deletion has come.
+/// Phase of a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeletionPhase {
-    /// It waits until so many segments in the recorders' spools are uploaded, as far as they say.
+    /// Waiting for the upload of this number of segments in the spools.
     Draining(u64),
-    /// The recorders are told to go, with so many segments in their spools that the store did not take.
+    /// The StatefulSet is deleted, with this number of segments that the store did not accept.
     Terminating(u64),
-    /// It waits for these pods to go.
+    /// Waiting for these pods to terminate.
     WaitingForPods(Vec<String>),
     Done,
 }
 
-/// The holds that a deletion waits for, by name.
+/// Names of the holds that a deletion waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockingHolds {
-    /// Those that are open: each waits for a person.
+    /// Open holds, each of which waits for a person.
     pub open: Vec<String>,
-    /// Those whose incident is resolved, and that are not released yet.
+    /// Resolved holds that are not released yet.
     pub releasing: Vec<String>,
-    /// Why the bucket cannot be used, so that nothing can be released.
+    /// `Accepted` of the Site, if the bucket cannot be used and therefore nothing released.
     pub bucket_unusable: Option<ConditionFinding>,
 }
 
 impl BlockingHolds {
-    /// Those of `holds` that something may be kept for.
+    /// Selects the holds that may protect recordings.
     pub fn from_holds(holds: &[IncidentHold], now: Timestamp) -> Self {
-        let kept = holds.iter().filter(|hold| hold::may_protect_recordings(hold, now));
-        let (releasing, open) =
-            kept.partition::<Vec<_>, _>(|hold| crate::rules::hold::resolution::is_resolved(hold, now));
+        let blocking = holds.iter().filter(|hold| hold::may_protect_recordings(hold, now));
+        let (releasing, open): (Vec<_>, Vec<_>) = blocking.partition(|hold| is_resolved(hold, now));
         let names = |holds: Vec<&IncidentHold>| holds.into_iter().map(ResourceExt::name_any).collect();
         Self { open: names(open), releasing: names(releasing), bucket_unusable: None }
     }
@@ -66,17 +65,17 @@ impl BlockingHolds {
 
 impl fmt::Display for BlockingHolds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let open = format!(
-            "these holds are open: {}; resolve their incidents (spec.state, spec.resolution)",
-            self.open.join(", ")
-        );
-        let releasing = format!("these holds are being released: {}", self.releasing.join(", "));
-        let parts = [
-            (!self.open.is_empty()).then_some(open),
-            (!self.releasing.is_empty()).then_some(releasing),
-            Some("the bucket and its rules stay".to_owned()),
-        ];
-        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+        if !self.open.is_empty() {
+            let open = self.open.join(", ");
+            write!(
+                f,
+                "these holds are open: {open}; resolve their incidents (spec.state, spec.resolution); "
+            )?;
+        }
+        if !self.releasing.is_empty() {
+            write!(f, "these holds are being released: {}; ", self.releasing.join(", "))?;
+        }
+        f.write_str("the bucket and its rules stay")
     }
 }
 
@@ -99,25 +98,14 @@ pub async fn delete(
             }
         };
     }
-    let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
-    let labelled = pods
-        .list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site)))
-        .await
-        .map_err(ApiError::from)?;
-    let remaining: Vec<String> = labelled
-        .items
-        .iter()
-        .filter(|pod| is_recorder(pod, &names) && !is_terminated(pod))
-        .map(ResourceExt::name_any)
-        .collect();
-    if remaining.is_empty() {
-        return Ok(DeletionPhase::Done);
-    }
-    Ok(DeletionPhase::WaitingForPods(remaining))
+    let pods = list_site_pods(&Api::<Pod>::namespaced(client.clone(), &names.namespace), &names).await?;
+    let remaining = pods.iter().filter(|pod| is_recorder(pod, &names) && !is_terminated(pod));
+    let remaining: Vec<String> = remaining.map(ResourceExt::name_any).collect();
+    Ok(if remaining.is_empty() { DeletionPhase::Done } else { DeletionPhase::WaitingForPods(remaining) })
 }
 
-/// Whether `live` is the recorders' StatefulSet: also one that lost its owner, as `kubectl delete
-/// --cascade=orphan` has it, and would go on recording.
+/// Whether `live` is the recorders' StatefulSet. Includes one without an owner, as `kubectl delete --cascade=orphan` creates
+/// it: it would otherwise go on recording.
 fn is_own_workload(live: &StatefulSet, names: &ChildNames) -> bool {
     let is_orphan = live.owner_references().iter().all(|owner| owner.controller != Some(true))
         && live.labels().get(SITE_LABEL) == Some(&names.site);
@@ -126,63 +114,56 @@ fn is_own_workload(live: &StatefulSet, names: &ChildNames) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
+    use crate::api::{HoldState, Placement};
+    use crate::controllers::hold::fixtures;
+    use crate::controllers::testing;
+
+    /// Returns a hold that took effect, resolved and released at these times.
+    fn hold(name: &str, resolved: Option<&str>, released: Option<&str>) -> IncidentHold {
+        let mut hold = testing::hold(name);
+        if let Some(at) = resolved {
+            hold.spec.state = HoldState::Resolved;
+            hold.spec.resolution = Some(fixtures::resolution(at.parse().unwrap()));
+        }
+        hold.metadata.finalizers = Some(vec![hold::FINALIZER.to_owned()]);
+        let release_time = released.map(|at| Time(at.parse().unwrap()));
+        fixtures::with_placement(hold, Placement { release_time, ..fixtures::placement() })
+    }
 
     #[test]
     fn blocking_holds_separate_open_from_releasing() {
         let now: Timestamp = "2026-07-01T00:00:00Z".parse().unwrap();
-        let hold = |name: &str,
-                    resolved: Option<&str>,
-                    finalizers: &[&str],
-                    released: Option<&str>|
-         -> IncidentHold {
-            let state = if resolved.is_some() { "Resolved" } else { "Open" };
-            let resolution = resolved.map(|at| json!({"time": at, "by": "CISO", "outcome": "Closed"}));
-            let placement = json!({
-                "observedGeneration": 1, "acceptanceTime": "2026-05-01T10:00:00Z", "verified": true, "segments": 4,
-                "size": "1 MiB", "sealedSegments": 0, "releaseTime": released,
-            });
-            let placement = (!finalizers.is_empty()).then_some(placement);
-            serde_json::from_value(json!({
-                "metadata": {"name": name, "namespace": "n", "finalizers": finalizers},
-                "spec": {
-                    "siteRef": {"name": "s"}, "window": {"from": "2026-05-01T10:00:00Z"}, "purpose": "Theft",
-                    "reference": "2026-77", "state": state, "resolution": resolution,
-                },
-                "status": {"placement": placement},
-            }))
-            .unwrap()
-        };
-        let counted = ["toezicht.dev/hold"];
         let (past, ahead) = ("2026-06-01T00:00:00Z", "2026-08-01T00:00:00Z");
         let holds = [
-            hold("inbraak", None, &counted, None),
-            hold("vernieling", Some(past), &counted, None),
-            hold("volgende-maand", Some(ahead), &counted, None),
-            hold("voorbij", Some(past), &counted, Some(past)),
-            hold("geweigerd", None, &[], None),
+            hold("inbraak", None, None),
+            hold("vernieling", Some(past), None),
+            hold("volgende-maand", Some(ahead), None),
+            hold("voorbij", Some(past), Some(past)),
+            testing::hold("geweigerd"),
         ];
-        let kept = BlockingHolds::from_holds(&holds, now);
-        assert_eq!(kept.open, ["inbraak", "volgende-maand"]);
-        assert_eq!(kept.releasing, ["vernieling"]);
-        let said = kept.to_string();
-        assert!(said.starts_with("these holds are open: inbraak, volgende-maand; resolve"), "{said}");
-        assert!(said.contains("; these holds are being released: vernieling; "), "{said}");
+        let blocking = BlockingHolds::from_holds(&holds, now);
+        assert_eq!(blocking.open, ["inbraak", "volgende-maand"]);
+        assert_eq!(blocking.releasing, ["vernieling"]);
+        let message = blocking.to_string();
+        assert!(message.starts_with("these holds are open: inbraak, volgende-maand; resolve"), "{message}");
+        assert!(message.contains("; these holds are being released: vernieling; "), "{message}");
         assert!(!BlockingHolds::from_holds(&holds[3..], now).has_holds());
     }
 
     #[test]
     fn own_and_orphaned_workloads_are_stopped() {
-        let names = ChildNames::of(&crate::controllers::site::fixtures::fixture().site);
+        let names = ChildNames::of(&testing::site());
         let owned_by = |uid: &str| json!([{"apiVersion": "v1", "kind": "Site", "name": "x", "uid": uid, "controller": true}]);
-        let ours = json!({SITE_LABEL: names.site});
+        let own = json!({SITE_LABEL: names.site});
         let another = json!({SITE_LABEL: "another"});
         for (labels, owners, expected) in [
-            (&ours, owned_by(&names.uid), true),
-            (&ours, json!([]), true),
-            (&ours, owned_by("another"), false),
+            (&own, owned_by(&names.uid), true),
+            (&own, json!([]), true),
+            (&own, owned_by("another"), false),
             (&another, json!([]), false),
             (&json!({}), json!([]), false),
         ] {

@@ -1,4 +1,4 @@
-//! Recorders that go for good: what waits in their spools is uploaded first. A spool goes with its pod.
+//! Draining of recorders before their removal: a spool is lost with its pod, so its segments are uploaded first.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -8,30 +8,29 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::closing_config;
 use super::query::ShardReply;
-use super::workload::{AppliedRecorders, ExpectedRecorders, replicas, touch_pods, workload_pods};
+use super::workload::{
+    AppliedRecorders, ExpectedRecorders, fetch_recorder_config, replicas, touch_pods, workload_pods,
+};
 use super::{objects, query};
 use crate::api::Site;
 use crate::controllers::kubernetes::apply::{ApplyError, apply_child};
-use crate::controllers::kubernetes::error::{ApiError, KubeErrorExt};
 use crate::controllers::recorder_client::RecorderClient;
 
-/// Who answers is waited for so long: a store that is away for longer may be away for good, and a deletion
-/// must come to its end.
+/// Time for the uploads of a recorder that answers. A store may be away permanently, and a deletion must end.
 const UPLOAD_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
-/// Who does not answer is waited for so long.
+/// Time for a recorder that does not answer.
 const UNREACHABLE_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
 
-/// How far the spools are emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainStatus {
-    /// So many segments wait still, as far as their recorders say.
+    /// This number of segments waits, as far as the recorders report it.
     Pending(u64),
-    /// Nothing more is to be waited for; so many segments were still there.
+    /// The wait is over, with this number of segments not uploaded.
     Done(u64),
 }
 
-/// Closes the recorders of `site`, which is being deleted, and asks what waits in their spools. What they are
-/// configured with may be gone already; then there is nothing to be done.
+/// Stops recording at `site`, which is being deleted, and counts the segments in the spools. If the configuration is
+/// deleted already, nothing can be drained.
 pub async fn drain(
     client: &Client,
     recorders: &RecorderClient,
@@ -41,15 +40,15 @@ pub async fn drain(
 ) -> Result<DrainStatus, ApplyError> {
     let names = ChildNames::of(site);
     let secrets = Api::<Secret>::namespaced(client.clone(), &names.namespace);
-    let Some(config) = super::workload::fetch_recorder_config(secrets.clone(), &names).await? else {
+    let Some(config) = fetch_recorder_config(secrets.clone(), &names).await? else {
         return Ok(DrainStatus::Done(0));
     };
     let closed = closing_config(&config);
     if closed != config {
         let owner: Vec<_> = site.controller_owner_ref(&()).into_iter().collect();
         match apply_child(&secrets, FIELD_MANAGER, objects::config_secret(&names, &owner, &closed)).await {
-            // It went in the meantime, and nothing can be made any more where everything goes.
-            Err(ApplyError::Api(ApiError(error))) if is_already_deleted(&error) => {
+            // The Secret was deleted meanwhile, and in a namespace that is being deleted nothing can be created.
+            Err(ApplyError::Api(error)) if error.is_not_found() || error.is_namespace_terminating() => {
                 return Ok(DrainStatus::Done(0));
             }
             result => result.map(drop)?,
@@ -70,73 +69,52 @@ pub async fn drain(
         pods: running.clone(),
     };
     let mut replies = query::query_recorders(recorders, &names, &applied).await;
-    replies.retain(|answer| {
-        let name = format!("{}-{}", names.recorder, answer.shard);
-        running.iter().any(|pod| pod.name_any() == name)
-    });
+    replies.retain(|reply| running.iter().any(|pod| pod.name_any() == names.pod(reply.shard)));
     let since = site.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
     Ok(evaluate_drain(&replies, &closed.revision, now.duration_since(since)))
 }
 
-/// How many segments wait in the spools of those that answer.
+/// Counts the segments in the spools of the recorders that answered.
 pub fn pending_segments(replies: &[ShardReply]) -> u64 {
-    let statuses = replies.iter().filter_map(|answer| answer.status.as_ref().ok());
+    let statuses = replies.iter().filter_map(|reply| reply.status.as_ref().ok());
     statuses.map(|status| status.spool.segments).sum()
 }
 
-/// Whether there is anything to wait for, `waited` after it began.
 fn evaluate_drain(replies: &[ShardReply], revision: &str, waited: SignedDuration) -> DrainStatus {
-    let is_waited_for = |answer: &ShardReply| match &answer.status {
-        // A file that is open is completed when its camera has ended, and counts by its bytes until then.
+    let is_pending = |reply: &ShardReply| match &reply.status {
         Ok(status) => {
+            // The revision: an earlier configuration still records. The bytes: an open file becomes a segment only when
+            // its camera stops.
             let is_empty =
                 status.revision == revision && status.spool.segments == 0 && status.spool.bytes == 0;
             !is_empty && waited < UPLOAD_TIMEOUT
         }
         Err(_) => waited < UNREACHABLE_TIMEOUT,
     };
-    if replies.iter().any(is_waited_for) {
+    if replies.iter().any(is_pending) {
         DrainStatus::Pending(pending_segments(replies))
     } else {
         DrainStatus::Done(pending_segments(replies))
     }
 }
 
-/// Whether there can be anything in the spool of `pod`.
+/// Whether the spool of `pod` can have content.
 fn is_running(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     phase == Some("Running")
-}
-
-fn is_already_deleted(error: &kube::Error) -> bool {
-    error.is_not_found() || error.is_namespace_terminating()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::controllers::recorder_client::RecorderStatusError;
+    use crate::controllers::testing;
     use crate::wire::{RecorderStatus, SpoolStatus};
 
     fn replying(shard: u32, revision: &str, segments: u64, bytes: u64) -> ShardReply {
         let spool = SpoolStatus { segments, bytes, limit: 1 << 30 };
-        let at = Timestamp::UNIX_EPOCH;
-        ShardReply {
-            shard,
-            status: Ok(RecorderStatus {
-                format: 1,
-                version: "0".into(),
-                shard,
-                revision: revision.into(),
-                uploads_follow: None,
-                refused: None,
-                started: at,
-                now: at,
-                clock_ahead_ms: None,
-                spool,
-                cameras: Vec::new(),
-            }),
-        }
+        let status = testing::recorder_status(revision, Timestamp::UNIX_EPOCH, vec![]);
+        ShardReply { shard, status: Ok(RecorderStatus { spool, ..status }) }
     }
 
     fn unreachable(shard: u32) -> ShardReply {
@@ -146,10 +124,10 @@ mod tests {
     #[test]
     fn drain_waits_for_pending_segments_until_timeout() {
         let minutes = SignedDuration::from_mins;
-        for (answers, waited, expected) in [
+        for (replies, waited, expected) in [
             (vec![], 0, DrainStatus::Done(0)),
             (vec![replying(0, "closed", 0, 0)], 0, DrainStatus::Done(0)),
-            // It has not closed yet, or completes its files just now.
+            // The recorder still records, or completes its last file.
             (vec![replying(0, "open", 0, 0)], 0, DrainStatus::Pending(0)),
             (vec![replying(0, "closed", 0, 5)], 0, DrainStatus::Pending(0)),
             (vec![replying(0, "closed", 0, 0), replying(1, "closed", 7, 70)], 9, DrainStatus::Pending(7)),
@@ -158,11 +136,8 @@ mod tests {
             (vec![unreachable(0)], 1, DrainStatus::Done(0)),
             (vec![unreachable(0), replying(1, "closed", 2, 9)], 1, DrainStatus::Pending(2)),
         ] {
-            assert_eq!(
-                evaluate_drain(&answers, "closed", minutes(waited)),
-                expected,
-                "{answers:?} after {waited}"
-            );
+            let found = evaluate_drain(&replies, "closed", minutes(waited));
+            assert_eq!(found, expected, "{replies:?} after {waited}");
         }
     }
 }

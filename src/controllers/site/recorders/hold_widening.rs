@@ -1,21 +1,21 @@
-//! What recorders are told of the open holds: as much as their Secret has room for. Pure.
+//! Hold scopes in the recorders' configuration, widened until they fit into its Secret. Pure.
 //!
-//! A Secret holds at most 1 MiB, and nothing limits how many holds are open and how many cameras each names. A Secret that
-//! the API server refuses would leave every recorder with its last configuration, and no new hold would ever be followed.
-//! So what does not fit is widened: recorders then seal more than is held, never less. That costs room in the spools, and
-//! recordings that no hold covers get the tag `sealed`; the daily sweep puts it back. The Site's `Ready` says it.
+//! A Secret has at most 1 MiB, and nothing limits the number of open holds and of cameras that each names. If the API server
+//! rejected the Secret, every recorder would keep its last configuration, and none would follow a new hold. Scopes that do
+//! not fit are therefore widened: recorders seal more than is held, never less. Recordings that no hold covers then have the
+//! tag `sealed` until the daily sweep restores it. The Site's `Ready` reports it.
 
 use crate::controllers::handoff::HoldScopes;
 use crate::wire::{HoldScopeConfig, Window};
 
-/// How many bytes the recorders' configuration may have. The API server takes 1 MiB in all values of a Secret together.
+/// Largest configuration. The API server accepts 1 MiB in all values of a Secret.
 pub const MAX_CONFIG_BYTES: usize = 1_000_000;
-/// Begins the names of widened coverings: no UID has a slash.
+/// Prefix of the names of widened scopes. No UID of a hold has a slash.
 const EVERY_CAMERA_PREFIX: &str = "every-camera/";
-/// Names the covering that has everything from the earliest window on.
+/// Name of the scope with everything since the earliest window.
 const EVERYTHING_NAME: &str = "everything/";
 
-/// How much more than what is held recorders seal.
+/// Surplus that recorders seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Widening {
     /// Every camera, in the windows of the holds.
@@ -24,19 +24,19 @@ pub enum Widening {
     Everything,
 }
 
-/// What of `held` recorders are told in so many bytes of JSON. It covers all that `held` covers.
-pub fn fit_to_size(held: &HoldScopes, room: usize) -> HoldScopes {
-    if json_bytes(held) <= room {
+/// Returns scopes that cover all of `held` in at most `max_bytes` of JSON.
+pub fn fit_to_size(held: &HoldScopes, max_bytes: usize) -> HoldScopes {
+    if json_bytes(held) <= max_bytes {
         return held.clone();
     }
     let every_camera = widen_to_every_camera(held);
-    if json_bytes(&every_camera) <= room {
+    if json_bytes(&every_camera) <= max_bytes {
         return every_camera;
     }
     widen_to_everything(held)
 }
 
-/// How much more than what is held `told` covers; `None`: it is what is held.
+/// Returns the widening of `scopes`; `None`: they are as held.
 pub fn detect_widening(scopes: &HoldScopes) -> Option<Widening> {
     let name = scopes.keys().next_back()?;
     if name.starts_with(EVERYTHING_NAME) {
@@ -48,15 +48,14 @@ pub fn detect_widening(scopes: &HoldScopes) -> Option<Widening> {
     }
 }
 
-fn json_bytes(coverings: &HoldScopes) -> usize {
-    // Plain data with texts as keys, which can always be written.
-    serde_json::to_vec(coverings).map_or(usize::MAX, |bytes| bytes.len())
+fn json_bytes(scopes: &HoldScopes) -> usize {
+    serde_json::to_vec(scopes).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-/// The windows of `held`, each with every camera. Windows that touch are one.
+/// Returns the windows of `held`, each with every camera. Windows that touch become one.
 fn widen_to_every_camera(held: &HoldScopes) -> HoldScopes {
-    let calls = held.values().any(|covering| covering.calls);
-    let mut windows: Vec<Window> = held.values().map(|covering| covering.window).collect();
+    let calls = held.values().any(|scope| scope.calls);
+    let mut windows: Vec<Window> = held.values().map(|scope| scope.window).collect();
     windows.sort_by_key(|window| window.from);
     let mut merged: Vec<Window> = Vec::new();
     for window in windows {
@@ -72,13 +71,13 @@ fn widen_to_every_camera(held: &HoldScopes) -> HoldScopes {
     merged.into_iter().enumerate().map(named).collect()
 }
 
-/// One covering of all from the earliest window on.
+/// Returns one scope of everything since the earliest window.
 fn widen_to_everything(held: &HoldScopes) -> HoldScopes {
-    let windows = || held.values().map(|covering| covering.window);
+    let windows = || held.values().map(|scope| scope.window);
     let Some(from) = windows().map(|window| window.from).min() else {
         return HoldScopes::new();
     };
-    let calls = held.values().any(|covering| covering.calls);
+    let calls = held.values().any(|scope| scope.calls);
     let until = windows().map(|window| window.until).reduce(later_end).flatten();
     let window = Window::new(from, until);
     [(EVERYTHING_NAME.to_owned(), unrestricted_scope(calls, window))].into()
@@ -88,7 +87,7 @@ fn unrestricted_scope(calls: bool, window: Window) -> HoldScopeConfig {
     HoldScopeConfig { cameras: std::collections::BTreeSet::new(), calls, window }
 }
 
-/// The later of two ends; absent: never.
+/// Returns the later of two ends. `None`: no end.
 fn later_end(one: Option<jiff::Timestamp>, other: Option<jiff::Timestamp>) -> Option<jiff::Timestamp> {
     Some(one?.max(other?))
 }
@@ -123,22 +122,21 @@ mod tests {
         #[test]
         fn fitted_scopes_cover_every_hold(
             held in proptest::collection::btree_map("[0-9a-f]{8}", covering(), 0..12),
-            room in 0_usize..2000,
+            max_bytes in 0_usize..2000,
             source in "[a-d]", calls in any::<bool>(), start in 0_i64..300, duration in 0_i64..90,
         ) {
-            let told = fit_to_size(&held, room);
-            let it = Recording {
+            let fitted = fit_to_size(&held, max_bytes);
+            let recording = Recording {
                 class: if calls { Class::Calls } else { Class::Video },
                 source: &source,
                 start: at(start),
                 end: at(start + duration),
             };
-            let covers = |coverings: &HoldScopes| coverings.values().any(|one| one.scope().covers(&it));
-            prop_assert!(covers(&told) || !covers(&held), "{held:?} as {told:?}");
-            prop_assert!(json_bytes(&told) <= room.max(160), "{told:?} in {room}");
-            prop_assert_eq!(detect_widening(&told).is_none(), told == held);
-            // What was widened once has room as it is.
-            prop_assert_eq!(fit_to_size(&told, room), told);
+            let covers = |scopes: &HoldScopes| scopes.values().any(|one| one.scope().covers(&recording));
+            prop_assert!(covers(&fitted) || !covers(&held), "{held:?} as {fitted:?}");
+            prop_assert!(json_bytes(&fitted) <= max_bytes.max(160), "{fitted:?} in {max_bytes}");
+            prop_assert_eq!(detect_widening(&fitted).is_none(), fitted == held);
+            prop_assert_eq!(fit_to_size(&fitted, max_bytes), fitted, "fitted scopes stay");
         }
     }
 
@@ -147,19 +145,19 @@ mod tests {
         let one = |name: &str, from: i64| {
             let cameras: BTreeSet<String> = (0..50).map(|number| format!("{name}-{number}")).collect();
             let window = Window::new(at(from), Some(at(from) + SignedDuration::from_secs(10)));
-            let covering = HoldScopeConfig { cameras, calls: false, window };
-            (name.to_owned(), covering)
+            (name.to_owned(), HoldScopeConfig { cameras, calls: false, window })
         };
         let held: HoldScopes = [one("a", 0), one("b", 5), one("c", 100)].into();
-        let told = fit_to_size(&held, json_bytes(&held));
-        assert_eq!((detect_widening(&told), &told), (None, &held));
-        let told = fit_to_size(&held, json_bytes(&held) - 1);
-        assert_eq!(detect_widening(&told), Some(Widening::EveryCamera));
-        let windows: Vec<Window> = told.values().map(|covering| covering.window).collect();
-        assert_eq!(windows, [Window::new(at(0), Some(at(15))), Window::new(at(100), Some(at(110)))]);
-        let told = fit_to_size(&held, 100);
-        assert_eq!(detect_widening(&told), Some(Widening::Everything));
-        let windows: Vec<Window> = told.values().map(|covering| covering.window).collect();
-        assert_eq!(windows, [Window::new(at(0), Some(at(110)))]);
+        assert_eq!(fit_to_size(&held, json_bytes(&held)), held);
+        assert_eq!(detect_widening(&held), None);
+        let window = |from, until| Window::new(at(from), Some(at(until)));
+        for (max_bytes, widening, windows) in [
+            (json_bytes(&held) - 1, Widening::EveryCamera, vec![window(0, 15), window(100, 110)]),
+            (100, Widening::Everything, vec![window(0, 110)]),
+        ] {
+            let fitted = fit_to_size(&held, max_bytes);
+            assert_eq!(detect_widening(&fitted), Some(widening));
+            assert_eq!(fitted.values().map(|scope| scope.window).collect::<Vec<_>>(), windows);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Names and labels of what a Site has.
+//! Names and labels of a Site's children.
 
 use std::collections::BTreeMap;
 
@@ -6,33 +6,33 @@ use kube::ResourceExt;
 
 use crate::api::Site;
 
-/// Field manager of what this controller applies.
+/// Field manager of the objects that the Site controller applies.
 pub const FIELD_MANAGER: &str = "toezicht/site";
-/// Field manager of the annotation that makes a kubelet look at a pod's configuration at once.
+/// Field manager of [`REVISION_ANNOTATION`].
 pub const CONFIG_TOUCH_MANAGER: &str = "toezicht/site-nudge";
-/// Finalizer that keeps a Site until its recorders are gone.
+/// Finalizer that keeps a Site until its recorders have terminated.
 pub const FINALIZER: &str = "toezicht.dev/recorders";
 /// Label with the name of the Site.
 pub const SITE_LABEL: &str = "toezicht.dev/site";
-/// Labels that every recorder pod has.
+/// Labels of all recorder pods.
 pub const RECORDER_SELECTOR: &str =
     "app.kubernetes.io/managed-by=toezicht,app.kubernetes.io/component=recorder";
-/// Annotation of a recorder pod with the revision of the configuration that it should follow.
+/// Annotation of a recorder pod with the revision of its desired configuration.
 pub const REVISION_ANNOTATION: &str = "toezicht.dev/config-revision";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildNames {
     pub namespace: String,
     pub site: String,
-    /// Its UID, which its children name as their controller.
+    /// UID of the Site, the controller of its children.
     pub uid: String,
-    /// StatefulSet, Service and ServiceAccount.
+    /// Name of StatefulSet, Service and ServiceAccount.
     pub recorder: String,
+    /// Name of the Secret with the recorders' configuration.
     pub config: String,
 }
 
 impl ChildNames {
-    /// The names that `site` gives.
     pub fn of(site: &Site) -> Self {
         let name = site.name_any();
         Self {
@@ -44,7 +44,12 @@ impl ChildNames {
         }
     }
 
-    /// Labels that select the recorder pods of this site; a StatefulSet's selector cannot change.
+    /// Returns the name of a recorder pod, as the StatefulSet forms it.
+    pub fn pod(&self, shard: u32) -> String {
+        format!("{}-{shard}", self.recorder)
+    }
+
+    /// Returns the selector of the recorder pods. It must never change: a StatefulSet's selector is immutable.
     pub fn selector(&self) -> BTreeMap<String, String> {
         let pairs = [
             ("app.kubernetes.io/name", "toezicht"),

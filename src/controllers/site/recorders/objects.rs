@@ -1,7 +1,7 @@
-//! The Kubernetes objects of a Site's recorders. Pure.
+//! Kubernetes objects of a Site's recorders. Pure.
 //!
-//! What an author of the namespace could loosen by hand is set expressly, also where it is the default, so
-//! that a change of it is seen as drift and put back.
+//! Fields that an author of the namespace could loosen are set explicitly, even to their default: the operator can then
+//! detect and revert a change.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{
@@ -13,15 +13,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names::ChildNames;
-use super::pod;
+use super::pod::{self, RecorderPods, SPOOL_VOLUME};
 use crate::controllers::kubernetes::quantity;
-use crate::controllers::site::recorders::pod::{RecorderPods, SPOOL_VOLUME};
 use crate::wire::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 
 /// Type of the Secret with the recorders' configuration.
-pub const CONFIG_SECRET_TYPE: &str = "toezicht.dev/recorder-config";
+const CONFIG_SECRET_TYPE: &str = "toezicht.dev/recorder-config";
 
-/// The recorders' ServiceAccount: a name without any right, and without a token to show for it.
+/// Returns the ServiceAccount of the recorders. It has no rights, and its pods have no token for the Kubernetes API.
 pub fn service_account(names: &ChildNames, owner: &[OwnerReference]) -> core::ServiceAccount {
     core::ServiceAccount {
         metadata: metadata(names, &names.recorder, owner),
@@ -30,7 +29,7 @@ pub fn service_account(names: &ChildNames, owner: &[OwnerReference]) -> core::Se
     }
 }
 
-/// The headless Service that gives each recorder its name.
+/// Returns the headless Service that gives each recorder its DNS name.
 pub fn service(names: &ChildNames, owner: &[OwnerReference]) -> core::Service {
     let port = |name: &str, port: u16| core::ServicePort {
         name: Some(name.to_owned()),
@@ -48,7 +47,7 @@ pub fn service(names: &ChildNames, owner: &[OwnerReference]) -> core::Service {
                 port(pod::STATUS_PORT_NAME, STATUS_PORT),
                 port(pod::HEALTH_PORT_NAME, HEALTH_PORT),
             ]),
-            // A recorder that is not ready must be found to be asked why.
+            // Otherwise nobody could query a recorder that is not ready for the cause.
             publish_not_ready_addresses: Some(true),
             ..core::ServiceSpec::default()
         }),
@@ -56,13 +55,12 @@ pub fn service(names: &ChildNames, owner: &[OwnerReference]) -> core::Service {
     }
 }
 
-/// The Secret with the recorders' configuration.
 pub fn config_secret(
     names: &ChildNames,
     owner: &[OwnerReference],
     document: &RecorderConfig,
 ) -> core::Secret {
-    // The document is plain data with texts as keys, which can always be written.
+    // Never fails: the document has no map with keys other than strings.
     let bytes = serde_json::to_vec(document).unwrap_or_default();
     core::Secret {
         metadata: metadata(names, &names.config, owner),
@@ -82,7 +80,7 @@ pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &Recorde
             service_name: Some(names.recorder.clone()),
             selector: LabelSelector { match_labels: Some(names.selector()), match_expressions: None },
             template: pod::pod_template(names, pods),
-            // Recorders do not depend on each other: a dead one must not hold up the others.
+            // Recorders are independent: one that fails must not delay the others.
             pod_management_policy: Some("Parallel".to_owned()),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("RollingUpdate".to_owned()),
@@ -92,7 +90,7 @@ pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &Recorde
                 }),
             }),
             revision_history_limit: Some(2),
-            // A claim that outlived its recorder would keep pictures that nobody counts the days of.
+            // A claim that outlives its recorder would keep recordings past their ceiling.
             persistent_volume_claim_retention_policy: claim.is_some().then(|| {
                 StatefulSetPersistentVolumeClaimRetentionPolicy {
                     when_deleted: Some("Delete".to_owned()),
@@ -106,7 +104,7 @@ pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &Recorde
     }
 }
 
-/// Whether `live` can be made `desired`: most of a StatefulSet's spec can only be set when it is created.
+/// Whether `live` can be updated to `desired`: most fields of a StatefulSet are immutable.
 pub fn can_be_updated(desired: &StatefulSet, live: &StatefulSet) -> bool {
     let immutable_fields = |set: &StatefulSet| {
         let spec = set.spec.clone().unwrap_or_default();
@@ -117,7 +115,7 @@ pub fn can_be_updated(desired: &StatefulSet, live: &StatefulSet) -> bool {
     immutable_fields(desired) == immutable_fields(live)
 }
 
-/// The parts of a claim that we set, in a form that can be compared.
+/// Returns the fields of a claim that the operator sets, with the size as a number: the server may write it differently.
 fn immutable_claim_fields(spec: core::PersistentVolumeClaimSpec) -> (Option<String>, Option<i128>) {
     let requests = spec.resources.and_then(|resources| resources.requests).unwrap_or_default();
     (spec.storage_class_name, requests.get("storage").and_then(|size| quantity::parse_millis(&size.0)))

@@ -1,4 +1,4 @@
-//! Step four: what should be there. Pure.
+//! Step four: the desired recorders. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::identity::StatusApiIdentity;
 use super::pod::RecorderPods;
+use super::workload::ExpectedRecorders;
 use super::{hold_widening, objects, shard};
 use crate::api::{Days, Site};
 use crate::controllers::config::OperatorConfig;
@@ -16,40 +17,34 @@ use crate::controllers::handoff::HoldScopes;
 use crate::controllers::site::bucket::evaluation::BucketEvaluation;
 use crate::controllers::site::bucket::target;
 use crate::controllers::site::dereference::ObservedSite;
-use crate::controllers::site::recorders::workload::ExpectedRecorders;
-use crate::controllers::site::validate::ValidSite;
+use crate::controllers::site::validate::{ValidCamera, ValidSite};
 use crate::rules::Windows;
 use crate::wire::{CameraConfig, FORMAT, RecorderConfig};
 
-/// Of the spool's volume, what segments may take: the kubelet evicts a pod that fills its volume to the brim.
+/// Part of the spool's volume that segments may use: the kubelet evicts a pod that fills its volume.
 const USABLE_SPOOL_PERCENT: u64 = 90;
-/// More than a revision and the name of the holds' field add to a configuration.
+/// Room for the revision and the name of the holds' field.
 const RESERVED_BYTES: usize = 128;
 const REVISION_LENGTH: usize = 16;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SitePlan {
-    /// The recorders; `None`: nothing has to be recorded yet, and nothing was.
+    /// The recorders; `None`: the Site has none, and needs none yet.
     pub recorders: Option<RecorderPlan>,
 }
 
-/// The recorders that should be there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecorderPlan {
-    /// Who they are to the cluster: nobody.
     pub service_account: ServiceAccount,
     pub service: Service,
     pub config_secret: Secret,
     pub workload: StatefulSet,
-    /// What they should say of themselves.
     pub expected: ExpectedRecorders,
 }
 
-/// What follows from all that was found.
-///
-/// Recorders come to be once the bucket was read back as it must be. Where they are there already and must
-/// not record, they stay without a window in which they may, so that what waits in a spool is uploaded.
+/// Plans the recorders. New ones wait for a bucket that was read back as required. Existing ones that may not record stay
+/// without permitted periods, so that they upload the segments in their spools.
 pub fn plan(
     site: &Site,
     observed: &ObservedSite,
@@ -63,32 +58,26 @@ pub fn plan(
     if !may_record && observed.replicas.is_none() {
         return SitePlan { recorders: None };
     }
-    // Until the ledger has been read, what recorders know of holds stays.
+    // Before the ledger is read, the recorders keep the holds that they have: they must not unseal a held segment.
     let held = held.or_else(|| Some(observed.recorder_config.as_ref()?.holds.clone()));
     let held = held.unwrap_or_default();
     let Some(document) = build_config(site, observed, valid, identity, &held, may_record) else {
         return SitePlan { recorders: None };
     };
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
-    let pods = shard::pod_count(
-        &document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect(),
-    );
-    let settings = &site.spec.recorder;
+    let shards = document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect();
+    let pods = RecorderPods {
+        count: shard::pod_count(&shards),
+        settings: &site.spec.recorder,
+        config,
+        has_workload_identity: site.spec.storage.recorder.workload_identity,
+    };
     let recorders = RecorderPlan {
         service_account: objects::service_account(&valid.names, &owner),
         service: objects::service(&valid.names, &owner),
-        workload: objects::stateful_set(
-            &valid.names,
-            &owner,
-            &RecorderPods {
-                count: pods,
-                settings,
-                config,
-                has_workload_identity: site.spec.storage.recorder.workload_identity,
-            },
-        ),
+        workload: objects::stateful_set(&valid.names, &owner, &pods),
         expected: ExpectedRecorders {
-            pods,
+            pods: pods.count,
             revision: document.revision.clone(),
             api: document.status_api.clone(),
             holds: held,
@@ -99,7 +88,7 @@ pub fn plan(
     SitePlan { recorders: Some(recorders) }
 }
 
-/// The recorders' configuration; `None` where nothing is known to configure them with.
+/// Returns the recorders' configuration; `None` if credentials or ceilings were never known.
 fn build_config(
     site: &Site,
     observed: &ObservedSite,
@@ -109,7 +98,7 @@ fn build_config(
     may_record: bool,
 ) -> Option<RecorderConfig> {
     let previous = observed.recorder_config.as_ref();
-    // Without credentials the recorders keep those they have, for what still waits in their spools.
+    // Without new credentials the recorders keep the previous ones, to upload the segments in their spools.
     let access = valid.access.as_ref();
     let storage = access
         .and_then(|access| access.recorder.clone())
@@ -153,7 +142,7 @@ fn camera_configs(
     let names: Vec<String> = valid.cameras.iter().map(|camera| camera.name.clone()).collect();
     let shards =
         shard::assign_cameras(&assigned, current_pods, &names, site.spec.recorder.max_cameras_per_pod);
-    let config = |camera: &crate::controllers::site::validate::ValidCamera| {
+    let config = |camera: &ValidCamera| {
         Some(CameraConfig {
             name: camera.name.clone(),
             shard: *shards.get(&camera.name)?,
@@ -165,7 +154,7 @@ fn camera_configs(
     valid.cameras.iter().filter_map(config).collect()
 }
 
-/// The same for recorders that are to go: nothing may be recorded any more, and what waits is uploaded.
+/// Returns the configuration for recorders that are to be removed: they stop recording and upload their spools.
 pub fn closing_config(document: &RecorderConfig) -> RecorderConfig {
     let mut closed = document.clone();
     for camera in &mut closed.cameras {
@@ -174,12 +163,11 @@ pub fn closing_config(document: &RecorderConfig) -> RecorderConfig {
     with_revision(closed, Some(document))
 }
 
-/// `document` with its revision, whatever stands there: that of `previous` if nothing else differs, else one that no
-/// configuration had before.
+/// Sets the revision of `document`: that of `previous` if nothing else differs, else one that no configuration had before.
 ///
-/// A configuration that returns to an earlier one does not get the earlier one's revision: its hash includes the revision of
-/// `previous`. Otherwise a recorder's earlier answer would acknowledge it, while the recorder follows the configuration in
-/// between, or is about to read it. Without `previous` the certificate and the token are new, so the hash is too.
+/// A configuration that returns to an earlier content gets a new revision, since its hash includes the revision of
+/// `previous`. Otherwise a recorder's earlier answer would acknowledge it, although the recorder follows the configuration
+/// in between, or is about to read it. Without `previous`, the certificate and the token are new, so the hash is too.
 fn with_revision(mut document: RecorderConfig, previous: Option<&RecorderConfig>) -> RecorderConfig {
     document.revision = previous.map_or_else(String::new, |previous| previous.revision.clone());
     if previous != Some(&document) || !is_valid_revision(&document.revision) {
@@ -189,13 +177,13 @@ fn with_revision(mut document: RecorderConfig, previous: Option<&RecorderConfig>
     document
 }
 
-/// Whether it can be one of ours: who may write Secrets in the namespace could put anything there.
+/// Whether this module could have set the revision. A tenant who may write Secrets could set any text.
 fn is_valid_revision(text: &str) -> bool {
     text.len() == REVISION_LENGTH && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// As the Secret has it. A document is plain data with texts as keys, which can always be written.
 fn to_json(document: &RecorderConfig) -> Vec<u8> {
+    // Never fails: the document has no map with keys other than strings.
     serde_json::to_vec(document).unwrap_or_default()
 }
 

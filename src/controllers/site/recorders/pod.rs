@@ -1,4 +1,4 @@
-//! The recorder pod. Pure.
+//! Template of the recorder pods. Pure.
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -14,41 +14,38 @@ use crate::wire::{HEALTH_PORT, STATUS_PORT};
 /// Volume with segments that wait for their upload.
 pub const SPOOL_VOLUME: &str = "spool";
 
-/// What the recorder pods are to be.
+/// Settings of the recorder pods.
 #[derive(Clone, Copy, Debug)]
 pub struct RecorderPods<'a> {
     pub count: u32,
     pub settings: &'a RecorderSettings,
-    /// As the cluster's administrators want them.
     pub config: &'a OperatorConfig,
-    /// They use workload identity at the store.
+    /// Whether they use workload identity at the store.
     pub has_workload_identity: bool,
 }
 
 const CONTAINER_NAME: &str = "recorder";
-/// Name of the port of the status API.
+/// Port of the status API.
 pub const STATUS_PORT_NAME: &str = "status";
-/// Name of the port of probes and metrics.
+/// Port of probes and metrics.
 pub const HEALTH_PORT_NAME: &str = "health";
 const CONFIG_DIR: &str = "/etc/toezicht";
 const SPOOL_DIR: &str = "/var/spool/toezicht";
-/// Name of the volume with the configuration.
 const CONFIG_VOLUME: &str = "config";
-/// Name of the volume with the token for the store's STS.
+/// Volume with the token for the store's STS.
 const STORE_TOKEN_VOLUME: &str = "store-token";
-/// How long such a token is valid. The kubelet renews it at four fifths of that.
+/// Lifetime of that token. The kubelet renews it after four fifths.
 const TOKEN_SECONDS: i64 = 3600;
-/// User and group of the recorder: nobody in particular.
+/// User and group of the recorder, without rights on any node.
 const RUN_AS_ID: i64 = 65532;
-/// Time to close and upload what is open.
+/// Time to complete and upload open files.
 const TERMINATION_GRACE_SECONDS: i64 = 60;
-/// Of which the process keeps these for its own end.
+/// Part of [`TERMINATION_GRACE_SECONDS`] for the end of the process.
 const SHUTDOWN_RESERVE_SECONDS: i64 = 5;
-/// The configuration is readable by the recorder's group alone: 0440.
+/// Mode of the configuration: readable by the recorder's group only.
 const CONFIG_MODE: i32 = 0o440;
 
-/// The template of the recorder pods. It does not change with the configuration, so a camera that comes or
-/// goes restarts nobody.
+/// Returns the template of the recorder pods. It does not depend on the cameras: a new camera must not restart recorders.
 pub fn pod_template(names: &ChildNames, pods: &RecorderPods<'_>) -> core::PodTemplateSpec {
     let settings = pods.settings;
     core::PodTemplateSpec {
@@ -111,7 +108,7 @@ fn container(pods: &RecorderPods<'_>) -> core::Container {
         ),
         resources: Some(pods.settings.resources.clone().unwrap_or_else(default_resources)),
         security_context: Some(container_security_context()),
-        // A recorder that works through a long spool at its start is alive all the while.
+        // Up to a minute: a recorder reads its whole spool before it starts.
         startup_probe: Some(http_probe("/livez", 1, 60)),
         liveness_probe: Some(http_probe("/livez", 10, 3)),
         readiness_probe: Some(http_probe("/readyz", 5, 3)),
@@ -119,7 +116,7 @@ fn container(pods: &RecorderPods<'_>) -> core::Container {
     }
 }
 
-/// Which cameras are this pod's: the ordinal that the StatefulSet gave it.
+/// Returns the variable with the pod's shard: the ordinal that the StatefulSet gave it.
 fn shard_env() -> core::EnvVar {
     core::EnvVar {
         name: "TOEZICHT_SHARD".to_owned(),
@@ -134,8 +131,8 @@ fn shard_env() -> core::EnvVar {
     }
 }
 
-/// The service account token that the store's STS takes. It is of no use at the Kubernetes API, whose audience is
-/// another.
+/// Returns the volume with the service account token for the store's STS. The Kubernetes API rejects it, since its audience
+/// is another.
 fn store_token_volume(pods: &RecorderPods<'_>) -> core::Volume {
     let token = core::ServiceAccountTokenProjection {
         audience: Some(pods.config.egress.audience.clone()),
@@ -158,7 +155,7 @@ fn store_token_volume(pods: &RecorderPods<'_>) -> core::Volume {
 fn volumes(names: &ChildNames, pods: &RecorderPods<'_>) -> Vec<core::Volume> {
     let mut volumes = vec![config_volume(names)];
     let spool = &pods.settings.spool;
-    // Of a storage class, the StatefulSet adds the volume of its claim.
+    // With a storage class, the StatefulSet adds the volume of its claim.
     if spool.storage_class_name.is_none() {
         volumes.push(core::Volume {
             name: SPOOL_VOLUME.to_owned(),
@@ -185,7 +182,7 @@ fn config_volume(names: &ChildNames) -> core::Volume {
     }
 }
 
-/// What a pod of 32 cameras needs; no limit of CPU, since being throttled loses frames.
+/// Returns the resources for 32 cameras. Without a CPU limit: throttling loses frames.
 fn default_resources() -> core::ResourceRequirements {
     let amounts = |pairs: &[(&str, &str)]| {
         Some(

@@ -1,13 +1,12 @@
-//! Which recorder pod carries which camera.
+//! Assignment of cameras to recorder pods.
 
 use std::collections::BTreeMap;
 
-/// The pod of each of `cameras`, `per_pod` at most on each (0 counts as 1).
+/// Assigns `cameras` to pods, at most `per_pod` to each (0 counts as 1).
 ///
-/// Moving a camera costs it a gap, so a camera stays where it is as long as its pod is not over capacity;
-/// only a lowered `per_pod` moves any, and then no more than must, the last by name. A new camera goes to
-/// the lowest pod that has room, so that pods fill up before there are more of them. Of `previous` only pods
-/// below `there` count, those that there are: what is written down elsewhere makes no pods.
+/// A camera that moves has a gap in its recordings. A camera therefore stays in its pod. Only a lower `per_pod` moves
+/// cameras: as few as possible, the last by name. A new camera goes to the lowest pod with room, so that pods fill up first.
+/// Of `previous`, only pods below `existing_pods` count: a tenant can edit that configuration, and must not add pods.
 pub fn assign_cameras(
     previous: &BTreeMap<String, u32>,
     existing_pods: u32,
@@ -40,8 +39,8 @@ pub fn assign_cameras(
     assigned
 }
 
-/// How many pods an assignment needs: pods are numbered from 0 without holes, and one that no camera uses
-/// any more stays while a higher one is used.
+/// Returns the number of pods that an assignment needs. A StatefulSet numbers its pods from 0 without holes, so an unused pod
+/// stays below a used one.
 pub fn pod_count(assignment: &BTreeMap<String, u32>) -> u32 {
     assignment.values().max().map_or(0, |highest| highest.saturating_add(1))
 }
@@ -91,7 +90,7 @@ mod tests {
             prop_assert!(assigned.keys().all(|camera| cameras.contains(camera)));
             prop_assert!(loads(&assigned).values().all(|load| *load <= per_pod.max(1)));
             prop_assert_eq!(assign_cameras(&assigned, pod_count(&assigned), &cameras, per_pod), assigned.clone(), "settled");
-            // Beyond the pods that there are, no more than the cameras need.
+            // No more new pods than the cameras need.
             let needed = u32::try_from(assigned.len()).unwrap().div_ceil(per_pod.max(1));
             prop_assert!(pod_count(&assigned) <= there.max(needed));
             let mut reversed = cameras.clone();

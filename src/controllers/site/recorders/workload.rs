@@ -1,4 +1,4 @@
-//! The StatefulSet of a Site's recorders and its pods: reading them, touching them, deleting them.
+//! The StatefulSet of a Site's recorders and its pods: reading, touching and deleting them.
 
 use std::fmt::Debug;
 
@@ -11,64 +11,53 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::hold_widening::Widening;
+use super::names::{CONFIG_TOUCH_MANAGER, ChildNames, REVISION_ANNOTATION, SITE_LABEL};
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::kubernetes::apply::ApplyError;
-use crate::controllers::kubernetes::error::{ApiError, KubeErrorExt};
+use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::kubernetes::{apply, meta};
-use crate::controllers::site::recorders::names::{
-    CONFIG_TOUCH_MANAGER, ChildNames, REVISION_ANNOTATION, SITE_LABEL,
-};
 use crate::wire::{CONFIG_KEY, RecorderConfig, StatusApi};
 
-/// What the recorders should say of themselves.
+/// Recorders as their status should report them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpectedRecorders {
-    /// How many pods there should be.
+    /// Number of pods.
     pub pods: u32,
     pub revision: String,
     pub api: StatusApi,
-    /// The holds that they follow when they follow this configuration: all that these cover they seal.
+    /// Holds whose segments the recorders seal once they acknowledge `revision`.
     pub holds: HoldScopes,
-    /// How much more than that they seal; `None`: nothing more.
+    /// Widening of `holds` in the configuration; `None`: recorders seal nothing more.
     pub widening: Option<Widening>,
 }
 
-/// More pods are not looked after: anybody who may scale a StatefulSet could ask for billions, and with so many
-/// a site has outgrown one bucket.
+/// Pods that the operator queries. Anybody who may scale a StatefulSet could ask for billions.
 pub(crate) const MAX_PODS: u32 = 256;
 
-/// The recorders that are there now.
 #[derive(Clone, Debug)]
 pub struct AppliedRecorders {
-    /// What they should say of themselves.
     pub expected: ExpectedRecorders,
-    /// Their pods, those being deleted left out.
+    /// Pods, without those that are being deleted.
     pub pods: Vec<Pod>,
 }
 
-/// Tells the kubelets of all of `pods` which configuration there is; whether that was news to any.
-pub async fn touch_pods(api: &Api<Pod>, pods: &[Pod], revision: &str) -> Result<bool, ApiError> {
-    let touched = try_join_all(pods.iter().map(|pod| touch_pod(api, pod, revision))).await?;
-    Ok(touched.contains(&true))
-}
-
-/// How many pods `workload` asks for, as far as they are looked after.
+/// Returns the replicas of `workload`, at most [`MAX_PODS`].
 pub fn replicas(workload: &StatefulSet) -> u32 {
     let replicas = workload.spec.as_ref().and_then(|spec| spec.replicas);
     u32::try_from(replicas.unwrap_or_default()).unwrap_or_default().min(MAX_PODS)
 }
 
-/// Deletes exactly this StatefulSet, and with it its pods.
+/// Deletes this StatefulSet and its pods, but no other that took its name.
 pub async fn delete_workload(api: &Api<StatefulSet>, live: &StatefulSet) -> Result<(), ApiError> {
     let preconditions = Preconditions { uid: live.uid(), resource_version: None };
     let params = DeleteParams::background().preconditions(preconditions);
-    match api.delete(&live.name_any(), &params).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
+    match api.delete(&live.name_any(), &params).await.map_err(ApiError) {
+        Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }
 }
 
-/// The pods that `workload` controls.
+/// Returns the pods that `workload` controls.
 pub async fn workload_pods(
     api: &Api<Pod>,
     names: &ChildNames,
@@ -87,40 +76,45 @@ pub(crate) fn controlled_by<'a>(workload: &StatefulSet, pods: &'a [Pod]) -> impl
     pods.iter().filter(move |pod| meta::is_controlled_by(*pod, &uid) && !meta::is_deleting(*pod))
 }
 
-/// Tells the kubelet of `pod` by an annotation that there is a new configuration: it renews mounted Secrets
-/// when it looks at a pod, which it does at once when the pod changes and otherwise up to a minute later.
-pub(crate) async fn touch_pod(api: &Api<Pod>, pod: &Pod, revision: &str) -> Result<bool, ApiError> {
+/// Touches all of `pods`. Returns whether any changed.
+pub async fn touch_pods(api: &Api<Pod>, pods: &[Pod], revision: &str) -> Result<bool, ApiError> {
+    let touched = try_join_all(pods.iter().map(|pod| touch_pod(api, pod, revision))).await?;
+    Ok(touched.contains(&true))
+}
+
+/// Annotates `pod` with the revision. The kubelet renews mounted Secrets when it syncs a pod: at once if the pod changes, and
+/// otherwise up to a minute later.
+async fn touch_pod(api: &Api<Pod>, pod: &Pod, revision: &str) -> Result<bool, ApiError> {
     if pod.annotations().get(REVISION_ANNOTATION).is_some_and(|current| current == revision) {
         return Ok(false);
     }
-    // The UID makes this fail for another pod of the same name.
+    // With the UID, the server rejects this patch for another pod that took the name.
     let patch = json!({"metadata": {"uid": pod.uid(), "annotations": {REVISION_ANNOTATION: revision}}});
     let params =
         PatchParams { field_manager: Some(CONFIG_TOUCH_MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch_metadata(&pod.name_any(), &params, &Patch::Merge(&patch)).await {
         Ok(_) => Ok(true),
-        // It went in the meantime.
+        // The pod was deleted or replaced meanwhile.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether `pod` is one of the recorders. The StatefulSet may be gone, so it is known by name.
+/// Whether `pod` is a recorder of this Site, by the name of its owner: the StatefulSet itself may be deleted already.
 pub fn is_recorder(pod: &Pod, names: &ChildNames) -> bool {
-    let owners = pod.owner_references();
-    owners.iter().any(|owner| {
+    pod.owner_references().iter().any(|owner| {
         owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.name == names.recorder
     })
 }
 
-/// Whether all containers of `pod` have ended: nothing records in it any more.
+/// Whether all containers of `pod` have ended.
 pub fn is_terminated(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// What the recorders are configured with now. One that is not ours, or that somebody made unreadable, is as
-/// none: it is reported, or written anew, in a later step.
+/// Returns the current configuration of the recorders. A foreign or unreadable one counts as none: a later step reports or
+/// replaces it.
 pub async fn fetch_recorder_config(
     api: Api<core::Secret>,
     names: &ChildNames,

@@ -2,20 +2,32 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::api::{AuditStatus, Ceilings, Days, RetentionStatus};
-use crate::controllers::site::bucket::evaluation::evaluate_bucket;
+use crate::controllers::grant::Grants;
+use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, compliant_bucket, fixture};
 use crate::controllers::site::recorders::workload::AppliedRecorders;
 use crate::storage::bucket::probe::{Check, Verdict};
+use crate::storage::s3::error::StoreError;
 use crate::storage::{BucketState, Conformance, EnforceError, EnforceReport, StoreChange, Subresource};
 
-/// The status, with nothing running yet.
-fn site_status(
+/// Returns the status without recorders.
+fn site_status(fixture: &Fixture, bucket: &BucketEvaluation) -> SiteStatus {
+    applied_status(fixture, bucket, Ok(AppliedPlan::default()))
+}
+
+/// Returns the status with a compliant bucket and without recorders.
+fn compliant_status(fixture: &Fixture) -> SiteStatus {
+    site_status(fixture, &compliant_bucket(fixture.now))
+}
+
+fn applied_status(
     fixture: &Fixture,
     bucket: &BucketEvaluation,
     applied: Result<AppliedPlan, ApplyError>,
 ) -> SiteStatus {
-    let observed = StatusInputs { valid: &fixture.valid(), bucket, applied: &applied, replies: &[] };
-    status(&fixture.site, &observed, fixture.now).0
+    let inputs = StatusInputs { valid: &fixture.valid(), bucket, applied: &applied, replies: &[] };
+    status(&fixture.site, &inputs, fixture.now).0
 }
 
 fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
@@ -26,27 +38,15 @@ fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a 
 #[test]
 fn status_always_has_every_condition() {
     let fixture = fixture();
-    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let status = compliant_status(&fixture);
     let types: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
-    assert_eq!(
-        types,
-        [
-            "Ready",
-            "Accepted",
-            "Permitted",
-            "StorageEnforced",
-            "AccessRestricted",
-            "Recording",
-            "Compliant",
-            "Intact",
-            "AdministratorsExcluded",
-            "Stalled"
-        ]
-    );
+    let expected = "Ready Accepted Permitted StorageEnforced AccessRestricted Recording Compliant Intact \
+                    AdministratorsExcluded Stalled";
+    assert_eq!(types.join(" "), expected);
     assert_eq!((condition(&status, "Ready").0, condition(&status, "Stalled").0), ("True", "False"));
     assert_eq!(condition(&status, "AdministratorsExcluded").1, "NotEncrypted");
     let (truth, reason, _) = condition(&status, "AccessRestricted");
-    assert_eq!((truth, reason), ("Unknown", "NotProbed"), "this bucket was never tried");
+    assert_eq!((truth, reason), ("Unknown", "NotProbed"), "this bucket was never probed");
     assert_eq!(
         (status.observed_generation, status.cameras, status.recording_cameras),
         (Some(3), Some(2), Some(0))
@@ -54,33 +54,33 @@ fn status_always_has_every_condition() {
     assert_eq!(status.ceilings.unwrap().video.to_string(), "28d");
 }
 
-/// What a store lets an identity do is no part of what was read back, and does not stand behind a `True`.
+/// A probe of access is not a read-back, so no other condition may mention it.
 #[test]
 fn failed_access_checks_only_affect_access_restricted() {
     let fixture = fixture();
-    let with = |fails: &[Check], gaps: Vec<&'static str>| {
+    let with = |failed: &[Check], limitations: Vec<&'static str>| {
         let verdict = |check: &Check| {
-            if fails.contains(check) { Verdict::Failed } else { Verdict::Passed }
+            if failed.contains(check) { Verdict::Failed } else { Verdict::Passed }
         };
         let rows: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(check))).collect();
-        let enforced = EnforceReport {
+        let report = EnforceReport {
             observed: BucketState {
                 lifecycle: Some(std::collections::BTreeSet::new()),
                 ..BucketState::default()
             },
             changes: vec![],
             conformance: Some(Conformance::from_verdicts(&rows)),
-            limitations: gaps,
+            limitations,
             unknown_principals: vec![],
         };
-        site_status(&fixture, &evaluate_bucket(Ok(enforced), None, fixture.now), Ok(AppliedPlan::default()))
+        site_status(&fixture, &evaluate_bucket(Ok(report), None, fixture.now))
     };
     let good = with(&[], vec![]);
     assert_eq!(condition(&good, "AccessRestricted").0, "True");
 
     let weak = with(
         &[Check::RecorderCannotOverwrite, Check::HeldIsReadable, Check::LastModifiedIsStable],
-        vec!["a gap of the policy"],
+        vec!["a limit of the policy"],
     );
     let (truth, reason, message) = condition(&weak, "AccessRestricted");
     assert_eq!((truth, reason), ("False", "AccessMismatch"));
@@ -94,14 +94,14 @@ fn failed_access_checks_only_affect_access_restricted() {
         assert!(message.len() < words && !message.contains(" but"), "{message}");
     }
     assert!(condition(&weak, "Ready").2.contains("AccessRestricted says"));
-    assert_eq!(weak.storage.unwrap().limitations[0], "a gap of the policy");
+    assert_eq!(weak.storage.unwrap().limitations[0], "a limit of the policy");
 }
 
 #[test]
 fn unpermitted_site_is_ready_with_its_reason() {
     let mut fixture = fixture();
     fixture.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
-    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let status = compliant_status(&fixture);
     let (truth, reason, message) = condition(&status, "Ready");
     assert_eq!((truth, reason), ("True", "NoConsent"));
     assert!(message.contains("article 8"), "{message}");
@@ -112,40 +112,38 @@ fn unpermitted_site_is_ready_with_its_reason() {
 fn terminal_errors_stall_the_site() {
     let mut fixture = fixture();
     let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, fixture.now);
-    let status = site_status(&fixture, &claimed, Ok(AppliedPlan::default()));
+    let status = site_status(&fixture, &claimed);
     assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "BucketClaimed"));
 
     let foreign = ApplyError::ForeignObject { kind: "Service".into(), name: "zwembad-recorder".into() };
-    let status = site_status(&fixture, &compliant_bucket(fixture.now), Err(foreign));
-    assert_eq!(
-        (condition(&status, "Stalled").1, condition(&status, "Ready").1),
-        ("ForeignObject", "ForeignObject")
-    );
+    let status = applied_status(&fixture, &compliant_bucket(fixture.now), Err(foreign));
+    let reasons = (condition(&status, "Stalled").1, condition(&status, "Ready").1);
+    assert_eq!(reasons, ("ForeignObject", "ForeignObject"));
 
-    let refused =
+    let invalid =
         kube::core::Status::failure("spec.template.spec.nodeSelector: no", "Invalid").with_code(422);
-    let refused = ApplyError::Api(ApiError(kube::Error::Api(Box::new(refused))));
-    let status = site_status(&fixture, &compliant_bucket(fixture.now), Err(refused));
+    let invalid = ApplyError::Api(ApiError(kube::Error::Api(Box::new(invalid))));
+    let status = applied_status(&fixture, &compliant_bucket(fixture.now), Err(invalid));
     let (truth, reason, message) = condition(&status, "Stalled");
     assert_eq!((truth, reason), ("True", "InvalidField"));
     assert!(message.starts_with("spec.recorder: "), "{message}");
 
-    fixture.config.grants = crate::controllers::grant::Grants::default();
-    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    fixture.config.grants = Grants::default();
+    let status = compliant_status(&fixture);
     assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "NotGranted"));
 }
 
-/// The status each so many seconds after the Site was made, carried on from one to the next.
-fn stalled_after(fixture: &mut Fixture, bucket: &BucketEvaluation, seconds: &[(i64, &str, &str)]) {
-    let made = fixture.now;
-    fixture.site.metadata.creation_timestamp = Some(Time(made));
-    for (after, truth, reason) in seconds {
-        fixture.now = made + SignedDuration::from_secs(*after);
-        let next = site_status(fixture, bucket, Ok(AppliedPlan::default()));
-        let (is, why, message) = condition(&next, "Stalled");
-        assert_eq!((is, why), (*truth, *reason), "after {after} s: {message}");
-        let kept = fixture.site.status.take().unwrap_or_default();
-        fixture.site.status = Some(SiteStatus { retention: kept.retention, ..next });
+/// Asserts `Stalled` at each of these seconds after the creation of the Site, each time from the previous status.
+fn assert_stalled(fixture: &mut Fixture, bucket: &BucketEvaluation, expected: &[(i64, &str)]) {
+    let created = fixture.now;
+    fixture.site.metadata.creation_timestamp = Some(Time(created));
+    for (second, expected) in expected {
+        fixture.now = created + SignedDuration::from_secs(*second);
+        let next = site_status(fixture, bucket);
+        let (truth, reason, message) = condition(&next, "Stalled");
+        assert_eq!(format!("{truth} {reason}"), *expected, "after {second} s: {message}");
+        let before = fixture.site.status.take().unwrap_or_default();
+        fixture.site.status = Some(SiteStatus { retention: before.retention, ..next });
     }
 }
 
@@ -153,71 +151,59 @@ fn stalled_after(fixture: &mut Fixture, bucket: &BucketEvaluation, seconds: &[(i
 fn missing_reference_stalls_site_after_one_minute() {
     let mut fixture = fixture();
     fixture.observed.policy = None;
-    let bucket = crate::controllers::site::bucket::evaluation::unobserved(None);
-    let (quiet, stalled) = (("False", "AsRequired"), ("True", "ReferenceNotFound"));
-    let looks = [(2, quiet), (31, quiet), (61, quiet), (62, stalled), (400, stalled)];
-    let looks = looks.map(|(after, (truth, reason))| (after, truth, reason));
-    stalled_after(&mut fixture, &bucket, &looks);
-    let observed = StatusInputs {
+    let bucket = unobserved(None);
+    let (quiet, stalled) = ("False AsRequired", "True ReferenceNotFound");
+    let expected = [(2, quiet), (31, quiet), (61, quiet), (62, stalled), (400, stalled)];
+    assert_stalled(&mut fixture, &bucket, &expected);
+    let inputs = StatusInputs {
         valid: &fixture.valid(),
         bucket: &bucket,
         applied: &Ok(AppliedPlan::default()),
         replies: &[],
     };
     fixture.site.status = None;
-    let (_, stalls_at) = status(&fixture.site, &observed, fixture.now);
+    let (_, stalls_at) = status(&fixture.site, &inputs, fixture.now);
     assert_eq!(stalls_at, Some(fixture.now + SignedDuration::from_secs(60)));
 }
 
 #[test]
 fn store_outage_stalls_site_after_fifteen_minutes() {
     let mut fixture = fixture();
-    let away = crate::storage::s3::error::StoreError {
-        operation: "GetBucketVersioning",
-        code: "NoConnection".into(),
-        status: None,
-    };
-    let bucket = evaluate_bucket(Err(EnforceError::Storage(away)), None, fixture.now);
-    let minutes = 60;
-    let looks = [
-        (5, "False", "AsRequired"),
-        (14 * minutes, "False", "AsRequired"),
-        (15 * minutes + 5, "True", "StorageError"),
-    ];
-    stalled_after(&mut fixture, &bucket, &looks);
+    let outage = StoreError { operation: "GetBucketVersioning", code: "NoConnection".into(), status: None };
+    let bucket = evaluate_bucket(Err(EnforceError::Storage(outage)), None, fixture.now);
+    let quiet = "False AsRequired";
+    let expected = [(5, quiet), (14 * 60, quiet), (15 * 60 + 5, "True StorageError")];
+    assert_stalled(&mut fixture, &bucket, &expected);
 }
 
 #[test]
 fn orphaned_hold_stalls_site_after_one_minute() {
     let mut fixture = fixture();
-    fixture.site.status = Some(SiteStatus {
-        retention: Some(RetentionStatus {
-            orphaned_holds: vec!["vechtpartij-7".into()],
-            ..RetentionStatus::default()
-        }),
-        ..SiteStatus::default()
-    });
+    let orphaned_holds = vec!["vechtpartij-7".into()];
+    let retention = RetentionStatus { orphaned_holds, ..RetentionStatus::default() };
+    fixture.site.status = Some(SiteStatus { retention: Some(retention), ..SiteStatus::default() });
     let bucket = compliant_bucket(fixture.now);
-    let looks = [(59, "False", "AsRequired"), (60, "True", "OrphanedHold")];
-    stalled_after(&mut fixture, &bucket, &looks);
-    let status = site_status(&fixture, &bucket, Ok(AppliedPlan::default()));
+    assert_stalled(&mut fixture, &bucket, &[(59, "False AsRequired"), (60, "True OrphanedHold")]);
+    let status = site_status(&fixture, &bucket);
     let (_, _, message) = condition(&status, "Stalled");
     assert!(message.contains("vechtpartij-7") && message.contains("holds restore"), "{message}");
+}
+
+/// Returns a bucket whose subresource another party had changed to `theirs`.
+fn drifted_bucket(fixture: &Fixture, subresource: Subresource) -> BucketEvaluation {
+    let change = StoreChange { subresource, from: "theirs".into(), to: "ours".into() };
+    BucketEvaluation { is_drift: true, changes: vec![change], ..compliant_bucket(fixture.now) }
 }
 
 #[test]
 fn drift_is_reported_for_one_day() {
     let mut fixture = fixture();
-    let mut drifted = compliant_bucket(fixture.now);
-    drifted.is_drift = true;
-    drifted.changes =
-        vec![StoreChange { subresource: Subresource::Policy, from: "none".into(), to: "ours".into() }];
-    let told = site_status(&fixture, &drifted, Ok(AppliedPlan::default()));
-    let (truth, reason, message) = condition(&told, "Intact");
+    let reported = site_status(&fixture, &drifted_bucket(&fixture, Subresource::Policy));
+    let (truth, reason, message) = condition(&reported, "Intact");
     assert_eq!((truth, reason), ("False", "DriftCorrected"));
-    assert!(message.contains("the bucket at ") && message.contains("policy: none → ours"), "{message}");
+    assert!(message.contains("the bucket at ") && message.contains("policy: theirs → ours"), "{message}");
 
-    // The next look finds nothing, and says the same.
+    // The next reconcile finds nothing, and reports the same.
     let held = DriftStatus {
         last_detection_time: Time(fixture.now + SignedDuration::from_hours(23)),
         message: "tag of 3 held versions".into(),
@@ -225,12 +211,12 @@ fn drift_is_reported_for_one_day() {
     };
     fixture.site.status = Some(SiteStatus {
         retention: Some(RetentionStatus { drift: Some(held), ..RetentionStatus::default() }),
-        ..told
+        ..reported
     });
     for (hours, parts) in [(1, &["policy", "tag"][..]), (25, &["tag"]), (48, &[])] {
         let mut later = fixture.clone();
         later.now += SignedDuration::from_hours(hours);
-        let status = site_status(&later, &compliant_bucket(later.now), Ok(AppliedPlan::default()));
+        let status = compliant_status(&later);
         let (truth, _, message) = condition(&status, "Intact");
         assert_eq!(truth == "True", parts.is_empty(), "{message}");
         for part in ["policy", "tag"] {
@@ -239,60 +225,68 @@ fn drift_is_reported_for_one_day() {
     }
 }
 
-/// Two parties that undo each other are told of as such, and not as one more change.
 #[test]
 fn repeated_drift_is_reported_as_contended() {
     let mut fixture = fixture();
     for round in 1..=4 {
-        let mut drifted = compliant_bucket(fixture.now);
-        drifted.is_drift = true;
-        drifted.changes = vec![StoreChange {
-            subresource: Subresource::Lifecycle,
-            from: "theirs".into(),
-            to: "ours".into(),
-        }];
-        let status = site_status(&fixture, &drifted, Ok(AppliedPlan::default()));
+        let status = site_status(&fixture, &drifted_bucket(&fixture, Subresource::Lifecycle));
         let (truth, reason, message) = condition(&status, "Intact");
-        assert_eq!(
-            (truth, reason),
-            ("False", if round < 3 { "DriftCorrected" } else { "Contended" }),
-            "{message}"
-        );
+        let expected = if round < 3 { "DriftCorrected" } else { "Contended" };
+        assert_eq!((truth, reason), ("False", expected), "{message}");
         assert_eq!(message.contains(&format!("{round} times")), round >= 3, "{message}");
         fixture.site.status = Some(status);
         fixture.now += SignedDuration::from_hours(20);
     }
     fixture.now += SignedDuration::from_hours(5);
-    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let status = compliant_status(&fixture);
     assert_eq!(condition(&status, "Intact").0, "True");
+}
+
+/// Returns the time this many hours before now.
+fn hours_ago(fixture: &Fixture, hours: i64) -> Time {
+    Time(fixture.now - SignedDuration::from_hours(hours))
+}
+
+fn audit(fixture: &Fixture, oldest_video_hours: i64) -> AuditStatus {
+    AuditStatus {
+        last_full_audit_time: hours_ago(fixture, 1),
+        last_boundary_audit_time: hours_ago(fixture, 1),
+        versions: 1,
+        bytes: 1,
+        held_versions: 0,
+        inspected_versions: 0,
+        sample_one_in: 100,
+        oldest_unheld_video_time: Some(hours_ago(fixture, oldest_video_hours)),
+        oldest_unheld_calls_time: None,
+        lifecycle_lag_seconds: 0,
+        findings: Vec::new(),
+    }
 }
 
 #[test]
 fn compliant_message_has_audit_counts_and_ceilings() {
     let mut fixture = fixture();
-    let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
+    let age = 1 + 24 * 20 + 3;
+    let full_audit = hours_ago(&fixture, 2);
     let audit = AuditStatus {
-        last_full_audit_time: at(2),
-        last_boundary_audit_time: at(1),
+        last_full_audit_time: full_audit.clone(),
         versions: 5,
         bytes: 3 << 20,
         held_versions: 1,
         inspected_versions: 2,
-        sample_one_in: 100,
-        oldest_unheld_video_time: Some(at(1 + 24 * 20 + 3)),
-        oldest_unheld_calls_time: None,
         lifecycle_lag_seconds: 60,
-        findings: Vec::new(),
+        ..audit(&fixture, age)
     };
     fixture.site.status = Some(SiteStatus { audit: Some(audit), ..SiteStatus::default() });
-    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let status = compliant_status(&fixture);
     let (truth, _, message) = condition(&status, "Compliant");
-    let (from, until) = (at(1 + 24 * 20 + 3).0, at(1 + 24 * 20 + 3 - 28 * 24).0);
     let expected = format!(
-        "audited at {}, the days at the ceiling at {}; all is audited again within 24 h. There were 5 versions of 3.0 MiB, 1 of them \
-         held, 2 inspected; the oldest video that no hold covered was of {from}, and goes by {until}; the store's lifecycle was 60 s late",
-        at(2).0,
-        at(1).0,
+        "audited at {}, the days at the ceiling at {}; the next full audit follows within 24 h; 5 versions of 3.0 MiB, 1 of them \
+         held, 2 inspected; the oldest video without a hold is of {} and expires by {}; the store's lifecycle was 60 s late",
+        full_audit.0,
+        hours_ago(&fixture, 1).0,
+        hours_ago(&fixture, age).0,
+        hours_ago(&fixture, age - 28 * 24).0,
     );
     assert_eq!((truth, message), ("True", expected.as_str()));
 }
@@ -300,45 +294,31 @@ fn compliant_message_has_audit_counts_and_ceilings() {
 #[test]
 fn widened_hold_scopes_make_site_not_ready() {
     let fixture = fixture();
-    for (widened, told) in [
+    for (widening, part) in [
         (None, ""),
         (Some(Widening::EveryCamera), "all cameras in the windows"),
         (Some(Widening::Everything), "everything from the start"),
     ] {
         let mut expected = fixture.plan().recorders.unwrap().expected;
-        expected.widening = widened;
+        expected.widening = widening;
         let applied = AppliedPlan {
             recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
             ..AppliedPlan::default()
         };
-        let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(applied));
+        let status = applied_status(&fixture, &compliant_bucket(fixture.now), Ok(applied));
         let (truth, reason, message) = condition(&status, "Ready");
-        assert_eq!(reason == "TooManyHolds", widened.is_some(), "{message}");
-        assert_eq!(truth == "True", widened.is_none(), "{message}");
-        assert!(message.contains(told), "{message}");
+        assert_eq!(reason == "TooManyHolds", widening.is_some(), "{message}");
+        assert_eq!(truth == "True", widening.is_none(), "{message}");
+        assert!(message.contains(part), "{message}");
     }
 }
 
-/// The Site of a policy of 28 days, of which the last audit found a video this old, in hours.
+/// Returns a Site with a ceiling of 28 days, whose last audit found a video this old, in hours.
 fn audited_with_video_age(hours: i64) -> Fixture {
     let mut fixture = fixture();
-    let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
-    let audit = AuditStatus {
-        last_full_audit_time: at(1),
-        last_boundary_audit_time: at(1),
-        versions: 1,
-        bytes: 1,
-        held_versions: 0,
-        inspected_versions: 0,
-        sample_one_in: 100,
-        oldest_unheld_video_time: Some(at(hours)),
-        oldest_unheld_calls_time: None,
-        lifecycle_lag_seconds: 0,
-        findings: Vec::new(),
-    };
     fixture.site.status = Some(SiteStatus {
         ceilings: Some(Ceilings { video: Days(28), calls: Days(7) }),
-        audit: Some(audit),
+        audit: Some(audit(&fixture, hours)),
         ..SiteStatus::default()
     });
     fixture
@@ -353,11 +333,11 @@ fn recordings_past_lowered_cluster_ceiling_are_not_compliant() {
     ] {
         let mut fixture = audited_with_video_age(hours);
         fixture.config.ceilings.video = Days(14);
-        let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+        let status = compliant_status(&fixture);
         let (truth, reason, message) = condition(&status, "Compliant");
         assert_eq!((truth, reason), expected, "{message}");
         assert!(message.contains("14d"), "{message}");
-        // What a policy once allowed is not deleted by another number than a policy's.
+        // The operator deletes only by a number that a policy has or had.
         assert_eq!(status.ceilings.unwrap().video, Days(28));
         assert_eq!(fixture.valid().access.unwrap().spec.video_ceiling, Days(28));
     }
@@ -368,7 +348,7 @@ fn audit_before_lowered_policy_ceiling_is_unknown() {
     let mut fixture = audited_with_video_age(20 * 24);
     let policy = fixture.observed.policy.as_mut().unwrap();
     policy.spec.retention.video = Days(14);
-    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let status = compliant_status(&fixture);
     let (truth, reason, message) = condition(&status, "Compliant");
     assert_eq!((truth, reason), ("Unknown", "NotAudited"), "{message}");
 }
@@ -376,26 +356,25 @@ fn audit_before_lowered_policy_ceiling_is_unknown() {
 #[test]
 fn paused_or_deleting_site_has_no_true_conditions() {
     let fixture = fixture();
-    let before = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default())).conditions;
+    let before = compliant_status(&fixture).conditions;
     for (after, reason) in [
-        (kit_status::paused_conditions(&before, Some(3), fixture.now), "Paused"),
+        (kube_status::paused_conditions(&before, Some(3), fixture.now), "Paused"),
         (deleting_conditions(&before, Some(3), "waits", None, fixture.now), "Deleting"),
     ] {
         assert_eq!((after.len(), after[0].reason.as_str()), (before.len(), reason));
         for found in &before[1..] {
             let now = after.iter().find(|now| now.type_ == found.type_).unwrap();
-            let said = format!("{now:?}");
-            assert!(now.status != "True" && now.message.ends_with(&found.message), "{said}");
+            assert!(now.status != "True" && now.message.ends_with(&found.message), "{now:?}");
         }
-        let again = kit_status::mark_unobserved(after.clone(), &after, Reason::Paused, "", Timestamp::MAX);
-        assert_eq!(again, after, "since then");
+        let again = kube_status::mark_unobserved(after.clone(), &after, Reason::Paused, "", Timestamp::MAX);
+        assert_eq!(again, after, "transition times stay");
     }
 }
 
 #[test]
 fn deleting_site_with_unusable_bucket_explains_hold_release() {
     let mut fixture = fixture();
-    let before = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let before = compliant_status(&fixture);
     fixture.observed.store_secrets.clear();
     let accepted = fixture.valid().accepted;
     let conditions = deleting_conditions(&before.conditions, Some(3), "waits", Some(&accepted), fixture.now);

@@ -1,12 +1,13 @@
 use super::*;
-use crate::api::Days;
-use crate::controllers::config::OperatorConfig;
-use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, camera, fixture};
+use crate::api::{Auditor, Days, SiteStatus};
+use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
+use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, fixture};
+use crate::controllers::testing::camera;
 
-/// `Accepted` after a change of what is there.
-fn accepted(spoil: impl Fn(&mut Fixture)) -> ConditionFinding {
+/// Returns `Accepted` after a change of the fixture.
+fn accepted(change: impl Fn(&mut Fixture)) -> ConditionFinding {
     let mut fixture = fixture();
-    spoil(&mut fixture);
+    change(&mut fixture);
     fixture.valid().accepted
 }
 
@@ -33,12 +34,12 @@ fn missing_recorder_secret_keeps_operator_access() {
     let mut fixture = fixture();
     fixture.observed.store_secrets.remove("s3-recorder");
     let valid = fixture.valid();
-    assert!(!valid.accepted.is_true(), "nothing is recorded");
+    assert!(!valid.accepted.is_true(), "the Site may not record");
     let access = valid.access.unwrap();
     assert_eq!((access.recorder, access.operator.bucket.as_str()), (None, "gemeente-zwembad"));
 }
 
-/// What was admitted before the rule about principals: a person is left out, and a machine stops everything.
+/// Objects can be older than the admission rule about principals. The policy omits a person; a machine stops everything.
 #[test]
 fn ambiguous_principal_is_excluded_from_bucket_policy() {
     for wrong in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "a b"] {
@@ -46,7 +47,7 @@ fn ambiguous_principal_is_excluded_from_bucket_policy() {
         fixture.site.spec.managers[0].principal = Some(wrong.into());
         let policy = fixture.observed.policy.as_mut().unwrap();
         policy.spec.incident_officers[0].principal = Some(wrong.into());
-        fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal: wrong.into() });
+        fixture.site.spec.storage.auditor = Some(Auditor { principal: wrong.into() });
         let valid = fixture.valid();
         let message = &valid.accepted.message;
         assert!(!valid.accepted.is_true(), "{message}");
@@ -75,7 +76,7 @@ fn ambiguous_principal_is_excluded_from_bucket_policy() {
 fn auditor_with_another_role_is_excluded() {
     let mut fixture = fixture();
     let principal = "arn:aws:iam::1:user/officer".to_owned();
-    fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal });
+    fixture.site.spec.storage.auditor = Some(Auditor { principal });
     let valid = fixture.valid();
     assert!(valid.accepted.message.contains("spec.storage.auditor.principal"), "{}", valid.accepted.message);
     assert_eq!(valid.access.unwrap().spec.auditor, None);
@@ -88,8 +89,8 @@ fn auditor_with_another_role_is_excluded() {
 #[test]
 fn problems_state_field_and_reason() {
     use Reason::{InvalidField, NotGranted, ReferenceInvalid, ReferenceNotFound};
-    type Spoil = fn(&mut Fixture);
-    let table: &[(Spoil, Reason, &str)] = &[
+    type Change = fn(&mut Fixture);
+    let table: &[(Change, Reason, &str)] = &[
         (|f| f.observed.policy = None, ReferenceNotFound, "spec.policyRef"),
         (|f| f.config.ceilings.video = Days(14), ReferenceInvalid, "spec.policyRef"),
         (|f| f.observed.store_secrets.clear(), ReferenceNotFound, "spec.storage.operator.credentialsRef"),
@@ -100,30 +101,19 @@ fn problems_state_field_and_reason() {
         ),
         (
             |f| {
-                drop(
-                    f.observed
-                        .store_secrets
-                        .insert("s3-operator".into(), f.observed.camera_secrets.logins["login"].clone()),
-                );
+                let login = f.observed.camera_secrets.logins["login"].clone();
+                f.observed.store_secrets.insert("s3-operator".into(), login);
             },
             ReferenceInvalid,
             "spec.storage.operator.credentialsRef",
         ),
-        (
-            |f| f.site.spec.storage.endpoint = Some("http://169.254.169.254".into()),
-            NotGranted,
-            "spec.storage",
-        ),
-        (|f| f.site.spec.storage.endpoint = Some("https://10.96.0.1".into()), NotGranted, "spec.storage"),
+        (|f| set_endpoint(f, "http://169.254.169.254"), NotGranted, "spec.storage"),
+        (|f| set_endpoint(f, "https://10.96.0.1"), NotGranted, "spec.storage"),
         (|f| f.site.spec.storage.endpoint = None, NotGranted, "spec.storage"),
         (|f| f.site.spec.storage.bucket = "buurgemeente-zwembad".into(), NotGranted, "spec.storage"),
         (|f| f.site.metadata.namespace = Some("buurgemeente".into()), NotGranted, "spec.storage"),
         (|f| f.site.spec.storage.allow_unprotected = true, NotGranted, "spec.storage"),
-        (
-            |f| f.site.spec.storage.endpoint = Some("https://s3.example.nl/a".into()),
-            InvalidField,
-            "spec.storage.endpoint",
-        ),
+        (|f| set_endpoint(f, "https://s3.example.nl/a"), InvalidField, "spec.storage.endpoint"),
         (|f| f.site.spec.recorder.spool.size = "20Gb".into(), InvalidField, "spec.recorder.spool.size"),
         (|f| f.site.spec.recorder.spool.size = "1Mi".into(), InvalidField, "spec.recorder.spool.size"),
         (
@@ -135,8 +125,8 @@ fn problems_state_field_and_reason() {
             "spec.liveView",
         ),
     ];
-    for (at, (spoil, reason, field)) in table.iter().enumerate() {
-        let finding = accepted(spoil);
+    for (at, (change, reason, field)) in table.iter().enumerate() {
+        let finding = accepted(change);
         assert!(!finding.is_true(), "case {at}");
         assert_eq!(finding.reason, *reason, "case {at}: {}", finding.message);
         assert!(finding.message.starts_with(field), "case {at}: {}", finding.message);
@@ -144,7 +134,11 @@ fn problems_state_field_and_reason() {
     }
 }
 
-/// The schema sees a manager of the same text; this sees the same name, and the policy's officers.
+fn set_endpoint(fixture: &mut Fixture, endpoint: &str) {
+    fixture.site.spec.storage.endpoint = Some(endpoint.to_owned());
+}
+
+/// The schema compares texts. This compares the name in an ARN too, and the policy's officers.
 #[test]
 fn machine_principals_cannot_be_readers() {
     let as_manager =
@@ -159,17 +153,14 @@ fn machine_principals_cannot_be_readers() {
     assert!(as_officer.message.contains("incidentOfficers"), "{}", as_officer.message);
 }
 
-/// The schema compares texts; a store may go by the name alone.
+/// A store may compare only the name in an ARN.
 #[test]
 fn operator_and_recorder_must_be_different_identities() {
     let finding =
         accepted(|f| f.site.spec.storage.recorder.principal = "arn:aws:iam::1:user/operator".into());
     assert_eq!(finding.reason, Reason::InvalidField);
-    assert!(
-        finding.message.starts_with("spec.storage.recorder.principal: article 3.2"),
-        "{}",
-        finding.message
-    );
+    let message = finding.message;
+    assert!(message.starts_with("spec.storage.recorder.principal: article 3.2"), "{message}");
 }
 
 #[test]
@@ -179,7 +170,7 @@ fn operator_only_requires_grant_and_decision() {
         OperatorConfig::parse(&OPERATOR_CONFIG.replace("buckets:", "exceptions: [OperatorOnly], buckets:"))
             .unwrap();
     let storage = &mut fixture.site.spec.storage;
-    storage.retention_enforcement = crate::api::RetentionEnforcement::OperatorOnly;
+    storage.retention_enforcement = RetentionEnforcement::OperatorOnly;
     assert_eq!(fixture.valid().access, None, "without a decision");
     fixture.site.spec.storage.decision = serde_json::from_value(
         serde_json::json!({"by": "College", "date": "2026-01-01", "reference": "2026-1"}),
@@ -191,7 +182,7 @@ fn operator_only_requires_grant_and_decision() {
 #[test]
 fn ungranted_endpoint_gives_no_bucket_access() {
     let mut fixture = fixture();
-    fixture.site.spec.storage.endpoint = Some("https://kubernetes.default.svc".into());
+    set_endpoint(&mut fixture, "https://kubernetes.default.svc");
     assert_eq!(fixture.valid().access, None);
 }
 
@@ -199,10 +190,10 @@ fn ungranted_endpoint_gives_no_bucket_access() {
 fn deleted_policy_stops_recording_and_keeps_bucket_access() {
     let mut fixture = fixture();
     fixture.observed.policy = None;
-    assert_eq!(fixture.valid().access, None, "there never were ceilings");
-    fixture.site.status = Some(crate::api::SiteStatus {
+    assert_eq!(fixture.valid().access, None, "no ceilings were ever effective");
+    fixture.site.status = Some(SiteStatus {
         ceilings: Some(Ceilings { video: Days(21), calls: Days(6) }),
-        ..crate::api::SiteStatus::default()
+        ..SiteStatus::default()
     });
     let valid = fixture.valid();
     assert_eq!(valid.access.unwrap().spec.video_ceiling, Days(21));
@@ -218,10 +209,8 @@ fn unusable_camera_does_not_stop_the_others() {
     let valid = fixture.valid();
     assert!(valid.accepted.is_true());
     assert_eq!(valid.unusable_cameras, ["hal"]);
-    assert_eq!(
-        valid.cameras.iter().map(|camera| camera.name.as_str()).collect::<Vec<_>>(),
-        ["kassa", "zolder"]
-    );
+    let names: Vec<_> = valid.cameras.iter().map(|camera| camera.name.as_str()).collect();
+    assert_eq!(names, ["kassa", "zolder"]);
 }
 
 #[test]
@@ -242,9 +231,7 @@ fn suspension_applies_to_named_cameras() {
 fn temporary_key_includes_session_token() {
     let mut fixture = fixture();
     let texts = [("accessKeyId", "ASIA9"), ("secretAccessKey", "s"), ("sessionToken", "IQoJb3Jp\n")];
-    let secret = texts.map(|(key, value)| (key.to_owned(), crate::wire::Secret::new(value)));
-    let found = crate::controllers::kubernetes::secret_ref::ReferencedSecret::new("7", secret.into());
-    fixture.observed.store_secrets.insert("s3-operator".into(), found);
+    fixture.observed.store_secrets.insert("s3-operator".into(), ReferencedSecret::of(&texts));
     let access = fixture.valid().access.unwrap();
     let keys = access.operator.credentials.as_access_key().unwrap();
     assert_eq!(keys.session_token.as_ref().unwrap().reveal(), "IQoJb3Jp");
@@ -266,7 +253,7 @@ fn workload_identity_requires_a_grant() {
     }
 }
 
-/// A schema of another release could let it through: then it is no workload identity.
+/// The schema of another release could admit it. It must not count as workload identity.
 #[test]
 fn identity_without_credentials_is_rejected() {
     let mut fixture = fixture();

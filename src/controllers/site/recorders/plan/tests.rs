@@ -3,8 +3,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::api::condition::Reason;
 use crate::controllers::site::bucket::evaluation::evaluate_bucket;
-use crate::controllers::site::fixtures::{Fixture, camera, compliant_bucket, fixture};
+use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
 use crate::controllers::site::recorders::hold_widening::Widening;
+use crate::controllers::testing::camera;
 use crate::storage::EnforceError;
 use crate::wire::{CONFIG_KEY, HoldScopeConfig, Window};
 
@@ -13,7 +14,7 @@ fn config_of(plan: &SitePlan) -> RecorderConfig {
     serde_json::from_slice(&data[CONFIG_KEY].0).unwrap()
 }
 
-/// The same site a moment later, with what the plan made.
+/// Returns the site a moment later, after the plan was applied.
 fn after_apply(fixture: &Fixture, plan: &SitePlan) -> Fixture {
     let mut fixture = fixture.clone();
     fixture.observed.recorder_config = Some(config_of(plan));
@@ -56,9 +57,9 @@ fn recorder_pods_are_restricted_without_api_token() {
     assert_eq!(container.allow_privilege_escalation, Some(false));
     assert_eq!(container.capabilities.unwrap().drop.unwrap(), ["ALL"]);
     let mounts = pod.containers[0].volume_mounts.clone().unwrap();
-    assert!(mounts.iter().all(|mount| mount.sub_path.is_none()), "a subPath is never renewed");
+    assert!(mounts.iter().all(|mount| mount.sub_path.is_none()), "the kubelet never renews a subPath");
     assert_eq!(pod.volumes.unwrap()[1].empty_dir.clone().unwrap().size_limit.unwrap().0, "20Gi");
-    // A camera that comes or goes must not restart the others.
+    // A new camera must not restart recorders.
     assert!(spec.template.metadata.unwrap().annotations.is_none());
 }
 
@@ -112,7 +113,7 @@ fn recording_requires_a_read_back_bucket() {
     let running = after_apply(&first, &first.plan());
     let stopped = config_of(&running.plan_with(&claimed));
     assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
-    assert_eq!(stopped.cameras.len(), 2, "what waits in the spool is uploaded");
+    assert_eq!(stopped.cameras.len(), 2, "recorders still upload the spool");
 }
 
 #[test]
@@ -156,18 +157,18 @@ fn workload_identity_mounts_store_token_only() {
     fixture.config.egress.token_file = "/of/the/operator".into();
     let web_identity = |credentials| match credentials {
         crate::wire::Credentials::WebIdentity { web_identity } => web_identity,
-        _ => panic!("workload identity was asked for"),
+        _ => panic!("no workload identity"),
     };
-    // What the operator tries as a recorder it tries with its own token: the pods' is not where it runs.
-    let tried = fixture.valid().access.unwrap().recorder.unwrap();
-    let tried = web_identity(tried.credentials);
-    assert_eq!((tried.role_arn.as_str(), tried.token_file), (role, "/of/the/operator".into()));
+    // The operator probes as a recorder with its own token: the pods' token is not in its own pod.
+    let probe = fixture.valid().access.unwrap().recorder.unwrap();
+    let probe = web_identity(probe.credentials);
+    assert_eq!((probe.role_arn.as_str(), probe.token_file), (role, "/of/the/operator".into()));
     let plan = fixture.plan();
     let web_identity = web_identity(config_of(&plan).storage.credentials);
     assert_eq!(web_identity.role_arn, role);
     let spec = plan.recorders.unwrap().workload.spec.unwrap();
     let pod = spec.template.spec.unwrap();
-    // The token of the Kubernetes API stays away.
+    // The pod still has no token for the Kubernetes API.
     assert_eq!(pod.automount_service_account_token, Some(false));
     let projected = pod.volumes.unwrap()[2].projected.clone().unwrap().sources.unwrap();
     let token = projected[0].service_account_token.clone().unwrap();
@@ -180,13 +181,7 @@ fn workload_identity_mounts_store_token_only() {
 #[test]
 fn recorders_use_proxy_for_endpoint_scheme() {
     let mut fixture = fixture();
-    let with = |proxy: &str| {
-        OperatorConfig::parse(&format!(
-            "{}\nproxy: {proxy}",
-            crate::controllers::site::fixtures::OPERATOR_CONFIG
-        ))
-        .unwrap()
-    };
+    let with = |proxy: &str| OperatorConfig::parse(&format!("{OPERATOR_CONFIG}\nproxy: {proxy}")).unwrap();
     fixture.config = with("{http: 'http://plain:1', https: 'http://tunnel:3128', noProxy: 'a.nl'}");
     let proxy = config_of(&fixture.plan()).storage.proxy.unwrap();
     assert_eq!((proxy.url.as_str(), proxy.no_proxy.as_str()), ("http://tunnel:3128", "a.nl"));
@@ -204,11 +199,11 @@ fn invalid_revision_is_replaced() {
     }
 }
 
-/// So many holds, each over so many cameras with names of so many letters.
+/// Returns holds, each over a number of cameras with names of a number of letters.
 fn many_holds(holds: usize, cameras: usize, letters: usize) -> HoldScopes {
     let names =
         |hold: usize| (0..cameras).map(move |camera| format!("c{:0>letters$}", hold * cameras + camera));
-    let covering = |hold: usize| {
+    let scope = |hold: usize| {
         let from = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(i64::try_from(3 * hold).unwrap());
         HoldScopeConfig {
             cameras: names(hold).collect(),
@@ -216,16 +211,16 @@ fn many_holds(holds: usize, cameras: usize, letters: usize) -> HoldScopes {
             window: Window::new(from, Some(from + SignedDuration::from_hours(1))),
         }
     };
-    (0..holds).map(|hold| (format!("{hold:0>36}"), covering(hold))).collect()
+    (0..holds).map(|hold| (format!("{hold:0>36}"), scope(hold))).collect()
 }
 
-/// What the API server takes as a Secret.
+/// Largest Secret that the API server accepts.
 const MAX_SECRET_BYTES: usize = 1 << 20;
 
 #[test]
 fn recorder_secret_fits_any_number_of_holds() {
     // Names of Cameras have at most 253 letters.
-    for (number, cameras, letters, widened) in [
+    for (number, cameras, letters, widening) in [
         (16, 256, 62, None),
         (16, 256, 252, Some(Widening::EveryCamera)),
         (5000, 10, 20, Some(Widening::EveryCamera)),
@@ -236,8 +231,8 @@ fn recorder_secret_fits_any_number_of_holds() {
         let recorders = plan.recorders.as_ref().unwrap();
         let bytes = recorders.config_secret.data.as_ref().unwrap()[CONFIG_KEY].0.len();
         assert!(bytes < MAX_SECRET_BYTES, "{number} holds over {cameras} cameras: {bytes} bytes");
-        assert_eq!(recorders.expected.widening, widened, "{number} holds over {cameras} cameras");
-        assert_eq!(recorders.expected.holds, held, "recorders that follow it seal all of that");
+        assert_eq!(recorders.expected.widening, widening, "{number} holds over {cameras} cameras");
+        assert_eq!(recorders.expected.holds, held, "an acknowledgement covers all holds");
     }
 }
 
@@ -250,11 +245,8 @@ fn reverted_config_gets_a_new_revision() {
     let between = after_apply(&first, &before).plan_with_holds(one);
     let fixture = after_apply(&first, &between);
     let after = fixture.plan_with_holds(none.clone());
-    assert_ne!(
-        revision(&after),
-        revision(&before),
-        "a recorder that acknowledged the first may follow the second by now"
-    );
-    // As long as nothing changes, it stays.
+    // A recorder that acknowledged the first configuration may follow the second one now.
+    assert_ne!(revision(&after), revision(&before));
+    // An unchanged configuration keeps its revision.
     assert_eq!(after_apply(&fixture, &after).plan_with_holds(none), after);
 }
