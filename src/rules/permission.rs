@@ -80,7 +80,7 @@ impl Prerequisites {
                            (articles 7, 8 and 11)"
                 .to_owned();
         if let Some(until) = self.in_force.until {
-            message += &format!("; this ends on {until} (RecordingPolicy spec.inForce.until)");
+            message = format!("{message}; this ends on {until} (RecordingPolicy spec.inForce.until)");
         }
         ConditionFinding::new(ConditionType::Permitted, true, Reason::Permitted, message)
     }
