@@ -12,6 +12,7 @@ use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::recording::key::{Class, Key};
 use toezicht::wire::{RecorderStatus, SpoolStatus};
 
+use super::exact::parse;
 use super::state::{Declared, Entry, Hold, Instant, N, Placement, Set, each};
 
 /// The instants of the clock. Lifecycle hides the first recording, where it is young, at the midnight between the first
@@ -83,12 +84,7 @@ impl Facts {
             "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
             "retention": {"video": "5d", "calls": "5d"}, "holds": {"reviewInterval": "28d"},
         });
-        Self {
-            keys: [key(0), key(1)],
-            policy: serde_json::from_value(policy).unwrap(),
-            entries: [entry(0), entry(1)],
-            instants,
-        }
+        Self { keys: [key(0), key(1)], policy: parse(policy), entries: [entry(0), entry(1)], instants }
     }
 
     /// A version as a listing tells it.
@@ -149,7 +145,7 @@ impl Facts {
             "segments": 1, "size": "1 B", "coverage": "100%", "sealedSegments": 0,
             "releaseTime": (hold.placement == Placement::Released).then_some(self.instants[0]),
         });
-        let status = (hold.placement != Placement::Absent).then(|| serde_json::from_value(status).unwrap());
+        let status = (hold.placement != Placement::Absent).then(|| parse(status));
         Some((resource, status))
     }
 
@@ -190,5 +186,5 @@ fn incident(n: usize, window: (Timestamp, Timestamp), is_resolved: bool) -> Inci
         spec["resolution"] = json!({"time": window.1, "by": "G", "outcome": "Closed"});
     }
     let metadata = json!({"name": uid(n), "namespace": "n", "uid": uid(n)});
-    serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    parse(json!({"metadata": metadata, "spec": spec}))
 }

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
 mod broken;
+#[path = "../shared/exact.rs"]
+mod exact;
 mod facts;
 mod first;
 mod grid;

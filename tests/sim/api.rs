@@ -9,6 +9,8 @@ use toezicht::hold_decisions::open_scopes;
 use toezicht::rules::Window;
 use toezicht::rules::hold::scope::HoldScope;
 
+use super::exact::parse;
+
 /// The ceilings of all simulations: the shortest that can be kept, so that days are few.
 pub const CEILINGS: Ceilings = Ceilings { video: Days(5), calls: Days(5) };
 
@@ -18,7 +20,7 @@ pub fn policy() -> RecordingPolicySpec {
         "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
         "retention": {"video": "5d", "calls": "5d"}, "holds": {"reviewInterval": "28d"},
     });
-    serde_json::from_value(policy).unwrap()
+    parse(policy)
 }
 
 /// What somebody declares.
@@ -54,7 +56,7 @@ impl Default for Api {
                 },
             },
         });
-        Self { holds: BTreeMap::new(), site: serde_json::from_value(site).unwrap(), is_away: false, next: 0 }
+        Self { holds: BTreeMap::new(), site: parse(site), is_away: false, next: 0 }
     }
 }
 
@@ -69,7 +71,7 @@ impl Api {
             },
             "spec": {
                 "siteRef": {"name": "dillenburcht"}, "purpose": "Theft", "reference": format!("2026-{}", incident.name),
-                "cameras": incident.cameras, "calls": incident.calls,
+                "cameras": incident.cameras, "includeCalls": incident.calls,
                 "window": {"from": incident.window.from, "until": incident.window.until},
             },
         });
@@ -77,7 +79,7 @@ impl Api {
         if incident.window.until.is_none() {
             hold["spec"]["window"].as_object_mut().unwrap().remove("until");
         }
-        self.holds.insert(uid.clone(), serde_json::from_value(hold).unwrap());
+        self.holds.insert(uid.clone(), parse(hold));
         uid
     }
 
@@ -93,7 +95,7 @@ impl Api {
         self.change(uid, |hold| {
             hold.spec.state = HoldState::Resolved;
             let resolution = json!({"time": at, "by": "Gemeentesecretaris", "outcome": "Closed"});
-            hold.spec.resolution = Some(serde_json::from_value(resolution).unwrap());
+            hold.spec.resolution = Some(parse(resolution));
         });
     }
 

@@ -14,6 +14,8 @@ mod api;
 mod ask;
 mod checks;
 mod claims;
+#[path = "../shared/exact.rs"]
+mod exact;
 mod http;
 mod kind;
 mod lease;
