@@ -1,5 +1,5 @@
-//! The audit of each Site's bucket: apart from the other controllers, from what is in the bucket and which holds the API
-//! server has. All of it daily, the days at the ceiling hourly.
+//! Audits each Site's bucket, independently of the other controllers: from the bucket's content and the holds of the
+//! API server. All of it daily, the days at the ceiling hourly.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -26,28 +26,28 @@ use crate::storage::recordings::audit::{
 };
 use crate::storage::recordings::sweep::state::ScanRange;
 
-/// Field manager of what audits found.
+/// Field manager of the audit status.
 const MANAGER: &str = "toezicht/audit";
 const FULL_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
-/// The same while something held is at risk.
+/// Interval between full audits while a held version is at risk.
 const AT_RISK_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
-/// The days at the ceiling are listed this often.
+/// Interval between audits of the days at the ceiling.
 const BOUNDARY_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
-/// Of so many versions that no hold covers, the tag and the legal hold of one are read.
+/// Of this many versions that no hold covers, the tag and legal hold of one are read.
 const SAMPLE_ONE_IN: u32 = 100;
 
-/// Why a bucket could not be audited.
+/// Reason that an audit failed.
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum AuditReconcileError {
-    /// The API server did not do it.
+    /// The API server rejected or failed a request.
     #[error(transparent)]
     #[strum(transparent)]
     Api(#[from] ApiError),
     #[error(transparent)]
     #[strum(transparent)]
     Audit(#[from] AuditError),
-    /// This replica does not lead any more.
+    /// This replica is no longer the leader.
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
 }
@@ -88,7 +88,7 @@ impl Reconciler for AuditReconciler {
                 is_changed: false,
             });
         };
-        // The clock is read again: it may have been set while other Sites had their turn.
+        // Read again: other Sites may have had their turn since, and somebody may have corrected the clock.
         let tally = self.audit(site, &bucket, reach, Timestamp::now()).await?;
         let next = audit_status(before, &tally, reach, &bucket.terms.ceilings, now);
         let again = now + audit_interval(&next);
@@ -115,13 +115,14 @@ impl AuditReconciler {
             range: reach,
             sample_one_in: SAMPLE_ONE_IN,
             known_holds: Some(known),
+            // Empty: an audit must not trust protections that the passes have cached.
             cache: self.context.handoff.protection_cache(site).empty_sibling().into(),
         };
         Ok(self.context.fence.guard(audit(&bucket.operator, &scope, now)).await??)
     }
 }
 
-/// How much is due to be listed; `None`: nothing yet.
+/// Returns the range that is due. `None`: nothing yet.
 pub fn due_reach(before: Option<&AuditStatus>, now: Timestamp) -> Option<ScanRange> {
     let is_within =
         |at: &Time, every| reject_future(at.0, now).is_some_and(|at| now.duration_since(at) < every);
@@ -134,7 +135,7 @@ pub fn due_reach(before: Option<&AuditStatus>, now: Timestamp) -> Option<ScanRan
     }
 }
 
-/// What is held and is not as it must be is put right within minutes: whether it was is looked at soon.
+/// The operator restores unprotected held versions within minutes, so a new audit soon tells whether it did.
 fn full_audit_interval(before: &AuditStatus) -> SignedDuration {
     let is_at_risk = before.findings.iter().any(|finding| {
         finding.type_.starts_with("Held") || finding.type_ == <&str>::from(FindingKind::UnreadProtection)
@@ -142,13 +143,15 @@ fn full_audit_interval(before: &AuditStatus) -> SignedDuration {
     if is_at_risk { AT_RISK_AUDIT_INTERVAL } else { FULL_AUDIT_INTERVAL }
 }
 
-/// How long after an audit the next is due.
+/// Returns the interval between an audit and the next.
 pub fn audit_interval(before: &AuditStatus) -> SignedDuration {
     full_audit_interval(before).min(BOUNDARY_AUDIT_INTERVAL)
 }
 
-/// What the days at the ceiling show is all that is overdue by keys that are true, and the oldest if it is there. The rest
-/// stays as the last whole audit had it, unless more of it is seen.
+/// Returns the status after an audit.
+///
+/// An audit of the days at the ceiling shows everything that is overdue by a plausible key, and the oldest recording if
+/// it is there. Everything else keeps the value of the last full audit, unless more was found.
 pub fn audit_status(
     before: Option<&AuditStatus>,
     tally: &Tally,
@@ -166,7 +169,8 @@ pub fn audit_status(
     let oldest = |class| tally.oldest_unheld.get(&class).copied().map(Time);
     match (reach, before) {
         (ScanRange::Boundary, Some(before)) => {
-            // What was on a listed day, and was not seen there, is gone. What is seen may be younger: of a day to come.
+            // A recording on a listed day that was not found again is gone. One that was found may be younger, on a
+            // future day.
             let older = |class, before: &Option<Time>| {
                 let is_listed = |before: &Time| is_at_boundary(class, ceilings, before.0, now);
                 let still = before.clone().filter(|before| !is_listed(before));
@@ -196,8 +200,8 @@ pub fn audit_status(
     }
 }
 
-/// What a whole audit found, with what the days at the ceiling show since. These show all that is overdue, unless keys that
-/// cannot be true were found: such a recording counts from another day than its key's.
+/// Merges the findings of a full audit with those of a later audit at the ceiling. The later one shows everything
+/// overdue, except recordings with implausible keys, which expire on another day than that of their key.
 fn merge_findings(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<AuditFinding> {
     let named = |kind: FindingKind| before.iter().find(|finding| finding.type_ == <&str>::from(kind));
     let all_overdue_is_seen = named(FindingKind::ImplausibleKey).is_none();
@@ -212,7 +216,7 @@ fn merge_findings(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<A
     sort_findings(seen)
 }
 
-/// In one order, however they were found: what is told of them changes with them alone.
+/// Sorted, so that the status changes only with the findings.
 fn sort_findings(mut findings: Vec<AuditFinding>) -> Vec<AuditFinding> {
     findings.sort_by(|one, other| one.type_.cmp(&other.type_));
     findings
@@ -224,24 +228,30 @@ mod tests {
 
     use crate::rules::retention::PROTOCOL_CEILINGS;
 
+    fn tally_of(findings: &[(FindingKind, u64)]) -> Tally {
+        let mut tally = Tally::default();
+        for (kind, count) in findings {
+            tally.findings.entry(*kind).or_default().count = *count;
+        }
+        tally
+    }
+
+    fn full_audit(tally: &Tally, now: Timestamp) -> AuditStatus {
+        audit_status(None, tally, ScanRange::All, &PROTOCOL_CEILINGS, now)
+    }
+
     #[test]
     fn findings_on_held_versions_shorten_the_interval() {
         let minutes = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
-        let of = |found: Option<FindingKind>| {
-            let mut tally = Tally::default();
-            if let Some(found) = found {
-                tally.findings.entry(found).or_default().count = 1;
-            }
-            audit_status(None, &tally, ScanRange::All, &PROTOCOL_CEILINGS, minutes(0))
-        };
-        let (quiet, at_risk) = (of(None), of(Some(FindingKind::HeldUnprotected)));
+        let of = |found: &[(FindingKind, u64)]| full_audit(&tally_of(found), minutes(0));
+        let (quiet, at_risk) = (of(&[]), of(&[(FindingKind::HeldUnprotected, 1)]));
         assert_eq!(due_reach(Some(&quiet), minutes(15)), None);
         assert_eq!(due_reach(Some(&quiet), minutes(60)), Some(ScanRange::Boundary));
         assert_eq!(due_reach(Some(&at_risk), minutes(14)), None);
         assert_eq!(due_reach(Some(&at_risk), minutes(15)), Some(ScanRange::All));
-        // One by a clock that was days ahead says nothing of today.
+        // A status from a clock that was days ahead does not count.
         assert_eq!(due_reach(Some(&quiet), minutes(-10 * 24 * 60)), Some(ScanRange::All));
-        // Once all is listed and nothing is found, nothing is said any more.
+        // After a full audit without findings, none are reported.
         let mended =
             audit_status(Some(&at_risk), &Tally::default(), ScanRange::All, &PROTOCOL_CEILINGS, minutes(15));
         assert!(mended.findings.is_empty());
@@ -250,56 +260,42 @@ mod tests {
     #[test]
     fn boundary_audit_clears_only_findings_of_listed_days() {
         let day = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
-        let mut tally = Tally::default();
-        for (found, count) in
-            [(FindingKind::Overdue, 2), (FindingKind::UnexpectedObject, 3), (FindingKind::Mistagged, 4)]
-        {
-            tally.findings.entry(found).or_default().count = count;
-        }
+        let mut tally = tally_of(&[
+            (FindingKind::Overdue, 2),
+            (FindingKind::UnexpectedObject, 3),
+            (FindingKind::Mistagged, 4),
+        ]);
         tally.oldest_unheld.insert(Class::Video, day(2));
         tally.oldest_unheld.insert(Class::Calls, day(25));
-        let whole = audit_status(None, &tally, ScanRange::All, &PROTOCOL_CEILINGS, day(29));
-        // Two days later, the video is on a day that is listed, and the call is not.
-        let mut seen = Tally::default();
-        for (found, count) in [(FindingKind::UnexpectedObject, 1), (FindingKind::Mistagged, 5)] {
-            seen.findings.entry(found).or_default().count = count;
-        }
-        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &PROTOCOL_CEILINGS, day(31));
+        let whole = full_audit(&tally, day(29));
+        let boundary_audit =
+            |seen: &Tally| audit_status(Some(&whole), seen, ScanRange::Boundary, &PROTOCOL_CEILINGS, day(31));
+        // Two days later, the day of the video is listed and that of the call is not.
+        let next =
+            boundary_audit(&tally_of(&[(FindingKind::UnexpectedObject, 1), (FindingKind::Mistagged, 5)]));
         let counts: Vec<_> = next.findings.iter().map(|found| (found.type_.as_str(), found.count)).collect();
         assert_eq!(counts, [("Mistagged", 5), ("UnexpectedObject", 3)]);
         assert_eq!(next.oldest_unheld_video_time, None);
         assert_eq!(next.oldest_unheld_calls_time, Some(Time(day(25))));
         let mut seen = Tally::default();
         seen.oldest_unheld.insert(Class::Video, day(3));
-        // Of a day that is still to come, by its key.
+        // Of a future day, by its key.
         seen.oldest_unheld.insert(Class::Calls, day(30));
-        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &PROTOCOL_CEILINGS, day(31));
+        let next = boundary_audit(&seen);
         assert_eq!(next.oldest_unheld_video_time, Some(Time(day(3))));
         assert_eq!(next.oldest_unheld_calls_time, Some(Time(day(25))));
     }
 
     #[test]
     fn overdue_finding_with_implausible_keys_stays_until_full_audit() {
-        let of = |found: &[FindingKind]| {
-            let mut tally = Tally::default();
-            for found in found {
-                tally.findings.entry(*found).or_default().count = 1;
-            }
-            tally
-        };
-        let told = |before: &[FindingKind]| {
-            let whole =
-                audit_status(None, &of(before), ScanRange::All, &PROTOCOL_CEILINGS, Timestamp::UNIX_EPOCH);
-            let next = audit_status(
-                Some(&whole),
-                &of(&[]),
-                ScanRange::Boundary,
-                &PROTOCOL_CEILINGS,
-                Timestamp::UNIX_EPOCH,
-            );
+        let is_reported = |before: &[(FindingKind, u64)]| {
+            let now = Timestamp::UNIX_EPOCH;
+            let whole = full_audit(&tally_of(before), now);
+            let (seen, ceilings) = (Tally::default(), &PROTOCOL_CEILINGS);
+            let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, ceilings, now);
             next.findings.iter().any(|finding| finding.type_ == "Overdue")
         };
-        assert!(!told(&[FindingKind::Overdue]));
-        assert!(told(&[FindingKind::Overdue, FindingKind::ImplausibleKey]));
+        assert!(!is_reported(&[(FindingKind::Overdue, 1)]));
+        assert!(is_reported(&[(FindingKind::Overdue, 1), (FindingKind::ImplausibleKey, 1)]));
     }
 }

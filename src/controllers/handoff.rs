@@ -1,8 +1,9 @@
-//! The buckets that the Site controller has read back and found as they must be: what the other controllers may look
-//! into, and as whom. Nothing in here matters beyond this process: it is found anew by the next look at each Site.
+//! The verified buckets that the Site controller hands to the other controllers, with their connections.
+//!
+//! In-memory only: after a restart, the next reconcile of each Site restores it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -20,34 +21,34 @@ use crate::storage::s3::in_doubt_requests::InDoubtRequests;
 use crate::storage::{BucketConnection, TargetError};
 use crate::wire::{Gap, HoldScopeConfig, StorageTarget};
 
-/// Looks that may be waiting to be told; a Site that is not told is looked at by itself soon.
+/// Channel capacity. A receiver that lags misses notifications; its periodic requeue covers them.
 const NOTIFICATION_CAPACITY: usize = 1024;
 
-/// A bucket that may be looked into.
+/// Bucket that retention and audits may use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SiteBucket {
     pub operator: BucketConnection,
     pub terms: RetentionTerms,
     pub hold_ack: HoldAck,
-    /// Its cameras, and when each was declared.
+    /// Creation time of each camera.
     pub cameras: BTreeMap<String, Timestamp>,
-    /// Gaps that recorders told of, by camera.
+    /// Gaps that recorders reported, by camera.
     pub gaps: BTreeMap<String, Vec<Gap>>,
 }
 
-/// Which holds the recorders of a site follow.
+/// Holds that the recorders of a site have acknowledged.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HoldAck {
-    /// There are none: nothing more comes.
+    /// There are no recorders, so no segment arrives.
     NoRecorders,
-    /// All of them follow these, with no upload under way that began before.
+    /// Every recorder has acknowledged these scopes and has no upload that began before.
     Acknowledged(HoldScopes),
-    /// It is not known of all.
+    /// At least one recorder has not acknowledged.
     Unknown,
 }
 
 impl HoldAck {
-    /// Whether every recorder follows the holds that are `open`, and no other.
+    /// Returns whether every recorder has acknowledged exactly the holds that are `open`.
     pub fn has_acknowledged(&self, open: &HoldScopes) -> bool {
         match self {
             Self::NoRecorders => true,
@@ -57,9 +58,9 @@ impl HoldAck {
     }
 }
 
-/// What is held, by the UID of the hold.
+/// Scope of each open hold, by its UID.
 pub type HoldScopes = BTreeMap<String, HoldScopeConfig>;
-/// A Site by its namespace and name.
+/// Namespace and name of a Site.
 pub type SiteKey = (String, String);
 
 /// Identity with which the operator's process connects to a bucket.
@@ -70,22 +71,22 @@ pub enum BucketIdentity {
     Recorder,
 }
 
-/// What is known of one bucket.
+/// State of one Site.
 #[derive(Clone, Debug, Default)]
 struct SiteEntry {
     connections: HashMap<BucketIdentity, BucketConnection>,
     bucket: Option<SiteBucket>,
-    /// The Site controller has looked, and found nothing that may be looked into.
+    /// The Site controller found no bucket that may be used.
     is_unavailable: bool,
     holds: Option<HoldScopes>,
     protection_cache: Option<Arc<ProtectionCache>>,
 }
 
-/// The buckets, by the UID of their Site. Copies are one and the same.
+/// Buckets by the UID of their Site. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct SiteHandoff {
     entries: Arc<Mutex<HashMap<String, SiteEntry>>>,
-    /// Of all buckets: it outlives a Site that is made anew.
+    /// Requests of all buckets: they outlive a Site that is re-created.
     under_way: InDoubtRequests,
     budget: MemoryBudget,
     bucket_changes: broadcast::Sender<SiteKey>,
@@ -99,7 +100,7 @@ impl Default for SiteHandoff {
 }
 
 impl SiteHandoff {
-    /// Buckets of which no more is remembered than `budget` has room for.
+    /// Returns an empty handoff whose protection caches share `budget`.
     pub fn with_budget(budget: MemoryBudget) -> Self {
         Self {
             entries: Arc::default(),
@@ -110,61 +111,68 @@ impl SiteHandoff {
         }
     }
 
-    /// Returns the connection to the bucket of the Site with this UID. Reconciles and passes share it, and its pool of HTTP
-    /// connections, until the Site names another target or other credentials.
+    /// Returns the connection to the bucket of the Site with this UID. Reconciles and passes share it, and its pool of
+    /// HTTP connections, until the Site names another target or other credentials.
     pub fn connect(
         &self,
         site_uid: &str,
         identity: BucketIdentity,
         target: &StorageTarget,
     ) -> Result<BucketConnection, TargetError> {
-        let lock = || self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().get(site_uid).and_then(|entry| entry.connections.get(&identity).cloned());
+        let known = self.entries().get(site_uid).and_then(|entry| entry.connections.get(&identity).cloned());
         if let Some(connection) = known.filter(|connection| connection.target() == target) {
             return Ok(connection);
         }
-        // Outside the lock: it reads the machine's certificates.
+        // Without the lock: this reads the machine's certificates.
         let connection = BucketConnection::new(target)?;
-        lock().entry(site_uid.to_owned()).or_default().connections.insert(identity, connection.clone());
+        self.entries()
+            .entry(site_uid.to_owned())
+            .or_default()
+            .connections
+            .insert(identity, connection.clone());
         Ok(connection)
     }
 
-    /// What may be looked into for `site`; `None`: nothing, or nobody has looked yet.
+    /// Returns the bucket of `site`. `None`: unavailable, or not reconciled since the start.
     pub fn bucket(&self, site: &Site) -> Option<SiteBucket> {
         self.entry(site).bucket
     }
 
-    /// Whether it was looked at, and may not be looked into. An operator that was just started does not know yet.
+    /// Returns whether the Site controller found the bucket unavailable. False until the first reconcile after a start.
     pub fn is_unavailable(&self, site: &Site) -> bool {
         self.entry(site).is_unavailable
     }
 
-    /// What is remembered of the held versions of `site`. A Site whose bucket was never opened has a memory of its own.
+    /// Returns the protection cache of `site`.
     pub fn protection_cache(&self, site: &Site) -> Arc<ProtectionCache> {
-        let mut known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = || Arc::new(ProtectionCache::with_budget(self.under_way.clone(), &self.budget));
         match site.uid() {
-            Some(uid) => known.entry(uid).or_default().protection_cache.get_or_insert_with(memory).clone(),
+            Some(uid) => {
+                self.entries().entry(uid).or_default().protection_cache.get_or_insert_with(memory).clone()
+            }
             None => memory(),
         }
     }
 
-    /// How long a request of this process that changes a mark, and got no answer, may still land; zero: there is none.
+    /// Returns how long an unanswered change of a protection may still arrive. Zero: there is none.
     pub fn in_doubt_for(&self) -> Duration {
         self.under_way.in_doubt_for()
     }
 
-    /// What is held at `site`, by its ledger; `None`: nobody has looked yet.
+    /// Returns the open holds of `site` by its ledger. `None`: not read since the start.
     pub fn holds(&self, site: &Site) -> Option<HoldScopes> {
         self.entry(site).holds
     }
 
     fn entry(&self, site: &Site) -> SiteEntry {
-        let known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        site.uid().and_then(|uid| known.get(&uid).cloned()).unwrap_or_default()
+        site.uid().and_then(|uid| self.entries().get(&uid).cloned()).unwrap_or_default()
     }
 
-    /// Opens the bucket of `site`, or shuts it. The Site controller's.
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, SiteEntry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets or withdraws the bucket of `site`. Called by the Site controller only.
     pub fn set_bucket(&self, site: &Site, bucket: Option<SiteBucket>) {
         let change = |known: &mut SiteEntry| {
             let was_shut = std::mem::replace(&mut known.is_unavailable, bucket.is_none());
@@ -174,8 +182,10 @@ impl SiteHandoff {
         self.update(site, &self.bucket_changes, change);
     }
 
-    /// Says what is held at `site`. The retention controller's. What recorders were found to follow counts no more once
-    /// it is something else, be it what was held before: they may follow by now what was held in between.
+    /// Sets the open holds of `site`. Called by the retention controller only.
+    ///
+    /// A change resets the acknowledgement, even if the scopes return to an earlier value: the recorders may by then
+    /// follow the value in between.
     pub fn set_hold_scopes(&self, site: &Site, held: HoldScopes) {
         let change = |known: &mut SiteEntry| {
             let is_changed = known.holds.replace(held.clone()) != Some(held);
@@ -194,34 +204,32 @@ impl SiteHandoff {
         change: impl FnOnce(&mut SiteEntry) -> bool,
     ) {
         let Some(uid) = site.uid() else { return };
-        let mut known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_changed = change(known.entry(uid).or_default());
-        drop(known);
+        let is_changed = change(self.entries().entry(uid).or_default());
         if is_changed {
-            // Nobody may listen: then nobody waits.
+            // An error means that nobody listens.
             let _ = notify.send((site.namespace().unwrap_or_default(), site.name_any()));
         }
     }
 
-    /// Forgets a Site that is gone.
+    /// Removes a Site that is gone.
     pub fn forget(&self, site: &Site) {
         if let Some(uid) = site.uid() {
-            self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            self.entries().remove(&uid);
         }
     }
 
-    /// The Sites whose buckets are opened, or otherwise known, as it happens.
+    /// Returns the Sites whose buckets change.
     pub fn bucket_changes(&self) -> impl Stream<Item = SiteKey> + Send + use<> {
         notifications(self.bucket_changes.subscribe())
     }
 
-    /// The Sites of which something else is held, as it happens.
+    /// Returns the Sites whose open holds change.
     pub fn hold_changes(&self) -> impl Stream<Item = SiteKey> + Send + use<> {
         notifications(self.hold_changes.subscribe())
     }
 }
 
-/// Those of `scope`, or of all namespaces, as controllers take them.
+/// Selects the Sites of `scope`, or all of them, in the form that controllers take.
 pub fn sites_in_scope<S: Stream<Item = SiteKey> + Send>(
     sites: S,
     scope: Option<&str>,
@@ -237,7 +245,7 @@ fn notifications(changed: broadcast::Receiver<SiteKey>) -> impl Stream<Item = Si
     stream::unfold(changed, |mut changed| async move {
         match changed.recv().await {
             Ok(site) => Some((Some(site), changed)),
-            // Those that were missed are looked at by themselves.
+            // The periodic requeue covers missed Sites.
             Err(RecvError::Lagged(_)) => Some((None, changed)),
             Err(RecvError::Closed) => None,
         }
@@ -249,7 +257,7 @@ fn notifications(changed: broadcast::Receiver<SiteKey>) -> impl Stream<Item = Si
 mod tests {
     use super::*;
     use crate::rules::retention::PROTOCOL_CEILINGS;
-
+    use crate::storage::s3::stub;
     use crate::wire::{Credentials, Window};
 
     fn site() -> Site {
@@ -269,15 +277,7 @@ mod tests {
     }
 
     fn target(secret: &str) -> StorageTarget {
-        StorageTarget {
-            endpoint: Some("http://s3.example.nl".into()),
-            region: "r".into(),
-            bucket: "bucket".into(),
-            path_style: false,
-            ca_pem: None,
-            credentials: Credentials::access_key("k", secret),
-            proxy: None,
-        }
+        StorageTarget { credentials: Credentials::access_key("k", secret), ..stub::target() }
     }
 
     fn bucket_with_ack(recorders: HoldAck) -> SiteBucket {
@@ -324,7 +324,7 @@ mod tests {
         assert!(handoff.entries.lock().unwrap().is_empty());
     }
 
-    /// A hold that is resolved within moments leaves the holds as they were: but recorders may follow it by now.
+    /// A hold that is resolved at once restores the earlier scopes, but the recorders may by then follow it.
     #[test]
     fn hold_change_invalidates_previous_acknowledgement() {
         let (buckets, site) = (SiteHandoff::default(), site());

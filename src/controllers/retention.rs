@@ -1,24 +1,25 @@
-//! Retention: the one writer of a bucket's holds, and the sweep (article 6).
+//! Retention: the only writer of a bucket's holds, and the sweep (article 6).
 //!
-//! For each Site whose bucket the Site controller has found as it must be: which holds count ([`plan`], from the API
-//! server and the ledger), the ledger first, then a pass that places, one that releases, the sweep, and what came of it
-//! ([`report`]). One Site is looked at by one task at a time, so all writes to a bucket's holds come one after another.
+//! Handles each Site with a bucket that the Site controller has verified. Combines the holds of the API server and the
+//! ledger ([`plan`]), writes the ledger, then runs a pass ([`pass`]): place, release, sweep. Reports the outcome
+//! ([`report`]).
+//!
+//! One task reconciles a Site at a time, so writes to a bucket's holds never overlap.
 
 pub(crate) mod api_holds;
 pub(crate) mod error;
-pub(crate) mod intervals;
-mod manifests;
 pub(crate) mod outcome;
 mod pass;
 pub(crate) mod plan;
 mod report;
-pub(crate) mod schedule;
+mod schedule;
 mod watches;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use self::api_holds::ApiHolds;
+use self::api_holds::{ApiHolds, list_declared_holds};
+use self::error::RetentionPassError;
 pub use self::outcome::PassOutcome;
 pub use self::pass::RetentionPass;
 use self::plan::{HoldPlan, plan_holds};
@@ -31,20 +32,18 @@ use super::kubernetes::{event, meta};
 use super::requeue;
 use super::runner::{Reconciled, Reconciler, fetch};
 use crate::api::{IncidentHold, RecordingPolicy, Site};
-use crate::controllers::retention::api_holds::list_declared_holds;
-use crate::controllers::retention::error::RetentionPassError;
 use crate::storage::Subresource;
 use crate::storage::recordings::error::PassErrors;
 use crate::storage::recordings::hold::coverage::MAX_UPLOAD_DELAY;
 use crate::storage::recordings::ledger;
 
-/// A bucket that nobody has found as it must be is asked for again after this long, should nobody tell.
+/// Requeue delay for a bucket that is not available, in case its notification is missed.
 const UNAVAILABLE_RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
-/// While something goes on being held, what came is looked at this often: a legal hold follows within a minute.
+/// Interval between passes while an open hold still gains recordings: each gets its legal hold within a minute.
 const ONGOING_HOLD_INTERVAL: SignedDuration = SignedDuration::from_secs(20);
-/// A pass that waits for recorders, or has to prove something, is made again after this long.
+/// Delay before a pass that waits for recorders or repeats a verification.
 const FOLLOW_UP_DELAY: SignedDuration = SignedDuration::from_secs(2);
-/// The longest pause between two passes while recorders are silent.
+/// Longest pause between two passes while recorders do not acknowledge.
 const MAX_ACKNOWLEDGEMENT_POLL: SignedDuration = SignedDuration::from_mins(1);
 
 struct RetentionReconciler {
@@ -79,6 +78,8 @@ impl Reconciler for RetentionReconciler {
         match Box::pin(self.plan_holds_in_ledger(site, now, &bucket)).await {
             Ok((holds, plan)) => Box::pin(self.run_pass(site, bucket, &holds, &plan, now)).await,
             Err(error) => {
+                // An error of the ledger may need a person. Errors of the API server and a lost lease are only
+                // retried.
                 if let RetentionPassError::Hold(_) = error {
                     self.report_error(site, &error.to_string()).await?;
                 }
@@ -89,7 +90,8 @@ impl Reconciler for RetentionReconciler {
 }
 
 impl RetentionReconciler {
-    /// Which holds count, by the API and the ledger: as the ledger has it before anything goes by it.
+    /// Plans the site's holds from the API server and the ledger. The ledger has every planned entry before anything is
+    /// done.
     async fn plan_holds_in_ledger(
         &self,
         site: &Site,
@@ -103,6 +105,7 @@ impl RetentionReconciler {
         let memory = self.context.handoff.protection_cache(site);
         let new = memory.unregistered(bucket.cameras.keys());
         if !new.is_empty() {
+            // Before the pass: recordings of a camera must be found even if its Camera is deleted meanwhile.
             fence.guard(ledger::register(&bucket.operator, &new)).await??;
             memory.note_registered(new);
         }
@@ -115,7 +118,7 @@ impl RetentionReconciler {
         Ok((holds, plan))
     }
 
-    /// Runs a pass by `plan`, and reports what came of it.
+    /// Runs a pass by `plan` and reports its outcome.
     async fn run_pass(
         &self,
         site: &Site,
@@ -126,7 +129,7 @@ impl RetentionReconciler {
     ) -> Result<Reconciled, RetentionPassError> {
         let Context { client, events, handoff, fence, takeover_delay, .. } = &self.context;
         handoff.set_hold_scopes(site, plan.recorder_scopes());
-        // Asked after that: what was known before may be of what was held before.
+        // Read after the scopes are set: an earlier acknowledgement may be of other scopes.
         let recorders = handoff.bucket(site).map_or(HoldAck::Unknown, |bucket| bucket.hold_ack);
         let bucket = SiteBucket { hold_ack: recorders, ..bucket };
 
@@ -144,6 +147,7 @@ impl RetentionReconciler {
             now,
         };
         let (mut outcome, failed) = pass.run().await;
+        // Without the lease nothing is reported: the next leader writes the statuses.
         if let Some(RetentionPassError::NotLeader(lost)) = failed {
             return Err(lost.into());
         }
@@ -154,15 +158,16 @@ impl RetentionReconciler {
         for (what, count) in drifted.filter(|(what, _)| **what != Subresource::HeldVersion) {
             self.context.telemetry.record_drift(site, *what, *count);
         }
-        // Before the status, which may fail: what was put back is not found again.
+        // Before the status, which may fail: the next pass no longer finds drift that this one restored.
         event::publish(events, site, &report::events(&outcome)).await;
         let is_reported =
             report::report_pass(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
         let (forgotten, written) = pass.write_manifests(&mut outcome).await;
         if forgotten > 0 {
-            // Not before: what a manifest still lists is found again.
+            // Only now: as long as a manifest lists a lost version, the next pass counts it again.
             self.context.telemetry.record_drift(site, Subresource::HeldVersion, forgotten);
         }
+        // Only now: the statuses and manifests of unaffected holds are written even if the pass failed.
         written?;
         if let Some(failed) = failed {
             return Err(failed);
@@ -173,15 +178,15 @@ impl RetentionReconciler {
         })
     }
 
-    /// Says in the statuses why nothing is looked at.
+    /// Reports in the statuses why no pass runs.
     async fn report_error(&self, site: &Site, problem: &str) -> Result<bool, RetentionPassError> {
         let client = &self.context.client;
         let holds = list_holds(client, site).await?;
         Ok(report::report_error(client, site, &holds, problem).await?)
     }
 
-    /// A hold that counts cannot be deleted away: its resource waits until it is released, also where it was resolved before it
-    /// ever counted, and took over what its predecessor held.
+    /// Adds the finalizer to holds in effect: the API server keeps the resource until the hold is released. This
+    /// includes a hold that was resolved before it took effect and has taken over its predecessor's scope.
     async fn ensure_finalizers(&self, holds: &[IncidentHold], plan: &HoldPlan) -> Result<(), ApiError> {
         for hold in holds {
             let counts = hold.uid().is_some_and(|uid| plan.is_in_effect(&uid));
@@ -199,16 +204,16 @@ impl RetentionReconciler {
     }
 }
 
-/// The site's holds as the API server has them now, not as some cache remembers. Those that cannot be read are left out:
-/// what the ledger has of them is kept.
+/// Returns the site's holds as the API server has them now, not from a cache. Omits resources in an unknown form: their
+/// ledger entries stay open.
 pub async fn list_holds(client: &kube::Client, site: &Site) -> Result<Vec<IncidentHold>, ApiError> {
     let all = list_declared_holds(client, site).await?;
     Ok(all.into_iter().filter_map(Result::ok).collect())
 }
 
-/// The instants at which the next look is due; the first counts. Pure.
+/// Returns the times at which the next pass is due, of which the first counts. Pure.
 pub fn deadlines(plan: &HoldPlan, outcome: &PassOutcome, now: Timestamp) -> Vec<Timestamp> {
-    // After the end of a window, the last segment that overlaps it is still on its way, and then has to be seen.
+    // The last segment that overlaps an ended window is still being uploaded, and then a pass must find it.
     let last = MAX_UPLOAD_DELAY + ONGOING_HOLD_INTERVAL * 9;
     let is_ongoing = |entry: &crate::rules::hold::entry::LedgerEntry| {
         entry.window.until.is_none_or(|until| until + last > now)
@@ -220,7 +225,7 @@ pub fn deadlines(plan: &HoldPlan, outcome: &PassOutcome, now: Timestamp) -> Vec<
     if outcome.needs_another_pass {
         deadlines.push(now + FOLLOW_UP_DELAY);
     }
-    // The Site controller says when recorders follow; whether it does is asked ever more rarely.
+    // The Site controller notifies of acknowledgements. The poll covers a missed notification, less and less often.
     if let Some(since) = outcome.unacknowledged_since {
         deadlines
             .push(now + (now.duration_since(since) / 4).clamp(FOLLOW_UP_DELAY, MAX_ACKNOWLEDGEMENT_POLL));

@@ -1,18 +1,17 @@
-//! Looks that wait for the same store wait for each other, and for no look at anything else: a store that takes minutes to
-//! answer would otherwise keep all others from being looked at.
+//! Limits the concurrent work for each store, so that a store that takes minutes to answer does not block the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
-/// Looks in one lane at once, at most.
+/// Concurrent reconciles and passes for one store.
 const MAX_PER_STORE: usize = 16;
 
-/// Looks in all lanes at once, at most: each has its requests and pages in memory.
+/// Concurrent reconciles and passes in total: each has requests and pages in memory.
 const MAX_TOTAL: usize = 8 * MAX_PER_STORE;
 
-/// Lanes by what looks in them wait for; `None`: nothing but the API server or a recorder. One that is empty is forgotten.
+/// Semaphores by store. `None`: work that needs only the API server or a recorder. Unused semaphores are removed.
 #[derive(Debug)]
 pub struct StoreLimits {
     by_store: Mutex<HashMap<Option<String>, Arc<Semaphore>>>,
@@ -26,7 +25,7 @@ impl Default for StoreLimits {
 }
 
 impl StoreLimits {
-    /// Does the work once there is room in its lane; `None`: it is not begun, since `ended` came before.
+    /// Runs `work` once its store has a free permit. `None`: `shutdown` came first, and the work has not started.
     pub async fn run<T>(
         &self,
         store: Option<String>,
@@ -36,7 +35,8 @@ impl StoreLimits {
         let room = || Arc::new(Semaphore::new(MAX_PER_STORE));
         let store_permits = self.lock_by_store().entry(store).or_insert_with(room).clone();
         let done = async {
-            // None of them is ever closed.
+            // No semaphore is ever closed.
+            // The store's permit first: work for a slow store must not occupy the permits of all stores.
             let turn = async { (store_permits.acquire().await, self.total.acquire().await) };
             let _turn = tokio::select! {
                 biased;

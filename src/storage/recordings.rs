@@ -1,4 +1,4 @@
-//! The recordings in a bucket: holds placed and released, the sweep, the audit, and the ledger that remembers them.
+//! Recordings in a bucket: ledger, place, release, sweep and audit.
 
 pub mod audit;
 pub(crate) mod day_filter;

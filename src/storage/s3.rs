@@ -1,4 +1,4 @@
-//! The S3 client: connections, credentials, listings, single objects, and what an answer must be to be believed.
+//! S3 client: connections, credentials, listings, single objects, and checks of answers.
 
 pub(crate) mod advice;
 pub(crate) mod client;

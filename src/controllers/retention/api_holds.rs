@@ -1,4 +1,4 @@
-//! The holds that the API server knows of, for who is about to delete or release.
+//! The open holds of the API server, read before anything is deleted or released.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use crate::rules::hold::claim::open_scopes;
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
 
-/// The same; of those that cannot be read, their names.
+/// Returns the site's holds as the API server has them now, and the names of resources in an unknown form.
 pub(crate) async fn list_declared_holds(
     client: &kube::Client,
     site: &Site,
@@ -28,7 +28,8 @@ pub(crate) async fn list_declared_holds(
     Ok(all.collect())
 }
 
-/// The holds of the API server that are open, read from it at each question. One that cannot be read may keep anything.
+/// Reads the open holds from the API server on each call. A resource in an unknown form is an error: it may hold
+/// anything.
 pub struct ApiHolds<'a> {
     pub client: &'a Client,
     pub site: &'a Site,
@@ -42,7 +43,7 @@ impl OpenHolds for ApiHolds<'_> {
         let all: Result<Vec<_>, String> = all.into_iter().collect();
         let all = all.map_err(|name| {
             OpenHoldsError(format!(
-                "IncidentHold {name} is in a form that this operator does not know: apply it anew"
+                "IncidentHold {name}: this operator does not know its form; apply it again"
             ))
         })?;
         Ok(open_scopes(&all, Timestamp::now()))

@@ -5,22 +5,22 @@ use crate::leader::fence::NotLeader;
 use crate::storage::recordings::error::HoldError;
 use crate::storage::recordings::sweep::state::SweepError;
 
-/// Why a site's retention could not be looked after.
+/// Reason that a retention pass failed.
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum RetentionPassError {
-    /// The API server did not do it.
+    /// The API server rejected or failed a request.
     #[error(transparent)]
     #[strum(transparent)]
     Api(#[from] ApiError),
-    /// The ledger, or a pass over held versions.
+    /// The ledger or a place or release pass failed.
     #[error(transparent)]
     #[strum(transparent)]
     Hold(#[from] HoldError),
     #[error(transparent)]
     #[strum(transparent)]
     Sweep(#[from] SweepError),
-    /// This replica does not lead any more.
+    /// This replica is no longer the leader.
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
 }

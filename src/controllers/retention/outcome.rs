@@ -1,4 +1,4 @@
-//! What came of a pass: what was found and done, and when to look again.
+//! Outcome of a pass: its findings, its changes, and the times of the next passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::rules::Window;
+use crate::rules::hold::entry::LedgerEntry;
 use crate::storage::Subresource;
 use crate::storage::recordings::error::PassErrors;
 use crate::storage::recordings::hold::coverage::{Coverage, MAX_GAPS, SourceTimeline};
@@ -16,60 +17,60 @@ use crate::wire::Gap;
 
 #[derive(Clone, Debug, Default)]
 pub struct PassOutcome {
-    /// What there is of each open hold, by UID, where everything was looked at.
+    /// Coverage of each open hold, by UID. Empty unless this was a full pass.
     pub coverage: Vec<(String, Coverage)>,
-    /// What the store refused of held versions, where everything was looked at.
+    /// Requests about held versions that the store rejected in a full pass.
     pub rejection: Option<PassErrors>,
     pub drift: Option<HoldDrift>,
-    /// How many held versions are gone, of each hold, by UID.
+    /// Number of lost versions of each hold, by UID.
     pub lost: BTreeMap<String, u64>,
-    /// UIDs of holds that every recorder has, and of which a pass after that found all that they cover as it must be.
+    /// UIDs of holds that every recorder has acknowledged and that a later full pass found completely protected.
     pub proved: Vec<String>,
-    /// When everything was looked at, in this pass or an earlier one.
+    /// Start of the last full pass, which may be an earlier one.
     pub verified_at: Option<Timestamp>,
-    /// How often everything is looked at.
+    /// Interval between full passes.
     pub verify_interval: Option<SignedDuration>,
-    /// UIDs of holds whose release was not tried: the store refused it lately.
+    /// UIDs of holds whose release was deferred after a recent rejection.
     pub deferred_releases: BTreeSet<String>,
-    /// When the first of these is tried again.
+    /// First retry of these releases.
     pub release_retry_at: Option<Timestamp>,
-    /// Something that was to be released is kept for a hold that was declared and does not count yet.
+    /// A version stays held for a hold that is declared but not yet in the ledger.
     pub has_undecided_versions: bool,
-    /// What the store refused to let go of, where a release was tried: of each hold, by UID.
+    /// Requests that the store rejected in a release, by the hold's UID.
     pub release_rejections: BTreeMap<String, PassErrors>,
-    /// What was not looked at, where a release was tried.
+    /// Parts of the bucket that the release could not check.
     pub unseen: Unchecked,
-    /// UIDs of holds that nothing is kept for any more.
+    /// UIDs of holds that this pass released.
     pub released: Vec<String>,
-    /// What the sweep did, where it was due.
+    /// Report of the sweep, if it was due.
     pub swept: Option<SweepReport>,
-    /// UIDs of open holds that every recorder has acknowledged as they are.
+    /// UIDs of open holds that every recorder has acknowledged in their present scope.
     pub acknowledged: BTreeSet<String>,
-    /// Since when recorders have had a hold, or its end, to acknowledge.
+    /// Time since which an acknowledgement by the recorders is missing.
     pub unacknowledged_since: Option<Timestamp>,
-    /// What kept the pass from placing everything that open holds cover.
+    /// Error that ended the placing early.
     pub place_error: Option<String>,
-    /// What kept the pass from releasing everything that resolved holds covered.
+    /// Error that ended the release early.
     pub release_error: Option<String>,
-    /// Why the manifests of open holds could not be read, by UID.
+    /// Reasons that manifests of open holds are unknown, by UID.
     pub unreadable_manifests: BTreeMap<String, PassErrors>,
     pub needs_another_pass: bool,
     pub verify_at: Option<Timestamp>,
-    /// When the first sealed segment may be read.
+    /// Earliest end of an embargo.
     pub next_opening: Option<Timestamp>,
-    /// From when on this process may release.
+    /// Earliest time at which this process may release.
     pub release_from: Option<Timestamp>,
     pub sweep_at: Timestamp,
-    /// What recorders said of their gaps, by camera.
+    /// Gaps that recorders reported, by camera.
     pub gaps: BTreeMap<String, Vec<Gap>>,
-    /// What is older than this when a hold is declared may be gone already.
+    /// Lifetime that the store's lifecycle rules allow. Older recordings may be gone before a hold is declared.
     pub lifecycle_period: SignedDuration,
-    /// What was changed in the bucket, by kind.
+    /// Changes to the bucket, by kind.
     pub changes: BTreeMap<&'static str, u64>,
 }
 
 impl PassOutcome {
-    /// Why there is nothing of `camera` from `from` to `until`.
+    /// Returns the reason that `camera` has no recordings from `from` to `until`.
     fn gap_cause(
         &self,
         camera: &str,
@@ -87,8 +88,8 @@ impl PassOutcome {
         }
     }
 
-    /// What is missing of one source, in no more stretches than are told. What a store's lifecycle may have removed before
-    /// the hold was declared is told apart from what it cannot have.
+    /// Returns at most [`MAX_GAPS`] gaps of one source. Splits a gap at the time before which lifecycle rules may have
+    /// expired recordings.
     pub fn missing_in_source(
         &self,
         source: &str,
@@ -113,7 +114,7 @@ impl PassOutcome {
             .collect()
     }
 
-    /// The same of a hold's whole window.
+    /// Returns the gaps of all sources of a hold.
     pub fn missing(&self, coverage: &Coverage, accepted_at: Timestamp) -> Vec<ManifestGap> {
         let sources = coverage.sources.iter();
         sources
@@ -121,12 +122,12 @@ impl PassOutcome {
             .collect()
     }
 
-    /// Whether anything was written to the bucket.
+    /// Returns whether the pass changed the bucket.
     pub fn is_changed(&self) -> bool {
         self.changes.values().any(|count| *count > 0) || !self.released.is_empty()
     }
 
-    /// Counts what a pass that places did, be it broken off.
+    /// Counts the changes of a place pass, complete or not.
     pub fn record_placement(&mut self, placed: &PlaceReport) {
         self.count_change("protected", placed.legal_holds_set);
         self.count_change("tagged", placed.tagged);
@@ -142,26 +143,25 @@ impl PassOutcome {
         }
     }
 
-    /// Counts versions that were held for the hold `name`, and are gone.
-    pub fn record_lost(&mut self, name: &str, count: u64) {
+    pub fn record_lost(&mut self, hold: &LedgerEntry, count: u64) {
         let drift = self.drift.get_or_insert_default();
         *drift.counts.entry(Subresource::HeldVersion).or_default() += count;
-        drift.holds_with_losses.push(name.to_owned());
+        drift.holds_with_losses.push(hold.name.clone());
+        self.lost.insert(hold.uid.clone(), count);
     }
 
-    /// Counts what was changed in the bucket.
     pub fn count_change(&mut self, kind: &'static str, count: u64) {
         *self.changes.entry(kind).or_default() += count;
     }
 }
 
-/// What somebody else had changed of held versions that had been proved.
+/// Changes that somebody else made to versions that had been verified.
 #[derive(Clone, Debug, Default)]
 pub struct HoldDrift {
-    /// How many versions, by what it was.
+    /// Number of versions, by the changed subresource.
     pub counts: BTreeMap<Subresource, u64>,
     pub examples: Vec<String>,
-    /// Names of the holds of which versions are gone.
+    /// Names of holds with lost versions.
     pub holds_with_losses: Vec<String>,
 }
 
@@ -173,7 +173,7 @@ impl fmt::Display for HoldDrift {
 }
 
 impl HoldDrift {
-    /// What is gone, and cannot be put back.
+    /// Describes the lost versions, which nobody can restore.
     pub fn lost_message(&self) -> Option<String> {
         let lost = self.counts.get(&Subresource::HeldVersion)?;
         Some(format!("{lost} held versions are gone, from {}", self.holds_with_losses.join(", ")))

@@ -1,4 +1,4 @@
-//! One pass over a bucket: place, release, sweep; each goes on where the last was stopped.
+//! One pass over a bucket: place, release, sweep. Each step resumes after an interruption.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::error::RetentionPassError;
-use super::intervals::{MIN_VERIFY_INTERVAL, effective_interval, verify_interval};
 use super::outcome::PassOutcome;
 use super::plan::HoldPlan;
-use crate::api::{Days, IncidentHold, Site, reject_future};
+use super::schedule::{SWEEP_INTERVAL, Schedule, effective_interval, next_verify_interval};
+use crate::api::{Days, IncidentHold, Site};
 use crate::controllers::handoff::SiteBucket;
 use crate::leader::fence::Fence;
 use crate::rules::hold::claim::{ReleaseWait, is_placed, may_release};
@@ -19,54 +19,50 @@ use crate::rules::hold::scope::HoldScope;
 use crate::rules::retention::lifecycle_expiration_days;
 use crate::storage::DecisionTime;
 use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors};
+use crate::storage::recordings::hold::manifest::ManifestContent;
+use crate::storage::recordings::hold::memory_budget::VersionSet;
 use crate::storage::recordings::hold::protection_cache::{ManifestVersions, ProtectionCache};
 use crate::storage::recordings::hold::{PlaceInput, PlaceReport, Release, manifest, place};
 use crate::storage::recordings::ledger;
 use crate::storage::recordings::open_holds::OpenHolds;
-use crate::storage::recordings::sweep::state::ScanRange;
 use crate::storage::recordings::sweep::sweep;
-use crate::storage::s3::in_doubt_requests::SIGNATURE_VALIDITY;
 
-/// How often what is due is swept, though nothing else happens.
-const SWEEP_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
-/// Segments arrive within this after their beginning, unless the store or the network was away.
+/// Longest delay between the beginning of a segment and its arrival, without an outage.
 const MAX_ARRIVAL_DELAY: SignedDuration = SignedDuration::from_mins(70);
-/// The most that is listed between passes over everything.
+/// Longest period that a pass lists between full passes.
 const MAX_RECENT_WINDOW: SignedDuration = SignedDuration::from_hours(24);
-/// Marks that were read longer ago than any interval between verifications are forgotten.
+/// Age at which cached protections are dropped: longer than any verification interval.
 const CACHE_MAX_AGE: SignedDuration = SignedDuration::from_hours(48);
-/// A release that had to write something is followed by another, to prove it.
+/// Passes of one release. The second verifies the writes of the first.
 const MAX_RELEASE_PASSES: usize = 3;
 
-/// Everything that a pass decides by. It needs no Kubernetes client, so the simulation in `tests/sim` runs it as it is.
+/// Inputs of a pass. It needs no Kubernetes client, so the simulation in `tests/sim` runs it unchanged.
 pub struct RetentionPass<'a> {
     pub fence: &'a Fence,
-    /// The first instant at which this process may release: requests of the previous leader can no longer land then.
+    /// Earliest time at which this process may release: requests of the previous leader can no longer arrive then.
     pub release_from: Timestamp,
-    /// The open holds of the API server, read again immediately before anything is deleted.
+    /// Open holds of the API server, read immediately before each deletion.
     pub api_holds: &'a dyn OpenHolds,
-    /// The time now, read again before each step.
+    /// Current time, read before each step.
     pub clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
     /// The Site, as read before the pass.
     pub site: &'a Site,
-    /// Its bucket, as the Site controller handed it over.
+    /// Its bucket, from the Site controller.
     pub bucket: &'a SiteBucket,
     /// Its holds, as read before the pass.
     pub holds: &'a [IncidentHold],
     pub plan: &'a HoldPlan,
-    /// What is known of its held versions.
     pub protection_cache: &'a ProtectionCache,
     pub now: Timestamp,
 }
 
 impl RetentionPass<'_> {
-    /// Runs it. Where it ends early, what came of it until then counts.
+    /// Runs the pass. The outcome counts even if the pass ends with an error.
     pub async fn run(&self) -> (PassOutcome, Option<RetentionPassError>) {
+        let schedule = self.schedule();
         let mut outcome = PassOutcome {
-            verified_at: self
-                .previous_status()
-                .and_then(|before| reject_future(before.last_verification_time.as_ref()?.0, self.now)),
-            verify_interval: self.previous_verify_interval(),
+            verified_at: schedule.verified_at(),
+            verify_interval: schedule.verify_interval(),
             sweep_at: self.now + SWEEP_INTERVAL,
             gaps: self.bucket.gaps.clone(),
             lifecycle_period: lifecycle_period(self.bucket.terms.ceilings.video),
@@ -76,11 +72,16 @@ impl RetentionPass<'_> {
         (outcome, failed)
     }
 
+    fn schedule(&self) -> Schedule<'_> {
+        let Self { site, holds, plan, now, .. } = *self;
+        Schedule { site, holds, plan, hold_ack: &self.bucket.hold_ack, now }
+    }
+
     /// Runs every step even if an earlier one failed: a version that cannot be held must not stop the sweep.
     async fn run_steps(&self, outcome: &mut PassOutcome) -> Result<(), RetentionPassError> {
         self.evict_unused_manifests();
         let placed = if self.plan.open.is_empty() {
-            // There is nothing to place by what is remembered.
+            // Without an open hold, nothing is placed by the cached protections.
             self.protection_cache.evict_before(Timestamp::MAX);
             self.protection_cache.place_deadline.reset();
             Ok(())
@@ -89,12 +90,12 @@ impl RetentionPass<'_> {
         };
         let released =
             if self.plan.closing.is_empty() { Ok(()) } else { self.release_closing_holds(outcome).await };
-        // Each is said of the holds that it is about. A sweep that failed says nothing of any.
+        // Each error concerns certain holds. A failed sweep concerns none.
         let problem = |done: &Result<(), RetentionPassError>| done.as_ref().err().map(ToString::to_string);
         outcome.place_error = problem(&placed);
         outcome.release_error = problem(&released);
         let mut go_on = |done| match done {
-            // It is no failure: the others have their turn, and then it goes on.
+            // No failure: the other steps have their turn, and the next pass resumes.
             Err(RetentionPassError::Hold(HoldError::PassTimeout { .. })) => {
                 outcome.needs_another_pass = true;
                 Ok(())
@@ -106,11 +107,12 @@ impl RetentionPass<'_> {
     }
 
     async fn place_open_holds(&self, outcome: &mut PassOutcome) -> Result<(), RetentionPassError> {
-        let proved_at = self.proved_at();
+        let proved_at = self.schedule().proved_at();
         let uncertain = self.holds_in_doubt(&proved_at);
         let placed = self.run_place_passes(&proved_at, &uncertain, outcome).await;
         if let Some(left) = uncertain.into_values().max() {
-            // Whatever was read may change until then, and is read once more, however the pass ended.
+            // A request in doubt may still change these protections, so they are read again after it, even if this pass
+            // failed.
             self.protection_cache.evict_before(Timestamp::MAX);
             outcome.verify_at = outcome.verify_at.min(Some(self.now + left));
         }
@@ -123,22 +125,23 @@ impl RetentionPass<'_> {
         uncertain: &BTreeMap<String, SignedDuration>,
         outcome: &mut PassOutcome,
     ) -> Result<(), RetentionPassError> {
-        let mut is_full = self.is_full_pass_due(uncertain);
+        let schedule = self.schedule();
+        let mut is_full = schedule.is_full_pass_due(uncertain);
         if is_full {
             self.protection_cache.evict_over_budget();
         }
         let (scopes, (manifests, unread)) = (self.plan.scopes(), self.read_manifests().await?);
         outcome.unreadable_manifests = unread;
-        is_full |= self.has_stale_manifest(&manifests, &outcome.unreadable_manifests);
-        // Before the first page is listed.
-        let is_followed = self.have_recorders_acknowledged();
+        is_full |= schedule.has_stale_manifest(&manifests, &outcome.unreadable_manifests);
+        // Before the first page is listed: a recorder that acknowledges later may upload unprotected segments during
+        // the listing.
+        let is_followed = schedule.have_recorders_acknowledged();
         let acknowledged =
-            self.plan.open.values().filter(|entry| is_followed || self.was_acknowledged(entry));
+            self.plan.open.values().filter(|entry| is_followed || schedule.was_acknowledged(entry));
         outcome.acknowledged = acknowledged.map(|entry| entry.uid.clone()).collect();
         let closing: Vec<HoldScope> = self.plan.closing.iter().map(LedgerEntry::scope).collect();
-        let read_before = self.now - self.previous_verify_interval().unwrap_or(MIN_VERIFY_INTERVAL);
-        // A verification that was interrupted goes on.
-        let is_time = self.is_verify_due();
+        // Resumes an interrupted verification: protections read since its start are trusted.
+        let is_time = schedule.is_verify_due();
         let began = self.protection_cache.place_deadline.started_at();
         let began = began.filter(|began| is_time && *began <= self.now);
         let mut task = PlaceInput {
@@ -146,25 +149,26 @@ impl RetentionPass<'_> {
             cameras: &self.bucket.cameras,
             terms: &self.bucket.terms,
             since: (!is_full).then(|| self.now - self.recent_window()),
-            is_every_day: self.has_misplaced_versions() && (is_full || !self.has_previous_rejection()),
+            is_every_day: schedule.has_misplaced_versions()
+                && (is_full || !schedule.has_previous_rejection()),
             verified_at: proved_at,
             manifests: &manifests,
             closing_scopes: &closing,
             cache: self.protection_cache,
-            trusted_since: if is_time { began } else { Some(read_before) },
+            trusted_since: if is_time { began } else { Some(schedule.trusted_since()) },
             is_verifying: proved_at.iter().all(Option::is_some),
         };
         let mut start = Instant::now();
         let mut placed = self.run_place_pass(&task, outcome).await?;
-        if !is_full && self.has_new_rejection(&placed) {
-            // Which holds lack something, a look at everything tells.
+        if !is_full && schedule.has_new_rejection(&placed) {
+            // Only a full pass can attribute the rejection to its holds.
             is_full = true;
-            (task.since, task.is_every_day) = (None, self.has_misplaced_versions());
+            (task.since, task.is_every_day) = (None, schedule.has_misplaced_versions());
             start = Instant::now();
             placed = self.run_place_pass(&task, outcome).await?;
         }
         outcome.next_opening = placed.next_embargo_end;
-        // Somebody may be changing what was just read back: it is looked at again soon.
+        // Somebody may be changing the versions that failed the read-back.
         outcome.needs_another_pass = !placed.is_confirmed();
         if is_full {
             let verified_at = began.unwrap_or(self.now);
@@ -175,24 +179,26 @@ impl RetentionPass<'_> {
         }
         outcome.proved.retain(|uid| !uncertain.contains_key(uid));
         let from = outcome.verified_at.unwrap_or(self.now);
-        let is_refused = if is_full { outcome.rejection.is_some() } else { self.has_previous_rejection() };
+        let is_refused =
+            if is_full { outcome.rejection.is_some() } else { schedule.has_previous_rejection() };
         outcome.verify_at = outcome.verify_interval.map(|every| from + effective_interval(every, is_refused));
         if !is_full {
-            outcome.verify_at = outcome.verify_at.into_iter().chain(self.retry_at()).min();
+            outcome.verify_at = outcome.verify_at.into_iter().chain(schedule.retry_at()).min();
         }
         outcome.unacknowledged_since = self.unacknowledged_since(outcome);
         Ok(())
     }
 
-    /// The open holds of which nothing can be proved yet, and for how long: a request that lets go of something that they cover
-    /// now was sent before they counted, got no answer, and may still land. One of this process is remembered; one of a leader
-    /// that was lost there may be where a hold is being released, or was until lately. What was proved was let go of by nobody
-    /// since.
+    /// Returns the open holds that cannot be verified yet, and for how long: a release of a version that they cover may
+    /// have got no answer and may still arrive.
+    ///
+    /// The cache knows the requests of this process. A lost leader may have sent others if a hold is being released, or
+    /// was until recently. No release concerns a hold that is already verified.
     fn holds_in_doubt(&self, proved_at: &[Option<Timestamp>]) -> BTreeMap<String, SignedDuration> {
         let unproved = self.plan.open.values().zip(proved_at);
         let unproved = unproved.filter(|(_, proved_at)| proved_at.is_none());
         let of_leader = self.release_from.duration_since(self.now);
-        let of_leader = Some(of_leader).filter(|left| left.is_positive() && self.is_releasing());
+        let of_leader = Some(of_leader).filter(|left| left.is_positive() && self.schedule().is_releasing());
         let bucket = &self.bucket.operator.target().bucket;
         let left = |entry: &LedgerEntry| {
             let own = self.protection_cache.release_in_doubt_for(
@@ -208,17 +214,7 @@ impl RetentionPass<'_> {
         uncertain.collect()
     }
 
-    /// Whether a hold is being released, or was until so lately that requests for it may be under way.
-    fn is_releasing(&self) -> bool {
-        let lately = self.now - SignedDuration::try_from(SIGNATURE_VALIDITY).unwrap_or_default();
-        let released_at =
-            |hold: &IncidentHold| hold.status.as_ref()?.placement.as_ref()?.release_time.clone();
-        !self.plan.closing.is_empty()
-            || self.plan.closed.iter().any(|entry| entry.closed_at.is_none_or(|at| at > lately))
-            || self.holds.iter().filter_map(released_at).any(|at| at.0 > lately)
-    }
-
-    /// What a pass over everything tells of each hold.
+    /// Records the findings of a full pass for each hold.
     fn record_full_pass(
         &self,
         placed: PlaceReport,
@@ -227,27 +223,25 @@ impl RetentionPass<'_> {
         outcome: &mut PassOutcome,
     ) {
         let versions = placed.coverage.iter().map(|coverage| coverage.segments).sum();
-        outcome.verify_interval = Some(verify_interval(&placed, versions, took));
-        // What there was no room for, the store has not refused.
+        outcome.verify_interval = Some(next_verify_interval(&placed, versions, took));
+        // A manifest that exceeds the memory budget is no rejection by the store.
         let is_of_store = |why: &&PassErrors| !matches!(why.first_error, HoldError::TooManyVersions { .. });
         let unread = outcome.unreadable_manifests.values().find(is_of_store);
         outcome.rejection = placed.errors.or_else(|| unread.cloned());
-        // A hold only grows: a version that its manifest lists and that is not there any more is gone, whoever is silent.
+        // A hold's scope only grows. A missing version that the manifest lists is therefore lost, even if a recorder
+        // has not acknowledged.
         for ((entry, coverage), told) in self.plan.open.values().zip(&placed.coverage).zip(told) {
             if outcome.unreadable_manifests.contains_key(&entry.uid) {
                 continue;
             }
-            match told.lost(coverage) {
-                0 => (),
-                lost => {
-                    outcome.record_lost(&entry.name, lost);
-                    outcome.lost.insert(entry.uid.clone(), lost);
-                }
+            let lost = told.lost(coverage);
+            if lost > 0 {
+                outcome.record_lost(entry, lost);
             }
         }
         outcome.coverage = self.plan.open.keys().cloned().zip(placed.coverage).collect();
         for (uid, coverage) in &mut outcome.coverage {
-            // What it had lost is not known.
+            // Without the manifest, losses are unknown.
             let unread = outcome.unreadable_manifests.get(uid);
             coverage.errors = coverage.errors.take().or_else(|| unread.cloned());
         }
@@ -259,21 +253,20 @@ impl RetentionPass<'_> {
         self.protection_cache.evict_before(self.now - CACHE_MAX_AGE);
     }
 
-    /// Forgets manifests of holds that nobody asks about any more.
+    /// Drops cached manifests of holds that are no longer planned.
     fn evict_unused_manifests(&self) {
         let open = self.plan.open.keys();
         let closing = self.plan.closing.iter().map(|entry| &entry.uid);
         self.protection_cache.retain_manifests(&open.chain(closing).map(String::as_str).collect());
     }
 
-    /// How far back segments are looked for that came since everything was listed: those that arrive, and those whose embargo
-    /// ends.
+    /// Returns how far back a pass looks for segments that are new since the last full pass, or whose embargo ends.
     fn recent_window(&self) -> SignedDuration {
         (MAX_ARRIVAL_DELAY + self.bucket.terms.embargo.age()).min(MAX_RECENT_WINDOW)
     }
 
-    /// What the manifests of the open holds list, in their order; and why some could not be read. That keeps nothing from being
-    /// held; but nothing is claimed of these holds, since what they lost is not known.
+    /// Returns the versions in the manifests of the open holds, in their order, and the reasons that some are unknown.
+    /// An unknown manifest does not stop the placing, but its hold is not verified: its losses are unknown.
     async fn read_manifests(
         &self,
     ) -> Result<(Vec<Arc<ManifestVersions>>, BTreeMap<String, PassErrors>), RetentionPassError> {
@@ -282,7 +275,7 @@ impl RetentionPass<'_> {
             let work = manifest::load(&self.bucket.operator, entry, self.protection_cache);
             let told = self.fence.guard(work).await?;
             if let Some(why) =
-                told.as_ref().map_or_else(|error| Some(error.clone()), |told| told.budget_error())
+                told.as_ref().map_or_else(|error| Some(error.clone()), |told| told.versions.budget_error())
             {
                 unread.insert(entry.uid.clone(), PassErrors::without_versions(&why));
             }
@@ -291,14 +284,14 @@ impl RetentionPass<'_> {
         Ok((all, unread))
     }
 
-    /// Since when recorders have had something to acknowledge.
+    /// Returns the time since which recorders have something to acknowledge.
     fn unacknowledged_since(&self, outcome: &PassOutcome) -> Option<Timestamp> {
         let open = self.plan.open.values();
         let waits = open.filter(|entry| !outcome.acknowledged.contains(&entry.uid));
         waits.map(|entry| entry.accepted_at).max()
     }
 
-    /// Runs a pass that places, and notes what it did, be it broken off.
+    /// Runs a place pass and records its changes, even if it ends early.
     async fn run_place_pass(
         &self,
         task: &PlaceInput<'_>,
@@ -312,31 +305,38 @@ impl RetentionPass<'_> {
     }
 
     async fn release_closing_holds(&self, outcome: &mut PassOutcome) -> Result<(), RetentionPassError> {
-        // One that was refused lately, whose recorders are silent, or whose manifest cannot be read keeps no other from being
-        // released.
+        let schedule = self.schedule();
+        // A hold that must wait does not delay the release of the others.
         let (mut closing, mut waits, mut unread) = (Vec::new(), None, None);
         let mut short = Vec::new();
         for entry in &self.plan.closing {
-            if let Some(again) = self.release_retry_at(entry) {
+            if let Some(again) = schedule.release_retry_at(entry) {
                 outcome.deferred_releases.insert(entry.uid.clone());
                 outcome.release_retry_at = outcome.release_retry_at.into_iter().chain([again]).min();
                 continue;
             }
             let resolved_at = entry.resolved_at.unwrap_or(self.now);
             let bucket = &self.bucket.operator.target().bucket;
-            if let Some(left) =
-                self.protection_cache.protect_in_doubt_for(bucket, &entry.scope(), &self.plan.scopes())
-            {
+            if let Some(left) = self.protection_cache.in_doubt.protect_in_doubt_for(
+                bucket,
+                &entry.scope(),
+                &self.plan.scopes(),
+            ) {
                 let left = SignedDuration::try_from(left).unwrap_or_default();
                 outcome.release_from = outcome.release_from.max(Some(self.now + left));
                 continue;
             }
-            match may_release(self.release_from, self.have_recorders_acknowledged(), resolved_at, self.now) {
+            match may_release(
+                self.release_from,
+                schedule.have_recorders_acknowledged(),
+                resolved_at,
+                self.now,
+            ) {
                 Ok(()) => {
                     self.protection_cache.evict_over_budget();
                     let work = manifest::load(&self.bucket.operator, entry, self.protection_cache);
                     match self.fence.guard(work).await? {
-                        Ok(told) => match told.budget_error() {
+                        Ok(told) => match told.versions.budget_error() {
                             None => closing.push(entry.clone()),
                             Some(why) => short.push((entry.uid.clone(), PassErrors::without_versions(&why))),
                         },
@@ -353,7 +353,7 @@ impl RetentionPass<'_> {
         let_go.and(unread.map_or(Ok(()), Err))
     }
 
-    /// Releases what `closing` covered, and ends their entries once that is proved.
+    /// Releases the versions that `closing` covered, and closes the verified entries.
     async fn release_entries(
         &self,
         mut closing: Vec<LedgerEntry>,
@@ -362,6 +362,7 @@ impl RetentionPass<'_> {
         let all = closing.clone();
         let mut release =
             Release::new(&all, self.api_holds, &self.bucket.terms.ceilings, self.protection_cache);
+        // A store may accept writes and not persist them, so only a pass without writes proves the release.
         for number in 1..=MAX_RELEASE_PASSES {
             let work = release.run_pass(&self.bucket.operator, DecisionTime::at((self.clock)()));
             let (released, ended) = Incomplete::into_parts(self.fence.guard(work).await?);
@@ -386,8 +387,8 @@ impl RetentionPass<'_> {
         self.close_entries(closing, outcome).await
     }
 
-    /// Ends holds whose recordings are released: the manifest goes first, since after the ledger's last word nobody would come back
-    /// for it. One that stays keeps no other from its end.
+    /// Closes the entries of released holds. The manifest goes first: once the ledger entry is closed, nothing would
+    /// find the manifest again. A manifest that remains does not block the other holds.
     async fn close_entries(
         &self,
         closing: Vec<LedgerEntry>,
@@ -413,23 +414,54 @@ impl RetentionPass<'_> {
         Ok(())
     }
 
-    async fn sweep_if_due(&self, outcome: &mut PassOutcome) -> Result<(), RetentionPassError> {
-        let swept_at = self
-            .previous_status()
-            .and_then(|before| reject_future(before.last_sweep_time.as_ref()?.0, self.now));
-        if let Some(again) = swept_at.map(|at| at + SWEEP_INTERVAL).filter(|again| *again > self.now) {
-            outcome.sweep_at = again;
-            return Ok(());
+    /// Writes the manifests of open holds, for their readers.
+    ///
+    /// Runs after the report, since a written manifest no longer lists lost versions. Releases the memory of the versions that
+    /// the pass found. Returns the number of losses that no later pass finds again, and whether every manifest is written.
+    pub async fn write_manifests(&self, outcome: &mut PassOutcome) -> (u64, Result<(), RetentionPassError>) {
+        let (mut forgotten, mut unwritten) = (0, Ok(()));
+        let mut all = std::mem::take(&mut outcome.coverage);
+        for (entry, (uid, coverage)) in self.plan.open.values().zip(&mut all) {
+            if outcome.unreadable_manifests.contains_key(uid) {
+                continue;
+            }
+            let lost = outcome.lost.get(uid).copied().unwrap_or_default();
+            // An incomplete manifest would hide losses from later passes. One that lists unprotected versions would
+            // mislead its readers.
+            if !coverage.is_complete() {
+                // These losses are reported now. Otherwise, each pass would report them until the manifest can be written.
+                self.protection_cache.forget_lost(uid, coverage);
+                forgotten += lost;
+                continue;
+            }
+            let missing = &outcome.missing(coverage, entry.accepted_at);
+            let content = ManifestContent { entry, coverage, missing, terms: &self.bucket.terms };
+            let work = manifest::write(&self.bucket.operator, content, self.protection_cache, self.now);
+            match self.fence.guard(work).await {
+                Ok(Ok(())) => forgotten += lost,
+                Ok(Err(error)) => unwritten = unwritten.and(Err(error.into())),
+                Err(not_leader) => return (forgotten, Err(not_leader.into())),
+            }
+            // The cached manifest has these versions now: they must not count twice against the memory budget.
+            coverage.present = VersionSet::default();
         }
-        let day = |at: Timestamp| jiff::tz::TimeZone::UTC.to_datetime(at).date();
-        // Keys that cannot be true are anywhere: daily, everything is gone through.
-        let is_first_today = swept_at.is_none_or(|at| day(at) != day(self.now));
-        let reach = if is_first_today { ScanRange::All } else { ScanRange::Boundary };
-        // What will be over its ceiling before the next sweep goes now: on a store without lifecycle nothing else would
-        // delete it in time.
+        outcome.coverage = all;
+        (forgotten, unwritten)
+    }
+
+    async fn sweep_if_due(&self, outcome: &mut PassOutcome) -> Result<(), RetentionPassError> {
+        let range = match self.schedule().sweep_range() {
+            Ok(range) => range,
+            Err(next) => {
+                outcome.sweep_at = next;
+                return Ok(());
+            }
+        };
+        // Versions that expire before the next sweep are deleted now: on a store without lifecycle rules, nothing else
+        // would delete them in time.
         let time = DecisionTime { clock_reading: self.now, now: self.now + SWEEP_INTERVAL * 2 };
         let (target, ceilings) = (&self.bucket.operator, &self.bucket.terms.ceilings);
-        let work = sweep(target, ceilings, self.api_holds, self.protection_cache, reach, time);
+        let work = sweep(target, ceilings, self.api_holds, self.protection_cache, range, time);
         let swept = self.fence.guard(work).await??;
         outcome.count_change("deleted", swept.deleted);
         outcome.count_change("retagged", swept.retagged);
@@ -438,7 +470,7 @@ impl RetentionPass<'_> {
     }
 }
 
-/// How long a store's lifecycle lets a recording be.
+/// Returns the lifetime that the store's lifecycle rules allow a recording.
 fn lifecycle_period(ceiling: Days) -> SignedDuration {
     let days = lifecycle_expiration_days(ceiling).unwrap_or_default();
     SignedDuration::from_hours(24 * i64::from(days))

@@ -1,4 +1,4 @@
-//! Which holds count, by the API server and the bucket's ledger together: pure.
+//! Combines the holds of the API server and of the bucket's ledger into a plan. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +13,26 @@ use crate::rules::hold::entry::LedgerEntry;
 use crate::rules::hold::resolution::is_resolved;
 use crate::rules::hold::scope::HoldScope;
 
-/// What is to be done about a site's holds.
+/// Plan for a site's holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HoldPlan {
-    /// What the ledger must say first.
+    /// Entries to write to the ledger before anything else, in order.
     pub to_write: Vec<LedgerEntry>,
-    /// What is to be kept, by UID: of the holds that are open, those included that only the ledger knows.
+    /// Open holds by UID, including those that only the ledger has.
     pub open: BTreeMap<String, LedgerEntry>,
-    /// Resolved, and something may still be kept for it.
+    /// Resolved holds that may still have held versions.
     pub closing: Vec<LedgerEntry>,
-    /// Resolved, and nothing is kept for it any more.
+    /// Resolved holds that are released.
     pub closed: Vec<LedgerEntry>,
-    /// UIDs of holds that were resolved before they counted, and of which the ledger has nothing.
+    /// UIDs of holds that were resolved before they took effect and that the ledger does not have.
     pub report_never_held: Vec<String>,
-    /// Names of holds that only the ledger knows.
+    /// Names of open holds that only the ledger has.
     pub orphaned: Vec<String>,
 }
 
-/// Judges the site's `holds` with what the ledger has.
+/// Plans the site's `holds` against the ledger's `entries`.
 ///
-/// A hold counts from when the ledger has it, whatever becomes of the policy afterwards; before that, it must be
+/// A hold takes effect when the ledger has it, even if the policy changes later. To get into the ledger, it must be
 /// acceptable now.
 pub fn plan_holds(
     entries: &BTreeMap<String, LedgerEntry>,
@@ -53,13 +53,14 @@ pub fn plan_holds(
         match entries.get(&uid) {
             Some(entry) if !entry.is_open() && is_resolved => plan.closed.push(entry.clone()),
             Some(entry) => {
-                // A succession that was broken off between its two writes is made to its end.
+                // Completes a succession that was interrupted between its two writes.
                 let before = take_predecessor(&mut orphans, hold);
                 let joined = before.as_ref().map_or_else(|| entry.clone(), |before| entry.merged(before));
                 let next = if is_resolved {
                     joined.resolved(now)
                 } else {
-                    // One that is closed and open again comes from a backup of before its resolution: in doubt, it holds.
+                    // A closed entry of an open hold comes from a backup older than the resolution. In doubt, the
+                    // operator holds.
                     joined.extended(&hold.spec, now).reopened(now)
                 };
                 if next != *entry {
@@ -72,7 +73,7 @@ pub fn plan_holds(
                     plan.open.insert(uid, next);
                 }
             }
-            // Its status says that it is closed, and nobody keeps anything for it in the ledger.
+            // Its status says that it is released, and the ledger has no open entry.
             None if !needs_ledger_lookup(hold, now) => (),
             None if is_resolved => plan_new_hold(&mut plan, &mut orphans, hold, &uid, now, true),
             None => {
@@ -95,8 +96,10 @@ pub fn plan_holds(
     plan
 }
 
-/// A hold that the ledger does not have by its UID. One that was made anew, from a backup or from the ledger, takes over
-/// what its predecessor of the same name and reference held; a resolved one then resolves that.
+/// Plans a hold whose UID the ledger does not have.
+///
+/// A hold that was re-created, from a backup or from the ledger, takes over the scope of its predecessor with the same
+/// name and reference. If the new hold is resolved, it resolves the predecessor.
 fn plan_new_hold(
     plan: &mut HoldPlan,
     orphans: &mut BTreeMap<&str, &LedgerEntry>,
@@ -116,15 +119,14 @@ fn plan_new_hold(
     if let Some(before) = &before {
         entry = before.extended(&hold.spec, now).with_uid(uid.to_owned());
     } else if is_resolved && !has_taken_effect(hold) {
-        // Nothing was ever held for it. Of one that has counted, in an earlier life or by an entry that somebody deleted, that
-        // is not known: it is released.
+        // Nothing was ever held. A hold that took effect before is released instead: its entry may have been deleted.
         plan.report_never_held.push(uid.to_owned());
         return;
     }
     if is_resolved {
         entry = entry.resolved(now);
     }
-    // The new entry first: between the two writes both are open.
+    // The new entry first: if the operator stops between the two writes, both are open and nothing is released.
     plan.to_write.push(entry.clone());
     plan.to_write.extend(before.map(|before| before.closed(now)));
     if is_resolved {
@@ -134,7 +136,7 @@ fn plan_new_hold(
     }
 }
 
-/// Takes the entry that a hold takes over from among the orphans: that of a resource of the same name and reference.
+/// Removes and returns the predecessor of a hold: the orphan with the same name and reference.
 fn take_predecessor(orphans: &mut BTreeMap<&str, &LedgerEntry>, hold: &IncidentHold) -> Option<LedgerEntry> {
     let namespace = hold.namespace().unwrap_or_default();
     let is_predecessor = |entry: &&LedgerEntry| {
@@ -147,7 +149,7 @@ fn take_predecessor(orphans: &mut BTreeMap<&str, &LedgerEntry>, hold: &IncidentH
     Some(before.clone())
 }
 
-/// Whether the ledger must be asked whether a hold is closed: unless its status says so.
+/// Returns whether the ledger must be read to learn whether a hold is closed.
 pub fn needs_ledger_lookup(hold: &IncidentHold, now: Timestamp) -> bool {
     let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
     let is_released = placement.is_some_and(|placement| placement.release_time.is_some());
@@ -155,18 +157,18 @@ pub fn needs_ledger_lookup(hold: &IncidentHold, now: Timestamp) -> bool {
 }
 
 impl HoldPlan {
-    /// What is to be kept, as recorders are told.
+    /// Returns the open scopes in the form that recorders acknowledge.
     pub fn recorder_scopes(&self) -> HoldScopes {
         let open = self.open.iter();
         open.map(|(uid, entry)| (uid.clone(), entry.scope_config())).collect()
     }
 
-    /// Whether something may be kept for the hold with this UID: it is open, or not released yet.
+    /// Returns whether versions may be held for the hold with this UID: it is open or not yet released.
     pub fn is_in_effect(&self, uid: &str) -> bool {
         self.open.contains_key(uid) || self.closing.iter().any(|entry| entry.uid == uid)
     }
 
-    /// Whether a hold of this name is open, under whichever UID.
+    /// Returns whether a hold of this name is open, under any UID.
     pub fn is_open(&self, name: &str) -> bool {
         self.open.values().any(|entry| entry.name == name)
     }

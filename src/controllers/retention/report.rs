@@ -1,4 +1,4 @@
-//! What came of a pass, for people: into the status of the Site and of each hold, and as events.
+//! Reports the outcome of a pass: in the status of the Site and of each hold, and as events.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -6,9 +6,9 @@ use kube::runtime::events::Event;
 use kube::{Api, Client, ResourceExt};
 
 use super::error::RetentionPassError;
-use super::intervals::is_since_acceptance;
 use super::outcome::{HoldDrift, PassOutcome};
 use super::plan::HoldPlan;
+use super::schedule::is_since_acceptance;
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::{
     self, CoverageGap, IncidentHold, IncidentHoldStatus, Placement, RetentionStatus, Site, SiteStatus,
@@ -23,14 +23,14 @@ use crate::storage::recordings::error::PassErrors;
 use crate::storage::recordings::hold::coverage::{Coverage, SourceTimeline};
 use crate::storage::recordings::sweep::state::SweepReport;
 
-/// Field manager of what is kept and deleted.
+/// Field manager of the retention status.
 const MANAGER: &str = "toezicht/retention";
-/// Names that a status has room for.
+/// Limit of the status field.
 const MAX_ORPHANED_HOLDS: usize = 16;
-/// Sources that a status has room for.
+/// Limit of the status field.
 const MAX_SOURCES: usize = 64;
 
-/// Says that nothing could be looked at, and why; whether that was news. What was found before stays.
+/// Reports that no pass runs, and why. Leaves the earlier findings. Returns whether a status changed.
 pub async fn report_error(
     client: &Client,
     site: &Site,
@@ -54,7 +54,7 @@ pub async fn report_error(
     Ok(is_changed)
 }
 
-/// Why the bucket of `site` is not used, by what its own conditions say.
+/// Returns why the bucket of `site` is not used, by its own conditions.
 pub fn bucket_unused_message(site: &Site) -> String {
     let of = |type_: ConditionType| {
         let (type_, paused): (&str, &str) = (type_.into(), Reason::Paused.into());
@@ -64,7 +64,7 @@ pub fn bucket_unused_message(site: &Site) -> String {
         })
     };
     let cause = of(ConditionType::Accepted).or_else(|| of(ConditionType::StorageEnforced));
-    let cause = cause.map_or("its Site was not looked at yet", |cause| cause.message.as_str());
+    let cause = cause.map_or("its Site is not reconciled yet", |cause| cause.message.as_str());
     format!("the bucket is not used: {cause}")
 }
 
@@ -85,7 +85,7 @@ async fn write_site(client: &Client, site: &Site, retention: RetentionStatus) ->
     write(&api, MANAGER, site, before.as_ref(), &part(retention)).await
 }
 
-/// Writes it where it differs; whether anything was written.
+/// Writes the statuses that changed. Returns whether any did.
 pub async fn report_pass(
     client: &Client,
     site: &Site,
@@ -101,7 +101,7 @@ pub async fn report_pass(
     let next = retention_status(before, plan, outcome, problem.clone(), now);
     let mut is_changed = false;
     if outcome.drift.is_some() {
-        // First: what was put back, or is missed against a hold's status, is not found again.
+        // First: the next pass finds neither restored drift nor losses against a hold's status again.
         let told = RetentionStatus { drift: next.drift.clone(), ..before.cloned().unwrap_or_default() };
         is_changed |= write_site(client, site, told).await?;
     }
@@ -113,22 +113,21 @@ pub async fn report_pass(
             is_changed |= write(&api, MANAGER, hold, None, &never_held_status(now)).await?;
         }
     }
-    // Last: until it says that everything was looked at, what holds are not told yet is looked for again.
+    // Last: until it has the new verification time, the next pass repeats whatever the holds' statuses lack.
     Ok(is_changed | write_site(client, site, next).await?)
 }
 
-/// The part of a hold's status that says that the ledger never had it.
 fn never_held_status(now: Timestamp) -> IncidentHoldStatus {
     IncidentHoldStatus { never_held_time: Some(Time(now)), ..IncidentHoldStatus::default() }
 }
 
-/// Whether it is to be said of a hold that the ledger never had it.
+/// Returns whether a hold's status must still report that the ledger never had it.
 fn is_newly_never_held(hold: &IncidentHold, plan: &HoldPlan) -> bool {
     let is_never = hold.uid().is_some_and(|uid| plan.report_never_held.contains(&uid));
     is_never && hold.status.as_ref().is_none_or(|status| status.never_held_time.is_none())
 }
 
-/// The Site's status after a pass. Pure.
+/// Returns the Site's status after a pass. Pure.
 pub fn retention_status(
     before: Option<&RetentionStatus>,
     plan: &HoldPlan,
@@ -173,7 +172,7 @@ pub fn retention_status(
     }
 }
 
-/// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
+/// Returns the placement for a hold's status. `None`: the plan does not have the hold.
 pub fn placement_status(
     hold: &IncidentHold,
     plan: &HoldPlan,
@@ -219,12 +218,13 @@ pub fn placement_status(
             next.store_rejection = rejection_status(refused, now);
         }
         if next.release_time.is_some() {
-            // They are about other holds.
+            // These concern other holds.
             (next.last_error, next.store_rejection) = (None, None);
         }
         return Some(next);
     }
-    // Where it was released once, that was before the cluster was restored from a backup; and what was proved, too.
+    // A release or an earlier acceptance in the status is older than the ledger entry: the cluster was restored from a
+    // backup. Verification and acknowledgement from that time no longer count.
     if next.release_time.take().is_some() || !is_since_acceptance(&next, entry) {
         (next.verified, next.acknowledged) = (false, false);
         next.acceptance_time = Time(entry.accepted_at);
@@ -240,7 +240,7 @@ pub fn placement_status(
         next.scope_hash = scope;
         next.acknowledged = outcome.acknowledged.contains(&uid);
         if coverage.errors.is_some() {
-            // Of what was proved it is not known whether it still is.
+            // The rejection does not show whether verified versions are still protected.
             next.verified = was_proved;
         } else {
             next.verified = outcome.proved.contains(&uid);
@@ -251,7 +251,7 @@ pub fn placement_status(
         next.size = format_size(coverage.bytes);
         next.sealed_segments = saturating_count(coverage.sealed);
         if !coverage.incomplete_listings.is_empty() {
-            // What is not listed may have been recorded: no gap is told of it.
+            // Unlisted versions may have been recorded, so no gap is reported.
             return Some(next);
         }
         let known_until = coverage.known_until(|name, covered| is_relevant_source(hold, name, covered));
@@ -287,7 +287,7 @@ fn source_coverage(
     all
 }
 
-/// The sources that `hold` is about.
+/// Returns the sources that concern `hold`.
 fn relevant_sources<'a>(
     hold: &'a IncidentHold,
     coverage: &'a Coverage,
@@ -297,15 +297,14 @@ fn relevant_sources<'a>(
         .filter(|(name, covered)| is_relevant_source(hold, name, covered))
 }
 
-/// Whether `hold` is about a source. A camera that it named once, and of which nothing was found, is none: the ledger keeps
-/// the name.
+/// Returns whether a source concerns `hold`. A camera without recordings that the spec no longer names does not: only
+/// the ledger keeps its name.
 fn is_relevant_source(hold: &IncidentHold, name: &str, covered: &SourceTimeline) -> bool {
     let cameras = &hold.spec.cameras;
     covered.segments > 0 || cameras.is_empty() || cameras.iter().any(|camera| camera == name)
 }
 
-/// How much of its window there are recordings of, over all sources; `None`: that is not known yet, or there is nothing to
-/// be recorded.
+/// Returns the recorded share of the window over all sources. `None`: not known yet, or nothing to record.
 fn coverage_percent(
     hold: &IncidentHold,
     coverage: &Coverage,
@@ -320,7 +319,7 @@ fn coverage_percent(
     let missing: i128 =
         relevant_sources(hold, coverage).map(|(_, covered)| covered.missing.as_millis()).sum();
     let percent = (recorded * 100).checked_div(recorded + missing)?;
-    // Only what is whole is a hundred.
+    // Rounding must not hide a gap.
     Some(format!("{}%", if missing > 0 { percent.min(99) } else { percent }))
 }
 
@@ -338,7 +337,7 @@ fn saturating_count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// At most what the field takes.
+/// Truncates a message to the limit of its status field.
 fn truncate_message(message: &str) -> String {
     message.chars().take(1000).collect()
 }
@@ -360,28 +359,28 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
         }),
         swept(|swept| swept.undeletable).map(|count| {
             let note = format!(
-                "the store does not delete {count} versions past their ceiling that no open hold covers: see \
+                "the store does not delete {count} versions past their ceiling that no open hold covers; see \
                  docs/how-to/audit-a-bucket.md"
             );
             warning("UndeletableVersions", note)
         }),
         swept(|swept| swept.days_with_unlisted_keys).map(|count| {
             let note = format!(
-                "the store leaves recordings out of its listings in {count} days of sources, so they cannot be swept: see \
+                "the store does not list all recordings of {count} source days, so they cannot be swept; see \
                  docs/how-to/audit-a-bucket.md, HiddenKey"
             );
             warning("SweepIncomplete", note)
         }),
         swept(|swept| swept.deferred_days).map(|count| {
             let note = format!(
-                "at least {count} days of sources that should be empty wait for a later sweep: see \
+                "at least {count} source days that should be empty wait for a later sweep; see \
                  docs/how-to/audit-a-bucket.md, UnvisitedDay"
             );
             warning("SweepIncomplete", note)
         }),
         swept(|swept| swept.retag_failures).map(|count| {
             let note = format!(
-                "the tags of {count} versions may still be wrong: the store did not report their protection, or did not keep \
+                "the tags of {count} versions may still be wrong: the store did not return their protection, or did not persist \
                  the restored tag: {}; see docs/how-to/audit-a-bucket.md, Mistagged",
                 retag_error().unwrap_or_default()
             );

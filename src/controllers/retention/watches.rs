@@ -1,4 +1,4 @@
-//! What makes a Site's retention be looked at: itself, its holds, its policy, and its bucket.
+//! Triggers of a Site's retention: the Site, its holds, its policy and its bucket.
 
 use kube::ResourceExt;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -15,7 +15,7 @@ use crate::controllers::runner::{run_controller, scoped_api, select_in_namespace
 
 type GuardedSite = DeserializeGuard<Site>;
 
-/// Looks after what is kept and deleted at the Sites of `scope`, or of all namespaces, until `leader` is cancelled.
+/// Runs the retention of the Sites in `scope`, or in all namespaces, until `leader` is cancelled.
 pub fn controller(
     context: Context,
     scope: Option<&str>,

@@ -1,13 +1,13 @@
-//! Step three: the bucket, before anything is recorded into it.
+//! Third step of a Site's reconcile: the bucket.
 //!
-//! Not every look at a Site reads its bucket: what was read back counts for five minutes unless what is
-//! demanded changed, and after an error the waits grow. What was found decides whether recording may go on:
-//! it never begins before the bucket was read back as it must be; it stops when the store says otherwise;
-//! it goes on, into the spool, while a store that was as it must be does not answer.
+//! A read-back counts for five minutes unless the desired state changes. After an error, the operator backs off.
+//!
+//! Recording starts only after the bucket was read back as compliant, and stops if the store says otherwise. While a
+//! store that was compliant does not answer, recorders continue into their spools.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -22,21 +22,21 @@ use crate::leader::fence::{Fence, NotLeader};
 use crate::storage::{self, BucketSpec, Claim, EnforceFailure, EnforceReport, Probe};
 use crate::wire::StorageTarget;
 
-/// What was read back counts this long.
+/// Time for which a read-back counts.
 const READ_BACK_TTL: SignedDuration = SignedDuration::from_mins(5);
-/// The store is probed this often though nothing changed.
+/// Interval between probes without a change.
 const PROBE_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
-/// The same while something could not be told.
+/// Interval between probes while a row is unknown.
 const UNKNOWN_PROBE_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 
-/// A bucket, both identities, and what it must be.
+/// A bucket as both identities, and its desired state.
 #[derive(Clone, PartialEq)]
 pub struct BucketAccess {
     pub operator: StorageTarget,
-    /// The bucket as the recorders; `None`: their Secret is missing, and nothing is recorded.
+    /// Recorder identity. `None`: its Secret is missing, so nothing is recorded.
     pub recorder: Option<StorageTarget>,
     pub spec: BucketSpec,
-    /// In whose name it is claimed.
+    /// Owner in whose name the bucket is claimed.
     pub claim: Claim,
 }
 
@@ -46,14 +46,14 @@ impl fmt::Debug for BucketAccess {
     }
 }
 
-/// The stores that buckets are at.
+/// Access to object stores; tests replace it.
 #[async_trait]
 pub trait Stores: Send + Sync {
-    /// Makes the bucket what it must be, reads it back, and probes the store if asked to.
+    /// Brings the bucket into its desired state, reads it back, and probes the store on request.
     async fn enforce(&self, access: &BucketAccess, probe: Probe) -> Result<EnforceReport, EnforceFailure>;
 }
 
-/// S3 servers, by the connections that the hand-over keeps.
+/// S3 stores, over the connections of the handoff.
 #[derive(Clone, Debug, Default)]
 pub struct S3 {
     pub handoff: SiteHandoff,
@@ -71,7 +71,7 @@ impl Stores for S3 {
     }
 }
 
-/// What was found of each Site's bucket, and when; by the Site's UID.
+/// Last evaluation of each Site's bucket, by the Site's UID.
 #[derive(Debug, Default)]
 pub struct BucketCache {
     entries: Mutex<HashMap<String, Cached>>,
@@ -84,38 +84,38 @@ struct Cached {
     bucket: BucketEvaluation,
     checked_at: Timestamp,
     recheck_at: Timestamp,
-    /// Probe were due, and came to nothing.
+    /// A probe was due and did not complete.
     is_probe_pending: bool,
 }
 
 impl BucketCache {
-    /// Forgets a Site that is gone.
+    /// Removes a Site that is gone.
     pub fn forget(&self, uid: &str) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.entries().remove(uid);
         self.backoff.reset(uid);
     }
 
     fn get(&self, access: &BucketAccess, now: Timestamp) -> Option<BucketEvaluation> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries();
         let memo = entries.get(&access.claim.uid).filter(|memo| {
             memo.access == *access && now < memo.recheck_at && reject_future(memo.checked_at, now).is_some()
         })?;
         Some(memo.bucket.clone())
     }
 
-    /// What was changed in a Site's bucket is told: by the status, for one.
+    /// Clears the changes of a Site's bucket after the status reports them.
     pub fn mark_reported(&self, uid: &str) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(memo) = entries.get_mut(uid) {
+        if let Some(memo) = self.entries().get_mut(uid) {
             memo.bucket.changes.clear();
             memo.bucket.is_drift = false;
         }
     }
 
-    /// Whether trials are due because something else was demanded before, or because the last came to nothing.
+    /// Returns whether a probe is due because the desired state changed or the last probe did not complete.
     fn is_probe_pending(&self, access: &BucketAccess) -> bool {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(&access.claim.uid).is_some_and(|memo| memo.is_probe_pending || memo.access != *access)
+        self.entries()
+            .get(&access.claim.uid)
+            .is_some_and(|memo| memo.is_probe_pending || memo.access != *access)
     }
 
     fn insert(
@@ -128,19 +128,18 @@ impl BucketCache {
     ) {
         let recheck_at = now + wait;
         bucket.recheck_at = Some(recheck_at);
-        let memo = Cached {
-            access: access.clone(),
-            bucket: bucket.clone(),
-            checked_at: now,
-            recheck_at,
-            is_probe_pending,
-        };
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(access.claim.uid.clone(), memo);
+        let (access, bucket) = (access.clone(), bucket.clone());
+        let uid = access.claim.uid.clone();
+        self.entries().insert(uid, Cached { access, bucket, checked_at: now, recheck_at, is_probe_pending });
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Cached>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The bucket of `access` as it is now, made what it must be where it is not. `reported` is what the Site's
-/// status says of it, which outlives this process.
+/// Returns the evaluation of the bucket, and corrects its drift. `reported` is the Site's status, which outlives this
+/// process.
 pub async fn ensure(
     stores: &dyn Stores,
     cache: &BucketCache,
@@ -156,7 +155,7 @@ pub async fn ensure(
         return Ok(bucket);
     }
     let is_due = cache.is_probe_pending(access) || reported.is_none_or(|status| is_probe_due(status, now));
-    // Without anybody to try, they stay due.
+    // Without recorder credentials there is nothing to probe, so the probe stays due.
     let has_recorder = access.recorder.is_some();
     let probe = if is_due && has_recorder { Probe::Run } else { Probe::Skip };
     let answer = fence.guard(stores.enforce(access, probe)).await?;
@@ -169,20 +168,21 @@ pub async fn ensure(
             SignedDuration::try_from(cache.backoff.record_failure(&access.claim.uid)).unwrap_or(READ_BACK_TTL)
         }
     };
-    let (answer, changed, is_ours, table) = match answer {
+    let (answer, changes, is_owned, conformance) = match answer {
         Ok(enforced) => (Ok(enforced), Vec::new(), true, None),
-        Err(EnforceFailure { error, changes: changed, is_owned: is_ours, conformance }) => {
-            (Err(error), changed, is_ours, conformance)
+        Err(EnforceFailure { error, changes, is_owned, conformance }) => {
+            (Err(error), changes, is_owned, conformance)
         }
     };
-    // What was changed calls for them too.
-    let is_probe_pending = answer.is_err() && (is_due || !changed.is_empty());
+    // Changes to the bucket call for a probe too.
+    let is_probe_pending = answer.is_err() && (is_due || !changes.is_empty());
     let mut bucket = evaluate_bucket(answer, reported, now);
-    bucket.changes.extend(changed);
-    if let Some(table) = table {
+    bucket.changes.extend(changes);
+    if let Some(table) = conformance {
         bucket.probe_results = ProbeResults { rows: conformance::rows(&table), probed_at: Some(Time(now)) };
     }
-    if is_ours {
+    // Holds, sweep and audit continue in the Site's own bucket, even if nothing may be recorded.
+    if is_owned {
         bucket.allowed_use = bucket.allowed_use.max(BucketUse::RetainOnly);
     }
     bucket.detect_drift(spec_hash(&access.spec), reported);

@@ -1,24 +1,26 @@
-//! The audit: whether the promises are kept, from what is in the bucket alone, whatever the controllers believe. Reads
-//! only, in memory that grows with what is held alone; who does not trust the operator can run it with credentials of their own.
+//! Audits a bucket from its content alone, independently of the controllers.
+//!
+//! It only reads, and its memory grows with the held versions only. Anyone who does not want to rely on the operator
+//! can run it with their own credentials.
 
 mod tally;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 
-use self::tally::{AuditRules, AuditedHolds, NewerVersion};
+use self::tally::{AuditRules, AuditedHolds};
 pub use self::tally::{FindingKind, FindingSummary, Tally};
-use super::day_filter::{VersionLister, list_source_days};
+use super::day_filter::VersionLister;
 use super::error::HoldError;
 use super::hold::manifest;
 use super::hold::protection_cache::ProtectionCache;
 use super::ledger;
-use super::sources::list_sources;
+use super::sources;
 use super::sweep::state::ScanRange;
 use crate::api::reject_future;
 pub use crate::rules::hold::expiry::is_at_boundary;
@@ -39,38 +41,36 @@ use crate::storage::s3::request_each::request_each;
 use crate::storage::s3::simulation;
 use crate::storage::s3::store_clock::ClockSkew;
 
-/// How long a hold may be under way to its place.
+/// Time in which a hold must be placed.
 const PLACEMENT_GRACE: SignedDuration = SignedDuration::from_mins(10);
 const MAX_CONCURRENT_READS: usize = 32;
-/// Sources whose days are looked for at once.
-const MAX_CONCURRENT_SOURCES: usize = 8;
-/// Sources that are walked at once, each with two pages of versions in memory. Their reads share [`MAX_CONCURRENT_READS`].
+/// Concurrent scans, each with two pages in memory. Their reads share [`MAX_CONCURRENT_READS`].
 const MAX_CONCURRENT_SCANS: usize = 4;
 
-/// What is audited, and by what.
+/// Scope and inputs of an audit.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
     pub terms: RetentionTerms,
     pub range: ScanRange,
-    /// Of how many versions that no hold covers the marks of one are read: 1 reads all.
+    /// Of this many versions that no hold covers, the protection of one is read. 1 reads all.
     pub sample_one_in: u32,
-    /// The holds that the cluster knows, by UID, and whether their incident is resolved; `None`: nobody asked it.
+    /// Holds of the cluster by UID, and whether they are resolved. `None`: unknown.
     pub known_holds: Option<BTreeMap<String, bool>>,
-    /// By what versions are told apart. It knows nothing yet: an audit reads manifests itself.
+    /// Source of fingerprints. Empty: an audit reads manifests itself.
     pub cache: Arc<ProtectionCache>,
 }
 
-/// Why an audit ended early: nothing is known then.
+/// Reason that an audit failed. It has no result then.
 #[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum AuditError {
-    /// The clocks are too far apart to tell what is over its ceiling.
+    /// The clocks are too far apart to decide whether a version is past its ceiling.
     #[error(
-        "this machine's clock and the store's are {} s apart: what is over its ceiling cannot be told; put the wrong one right",
+        "the clocks of this machine and the store are {} s apart, so expired versions are unknown; correct the wrong clock",
         .0.skew.as_secs()
     )]
     Clock(#[from] ClockSkew),
-    /// What a manifest lists cannot be told apart from what nothing explains.
+    /// A manifest exceeds the memory budget, so its versions cannot be told from unexplained ones.
     #[error("{0}")]
     #[strum(transparent)]
     TooManyVersions(HoldError),
@@ -79,7 +79,7 @@ pub enum AuditError {
     Storage(#[from] StoreError),
 }
 
-/// Audits a bucket as whoever may list its versions, read their tags and legal holds, and the ledger.
+/// Audits a bucket. The identity must be able to list versions and read their tags, legal holds, and the ledger.
 pub async fn audit(
     reader: &BucketConnection,
     scope: &AuditOptions,
@@ -88,6 +88,7 @@ pub async fn audit(
     let store = reader.client();
     let mut tally = Tally::default();
     let holds = read_holds(&store, scope, &mut tally, now).await?;
+    // Before anything is called overdue.
     store.clock.check()?;
     let rules = AuditRules { terms: &scope.terms, holds: &holds, now };
     let audit = Audit {
@@ -110,12 +111,13 @@ pub async fn audit(
     if scope.range == ScanRange::All {
         audit.add_foreign_objects().await?;
     }
+    // Again, since the clocks may have been changed during the audit.
     store.clock.check()?;
     Ok(audit.tally.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What the ledger has open, and what of that is neither being placed nor being released. A hold that only the ledger
-/// knows is told of.
+/// Reads the open holds of the ledger, and which of them should be in place. Reports holds that the cluster does not
+/// have.
 async fn read_holds(
     store: &BucketClient,
     scope: &AuditOptions,
@@ -136,7 +138,7 @@ async fn read_holds(
             None => entry.resolved_at.is_some(),
         };
         let told = told_of(entry).await?;
-        if let Some(error) = told.iter().find_map(|told| told.budget_error()) {
+        if let Some(error) = told.iter().find_map(|told| told.versions.budget_error()) {
             return Err(AuditError::TooManyVersions(error));
         }
         holds.manifests.extend(told.iter().cloned());
@@ -158,10 +160,10 @@ struct Audit<'a> {
     store: &'a BucketClient,
     rules: &'a AuditRules<'a>,
     sample_one_in: u32,
-    /// Nobody can foresee which versions are looked at.
+    /// Makes the sample unpredictable.
     salt: [u64; 2],
     tally: Mutex<Tally>,
-    /// Whoever reads marks has one of its permits.
+    /// Permits of all reads of protections.
     read_permits: Semaphore,
 }
 
@@ -170,13 +172,12 @@ impl Audit<'_> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of every source, the prefixes of the days among `wanted` that have anything.
+    /// Returns the prefixes of the days among `wanted` that have objects, by source.
     async fn list_days(&self, class: Class, wanted: &[DayFilter]) -> Result<Vec<Vec<String>>, StoreError> {
         let now = self.rules.now;
         let expected =
             expected_days_with_holds(&self.rules.holds.open, class, &self.rules.terms.ceilings, now);
-        let expected = expected.as_slice();
-        let sources = list_sources(self.store, class, &BTreeSet::new(), now).await?;
+        let (sources, days) = sources::list_days(self.store, class, wanted, expected.as_slice(), now).await?;
         self.lock_tally().add_foreign(FindingKind::UnparsableKey, &sources.foreign);
         for source in &sources.deferred {
             self.lock_tally().add(FindingKind::UnvisitedSource, source);
@@ -184,14 +185,8 @@ impl Audit<'_> {
         if sources.is_truncated {
             self.lock_tally().add(FindingKind::UnvisitedSource, class.prefix());
         }
-        let days = |source: String| async move {
-            let found = list_source_days(self.store, class, &source, wanted, expected, now).await?;
-            Ok::<_, StoreError>((source, found))
-        };
-        let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();
-        let mut found = stream::iter(jobs).buffered(MAX_CONCURRENT_SOURCES);
         let mut all = Vec::new();
-        while let Some((source, found)) = found.try_next().await? {
+        for (source, found) in days {
             self.lock_tally().add_foreign(FindingKind::UnparsableKey, &found.foreign);
             for _ in 0..found.deferred {
                 self.lock_tally().add(FindingKind::UnvisitedDay, &source);
@@ -202,13 +197,13 @@ impl Audit<'_> {
         Ok(all)
     }
 
-    /// Goes through days of one source.
+    /// Audits days of one source.
     async fn scan_days(&self, days: Vec<String>) -> Result<(), StoreError> {
         let mut walk = VersionLister::new(self.store, days);
         let (mut newer, mut found) = (None, walk.next_page().await?);
         while let Some(page) = found {
             let chosen = self.tally_page(&page, &mut newer);
-            // The next page is fetched while the marks of this one are read.
+            // Fetches the next page while the protections of this one are read.
             let (next, inspected) = futures::join!(walk.next_page(), self.inspect_protection(chosen));
             inspected?;
             found = match next {
@@ -223,7 +218,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Whatever is in the bucket and is neither a recording, nor the ledger's, nor the probe's.
+    /// Reports objects that are neither recordings nor part of the ledger or probe.
     async fn add_foreign_objects(&self) -> Result<(), StoreError> {
         self.add_foreign_objects_under("", true, is_own_root_name).await?;
         self.add_foreign_objects_under("probe/", false, is_canary).await
@@ -246,16 +241,16 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Counts a page, and chooses whose marks are read: of all that are held, and of a sample of the rest.
+    /// Counts a page. Returns the versions whose protection is read: all held ones and a sample of the others.
     fn tally_page<'l>(
         &self,
         found: &'l [ListedVersion],
-        newer: &mut Option<NewerVersion>,
+        newer: &mut Option<ListedVersion>,
     ) -> Vec<(StoredRecording<'l>, bool)> {
         let (mut chosen, mut tally) = (Vec::new(), self.lock_tally());
         for listed in found {
             let recording = tally::tally_listed(&mut tally, self.rules, listed, newer.as_ref());
-            *newer = Some(NewerVersion::new(listed));
+            *newer = Some(listed.clone());
             if let Some((stored, is_held)) = recording
                 && (is_held || self.is_sampled(&listed.id))
             {
@@ -271,7 +266,7 @@ impl Audit<'_> {
         hasher.finish().is_multiple_of(u64::from(self.sample_one_in))
     }
 
-    /// Reads marks, and counts them. Those that cannot be read are told.
+    /// Reads and counts protections. Reports those that cannot be read.
     async fn inspect_protection(&self, chosen: Vec<(StoredRecording<'_>, bool)>) -> Result<(), StoreError> {
         let read = |(stored, is_held): (_, bool)| async move {
             let _turn = self.read_permits.acquire().await;
@@ -280,7 +275,7 @@ impl Audit<'_> {
             ((stored, is_held), marks)
         };
         let unread = request_each(chosen, MAX_CONCURRENT_READS, read, |(stored, is_held), marks| {
-            // What is gone since it was listed has no marks.
+            // A version that is gone since the listing has no protection.
             if let Some(marks) = marks {
                 tally::tally_inspected(&mut self.lock_tally(), self.rules, &stored, is_held, &marks);
             }
@@ -294,7 +289,7 @@ impl Audit<'_> {
     }
 }
 
-/// Whether a key or folder at the root of a bucket is one of ours.
+/// Returns whether a key or folder at the root of the bucket belongs to the operator.
 fn is_own_root_name(key: &str) -> bool {
     let folders = Class::ALL.iter().map(|class| class.prefix());
     folders.chain(["ledger/", "probe/"]).any(|folder| key == folder)

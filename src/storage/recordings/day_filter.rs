@@ -1,9 +1,9 @@
-//! Walks over recordings, source by source and day by day.
+//! Lists recordings by source and day.
 //!
-//! Whoever has a recorder's credentials may put any key under `video/` and `calls/`. So a walk never asks the store for
-//! more than one day of one source, where the order of folders and the order of bytes agree on every key of ours, and
-//! never goes on from a key that is not ours: a store that walks folders would leave out keys of ours after it. Sources that
-//! the operator knows are visited whether the store lists them or not.
+//! Anyone with a recorder's credentials can put any key under `video/` and `calls/`. So one listing covers at most one
+//! day of one source. There, folder order and byte order agree on every own key. A listing never continues from a
+//! foreign key: a store that walks folders would omit own keys after it. Known sources are visited even if the store
+//! does not list them.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,19 +23,18 @@ use crate::storage::s3::listing::{
 };
 use crate::storage::s3::simulation;
 
-/// Days of one source in which nothing is expected, visited in one pass.
+/// Unexpected days of one source that one pass visits.
 const MAX_UNEXPECTED_DAYS: usize = 64;
-/// Years of them, and months.
+/// Unexpected years or months that one pass visits.
 const MAX_UNEXPECTED_FOLDERS: usize = 16;
-/// The years in which days are looked for where a source has more folders than a page.
+/// First year to look for if a source has more folders than a page.
 const FIRST_YEAR: i16 = 2000;
 const MAX_CONCURRENT_LISTINGS: usize = 8;
 
-/// Keys and folders where recordings are that are none, as far as they were seen: whoever put them cannot hide behind
-/// their number.
+/// Foreign keys and folders among the recordings, as far as they were seen. Bounded, whatever their number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ForeignKeys {
-    /// How many were seen; where they fill whole pages, there are more.
+    /// Number seen; a lower bound if they fill whole pages.
     pub(crate) count: u64,
     pub(crate) examples: Vec<String>,
 }
@@ -51,29 +50,31 @@ impl ForeignKeys {
     }
 }
 
-/// The folders directly under a prefix, a page of them.
+/// Returns the query for one page of folders directly under a prefix.
 pub(crate) fn folder_query<'a>(prefix: &'a str, after: Option<&'a ListCursor>) -> ListQuery<'a> {
     ListQuery { prefix, has_delimiter: true, after, max_keys: PAGE_SIZE, is_own_key: |_| false }
 }
 
-/// Whether there is anything under a prefix.
+/// Returns whether any object exists under a prefix.
 pub(crate) async fn has_versions(store: &BucketClient, prefix: &str) -> Result<bool, StoreError> {
     let query = ListQuery { max_keys: 1, ..folder_query(prefix, None) };
     let page = list_page(store, query).await?;
     Ok(!page.versions.is_empty() || !page.folders.is_empty())
 }
 
-/// The days of a source that have anything.
+/// Days of a source that have objects.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SourceDays {
     pub(crate) days: BTreeSet<Date>,
-    /// Days, or folders of days, in which nothing is expected, and whose turn is another pass's.
+    /// Unexpected days, or folders of days, that are left to another pass.
     pub(crate) deferred: u64,
     pub(crate) foreign: ForeignKeys,
 }
 
-/// The days of `source` among `wanted` that have anything. Of those that are not among `expected` only some are visited in one
-/// pass: whoever has a recorder's credentials may put something into each day since the year 0.
+/// Returns the days of `source` among `wanted` that have objects.
+///
+/// Of days outside `expected`, one pass visits only some: anyone with a recorder's credentials can put an object into
+/// each day since the year 0.
 pub(crate) async fn list_source_days(
     store: &BucketClient,
     class: Class,
@@ -94,8 +95,7 @@ pub(crate) async fn list_source_days(
         let (mut next, mut unexpected) = (Vec::new(), Vec::new());
         for path in paths {
             let base = date_prefix(class, source, &path);
-            let folder = DateFolder { base: &base, digits };
-            for number in folder.list_numbers(store, range.clone(), &mut found.foreign).await? {
+            for number in list_numbers(store, &base, digits, range.clone(), &mut found.foreign).await? {
                 let path: Vec<i16> = path.iter().copied().chain([number]).collect();
                 match DayFilter::from_path(&path).filter(|days| days.overlaps_any(wanted)) {
                     Some(days) if days.overlaps_any(expected) => next.push(path),
@@ -114,15 +114,15 @@ pub(crate) async fn list_source_days(
     Ok(found)
 }
 
-/// The folder of a year, a month or a day.
+/// Returns the prefix of a year, month or day.
 fn date_prefix(class: Class, source: &str, path: &[i16]) -> String {
     let numbers = path.iter().zip([4, 2, 2]);
     let numbers = numbers.map(|(number, digits)| format!("{number:0digits$}/"));
     format!("{}{source}/{}", class.prefix(), numbers.collect::<Vec<_>>().concat())
 }
 
-/// As many of them as have their turn at `now`, and the others. Nobody can foresee which; and however regularly passes come, each
-/// has its turn.
+/// Splits a list into a random choice for this pass and the rest. Nobody can predict the choice, and each item has its
+/// turn, however regularly passes run.
 pub(crate) fn choose_randomly<T: Hash>(mut all: Vec<T>, most: usize, now: Timestamp) -> (Vec<T>, Vec<T>) {
     if all.len() > most {
         let salt = simulation::random_salt();
@@ -136,62 +136,56 @@ pub(crate) fn choose_randomly<T: Hash>(mut all: Vec<T>, most: usize, now: Timest
     (all, put_off)
 }
 
-/// A folder of folders that are named by numbers.
-struct DateFolder<'a> {
-    base: &'a str,
+/// Returns the numbers whose folder has objects.
+///
+/// If there are more folders than a page, only those of `range` are checked, one by one: foreign folders must not cause
+/// unbounded cost.
+async fn list_numbers(
+    store: &BucketClient,
+    base: &str,
     digits: usize,
-}
-
-impl DateFolder<'_> {
-    /// The numbers that have anything. Where there are more names than a page, only those of `range` are asked for, each by
-    /// itself: what else is there comes from somebody else, and must not cost more than it says.
-    async fn list_numbers(
-        &self,
-        store: &BucketClient,
-        range: std::ops::RangeInclusive<i16>,
-        foreign: &mut ForeignKeys,
-    ) -> Result<Vec<i16>, StoreError> {
-        let page = list_page(store, folder_query(self.base, None)).await?;
-        page.versions.iter().for_each(|listed| foreign.record(&listed.key));
-        let mut numbers = Vec::new();
-        for folder in &page.folders {
-            let name = folder.strip_prefix(self.base).and_then(|name| name.strip_suffix('/'));
-            match name.filter(|name| is_number_of_length(name, self.digits)).map(str::parse) {
-                Some(Ok(number)) => numbers.push(number),
-                _ => foreign.record(folder),
-            }
+    range: std::ops::RangeInclusive<i16>,
+    foreign: &mut ForeignKeys,
+) -> Result<Vec<i16>, StoreError> {
+    let page = list_page(store, folder_query(base, None)).await?;
+    page.versions.iter().for_each(|listed| foreign.record(&listed.key));
+    let mut numbers = Vec::new();
+    for folder in &page.folders {
+        let name = folder.strip_prefix(base).and_then(|name| name.strip_suffix('/'));
+        match name.filter(|name| is_number_of_length(name, digits)).map(str::parse) {
+            Some(Ok(number)) => numbers.push(number),
+            _ => foreign.record(folder),
         }
-        if !page.is_truncated {
-            return Ok(numbers);
-        }
-        let look = |number: i16| async move {
-            let prefix = format!("{}{number:0width$}/", self.base, width = self.digits);
-            Ok::<_, StoreError>((number, has_versions(store, &prefix).await?))
-        };
-        let jobs: Vec<_> = range.map(look).collect();
-        let asked: Vec<(i16, bool)> =
-            stream::iter(jobs).buffered(MAX_CONCURRENT_LISTINGS).try_collect().await?;
-        Ok(asked.into_iter().filter_map(|(number, has_any)| has_any.then_some(number)).collect())
     }
+    if !page.is_truncated {
+        return Ok(numbers);
+    }
+    let look = |number: i16| async move {
+        let prefix = format!("{base}{number:0digits$}/");
+        Ok::<_, StoreError>((number, has_versions(store, &prefix).await?))
+    };
+    let jobs: Vec<_> = range.map(look).collect();
+    let asked: Vec<(i16, bool)> = stream::iter(jobs).buffered(MAX_CONCURRENT_LISTINGS).try_collect().await?;
+    Ok(asked.into_iter().filter_map(|(number, has_any)| has_any.then_some(number)).collect())
 }
 
-/// A walk over days of sources, a page at a time: every version and delete marker under a key of a recording, by key within a
-/// day. However many there are, no more than a page is held.
+/// Lists the versions and delete markers of days by page, in order of their keys within a day. Only one page is in
+/// memory.
 pub(crate) struct VersionLister<'a> {
     store: &'a BucketClient,
-    /// What is left to list; the last comes next.
+    /// Ranges left to list, in reverse order.
     ranges: Vec<KeyRange>,
-    /// Keys with more versions than a page, which come after all others.
+    /// Keys with more versions than a page, which come last.
     crowded_ranges: Vec<KeyRange>,
-    /// The day that is listed, and how many pages of it were.
+    /// Day in progress and the number of its pages.
     day_prefix: String,
     pages: usize,
     pub(crate) foreign: ForeignKeys,
-    /// Keys that have more versions than a page.
+    /// Keys with more versions than a page.
     pub(crate) crowded_keys: ForeignKeys,
-    /// The last key of ours that was listed.
+    /// Last listed own key.
     last_key: Option<String>,
-    /// Keys of ours that are there, and that no page has.
+    /// Own keys that exist and that the store does not list.
     pub(crate) unlisted: ForeignKeys,
 }
 
@@ -199,12 +193,12 @@ pub(crate) struct VersionLister<'a> {
 struct KeyRange {
     prefix: String,
     after: Option<ListCursor>,
-    /// The length of the day's prefix within `prefix`.
+    /// Length of the day's prefix in `prefix`.
     day_prefix_len: usize,
 }
 
 impl<'a> VersionLister<'a> {
-    /// Over days, each given by its prefix, in this order.
+    /// Lists days, given by their prefixes, in this order.
     pub(crate) fn new(store: &'a BucketClient, days: impl IntoIterator<Item = String>) -> Self {
         let stretches =
             days.into_iter().map(|prefix| KeyRange { day_prefix_len: prefix.len(), prefix, after: None });
@@ -223,7 +217,7 @@ impl<'a> VersionLister<'a> {
         }
     }
 
-    /// Over one day, given by its prefix, from the keys on that go on with `from`.
+    /// Lists one day, given by its prefix, from keys that continue with `from`.
     pub(crate) fn for_day(store: &'a BucketClient, prefix: String, from: Option<String>) -> Self {
         let mut walk = Self::new(store, [prefix]);
         for stretch in &mut walk.ranges {
@@ -233,14 +227,14 @@ impl<'a> VersionLister<'a> {
         walk
     }
 
-    /// What comes next, by key and newest first within a key; the versions of one key may go on in the next part. `None`: that
-    /// was all. Where the store hides a key, that is the error at the end.
+    /// Returns the next page, newest version first within a key. A key's versions may continue on the next page.
+    /// `None`: there are no more. Unlisted keys are an error at the end.
     pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<ListedVersion>>, StoreError> {
         let (stretch, is_crowded) = match self.ranges.pop() {
             Some(stretch) => (stretch, false),
             None => match self.crowded_ranges.pop() {
                 Some(stretch) => (stretch, true),
-                // All else was listed.
+                // Everything that the store lists was listed.
                 None if self.unlisted.count > 0 => return Err(unlisted_key_error()),
                 None => return Ok(None),
             },
@@ -280,7 +274,7 @@ impl<'a> VersionLister<'a> {
                 }
                 (None, Some(end)) => {
                     let before = self.skip_foreign_keys(&stretch, &end);
-                    // The versions of one key that is crowded were listed before.
+                    // The versions of a crowded key were listed before.
                     let is_listed = |key: &String| is_crowded || self.last_key.as_ref() == Some(key);
                     if let Some(key) = before.filter(|key| !is_listed(key)) {
                         self.check_unlisted(key).await?;
@@ -292,7 +286,7 @@ impl<'a> VersionLister<'a> {
         Ok(Some(ours))
     }
 
-    /// After `last`, a key of ours. A key that has more versions than a page waits until all others are done.
+    /// Continues after `last`, an own key. A key with more versions than a page is deferred until the end.
     fn continue_after(
         &mut self,
         stretch: KeyRange,
@@ -325,8 +319,10 @@ impl<'a> VersionLister<'a> {
         Ok(())
     }
 
-    /// Notes that `key` is there though it was not listed. A store that keeps the versions of each key in a folder lists `x-y`
-    /// before `x`; a page that is full of the versions of `x-y` leaves out `x`, and so do those after it.
+    /// Records `key` if it exists although it was not listed.
+    ///
+    /// A store that keeps the versions of each key in a folder lists `x-y` before `x`. A page full of the versions of
+    /// `x-y` then omits `x`, and so do the following pages.
     async fn check_unlisted(&mut self, key: String) -> Result<(), StoreError> {
         let request = self.store.client.get_object_tagging();
         let answer = request.bucket(&self.store.bucket).key(&key).send().await;
@@ -341,9 +337,10 @@ impl<'a> VersionLister<'a> {
         }
     }
 
-    /// A whole page from somebody else, which ends with `last`: each way in which a key of ours can go on is listed by itself,
-    /// then what comes after all of that. Each such page costs a few requests, however many objects are behind it.
-    /// Gives the key of ours with which all of that begins, if there is one.
+    /// Continues after a page of foreign keys that ends with `last`. Lists each possible continuation of an own key
+    /// separately, then the rest. Such a page costs a few requests, however many objects are behind it.
+    ///
+    /// Returns the own key that is a prefix of all of these, if there is one.
     fn skip_foreign_keys(&mut self, stretch: &KeyRange, last: &str) -> Option<String> {
         let text = last.get(stretch.day_prefix_len..).unwrap_or_default();
         let within = stretch.prefix.get(stretch.day_prefix_len..).unwrap_or_default();
@@ -364,12 +361,12 @@ impl<'a> VersionLister<'a> {
         let next_bytes = allowed_next_bytes(valid_prefix.as_bytes()).unwrap_or_default();
         for way in next_bytes.iter().rev() {
             let prefix = format!("{base}{}", char::from(*way));
-            // What was listed already does not come again.
+            // Listed keys do not come again.
             let after = stretch.after.clone().filter(|after| after.is_past_prefix(&prefix));
             self.ranges.push(KeyRange { prefix, after, day_prefix_len: stretch.day_prefix_len });
         }
         if next_bytes.is_empty() && is_all {
-            // Objects under a whole key of ours: `….mp4/x`. There is none of ours behind it.
+            // Objects under a complete own key, such as `….mp4/x`. No own key is behind them.
             self.foreign.record(last);
         }
         base.parse::<Key>().is_ok().then_some(base)

@@ -9,49 +9,47 @@ use crate::storage::recordings::open_holds::OpenHoldsError;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::store_clock::ClockSkew;
 
-/// Why a pass has not done all, or why a version was refused. What was written was right.
+/// Reason that a pass is incomplete or a version failed. All completed writes are correct.
 #[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum HoldError {
-    /// The clocks are too far apart to delete by.
+    /// The clocks are too far apart to delete anything.
     #[error(transparent)]
     Clock(#[from] ClockSkew),
-    /// Which holds are open is not known.
+    /// The open holds are unknown.
     #[error(transparent)]
     Holds(#[from] OpenHoldsError),
-    /// Nobody declares whose calls there are, so that any source may be a telephone's.
+    /// The sources of calls are not declared, so any folder may be a telephone.
     #[error(
-        "TooManySources: not all folders under calls/ can be visited in one pass: delete those that no telephone of yours made \
+        "TooManySources: calls/ has more folders than one pass can visit; delete those that none of your telephones made \
          (docs/how-to/audit-a-bucket.md, UnvisitedSource)"
     )]
     TooManySources,
-    /// The store leaves a key out of its listings.
+    /// The store does not list an existing key.
     #[error(
-        "ListingOmitsKey: the store does not list a recording of one of the sources, which is there: delete the versions that hide \
-         it (docs/how-to/audit-a-bucket.md, HiddenKey)"
+        "ListingOmitsKey: the store does not list an existing recording of one of the sources; delete the versions that hide it \
+         (docs/how-to/audit-a-bucket.md, HiddenKey)"
     )]
     UnlistedKey,
-    /// There are more versions than there is room for in this process's memory.
+    /// The versions exceed the memory budget of this process.
     #[error(
-        "TooManyVersions: {count} recordings or more are covered, each of which is held, but this operator's memory has no room to tell \
-         whether one is lost: raise its memory limit (resources.limits.memory), or find out who made them (docs/threat-model.md)"
+        "TooManyVersions: {count} recordings or more are covered and held, but the operator has too little memory to detect \
+         losses; raise its memory limit (resources.limits.memory), or find out who made them (docs/threat-model.md)"
     )]
     TooManyVersions { count: u64 },
-    /// A pass was ended so that others have their turn.
-    #[error(
-        "PassTimeout: there is more to look at than fits between two sweeps; it came to {day}, and goes on at once"
-    )]
+    /// The pass timed out so that other work has its turn.
+    #[error("PassTimeout: the pass reached {day} before its deadline; it continues at once")]
     PassTimeout {
-        /// The day of recordings that it was about.
+        /// Day of the recordings in progress.
         day: Date,
     },
-    /// What another open hold has is not known, and may be what is to be released.
+    /// The manifest of another open hold is unknown and may list a version under release.
     #[error(
-        "UnknownManifest: the manifest of the open hold {hold:?}, which is about the same source, is not known: {reason}"
+        "UnknownManifest: the manifest of the open hold {hold:?} over the same source is unknown: {reason}"
     )]
     UnknownManifest { hold: String, reason: String },
-    /// A hold is released, and its manifest or its entry in the ledger is not ended.
-    #[error("the recordings are released, and the hold's manifest and ledger entry are still to be ended: {}", .0.to_string())]
+    /// A hold is released, but its manifest or ledger entry is not closed.
+    #[error("the recordings are released, but the hold's manifest or ledger entry is not closed: {}", .0.to_string())]
     #[strum(transparent)]
     CleanupFailed(StoreError),
     #[error(transparent)]
@@ -60,8 +58,7 @@ pub enum HoldError {
 }
 
 impl HoldError {
-    /// The store has said no for good: to wait is no help, and asking again no hurry. A version that is not there any more is
-    /// not refused.
+    /// Returns whether the store rejected the request permanently. A version that is gone is not rejected.
     pub(crate) fn is_rejection(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_rejection() && !error.is_not_found(),
@@ -77,29 +74,28 @@ impl HoldError {
     }
 }
 
-/// Versions of which the store refused something, or failed at it though it was tried again, and which stay as they are; or
-/// what was not looked at ([`Unchecked`](super::hold::Unchecked)). All others were done.
+/// Versions that stay unchanged because requests were rejected, or failed despite retries. Or parts that were not
+/// checked ([`Unchecked`](super::hold::Unchecked)). All others are done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassErrors {
-    /// How many; none: something was not looked at.
+    /// Zero if parts were not checked.
     pub versions: u64,
-    /// What the store answered at one of them: the first that failed, or else the first that it refused. Or what was not looked
-    /// at.
+    /// Error of one version: the first failure, else the first rejection. Or the unchecked part.
     pub first_error: HoldError,
 }
 
 impl PassErrors {
-    /// Whether it is about versions. Where it is not, something was not looked at, and has its turn.
+    /// Returns whether versions are concerned. If not, the unchecked part has its turn later.
     pub const fn has_versions(&self) -> bool {
         self.versions > 0
     }
 
-    /// By this answer, of no version yet.
+    /// Returns this error without a version.
     pub fn without_versions(error: &HoldError) -> Self {
         Self { versions: 0, first_error: error.clone() }
     }
 
-    /// Whether the store failed, rather than refuse it: then waiting may be enough.
+    /// Returns whether a request failed rather than was rejected, so that waiting may help.
     pub fn is_transient(&self) -> bool {
         match &self.first_error {
             HoldError::CleanupFailed(error) => !error.is_rejection(),
@@ -127,7 +123,7 @@ pub struct Incomplete<D> {
 }
 
 impl<D> Incomplete<D> {
-    /// `done`, if that was all.
+    /// Returns `done` if the outcome is a success.
     pub(crate) fn from_result(outcome: Result<(), HoldError>, done: D) -> Result<D, Box<Self>> {
         match outcome {
             Ok(()) => Ok(done),
@@ -135,7 +131,7 @@ impl<D> Incomplete<D> {
         }
     }
 
-    /// What was done, and whether that was all.
+    /// Returns the report in either case, and the outcome.
     pub fn into_parts(outcome: Result<D, Box<Self>>) -> (D, Result<(), HoldError>) {
         match outcome {
             Ok(done) => (done, Ok(())),
@@ -144,7 +140,7 @@ impl<D> Incomplete<D> {
     }
 }
 
-/// One day of one source, where at least one of the windows may have something.
+/// Day of one source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SourceDay {
     pub(crate) day: Date,

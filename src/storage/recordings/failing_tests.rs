@@ -1,6 +1,5 @@
-//! Single versions that the store cannot read or delete: a sweep and an audit go on past them, and tell of them.
+//! Versions that the store does not read or delete. A sweep and an audit continue with the others and report them.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,11 +9,10 @@ use super::hold::protection_cache::ProtectionCache;
 use super::sweep::state::{ScanRange, SweepError, SweepReport};
 use super::sweep::sweep;
 use crate::rules::recording::key::{Class, Key};
-use crate::rules::recording::tag::TAG_KEY;
 use crate::rules::recording::version::ListedVersion;
 use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 use crate::storage::s3::store_clock::DecisionTime;
-use crate::storage::s3::stub::{NoOpenHolds, ReceivedRequest, Stub, error_answer, versions_answer};
+use crate::storage::s3::stub::{FakeBucket, NO_OPEN_HOLDS, Stub, error_answer, listed, tagging};
 
 const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
@@ -22,119 +20,66 @@ const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 fn recording(camera: &str, now: Timestamp, hours: i64, id: &str) -> ListedVersion {
     let start = now - SignedDuration::from_hours(hours);
     let key = Key::new(Class::Video, camera, start, 60_000, &[id.as_bytes()[0]; 32]).unwrap();
-    ListedVersion {
-        key: key.to_string(),
-        id: id.into(),
-        is_marker: false,
-        is_latest: true,
-        modified: start + SignedDuration::from_secs(70),
-        size: 10,
-        etag: "e".into(),
-    }
+    listed(key, id, start + SignedDuration::from_secs(70))
 }
 
-/// What is in the bucket, and of which versions something fails.
-#[derive(Clone, Default)]
-struct FailingBucket {
-    all: Vec<ListedVersion>,
-    /// Versions that are not deleted.
-    undeletable: BTreeSet<&'static str>,
-    /// Versions whose tag is not told, those whose tag is not taken, and the status of the answer.
-    unreadable_tags: BTreeSet<&'static str>,
-    rejected_tags: BTreeSet<&'static str>,
+/// Ids of versions for which a request fails.
+#[derive(Default)]
+struct Faults {
+    unreadable_tags: Vec<&'static str>,
+    rejected_tags: Vec<&'static str>,
+    /// Status of these answers.
     status: u16,
-    /// Versions whose tag is taken, and not kept.
-    ignored_tags: BTreeSet<&'static str>,
-    /// Versions whose tag was put back.
-    retagged: BTreeSet<String>,
+    /// Tags that the store accepts and does not persist.
+    ignored_tags: Vec<&'static str>,
 }
 
-impl FailingBucket {
-    fn answer(&mut self, asked: &ReceivedRequest) -> (u16, String) {
-        let id = asked.query_parameter("versionId").unwrap_or_default();
-        let asks = |what| asked.query_parameter(what).is_some();
-        match asked.method.as_str() {
-            "POST" if asks("delete") => {
-                let body = String::from_utf8(asked.body.to_vec()).unwrap();
-                let is_asked = |id: &str| body.contains(&format!("<VersionId>{id}</VersionId>"));
-                self.all
-                    .retain(|listed| !is_asked(&listed.id) || self.undeletable.contains(listed.id.as_str()));
-                let left = self.all.iter().filter(|listed| is_asked(&listed.id));
-                let left = left.map(|ListedVersion { key, id, .. }| {
-                    format!(
-                        "<Error><Key>{key}</Key><VersionId>{id}</VersionId><Code>InternalError</Code></Error>"
-                    )
-                });
-                (200, format!("<DeleteResult>{}</DeleteResult>", left.collect::<String>()))
+/// A bucket in which all versions are tagged `sealed`.
+async fn start_bucket(
+    versions: impl IntoIterator<Item = ListedVersion>,
+    faults: Faults,
+) -> (Stub, Arc<Mutex<FakeBucket>>) {
+    let bucket = FakeBucket::of(versions).tagged("sealed");
+    bucket
+        .start(move |asked, _| {
+            let id = asked.query_parameter("versionId").unwrap_or_default();
+            let has = |ids: &[&str]| asked.has_parameter("tagging") && ids.contains(&id.as_str());
+            match asked.method.as_str() {
+                "GET" if has(&faults.unreadable_tags) => Some(error_answer(faults.status, "Trouble")),
+                "PUT" if has(&faults.rejected_tags) => Some(error_answer(faults.status, "Refusal")),
+                "PUT" if has(&faults.ignored_tags) => Some((200, String::new())),
+                _ => None,
             }
-            "GET" if asks("uploads") => {
-                (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
-            }
-            "GET" if asks("versions") => versions_answer(asked, &self.all),
-            "GET" if asks("tagging") && self.unreadable_tags.contains(id.as_str()) => {
-                error_answer(self.status, "Trouble")
-            }
-            "GET" if asks("tagging") => {
-                let value = if self.retagged.contains(&id) { "video" } else { "sealed" };
-                (
-                    200,
-                    format!(
-                        "<Tagging><TagSet><Tag><Key>{TAG_KEY}</Key><Value>{value}</Value></Tag></TagSet></Tagging>"
-                    ),
-                )
-            }
-            "GET" if asks("legal-hold") => error_answer(404, "NoSuchObjectLockConfiguration"),
-            "PUT" if asks("tagging") && self.rejected_tags.contains(id.as_str()) => {
-                error_answer(self.status, "Refusal")
-            }
-            "PUT" if asks("tagging") && self.ignored_tags.contains(id.as_str()) => (200, String::new()),
-            "PUT" if asks("tagging") => {
-                self.retagged.insert(id);
-                (200, String::new())
-            }
-            _ => error_answer(404, "NoSuchKey"),
-        }
-    }
-
-    async fn start(self) -> (Stub, Arc<Mutex<Self>>) {
-        let bucket = Arc::new(Mutex::new(self));
-        let answering = Arc::clone(&bucket);
-        let stub = Stub::start(move |asked| answering.lock().unwrap().answer(asked)).await;
-        (stub, bucket)
-    }
+        })
+        .await
 }
 
-/// What a sweep does where no hold was ever declared.
+/// Sweeps without any hold.
 async fn run_sweep(stub: &Stub, reach: ScanRange, now: Timestamp) -> Result<SweepReport, SweepError> {
     let (target, memory) = (stub.connection(), ProtectionCache::default());
     let time = DecisionTime::at(now);
-    sweep(&target, &PROTOCOL_CEILINGS, &NoOpenHolds, &memory, reach, time).await
+    sweep(&target, &PROTOCOL_CEILINGS, &NO_OPEN_HOLDS, &memory, reach, time).await
 }
 
 #[tokio::test]
 async fn undeletable_version_does_not_stop_sweep() {
     let now = Timestamp::now();
     let over = 24 * 30;
-    // Each camera is a page.
+    // Each camera has its own page.
     let all = ["a", "b", "c", "d", "e"].map(|camera| recording(camera, now, over, camera));
     for stay in [vec!["a"], vec!["a", "b", "c", "d"], vec!["a", "b", "c", "d", "e"]] {
-        let (stub, bucket) = FailingBucket {
-            all: all.to_vec(),
-            undeletable: stay.iter().copied().collect(),
-            ..FailingBucket::default()
-        }
-        .start()
-        .await;
+        let (stub, bucket) = start_bucket(all.clone(), Faults::default()).await;
+        bucket.lock().unwrap().undeletable.extend(&stay);
         let swept = run_sweep(&stub, ScanRange::Boundary, now).await.unwrap();
         let bucket = bucket.lock().unwrap();
-        let there: Vec<&str> = bucket.all.iter().map(|listed| listed.id.as_str()).collect();
+        let there: Vec<&str> = bucket.versions.iter().map(|listed| listed.id.as_str()).collect();
         assert_eq!(there, stay);
         let stayed = stay.len() as u64;
         assert_eq!((swept.deleted, swept.undeletable), (5 - stayed, stayed), "{stay:?}");
     }
 }
 
-/// The store tells no tag at all: what is over its ceiling goes all the same, and what was not told is.
+/// The store returns no tags. The sweep still deletes expired versions and reports the unread ones.
 #[tokio::test]
 async fn unreadable_tags_do_not_stop_sweep() {
     let now = Timestamp::now();
@@ -143,31 +88,22 @@ async fn unreadable_tags_do_not_stop_sweep() {
         ('a'..='z').map(|id| recording("hal", now, 24, &id.to_string())).collect();
     all.push(recording("zaal", now, over, "over"));
     let ids: Vec<&'static str> = all.iter().map(|listed| &*listed.id.clone().leak()).collect();
-    let (stub, bucket) = FailingBucket {
-        all,
-        unreadable_tags: ids.into_iter().collect(),
-        status: 503,
-        ..FailingBucket::default()
-    }
-    .start()
-    .await;
+    let faults = Faults { unreadable_tags: ids, status: 503, ..Faults::default() };
+    let (stub, bucket) = start_bucket(all, faults).await;
     let swept = run_sweep(&stub, ScanRange::All, now).await.unwrap();
     assert_eq!((swept.deleted, swept.retag_failures), (1, 26));
     assert!(swept.retag_error.unwrap().to_string().contains("Trouble"));
-    assert_eq!(bucket.lock().unwrap().all.len(), 26);
+    assert_eq!(bucket.lock().unwrap().versions.len(), 26);
 }
 
-/// Whole requests fail: that is about no single version.
+/// A whole request fails, which concerns no single version.
 #[tokio::test]
 async fn failed_delete_request_stops_sweep() {
     let now = Timestamp::now();
     let all = [recording("hal", now, 24 * 30, "1")];
-    let stub = Stub::start(move |asked| match asked.method.as_str() {
-        "POST" => error_answer(503, "SlowDown"),
-        "GET" if asked.query_parameter("versions").is_some() => versions_answer(asked, &all),
-        _ => error_answer(404, "NoSuchKey"),
-    })
-    .await;
+    let (stub, _) = FakeBucket::of(all)
+        .start(|asked, _| (asked.method == "POST").then(|| error_answer(503, "SlowDown")))
+        .await;
     let error = run_sweep(&stub, ScanRange::Boundary, now).await.unwrap_err().to_string();
     assert!(error.contains("DeleteObjects") && error.contains("SlowDown"), "{error}");
 }
@@ -184,23 +120,20 @@ async fn failed_retag_is_reported_and_does_not_stop_others() {
         (vec![], vec![], vec!["3"], 0, "PutObjectTagging got no answer: ReadBackMismatch"),
     ] {
         let failing = [unread.clone(), unwritten.clone(), unkept.clone()].concat();
-        let (stub, bucket) = FailingBucket {
-            all: all.to_vec(),
-            unreadable_tags: unread.into_iter().collect(),
-            rejected_tags: unwritten.into_iter().collect(),
-            ignored_tags: unkept.into_iter().collect(),
-            status,
-            ..FailingBucket::default()
-        }
-        .start()
-        .await;
+        let faults =
+            Faults { unreadable_tags: unread, rejected_tags: unwritten, ignored_tags: unkept, status };
+        let (stub, bucket) = start_bucket(all.clone(), faults).await;
         let swept = run_sweep(&stub, ScanRange::All, now).await.unwrap();
         let failed = failing.len() as u64;
         assert_eq!((swept.retagged, swept.retag_failures), (4 - failed, failed), "{answer}");
         assert_eq!(swept.retag_error.unwrap().to_string(), answer);
         let right = ["1", "2", "3", "4"].into_iter().filter(|id| !failing.contains(id));
-        let retagged = &bucket.lock().unwrap().retagged;
-        assert_eq!(*retagged, right.map(str::to_owned).collect(), "{answer}");
+        let bucket = bucket.lock().unwrap();
+        let is_retagged = |listed: &&ListedVersion| {
+            bucket.bodies[&format!("/tz-stub/{} tagging", listed.key)] != tagging("sealed")
+        };
+        let retagged = bucket.versions.iter().filter(is_retagged).map(|listed| listed.id.as_str());
+        assert_eq!(retagged.collect::<Vec<_>>(), right.collect::<Vec<_>>(), "{answer}");
     }
 }
 
@@ -210,14 +143,9 @@ async fn audit_reports_unread_protection_and_checks_the_rest() {
     for status in [403, 500] {
         for unread in [vec!["2"], vec!["1", "2", "3"]] {
             let count = unread.len() as u64;
-            let (stub, _) = FailingBucket {
-                all: ["1", "2", "3"].map(|id| recording("hal", now, 24, id)).to_vec(),
-                unreadable_tags: unread.into_iter().collect(),
-                status,
-                ..FailingBucket::default()
-            }
-            .start()
-            .await;
+            let all = ["1", "2", "3"].map(|id| recording("hal", now, 24, id));
+            let faults = Faults { unreadable_tags: unread, status, ..Faults::default() };
+            let (stub, _) = start_bucket(all, faults).await;
             let scope = AuditOptions {
                 terms: TERMS,
                 range: ScanRange::All,

@@ -1,9 +1,10 @@
-//! Placing and releasing: what open holds cover gets a legal hold, then its tag; what no hold covers any more gets its
-//! tag back, then its legal hold goes, then, where it is over its ceiling, the version itself.
+//! Places and releases legal holds.
 //!
-//! Both are passes over the days and sources in question, the oldest first. A pass reads the marks of each version and
-//! writes those that differ; so it can be stopped anywhere, and one that wrote nothing has proved that all is as it must
-//! be.
+//! A version that an open hold covers gets a legal hold, then its tag. A version that no hold covers any more gets its
+//! default tag, then loses its legal hold. If it is past its ceiling, it is deleted.
+//!
+//! Both are passes over days and sources, oldest day first. A pass reads the protection of each version and writes only
+//! differences. So it can be interrupted anywhere, and a pass without writes proves that all versions are compliant.
 
 pub mod coverage;
 pub mod manifest;
@@ -46,20 +47,20 @@ use crate::storage::recordings::error::SourceDay;
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 
-/// Days of one source that are listed without being looked for first.
+/// Days of one source that are listed directly, without first looking for days with objects.
 const MAX_DAYS_WITHOUT_LOOKUP: usize = 7;
-/// Sources whose days are looked for at once.
+/// Concurrent sources in the search for days.
 const SOURCES_AT_ONCE: usize = 8;
 
 struct CandidateDays {
-    /// The oldest day first; within a day, each source once.
+    /// Oldest day first; each source once a day.
     days: Vec<SourceDay>,
-    /// What cannot be looked at.
+    /// Parts that cannot be checked.
     unchecked: Unchecked,
 }
 
 impl CandidateDays {
-    /// Where something is that was held before, whatever is visited now.
+    /// Adds the days of versions in manifests: a held version stays on its day, even if no scope covers it now.
     fn add_manifest_days(&mut self, told: &[Arc<ManifestVersions>]) {
         self.days.extend(told.iter().flat_map(|told| told.days()).cloned());
         self.days.sort_unstable();
@@ -67,10 +68,10 @@ impl CandidateDays {
     }
 }
 
-/// Where `covers` may have something, on days of `lately` if that is given. `everywhere`: keys may not be true, so every day
-/// counts.
+/// Returns the days on which `scopes` may have versions, within `lately` if given. `is_every_day`: keys may be
+/// implausible, so every day counts.
 ///
-/// Sources that a cover names are visited directly, whatever the store lists.
+/// Sources that a scope names are visited even if the store does not list them.
 async fn candidate_days(
     store: &BucketClient,
     scopes: &[HoldScope],
@@ -98,7 +99,7 @@ async fn candidate_days(
         }
         let visited = if is_every_source {
             let listed = list_sources(store, class, &named, now).await?;
-            // Recordings of cameras are of those that the operator knows.
+            // Cameras are known to the operator, so unlisted video sources are visited too.
             unchecked.has_unvisited_calls |= class == Class::Calls && !listed.is_complete();
             listed.visited
         } else {
@@ -133,7 +134,7 @@ async fn candidate_days(
     Ok(CandidateDays { days: all.into_iter().collect(), unchecked })
 }
 
-/// The days to list of one source. A few are listed at once; of many, those that have anything are found first.
+/// Returns the days of one source to list. A few days are listed directly. Of many, only those with objects.
 async fn days_to_list(
     store: &BucketClient,
     class: Class,
@@ -181,7 +182,7 @@ mod tests {
         }
     }
 
-    /// However often it is asked, there are more folders under `calls/`; and nothing else in the bucket.
+    /// A bucket that lists a new folder under `calls/` on each page and has nothing else.
     async fn endless_calls() -> Stub {
         let pages = Arc::new(AtomicU64::new(0));
         Stub::start(move |asked| {
@@ -229,7 +230,7 @@ mod tests {
             .map(|coverage| coverage.errors.as_ref().map(|refused| refused.first_error.clone()))
             .collect();
         assert_eq!(refused, [Some(HoldError::TooManySources), None]);
-        // It is refused by nobody, and keeps no manifest from being written.
+        // No version was rejected, so manifests can still be written.
         assert_eq!(placed.errors, None);
         assert_eq!(placed.coverage[0].errors.as_ref().unwrap().versions, 0);
     }

@@ -1,6 +1,7 @@
-//! The holds that a bucket knows of: `ledger/holds/{uid}.json`, written before anything is placed, and moved to
-//! `ledger/closed/` when the incident is resolved and nothing is held for it any more. A cluster that was restored from an old backup, or a
-//! resource that was deleted, thus releases nothing.
+//! Ledger of the holds in the bucket: `ledger/holds/{uid}.json`.
+//!
+//! An entry is written before anything is held. It moves to `ledger/closed/` when the hold is released. So neither the
+//! restore of an old cluster backup nor the deletion of a resource releases anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,7 @@ use crate::storage::s3::objects;
 
 const AT_ONCE: usize = 16;
 
-/// [`entries`], as the operator, and those of `asked` that are closed.
+/// Returns all [`entries`], and the closed ones among `asked`.
 pub async fn read_all(
     operator: &BucketConnection,
     asked: &BTreeSet<String>,
@@ -34,15 +35,12 @@ pub async fn read_all(
     Ok(all)
 }
 
-/// Enters cameras that the registry does not have yet: their recordings are found whatever the store lists, and after the
-/// Camera is gone.
+/// Registers cameras, so that their recordings are found even if the store does not list them or the Camera is deleted.
 pub async fn register(operator: &BucketConnection, cameras: &BTreeSet<String>) -> Result<(), HoldError> {
-    let store = operator.client();
-    sources::register(&store, Class::Video, cameras).await?;
-    Ok(())
+    Ok(sources::register(&operator.client(), Class::Video, cameras).await?)
 }
 
-/// Writes entries, in this order. A closed one moves out of the way of those that are read all the time.
+/// Writes entries in this order. A closed entry moves away from the open ones, which every pass reads.
 pub async fn write_all(operator: &BucketConnection, all: &[LedgerEntry]) -> Result<(), HoldError> {
     let store = operator.client();
     for entry in all {
@@ -51,10 +49,10 @@ pub async fn write_all(operator: &BucketConnection, all: &[LedgerEntry]) -> Resu
     Ok(())
 }
 
-/// All entries of open holds, by UID. An entry that cannot be read is an error: it may be of an open hold, so whoever wants
-/// to delete must not go on. A delete marker closes nothing: the newest version behind it counts.
+/// Returns the entries of open holds by UID.
 ///
-/// An entry is read once as long as `store` lives, since a version never changes.
+/// An unreadable entry is an error: it may be open, so nothing may be deleted. A delete marker closes nothing: the
+/// newest version behind it counts. A version never changes, so each is read once in the lifetime of `store`.
 pub(crate) async fn entries(store: &BucketClient) -> Result<BTreeMap<String, LedgerEntry>, StoreError> {
     let mut newest = BTreeMap::new();
     for version in objects::list_versions(store, OPEN_PREFIX).await? {
@@ -78,7 +76,7 @@ pub(crate) async fn entries(store: &BucketClient) -> Result<BTreeMap<String, Led
     entries.map_ok(|entry: LedgerEntry| (entry.uid.clone(), entry)).try_collect().await
 }
 
-/// The entry of a hold that was closed; `None`: there is none.
+/// Returns the entry of a closed hold, if there is one.
 async fn read_closed(store: &BucketClient, uid: &str) -> Result<Option<LedgerEntry>, StoreError> {
     match objects::read_json(store, &LedgerEntry::closed_key(uid), None).await {
         Ok(entry) => {
@@ -94,7 +92,7 @@ fn unreadable_entry() -> StoreError {
     StoreError { operation: "GetObject", code: "UnreadableLedger".into(), status: None }
 }
 
-/// What the open ones among `entries` cover, those of `closing` left out.
+/// Returns the scopes of the open `entries` except those of `closing`.
 pub fn open_scopes_except(
     entries: &BTreeMap<String, LedgerEntry>,
     closing: &BTreeSet<&str>,
@@ -106,20 +104,21 @@ pub fn open_scopes_except(
         .collect()
 }
 
-/// An open entry is one object. A closed one is written elsewhere first and read back; then every version of the open one
-/// goes. Stopped between the two, the hold counts as open, and is closed again.
+/// Writes an entry. A closed one is written and read back first. Then every version of the open one is deleted. After
+/// an interruption in between, the hold is still open, and is closed again.
 async fn write_entry(store: &BucketClient, entry: &LedgerEntry) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec_pretty(entry).unwrap_or_default();
     if entry.is_open() {
         return objects::put(store, &LedgerEntry::open_key(&entry.uid), bytes).await;
     }
     objects::put(store, &LedgerEntry::closed_key(&entry.uid), bytes).await?;
+    // If the store did not persist the closed entry, deleting the open one would lose the hold without a trace.
     if read_closed(store, &entry.uid).await?.as_ref() != Some(entry) {
         return Err(unreadable_entry());
     }
     let key = LedgerEntry::open_key(&entry.uid);
     let versions = objects::list_versions(store, &key).await?;
-    // Newest last: until then the newest counts.
+    // Newest last: an older version must not become current.
     for version in versions.iter().rev().filter(|version| version.key == key) {
         objects::delete_version(store, version).await?;
     }

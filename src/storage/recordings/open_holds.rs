@@ -1,17 +1,17 @@
-//! The open holds that the API server knows.
+//! Access to the open holds of the API server.
 
 use async_trait::async_trait;
 
 use crate::rules::hold::scope::HoldScope;
 
-/// The holds that the API server knows of now, asked immediately before anything is deleted.
+/// Open holds of the API server, read immediately before each deletion.
 #[async_trait]
 pub trait OpenHolds: Send + Sync {
-    /// What they cover. An error stops the sweep.
+    /// Returns their scopes. An error stops the deletion.
     async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError>;
 }
 
-/// It could not be found out which holds are open.
+/// The open holds cannot be determined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the open holds cannot be read: {0}")]
 pub struct OpenHoldsError(pub String);

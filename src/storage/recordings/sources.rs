@@ -1,58 +1,62 @@
-//! The sources of a bucket: those that the operator has handed to recorders, and those that the store lists beside them.
+//! Sources of a bucket: those registered by the operator, and others that the store lists.
 
 use std::collections::BTreeSet;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::day_filter::{ForeignKeys, choose_randomly, folder_query, has_versions};
+use super::day_filter::{
+    ForeignKeys, SourceDays, choose_randomly, folder_query, has_versions, list_source_days,
+};
+use crate::rules::recording::days::DayFilter;
 use crate::rules::recording::key::{Class, is_source_name};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::{ListQuery, PAGE_SIZE, list_all, list_page};
 use crate::storage::s3::objects;
 
-/// Names of the sources that the operator has handed to recorders, an empty object each: `ledger/sources/{class}/{name}`.
+/// Registry of sources, an empty object each: `ledger/sources/{class}/{name}`.
 const REGISTRY: &str = "ledger/sources/";
-/// Pages of the registry: 16,000 sources.
+/// 16,000 sources.
 const MAX_REGISTRY_PAGES: usize = 16;
-/// Pages of folders directly under a class, in which sources are looked for that the operator does not know: 64,000.
+/// Pages of folders under a class in the search for unknown sources: 64,000 folders.
 const MAX_FOLDER_PAGES: usize = 64;
-/// Names that are asked for by themselves since a store may leave them out. Where there are more, not all is known.
+/// Names that are checked one by one because a store may omit them. If there are more, the list is incomplete.
 const MAX_SKIPPED_NAMES: usize = 256;
-/// Sources that the operator does not know, visited in one pass. Others have their turn in later ones.
+/// Unknown sources that one pass visits. Others have their turn in later passes.
 const MAX_UNKNOWN_SOURCES: usize = 64;
+/// Sources whose days are listed concurrently.
+const MAX_CONCURRENT_SOURCES: usize = 8;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BucketSources {
-    /// Those to visit: first the ones that the operator knows.
+    /// Sources to visit, known ones first.
     pub(crate) visited: Vec<String>,
-    /// Those that nobody declared, and whose turn is another pass's.
+    /// Unknown sources that are left to another pass.
     pub(crate) deferred: Vec<String>,
-    /// There are more folders under the class than are looked through.
+    /// There are more folders than one pass searches.
     pub(crate) is_truncated: bool,
-    /// What stands directly under the class and is no source.
+    /// Keys and folders that are no source.
     pub(crate) foreign: ForeignKeys,
 }
 
 impl BucketSources {
-    /// Whether all that there are are visited.
+    /// Returns whether all sources are visited.
     pub(crate) fn is_complete(&self) -> bool {
         !self.is_truncated && self.deferred.is_empty()
     }
 }
 
-/// The sources of `class`: those of the registry, those of `named`, and those that the store lists. `now` decides whose
-/// turn it is among too many that nobody declared.
+/// Returns the sources of `class`: registered, `named`, and listed ones. Chooses some of too many unknown ones at
+/// random.
 pub(crate) async fn list_sources(
     store: &BucketClient,
     class: Class,
     named: &BTreeSet<String>,
     now: Timestamp,
 ) -> Result<BucketSources, StoreError> {
-    let registry = registry_prefix(class);
-    let known = list_all(store, &registry, MAX_REGISTRY_PAGES).await?;
-    let known = known.iter().filter_map(|listed| listed.key.strip_prefix(&registry));
-    let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
+    let mut known = registered(store, class).await?;
+    known.extend(named.iter().cloned());
     known.retain(|name| is_source_name(name));
     let ListedNames { folders, foreign, is_truncated: is_cut } =
         list_names(store, class.prefix(), PAGE_SIZE).await?;
@@ -66,18 +70,36 @@ pub(crate) async fn list_sources(
     })
 }
 
-/// What stands directly under a prefix.
+/// Returns the sources of `class`, and the days of those to visit. `wanted` and `expected` are as in [`list_source_days`].
+pub(crate) async fn list_days(
+    store: &BucketClient,
+    class: Class,
+    wanted: &[DayFilter],
+    expected: &[DayFilter],
+    now: Timestamp,
+) -> Result<(BucketSources, Vec<(String, SourceDays)>), StoreError> {
+    let sources = list_sources(store, class, &BTreeSet::new(), now).await?;
+    let days = |source: String| async move {
+        let found = list_source_days(store, class, &source, wanted, expected, now).await?;
+        Ok::<_, StoreError>((source, found))
+    };
+    let jobs: Vec<_> = sources.visited.iter().cloned().map(days).collect();
+    let days = stream::iter(jobs).buffered(MAX_CONCURRENT_SOURCES).try_collect().await?;
+    Ok((sources, days))
+}
+
+/// Names directly under a prefix.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListedNames {
-    /// The names of folders that a source may have, without their `/`.
+    /// Folders with a valid source name, without `/`.
     pub(crate) folders: BTreeSet<String>,
-    /// Keys, and other folders.
+    /// Other folders, and keys.
     pub(crate) foreign: ForeignKeys,
-    /// There are more folders than were looked through, or a page leads no further: what comes after it is not known.
+    /// There are more folders than were searched, or a page makes no progress.
     pub(crate) is_truncated: bool,
 }
 
-/// What stands directly under a prefix, in pages of so many.
+/// Returns the names directly under a prefix, in pages of `most`.
 pub(crate) async fn list_names(
     store: &BucketClient,
     prefix: &str,
@@ -119,9 +141,10 @@ pub(crate) async fn list_names(
     Ok(found)
 }
 
-/// Names of sources that a store may leave out after a page whose greatest name is `last`. SeaweedFS lists `a-1/` before `a/`,
-/// by the bytes of keys; but what is after a marker it decides by the names of folders, and there `a` is before `a-1`. So a
-/// page that ends between the two is followed by none with `a/`.
+/// Returns source names that a store may omit after a page whose greatest name is `last`.
+///
+/// SeaweedFS lists `a-1/` before `a/`, in byte order of keys. But it compares markers by folder name, and there `a` is
+/// before `a-1`. If a page ends between the two, no later page has `a/`.
 fn skipped_names(last: &str) -> impl Iterator<Item = &str> {
     let ends = last.char_indices().filter(|(_, next)| *next < '/');
     ends.filter_map(|(end, _)| last.get(..end)).filter(|name| is_source_name(name))
@@ -131,20 +154,21 @@ fn registry_prefix(class: Class) -> String {
     format!("{REGISTRY}{class}/")
 }
 
-/// Enters sources that the registry does not have yet, so that they are visited whatever the store lists.
+async fn registered(store: &BucketClient, class: Class) -> Result<BTreeSet<String>, StoreError> {
+    let registry = registry_prefix(class);
+    let listed = list_all(store, &registry, MAX_REGISTRY_PAGES).await?;
+    Ok(listed.iter().filter_map(|listed| listed.key.strip_prefix(&registry)).map(str::to_owned).collect())
+}
+
+/// Registers sources, so that they are visited even if the store does not list them.
 pub(crate) async fn register(
     store: &BucketClient,
     class: Class,
     names: &BTreeSet<String>,
 ) -> Result<(), StoreError> {
-    let registry = registry_prefix(class);
-    let known = list_all(store, &registry, MAX_REGISTRY_PAGES).await?;
-    let known: BTreeSet<&str> = known.iter().map(|listed| listed.key.as_str()).collect();
-    for name in names {
-        let key = format!("{registry}{name}");
-        if !known.contains(key.as_str()) && is_source_name(name) {
-            objects::put(store, &key, Vec::new()).await?;
-        }
+    let known = registered(store, class).await?;
+    for name in names.difference(&known).filter(|name| is_source_name(name)) {
+        objects::put(store, &format!("{}{name}", registry_prefix(class)), Vec::new()).await?;
     }
     Ok(())
 }
@@ -154,12 +178,12 @@ mod tests {
     use super::*;
     use crate::storage::s3::stub::Stub;
 
-    /// A store that cannot tell control characters and lists `folders`, a page of `most` after the other.
+    /// Lists `folders` on a store that replaces control characters, in pages of `most`.
     async fn sources_listed_as(folders: &'static [&'static str], most: usize) -> BucketSources {
         sources_listed_in_order(folders, most, false).await
     }
 
-    /// The same; what is after a marker may be decided by the names of folders.
+    /// Does the same; the store may compare markers by folder name.
     async fn sources_listed_in_order(
         folders: &'static [&'static str],
         most: usize,
@@ -204,7 +228,7 @@ mod tests {
         assert!(!sources_listed_as(&ALL, 1).await.is_complete());
     }
 
-    /// As SeaweedFS does it: pages come by bytes, and the marker goes by names.
+    /// SeaweedFS orders pages by bytes and compares markers by name.
     #[tokio::test]
     async fn longer_name_does_not_hide_source() {
         const ALL: [&str; 6] = [
@@ -222,7 +246,7 @@ mod tests {
         }
     }
 
-    /// Names that go on in many ways cost a bounded number of requests, and then nothing is claimed.
+    /// Names with many possible continuations cost a bounded number of requests, and the list is then incomplete.
     #[tokio::test]
     async fn skipped_name_checks_are_bounded() {
         let stub = Stub::start(|asked| {
@@ -247,13 +271,13 @@ mod tests {
 
     #[tokio::test]
     async fn no_source_is_skipped_in_either_folder_order() {
-        // The marker goes by bytes in either, the pages by what stands here.
+        // Both compare markers by bytes. The order of pages differs.
         const BY_BYTES: [&str; 5] = ["calls/a-1/", "calls/a-2/", "calls/a.b/", "calls/a/", "calls/ab/"];
         const BY_NAME: [&str; 5] = ["calls/a/", "calls/a-1/", "calls/a-2/", "calls/a.b/", "calls/ab/"];
         for all in [&BY_BYTES, &BY_NAME] {
             for most in 2..=5 {
                 let found = sources_listed_as(all, most).await;
-                // As many as a page has may come again, and then nothing is claimed.
+                // A page may repeat names of the previous one. If it makes no progress, the list is incomplete.
                 assert!(found.visited.len() == 5 || !found.is_complete(), "{most} of {all:?}");
                 assert!(found.is_complete() || most < 4, "{most} of {all:?}");
             }

@@ -1,7 +1,7 @@
-//! The sweep: what is over its ceiling and covered by no open hold goes, all versions of it (article 6). It goes by the
-//! recording time in the key, and by nothing that somebody else could have written.
+//! Deletes all versions that are past their ceiling and that no open hold covers (article 6).
 //!
-//! Stopped anywhere, the next run goes on: what to do follows from the bucket and the open holds alone.
+//! Uses the recording time in the key and nothing that others can write. Can be interrupted anywhere: the next sweep
+//! continues from the bucket and the open holds alone.
 
 mod batch;
 pub(crate) mod incomplete_uploads;
@@ -19,11 +19,11 @@ use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
 use self::batch::delete_batch;
 use self::incomplete_uploads::abort_incomplete_uploads;
 use self::retag::{RetagReport, retag};
-use super::day_filter::{VersionLister, list_source_days};
+use super::day_filter::VersionLister;
 use super::hold::manifest;
 use super::hold::protection_cache::ProtectionCache;
 use super::ledger;
-use super::sources::list_sources;
+use super::sources;
 use crate::api::Ceilings;
 use crate::rules::hold::entry::LedgerEntry;
 use crate::rules::hold::expiry::{
@@ -43,22 +43,20 @@ use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::is_unlisted_key_error;
 use crate::storage::s3::store_clock::DecisionTime;
 
-/// Versions in one request: more would keep a server busy with one request for long.
+/// Versions of one request: a larger batch would occupy a server for long.
 const BATCH_SIZE: usize = 100;
-/// Sources whose days are looked for at once.
-const MAX_CONCURRENT_SOURCES: usize = 8;
-
-/// Pages that are deleted at once: while the last requests of one are under way, the next begins.
+/// Pages that are deleted concurrently: the next starts while the last requests of one are in progress.
 const MAX_CONCURRENT_PAGES: usize = 2;
-/// Days of sources that are listed at once, each with a page of versions in memory.
+/// Days that are listed concurrently, each with one page in memory.
 const MAX_CONCURRENT_DAYS: usize = 4;
-/// How often what failed is tried again; each time slower.
+/// Attempts of a deletion, with growing pauses.
 const MAX_ATTEMPTS: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(250);
 
-/// Sweeps a bucket as the operator: deletes versions that are over their ceiling at `time.now` and that no hold covers.
-/// With [`ScanRange::All`], tags that no hold explains are put back, so that the store's lifecycle expires the version; `memory`
-/// has those of which no answer came.
+/// Deletes versions that are past their ceiling at `time.now` and that no hold covers.
+///
+/// With [`ScanRange::All`], also restores tags that no hold explains, so that lifecycle rules expire these versions.
+/// `cache` records requests without an answer.
 pub async fn sweep(
     operator: &BucketConnection,
     ceilings: &Ceilings,
@@ -83,12 +81,12 @@ pub async fn sweep(
     };
     match sweep.run().await {
         Ok(()) => Ok(sweep.report),
-        // Whatever else is said of it: a store whose clock is another refuses what was signed by ours.
+        // A store with another clock rejects our signatures. The skew is the cause to report.
         Err(error) => Err(store.clock.check().err().map_or(error, SweepError::from)),
     }
 }
 
-/// A day of one source that had something due.
+/// Day of one source with expired versions.
 struct DueDay {
     prefix: String,
     versions: u64,
@@ -97,7 +95,7 @@ struct DueDay {
 
 impl Sweep<'_> {
     async fn run(&mut self) -> Result<(), SweepError> {
-        // What they cover keeps its tag, and is expected where it is.
+        // Versions in these manifests keep their tags.
         let entries = ledger::entries(self.store).await?;
         self.manifests = manifest::load_open(self.store, entries.values(), self.cache).await?;
         self.combine_open_holds(&entries).await?;
@@ -109,7 +107,7 @@ impl Sweep<'_> {
         abort_incomplete_uploads(self).await
     }
 
-    /// The next page of a day. A key that the store hides keeps nothing else from being swept.
+    /// Returns the next page of a day. An unlisted key does not stop the sweep.
     async fn next_page(
         &self,
         walk: &mut VersionLister<'_>,
@@ -154,18 +152,12 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// The prefixes of the days among `wanted` that have anything, of every source.
+    /// Returns the prefixes of the days among `wanted` that have objects, and the number of deferred days.
     async fn list_days(&self, class: Class, wanted: &[DayFilter]) -> Result<(Vec<String>, u64), SweepError> {
-        let sources = list_sources(self.store, class, &BTreeSet::new(), self.time.now).await?;
         let expected =
             expected_days_with_holds(&self.lock_observed_holds(), class, self.ceilings, self.time.now);
-        let expected = expected.as_slice();
-        let days = |source: String| async move {
-            let found = list_source_days(self.store, class, &source, wanted, expected, self.time.now).await?;
-            Ok::<_, StoreError>((source, found))
-        };
-        let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();
-        let days: Vec<_> = stream::iter(jobs).buffered(MAX_CONCURRENT_SOURCES).try_collect().await?;
+        let (_, days) =
+            sources::list_days(self.store, class, wanted, expected.as_slice(), self.time.now).await?;
         let put_off = days.iter().map(|(_, found)| found.deferred).sum();
         let prefixes = days
             .iter()
@@ -173,14 +165,14 @@ impl Sweep<'_> {
         Ok((prefixes.collect(), put_off))
     }
 
-    /// Lists what is due, ahead of what is deleted. Returns where it was.
+    /// Lists expired versions ahead of their deletion. Returns their days.
     async fn list_due(
         &self,
         days: Vec<String>,
         found: mpsc::Sender<Vec<ListedVersion>>,
     ) -> Result<(Vec<DueDay>, RetagReport), SweepError> {
         let (mut swept, mut retagged) = (Vec::new(), RetagReport::default());
-        // Each is made when its turn has come: there may be thousands. The deleting side ends when nobody can send any more.
+        // Created one by one: there may be thousands. Deletion ends when no sender is left.
         let mut days = stream::iter(days)
             .map(move |day| self.list_due_on_day(day, found.clone()))
             .buffer_unordered(MAX_CONCURRENT_DAYS);
@@ -191,7 +183,7 @@ impl Sweep<'_> {
         Ok((swept, retagged))
     }
 
-    /// The same of one day, given by its prefix.
+    /// Lists the expired versions of one day, given by its prefix.
     async fn list_due_on_day(
         &self,
         prefix: String,
@@ -204,9 +196,9 @@ impl Sweep<'_> {
             let (due, rest) = self.partition_due(page);
             day.versions += due.len() as u64;
             day.bytes += due.iter().map(|listed| listed.size).sum::<u64>();
-            // Before the tags, which a store may take long to tell.
+            // Before the tags, which a store may take long to return.
             if !due.is_empty() && found.send(due).await.is_err() {
-                // The deleting side has stopped, and says why.
+                // Deletion has stopped and reports the reason.
                 break;
             }
             if self.range == ScanRange::All && !self.is_retagging_stopped.load(Ordering::Relaxed) {
@@ -216,7 +208,7 @@ impl Sweep<'_> {
         Ok((day, retagged))
     }
 
-    /// What is to become of a version. What a manifest lists stays, also where its key has become true since it was held.
+    /// Decides about a version. One in a manifest stays, even if its key has become plausible since it was held.
     fn disposition(&self, listed: &ListedVersion, holds: &[HoldScope]) -> Disposition {
         match disposition(listed, self.ceilings, holds, self.time.now) {
             Disposition::Delete if self.is_in_manifest(listed) => Disposition::Held,
@@ -229,7 +221,7 @@ impl Sweep<'_> {
         stored.is_some_and(|stored| self.cache.is_in_manifest(&self.manifests, &stored))
     }
 
-    /// What of a page is over its ceiling, and what is not.
+    /// Splits a page into versions past their ceiling and others.
     fn partition_due(&self, found: Vec<ListedVersion>) -> (Vec<ListedVersion>, Vec<ListedVersion>) {
         let is_due = |listed: &ListedVersion| {
             StoredRecording::of(listed, self.ceilings)
@@ -238,7 +230,7 @@ impl Sweep<'_> {
         found.into_iter().partition(is_due)
     }
 
-    /// What became of a day: by what a listing shows afterwards, whatever the answers were.
+    /// Counts the result of a day from a new listing, since answers to deletions are not reliable.
     async fn verify_day(&self, day: DueDay) -> Result<SweepReport, SweepError> {
         let (mut walk, mut remaining) =
             (VersionLister::new(self.store, [day.prefix.clone()]), SweepReport::default());
@@ -258,9 +250,8 @@ impl Sweep<'_> {
         Ok(remaining)
     }
 
-    /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up. The run ends where whole
-    /// requests fail for good. A version that the store does not delete keeps none after it from being swept: what is left is
-    /// counted when the day is read back.
+    /// Deletes the versions that no hold covers. Retries more slowly if the store is overloaded, and fails if whole
+    /// requests keep failing. Single versions that remain are counted when the day is listed again.
     async fn delete_with_retries(&self, due: Vec<ListedVersion>) -> Result<(), SweepError> {
         let (mut left, mut at_once) = (due, MAX_CONCURRENT_REQUESTS);
         for round in 1..=MAX_ATTEMPTS {
@@ -278,7 +269,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Sends as much as goes at once. What failed and may be tried again is added to `again`.
+    /// Sends concurrent batches. Adds versions to retry to `retry`.
     async fn delete_chunk(
         &self,
         chunk: &[ListedVersion],
@@ -307,7 +298,8 @@ impl Sweep<'_> {
         Ok(last_error)
     }
 
-    /// Those of the ledger and those of the API: these last, since reading the ledger takes long enough to declare one.
+    /// Returns the open scopes of the ledger and the API server. The API server last: a hold may be declared while the
+    /// ledger is read.
     async fn read_open_holds(&self) -> Result<Vec<HoldScope>, SweepError> {
         self.combine_open_holds(&ledger::entries(self.store).await?).await
     }

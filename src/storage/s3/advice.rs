@@ -1,27 +1,25 @@
-//! Advice on errors that come from how a Site names its store: region, addressing and keys.
+//! Advice on errors caused by the Site's storage fields: region, addressing and keys.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::FinalizerInterceptorContextRef;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
+use aws_sdk_s3::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 
 use super::target::is_valid_region;
 use crate::wire::StorageTarget;
 
-/// An error document that names a region is shorter, in bytes.
+/// Longest prefix of an error document that is searched for a region.
 const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
-/// How a Site reaches its store.
+/// Connection settings of a Site that advice depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionSettings {
-    /// The bucket is in the path of requests, not in the host name.
+    /// The path names the bucket, not the host.
     pub(crate) is_path_style: bool,
-    /// Requests go through a proxy, but for its exceptions.
+    /// Requests use a proxy, except for its exceptions.
     pub(crate) is_proxied: bool,
-    /// The keys that somebody wrote down, with which requests are signed.
+    /// Kind of static keys that sign requests.
     pub(crate) keys: StaticKeys,
     pub(crate) named_region: NamedRegion,
 }
@@ -48,7 +46,7 @@ impl ConnectionSettings {
     }
 }
 
-/// The region that the store named in its last error, by header or in the document.
+/// Region that the store named in its last error, in a header or the document.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NamedRegion(Arc<Mutex<Option<String>>>);
 
@@ -76,7 +74,7 @@ impl Intercept for NamedRegion {
         };
         let header = response.headers().get("x-amz-bucket-region");
         let named = header.or_else(|| parse_region(response.body().bytes()?));
-        // It stands in a status later: nothing but a region gets there.
+        // Reported in a status later, so nothing but a region may get there.
         if let Some(region) = named.filter(|name| is_valid_region(name)) {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(region.to_owned());
         }
@@ -84,7 +82,7 @@ impl Intercept for NamedRegion {
     }
 }
 
-/// The content of `<Region>`.
+/// Returns the content of `<Region>`.
 fn parse_region(document: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(document.get(..MAX_DOCUMENT_BYTES).unwrap_or(document)).ok()?;
     let (_, rest) = text.split_once("<Region>")?;
@@ -139,7 +137,7 @@ mod tests {
             target.path_style = path_style;
             target.endpoint = target.endpoint.map(|endpoint| endpoint.replace("127.0.0.1", "localhost"));
             let store = BucketConnection::new(&target).unwrap().client();
-            // `tz-stub.localhost` resolves on some machines only: both are the mistake.
+            // `tz-stub.localhost` resolves on some machines only. Both errors have the same cause.
             let advice = store.advice(&failed_request(&store).await);
             assert_eq!(advice.is_some_and(|advice| advice.contains("spec.storage.pathStyle")), !path_style);
         }

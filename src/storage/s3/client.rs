@@ -1,4 +1,4 @@
-//! The S3 client of one pass over a bucket.
+//! S3 client for one pass over a bucket.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use super::store_clock::StoreClock;
 use super::truncation::TruncationGuard;
 use crate::wire::StorageTarget;
 
-/// The longest that one operation of the operator takes, retries included, except listings: shorter than the lease, so that
-/// a leader that cannot renew has no request under way when another takes over.
+/// Longest duration of an operation with its retries, except listings. Shorter than the lease: a leader that cannot
+/// renew has no request under way when another takes over.
 const OPERATION_DEADLINE: Duration = Duration::from_secs(10);
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -27,14 +27,13 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// Use of a client: how long it waits and how often it retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Small requests of the operator, each within ten seconds, and listings.
+    /// Small requests of the operator within ten seconds, and listings.
     Configure,
-    /// Segments. One attempt, for as long as the caller waits: the spool knows how long a recording is worth trying, and
-    /// orders its own retries.
+    /// Segments. One attempt for as long as the caller waits: the spool schedules its own retries.
     Upload,
 }
 
-/// One bucket, as one identity, for one pass.
+/// One bucket as one identity, for one pass.
 #[derive(Clone, Debug)]
 pub(crate) struct BucketClient {
     pub(crate) client: Client,
@@ -42,16 +41,15 @@ pub(crate) struct BucketClient {
     pub(crate) region: String,
     pub(crate) is_tls: bool,
     pub(crate) is_aws: bool,
-    /// How the Site reaches the store, for advice on errors.
     pub(crate) connection: ConnectionSettings,
-    /// The store's time, by its last answer.
+    /// Time of the store's last answer.
     pub(crate) clock: StoreClock,
-    /// Entries of the ledger that were read.
+    /// Ledger entries that were read in this pass.
     pub(crate) ledger_cache: EntryCache,
 }
 
 impl BucketClient {
-    /// Completes `config`, which has the connections and credentials.
+    /// Completes `config`, which has connections and credentials.
     pub(crate) fn new(target: &StorageTarget, is_tls: bool, purpose: Purpose, config: ConfigBuilder) -> Self {
         let local_clock = LocalClock::current();
         let clock = StoreClock::new(local_clock.clone());
@@ -78,7 +76,7 @@ impl BucketClient {
         }
     }
 
-    /// Advice to the Site's author; `None`: the error comes from elsewhere.
+    /// Returns advice to the Site's author. `None`: the storage fields are not the cause.
     pub(crate) fn advice(&self, error: &StoreError) -> Option<String> {
         let is_elsewhere = matches!(error.status, Some(301 | 307))
             || matches!(
@@ -97,15 +95,15 @@ impl BucketClient {
                 ),
             }),
             "NoConnection" | "Timeout" if self.connection.is_proxied => Some(
-                "the connection goes through the proxy of the operator's configuration: check that the proxy is up and lets \
-                 the endpoint through, or add the endpoint to proxy.noProxy"
+                "the connection uses the proxy of the operator's configuration; check that the proxy is up and allows the endpoint, or \
+                 add the endpoint to proxy.noProxy"
                     .to_owned(),
             ),
             _ if error.operation == TOKEN_EXCHANGE => None,
-            // AWS tells them apart.
+            // AWS distinguishes wrong keys from missing rights.
             "AccessDenied" if self.connection.keys != StaticKeys::None && !self.is_aws => Some(
-                "check what spec.storage.operator.principal may do, and the keys in spec.storage.operator.credentialsRef: a gateway of \
-                 Ceph that has an STS answers alike where these are wrong"
+                "check the permissions of spec.storage.operator.principal, and the keys in spec.storage.operator.credentialsRef: a Ceph \
+                 gateway with an STS gives the same answer to wrong keys"
                     .to_owned(),
             ),
             "InvalidAccessKeyId" if self.connection.keys == StaticKeys::WithoutToken => Some(
@@ -123,8 +121,8 @@ impl BucketClient {
 
 /// Returns the timeouts for one page of a listing, longer than [`OPERATION_DEADLINE`] since a listing changes nothing.
 ///
-/// A busy store needs long to find a thousand keys, and longer if a retry adds load. One retry remains: an answer that never
-/// comes would otherwise end a pass over a whole bucket.
+/// A busy store needs long to find a thousand keys, and longer if a retry adds load. One retry remains: an answer that
+/// never comes would otherwise end a pass over a whole bucket.
 pub(crate) fn listing_timeouts() -> ConfigBuilder {
     let timeouts = TimeoutConfig::builder()
         .operation_timeout(OPERATION_DEADLINE * 5 / 2)

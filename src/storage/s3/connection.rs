@@ -1,8 +1,8 @@
 //! Connections to one bucket at one endpoint, as one identity.
 //!
-//! They lead to the endpoint that the target names, directly or through the proxy that it names, and to no other. No redirect is
-//! followed: the SDK returns a 3xx as an error. Nothing is read from the environment or from a metadata service. A bucket's
-//! name that would make the SDK choose another host (an ARN, an S3 Express bucket) is rejected.
+//! They lead to the target's endpoint, directly or through its proxy, and nowhere else. Redirects are not followed: the
+//! SDK returns a 3xx as an error. Nothing is read from the environment or a metadata service. Bucket names that would
+//! make the SDK choose another host (an ARN, an S3 Express bucket) are rejected.
 
 use std::fmt;
 
@@ -24,10 +24,10 @@ use super::target::{TargetError, is_tls, is_valid_bucket, is_valid_region};
 use super::{credentials, proxy, simulation};
 use crate::wire::StorageTarget;
 
-/// A bucket as one identity: a pool of HTTP connections and the credentials. Copies share both.
+/// A bucket as one identity: credentials and a pool of HTTP connections. Clones share both.
 ///
-/// Whoever uses a bucket for longer than one pass keeps this, and makes a [`BucketClient`] from it for each pass: a client
-/// remembers the store's clock and the ledger's entries, which must not outlive the pass that read them.
+/// Keep this for longer than one pass, and create a [`BucketClient`] for each pass. A client caches the store's clock
+/// and the ledger's entries, which must not outlive the pass that read them.
 #[derive(Clone)]
 pub struct BucketConnection {
     target: StorageTarget,
@@ -42,7 +42,7 @@ impl fmt::Debug for BucketConnection {
     }
 }
 
-/// Connections are interchangeable if they lead to the same bucket with the same credentials.
+/// Equal connections lead to the same bucket with the same credentials.
 impl PartialEq for BucketConnection {
     fn eq(&self, other: &Self) -> bool {
         self.target == other.target
@@ -79,7 +79,7 @@ impl BucketConnection {
         self.client_with(Purpose::Configure, self.signed_config())
     }
 
-    /// Returns a client for one pass that notes in `requests` which changes of protections got no answer.
+    /// Returns a client for one pass that records unanswered changes of protections in `requests`.
     pub(crate) fn tracking_client(&self, requests: &InDoubtRequests) -> BucketClient {
         self.client_with(Purpose::Configure, self.signed_config().interceptor(requests.clone()))
     }
@@ -117,12 +117,12 @@ impl BucketConnection {
             .use_arn_region(false)
             .disable_multi_region_access_points(true)
             .disable_s3_express_session_auth(true)
-            // Callers give checksums where they matter. Those that newer SDKs add to every request come in a transfer
-            // encoding that older stores write into the object.
+            // Callers add checksums where needed. Newer SDKs add them to every request in a transfer encoding that
+            // older stores write into the object.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            // By default all clients of a region's name share one budget of retries, so that one failing store would leave
-            // none for the others.
+            // By default, all clients of a region share one retry budget: a failing store would leave none for the
+            // others.
             .retry_partition(RetryPartition::custom("store").build());
         match &self.target.endpoint {
             Some(endpoint) => config.endpoint_url(endpoint.trim_end_matches('/')),
@@ -136,7 +136,7 @@ pub fn validate_target(target: &StorageTarget) -> Result<(), TargetError> {
     BucketConnection::new(target).map(|_| ())
 }
 
-/// Returns a connector with TLS by rustls, which trusts the platform's roots, or the private CA and nothing else.
+/// Returns a connector with rustls that trusts the platform's roots, or only the private CA.
 fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, TargetError> {
     let trust = match &target.ca_pem {
         Some(pem) => {

@@ -5,18 +5,16 @@
 //! 400. S3 accepts both at once (RFC 1864; S3 API reference, "Checking object integrity"). A segment that is streamed
 //! from its file carries `x-amz-checksum-sha256` and a signed hash instead.
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
 const HEADER: &str = "content-md5";
 
-/// Adds the header to the requests of the client that it is given to.
+/// Adds `Content-MD5` to requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ContentMd5;
 

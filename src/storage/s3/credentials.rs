@@ -1,4 +1,4 @@
-//! Credentials of an identity, as the SDK asks for them before each request: keys, or a provider that renews them.
+//! Credentials of an identity: static keys, or a provider that renews them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -10,36 +10,35 @@ use aws_credential_types::Credentials as Temporary;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Provided;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Region, SharedHttpClient};
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
+use aws_sdk_s3::config::{
+    BehaviorVersion, ConfigBag, Intercept, Region, RuntimeComponents, SharedHttpClient,
+};
+use aws_sdk_s3::error::BoxError;
 
 use super::error::{StoreError, TOKEN_EXCHANGE};
 use super::response_limit::ResponseLimit;
 use super::target::TargetError;
 use crate::wire::{AccessKey, Credentials, StorageTarget, WebIdentity};
 
-/// The name of the provider in the SDK's own messages.
+/// Provider name in the SDK's messages.
 const PROVIDER_NAME: &str = "toezicht";
-/// Name of the sessions at the STS: it stands in the store's access log.
+/// Session name at the STS, as in the store's access log.
 const SESSION_NAME: &str = "toezicht";
-/// Temporary keys are renewed this long before they expire.
+/// Remaining validity at which temporary keys are renewed.
 const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(5);
-/// Temporary keys that the store refuses something are exchanged anew after this long: they may have been withdrawn.
+/// Age at which rejected temporary keys are exchanged again, since they may have been revoked.
 const DISCARD_AFTER: Duration = Duration::from_mins(5);
-/// The longest that an exchange takes, retries included: the SDK waits for credentials for 5 s.
+/// Longest duration of an exchange with its retries. The SDK waits 5 s for credentials.
 const EXCHANGE_DEADLINE: Duration = Duration::from_secs(4);
-/// The longest token that is read, in bytes. Those of service accounts have about a thousand.
+/// Longest token in bytes. Those of service accounts have about a thousand.
 const MAX_TOKEN_BYTES: u64 = 64 * 1024;
-/// Temporary keys that are kept at once: more than the Sites of a cluster.
+/// Cached temporary keys: more than the Sites of a cluster.
 const MAX_CACHED: usize = 4096;
 
-/// The provider for a target's credentials.
+/// Returns the provider for a target's credentials.
 pub(crate) fn provider(
     target: &StorageTarget,
     http_client: &SharedHttpClient,
@@ -69,7 +68,7 @@ fn static_keys(keys: &AccessKey) -> Result<Temporary, TargetError> {
     ))
 }
 
-/// A profile of `~/.aws` or of the files that `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE` name.
+/// Returns a profile of `~/.aws`, or of the files in `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE`.
 fn profile(name: Option<&str>, http_client: &SharedHttpClient) -> ProfileFileCredentialsProvider {
     let config = ProviderConfig::without_region().with_http_client(http_client.clone());
     let builder = ProfileFileCredentialsProvider::builder().configure(&config);
@@ -87,8 +86,7 @@ struct TokenExchange {
     cached: CachedKeys,
 }
 
-/// Temporary keys of one role, which all clients of the process share: an exchange for each pass over a bucket would be
-/// one for each minute.
+/// Temporary keys of one role, shared by all clients of the process. Otherwise each pass would need an exchange.
 type CachedKeys = Arc<tokio::sync::Mutex<Option<TemporaryKeys>>>;
 
 #[derive(Debug)]
@@ -107,19 +105,20 @@ fn cached_keys(sts: String, identity: &WebIdentity) -> CachedKeys {
     Arc::clone(all.entry((sts, identity.clone())).or_default())
 }
 
-/// Other stores than AWS have their STS where their S3 is.
+/// Returns the STS endpoint. Stores other than AWS have it at their S3 endpoint.
 fn sts_endpoint(target: &StorageTarget) -> String {
     target.endpoint.as_ref().unwrap_or(&target.region).clone()
 }
 
-/// Doubts temporary keys that a store refuses. AWS answers 400 (`ExpiredToken`, `InvalidToken`) or 403 (`InvalidAccessKeyId`) where
-/// they count no more, and 403 where something is not allowed (S3 API reference, error responses): which of them, a new exchange
-/// tells.
+/// Discards temporary keys that a store rejects.
+///
+/// AWS answers 400 (`ExpiredToken`, `InvalidToken`) or 403 (`InvalidAccessKeyId`) to invalid keys, and 403 to missing
+/// rights (S3 API reference, error responses). A new exchange shows which it is.
 #[derive(Debug)]
 pub(crate) struct KeyEviction(CachedKeys);
 
 impl KeyEviction {
-    /// Of a target's keys; `None`: they are not temporary.
+    /// Returns the interceptor for a target with temporary keys.
     pub(crate) fn for_target(target: &StorageTarget) -> Option<Self> {
         match &target.credentials {
             Credentials::WebIdentity { web_identity } => {
@@ -130,7 +129,7 @@ impl KeyEviction {
     }
 
     fn discard_if_rejected(&self, status: u16, now: Instant) {
-        // Whoever exchanges them now has new ones.
+        // A locked cache is being renewed.
         let Ok(mut kept) = self.0.try_lock() else { return };
         let is_old = |keys: &TemporaryKeys| now.saturating_duration_since(keys.exchanged_at) >= DISCARD_AFTER;
         if matches!(status, 400 | 403) && kept.as_ref().is_some_and(is_old) {
@@ -176,6 +175,7 @@ impl TokenExchange {
     }
 
     async fn keys(&self) -> Result<Temporary, StoreError> {
+        // Locked during the exchange, so that concurrent requests do not each exchange the token.
         let mut kept = self.cached.lock().await;
         if let Some(kept) = kept.as_ref().filter(|kept| is_fresh(&kept.keys)) {
             return Ok(kept.keys.clone());
@@ -206,7 +206,7 @@ impl TokenExchange {
         ))
     }
 
-    /// The token as it is now: the kubelet renews it.
+    /// Reads the token, which the kubelet renews.
     async fn token(&self) -> Result<String, StoreError> {
         use tokio::io::AsyncReadExt;
         let read = async {

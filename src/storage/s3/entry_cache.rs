@@ -1,11 +1,11 @@
-//! Entries of the ledger that were read.
+//! Cache of ledger entries.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::rules::hold::entry::LedgerEntry;
 
-/// Entries that were read, by key and version. The most recent of each key.
+/// Last read version of each ledger entry, by key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EntryCache {
     read: Arc<Mutex<BTreeMap<String, (String, LedgerEntry)>>>,
@@ -14,7 +14,7 @@ pub(crate) struct EntryCache {
 impl EntryCache {
     pub(crate) fn get(&self, key: &str, id: &str) -> Option<LedgerEntry> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        // An object without versions changes under its one name.
+        // An object without versioning changes under the same id.
         let (known, entry) = read.get(key).filter(|_| id != "null")?;
         (known == id).then(|| entry.clone())
     }

@@ -1,6 +1,5 @@
-//! What went wrong at the store, without the store's own words: an answer's text may hold what the asker
-//! must not learn (another host's page, behind an endpoint that a tenant chose), so only the S3 error code
-//! and the HTTP status come through.
+//! Errors of the store without its own text. An answer may contain anything, such as another host's page behind an
+//! endpoint that a tenant chose. So only the S3 error code and the HTTP status are kept.
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -8,16 +7,16 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::truncation::is_complete_xml;
 
-/// An error code is a short word; anything longer is no code.
+/// Longest text that counts as an error code.
 const MAX_CODE_LENGTH: usize = 48;
-/// The operation that exchanges a token for temporary keys.
+/// Operation that exchanges a token for temporary keys.
 pub(crate) const TOKEN_EXCHANGE: &str = "AssumeRoleWithWebIdentity";
-/// An error document has its code within this, in bytes.
+/// Length in bytes within which an error document has its code.
 const MAX_ERROR_BYTES: usize = 1024;
 const UNREADABLE_ANSWER: &str = "UnreadableAnswer";
 const UNEXPECTED_ANSWER: &str = "UnexpectedAnswer";
 
-/// Codes with status 400 that a request gets whatever its form is (S3 API reference, "Error responses").
+/// Codes with status 400 that do not depend on the request's form (S3 API reference, "Error responses").
 const FORM_INDEPENDENT_CODES: [&str; 14] = [
     "AuthorizationHeaderMalformed",
     "BadDigest",
@@ -35,18 +34,18 @@ const FORM_INDEPENDENT_CODES: [&str; 14] = [
     "XAmzContentSHA256Invalid",
 ];
 
-/// A request to the store that failed.
+/// Failed request to the store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.describe())]
 pub struct StoreError {
-    /// The S3 operation, such as `PutBucketPolicy`.
+    /// S3 operation, such as `PutBucketPolicy`.
     pub operation: &'static str,
-    /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
-    /// `ProxyAuthenticationRequired`, `ProxyRefused` (it makes no tunnel to the endpoint), `NoCredentials`, `NoToken`,
-    /// `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `UnexpectedAnswer` (whole, and no answer to the question),
-    /// `ReadBackMismatch` (taken, and otherwise when it was read back), `InvalidRequest`, `HttpNNN`.
+    /// S3 error code, or one of these if the store gave none: `Timeout`, `NoConnection`, `ProxyAuthenticationRequired`,
+    /// `ProxyRefused` (no tunnel to the endpoint), `NoCredentials`, `NoToken`, `UntrustedCertificate`,
+    /// `UnreadableAnswer` (possibly truncated), `UnexpectedAnswer` (complete but not of this operation),
+    /// `ReadBackMismatch` (accepted but not persisted), `InvalidRequest`, `HttpNNN`.
     pub code: String,
-    /// The HTTP status, where there was an answer.
+    /// HTTP status, if there was an answer.
     pub status: Option<u16>,
 }
 
@@ -82,57 +81,57 @@ impl StoreError {
         Self { operation, code, status }
     }
 
-    /// The HTTP status of the store's answer to the operation. `None`: there was none, or it is the STS that answered, and the
-    /// store was asked nothing.
+    /// Returns the HTTP status of the store's answer. `None`: no answer, or an answer of the STS, so the store received
+    /// nothing.
     fn store_status(&self) -> Option<u16> {
         self.status.filter(|_| self.operation != TOKEN_EXCHANGE)
     }
 
-    /// Whether the store's answer to the operation has this HTTP status.
+    /// Returns whether the store answered with this status.
     pub(crate) fn has_status(&self, status: u16) -> bool {
         self.store_status() == Some(status)
     }
 
-    /// The store says that there is no such thing.
+    /// Returns whether the store has no such object.
     pub fn is_not_found(&self) -> bool {
         self.has_status(404)
     }
 
-    /// The store does not know the operation.
+    /// Returns whether the store does not support the operation.
     pub fn is_unsupported(&self) -> bool {
         matches!(self.store_status(), Some(405 | 501))
             || self.store_status().is_some() && self.code == "NotImplemented"
     }
 
-    /// The store has said no to the operation for good: to ask again is no help.
+    /// Returns whether the store rejected the operation permanently, so that a retry does not help.
     pub(crate) fn is_rejection(&self) -> bool {
         self.store_status().is_some() && !self.is_retryable()
     }
 
-    /// The store does not take the request in this form, so another form of it may do. An answer about the credentials,
-    /// the region, the clock or damaged bytes says nothing about the form.
+    /// Returns whether the store rejects this form of the request, so that another form may work. An answer about
+    /// credentials, region, clock or damaged bytes does not depend on the form.
     pub fn rejects_form(&self) -> bool {
         self.is_unsupported() || self.has_status(400) && !FORM_INDEPENDENT_CODES.contains(&self.code.as_str())
     }
 
-    /// The store answered, whole, something that is no answer to the question: it does not know the question.
+    /// Returns whether the store gave a complete answer of another kind: it does not know the request.
     pub fn is_unexpected_answer(&self) -> bool {
         self.code == UNEXPECTED_ANSWER
     }
 
-    /// The store knows who asks, and says no.
+    /// Returns whether the store knows the identity and denies access.
     pub fn is_denied(&self) -> bool {
         self.has_status(403)
     }
 
-    /// Whether asking again later may help without anybody doing something.
+    /// Returns whether a later retry may help without intervention.
     pub fn is_retryable(&self) -> bool {
         match self.status {
             None => {
                 !matches!(self.code.as_str(), "InvalidRequest" | "NoCredentials" | "UntrustedCertificate")
             }
             Some(408 | 409 | 429) => true,
-            // Half an answer: the other half may come next time.
+            // Truncated: a retry may return the whole.
             Some(200..300) => self.code == UNREADABLE_ANSWER,
             Some(status) => {
                 status >= 500 && !self.is_unsupported()
@@ -141,7 +140,7 @@ impl StoreError {
         }
     }
 
-    /// Operation, code, HTTP status and remedy; nothing that the store wrote but its code.
+    /// Describes operation, code, status and remedy. Contains nothing else from the store.
     fn describe(&self) -> String {
         let mut message = match self.status {
             Some(status) => format!("{} was answered with {} (HTTP {status})", self.operation, self.code),
@@ -154,7 +153,7 @@ impl StoreError {
         message
     }
 
-    /// The remedy for credentials that lack something, by the code alone.
+    /// Returns the remedy for a code.
     fn remedy(&self) -> Option<&'static str> {
         match self.code.as_str() {
             "ExpiredToken" | "ExpiredTokenException" if self.operation == TOKEN_EXCHANGE => Some(
@@ -164,15 +163,15 @@ impl StoreError {
                 Some("the temporary key has expired; renew it and its session token")
             }
             "ProxyAuthenticationRequired" => Some(
-                "the proxy asks for a user and password, and got none or wrong ones: put them into the Secret that \
-                 proxy.credentialsSecret names, or into HTTPS_PROXY",
+                "the proxy requires a user and password, and got none or wrong ones; set them in the Secret that \
+                 proxy.credentialsSecret names, or in HTTPS_PROXY",
             ),
             "ProxyRefused" => Some(
-                "the proxy makes no tunnel to the endpoint: it may not reach the store, not let this host and port through, or not \
-                 take the user and password; or add the endpoint to proxy.noProxy, or NO_PROXY",
+                "the proxy makes no tunnel to the endpoint; check that it reaches the store, allows this host and port, and accepts the \
+                 user and password, or add the endpoint to proxy.noProxy or NO_PROXY",
             ),
-            "InvalidToken" => Some("the session token does not fit the access key; renew both"),
-            "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),
+            "InvalidToken" => Some("the session token does not match the access key; renew both"),
+            "NoCredentials" => Some("the profile has no credentials; log in again or name another"),
             "AccessDenied" if self.operation == TOKEN_EXCHANGE => Some(
                 "there is no such role, or it does not trust the token: compare the role's name, the issuer, the audience and the \
                  subjects with workload identity in docs/how-to/workload-identity.md; the recorders' role must trust the operator's subject too",
@@ -181,8 +180,8 @@ impl StoreError {
                 "the pod has no service account token; see workload identity in docs/how-to/workload-identity.md",
             ),
             "UnreadableLedger" => Some(
-                "a version under ledger/holds/ or ledger/closed/ has another form than the operator writes: delete that version as \
-                 the store's administrator, and the one before it counts again",
+                "a version under ledger/holds/ or ledger/closed/ has another form than the operator writes; delete that version as the \
+                 store's administrator, so that the previous one counts again",
             ),
             _ => None,
         }
@@ -191,18 +190,23 @@ impl StoreError {
 
 impl From<&StoreError> for &'static str {
     fn from(error: &StoreError) -> Self {
-        match error.status {
-            None => "no_answer",
-            Some(403) => "denied",
-            Some(404) => "not_found",
-            Some(429 | 503) => "throttled",
-            Some(500..) => "server_error",
-            Some(_) => "rejected",
-        }
+        failure_label(error.status)
     }
 }
 
-/// The code of an error in the form of S3, where another is expected: so answers the STS of Ceph's gateway.
+/// Returns the label of a failed request for metrics and categories.
+pub(crate) const fn failure_label(status: Option<u16>) -> &'static str {
+    match status {
+        None => "no_answer",
+        Some(403) => "denied",
+        Some(404) => "not_found",
+        Some(429 | 503) => "throttled",
+        Some(500..) => "server_error",
+        Some(_) => "rejected",
+    }
+}
+
+/// Returns the code of an S3 error document in another protocol's answer. Ceph's STS sends these.
 fn s3_code_in_body<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
     let body = error.raw_response()?.body().bytes()?;
     let text = String::from_utf8_lossy(body.get(..MAX_ERROR_BYTES).unwrap_or(body));
@@ -211,27 +215,27 @@ fn s3_code_in_body<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
     Some(code).filter(|code| is_error_code(code)).map(str::to_owned)
 }
 
-/// Why an answer of success could not be read: it came to an end, or it did not.
+/// Returns the code for an unreadable success answer, by whether it is complete.
 fn unreadable_code<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
     let body = error.raw_response().and_then(|response| response.body().bytes());
-    // What the client got no end of it keeps no bytes of.
+    // The SDK drops the bytes of an incomplete body.
     let is_whole = body.is_some_and(is_complete_xml);
     if is_whole { UNEXPECTED_ANSWER } else { UNREADABLE_ANSWER }
 }
 
-/// Whether a text has the form of an S3 error code. What has another form is not repeated.
+/// Returns whether a text has the form of an S3 error code. Other texts are not repeated.
 fn is_error_code(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_CODE_LENGTH && text.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
-/// The reason that there were no credentials to sign with; `None`: there were.
+/// Returns the reason that a request had no credentials, if it had none.
 fn credentials_error(
     operation: &'static str,
     error: &(dyn std::error::Error + 'static),
 ) -> Option<StoreError> {
     let (mut next, mut are_missing) = (Some(error), false);
     while let Some(error) = next {
-        // The STS said why.
+        // The STS gave the reason.
         if let Some(error) = error.downcast_ref::<StoreError>() {
             return Some(error.clone());
         }
@@ -241,12 +245,12 @@ fn credentials_error(
     are_missing.then(|| StoreError { operation, code: "NoCredentials".into(), status: None })
 }
 
-/// Whether the TLS layer refused the other side: a person has to give the right CA.
+/// Returns whether TLS rejected the server, so that a person must provide the right CA.
 fn is_untrusted_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
     find_in_chain(error, &|error| error.is::<rustls::Error>().then_some(())).is_some()
 }
 
-/// Why the proxy on the way made no tunnel. The connector has no public type for it: its text is all that tells.
+/// Returns the reason that a proxy refused the tunnel. The connector has no public type for it, only its text.
 fn proxy_code(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     find_in_chain(error, &|error| match error.to_string().as_str() {
         "tunnel error: proxy authorization required" => Some("ProxyAuthenticationRequired"),
@@ -255,14 +259,14 @@ fn proxy_code(error: &(dyn std::error::Error + 'static)) -> Option<&'static str>
     })
 }
 
-/// What is found somewhere in the chain of an error's causes.
+/// Searches the chain of an error's causes.
 fn find_in_chain<T>(
     error: &(dyn std::error::Error + 'static),
     find: &dyn Fn(&(dyn std::error::Error + 'static)) -> Option<T>,
 ) -> Option<T> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // What an I/O error wraps is not its source: its source is that of what it wraps.
+        // An I/O error returns the source of the error that it wraps, not that error itself.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let found = find(error).or_else(|| find_in_chain(inner?, find));
         if found.is_some() {
@@ -290,7 +294,7 @@ mod tests {
         assert!(!is_error_code(""));
     }
 
-    /// Whatever an STS says of a role is nothing that the store says of a bucket.
+    /// The answer of an STS about a role proves nothing about a bucket.
     #[test]
     fn sts_error_is_not_a_store_answer() {
         for (code, status) in [

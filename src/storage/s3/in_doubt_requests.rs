@@ -1,52 +1,49 @@
-//! Requests that change marks and got no answer: they may still land.
+//! Protection changes that got no answer and may still arrive.
 //!
-//! A request that timed out is tried again, and the pass goes on; the first may lie in a proxy or a gateway and land minutes
-//! later. A legal hold that lands after a release would stay, and no hold would explain it; the end of one that lands after
-//! another hold was placed would leave that one's recording unprotected. So both are remembered until their signature is no
-//! longer valid.
+//! After a timeout, a request is retried and the pass continues. The first request may wait in a proxy or gateway and
+//! arrive minutes later. A legal hold that arrives after a release would stay without an explanation. A release that
+//! arrives after another hold was placed would leave that hold's recording unprotected. So both are recorded until
+//! their signature expires.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
-};
+use aws_sdk_s3::config::interceptors::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use tokio::time::Instant;
 
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::key::{Class, Key};
 use crate::rules::recording::tag::RetentionTag;
 
-/// How long a request may lie somewhere and still be taken: the validity of its signature (S3: fifteen minutes, Signature
-/// Version 4, "Authenticating Requests"), and as much longer as our clock may be ahead of the store's.
+/// Time in which a delayed request may still be accepted: the validity of its signature (S3: fifteen minutes, Signature
+/// Version 4, "Authenticating Requests"), plus the tolerated clock skew.
 pub const SIGNATURE_VALIDITY: Duration = Duration::from_mins(16);
-/// The code with which a store itself puts off a request, which it does not do then.
+/// Code of a store that has not executed a request.
 const SLOW_DOWN: &[u8] = b"<Code>SlowDown</Code>";
-/// Requests remembered one by one. Of more, only that there are some.
+/// Requests that are recorded individually. Of more, only their existence.
 const MAX_REQUESTS: usize = 100_000;
 
-/// See the module. Copies remember the same.
+/// Requests in doubt. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InDoubtRequests(Arc<Mutex<RequestLog>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ProtectionRequest {
     uri: String,
-    /// It ends a legal hold, or puts the tag back that lets lifecycle expire the version; otherwise it protects.
+    /// Removes a legal hold or restores a tag that lifecycle rules expire. Otherwise, it protects.
     is_release: bool,
 }
 
 #[derive(Debug, Default)]
 struct RequestLog {
-    /// How many of each have no answer, and when the last was sent.
+    /// Number of unanswered requests of each kind, and when the last was sent.
     unanswered: HashMap<ProtectionRequest, (u32, Instant)>,
-    /// When the last was sent that has no room.
+    /// When the last request was sent that was not recorded individually.
     overflow_sent_at: Option<Instant>,
 }
 
@@ -77,9 +74,10 @@ impl InDoubtRequests {
         }
     }
 
-    /// How long a request may still land that protects something that `cover` is about, be it outside its window: what
-    /// has a key that cannot be true may be held, too. `None`: there is none. What one of `others` covers as well is not counted:
-    /// its marks stay, whatever lands.
+    /// Returns how long a request may still arrive that protects a version in the sources of `cover`.
+    ///
+    /// Includes versions outside its window, since one with an implausible key may be held. Excludes versions that one
+    /// of `others` covers: they stay protected anyway.
     pub(crate) fn protect_in_doubt_for(
         &self,
         bucket: &str,
@@ -94,8 +92,8 @@ impl InDoubtRequests {
         })
     }
 
-    /// How long a request may still land that was sent before `since` and lets go of something that `cover` is about, also
-    /// outside its window.
+    /// Returns how long a request sent before `since` may still arrive that releases a version in the sources of
+    /// `cover`.
     pub(crate) fn release_in_doubt_for(
         &self,
         bucket: &str,
@@ -110,7 +108,7 @@ impl InDoubtRequests {
         Some(left.min(until_then)).filter(|left| !left.is_zero())
     }
 
-    /// How long any request may still land; zero: none.
+    /// Returns how long any request may still arrive. Zero: there is none.
     pub(crate) fn in_doubt_for(&self) -> Duration {
         self.longest_in_doubt(|_| true).unwrap_or_default()
     }
@@ -131,14 +129,14 @@ fn is_signature_valid(sent: Instant, now: Instant) -> bool {
     now.duration_since(sent) < SIGNATURE_VALIDITY
 }
 
-/// Whether a request with this path and query may be about something that `cover` is about, and that is not `excepted`. A key
-/// that cannot be read may be anything's.
+/// Returns whether a request may be about a source of `cover` and is not `excepted`. An unreadable key may be of any
+/// source.
 fn is_about(uri: &str, bucket: &str, cover: &HoldScope, excepted: impl Fn(&Key) -> bool) -> bool {
     let is_covered = |key: Key| cover.includes_source(key.class(), key.source()) && !excepted(&key);
     uri.contains(bucket) && recording_key(uri).is_none_or(is_covered)
 }
 
-/// The change of a mark that a request asks for; `None`: it asks for none.
+/// Returns the protection change of a request, if it is one.
 fn protection_request(request: &HttpRequest) -> Option<ProtectionRequest> {
     let (_, query) = request.uri().split_once('?')?;
     let is_mark = |part: &str| ["legal-hold", "tagging"].contains(&part.trim_end_matches('='));
@@ -149,14 +147,14 @@ fn protection_request(request: &HttpRequest) -> Option<ProtectionRequest> {
     })
 }
 
-/// Whether a body asks for a legal hold, or for a tag that no lifecycle rule is about.
+/// Returns whether a body sets a legal hold, or a tag that no lifecycle rule expires.
 fn is_protecting(body: &[u8]) -> bool {
     let tags = [RetentionTag::Held, RetentionTag::Sealed].map(|tag| format!(">{tag}<"));
     let mut protecting = tags.iter().map(String::as_str).chain([">ON<"]);
     protecting.any(|asked| body.windows(asked.len()).any(|part| part == asked.as_bytes()))
 }
 
-/// The recording that a request is about.
+/// Returns the recording of a request.
 fn recording_key(request: &str) -> Option<Key> {
     let (path, _) = request.split_once('?')?;
     let path = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
@@ -176,6 +174,7 @@ impl Intercept for InDoubtRequests {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        // Before it is sent: the pass may continue without an answer, and must know of the request by then.
         if let Some(request) = protection_request(context.request()) {
             config.interceptor_state().store_put(AttemptRequest(request.clone()));
             self.note_sent(request, Instant::now());
@@ -189,7 +188,7 @@ impl Intercept for InDoubtRequests {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // Others may come from a gateway that gave up waiting for what goes on behind it.
+        // Other answers may come from a gateway that stopped waiting while the request continues behind it.
         let is_answer = context.response().is_some_and(|response| {
             let status = response.status().as_u16();
             let body = response.body().bytes().unwrap_or_default();
@@ -203,7 +202,7 @@ impl Intercept for InDoubtRequests {
     }
 }
 
-/// The request of an attempt, as it is remembered.
+/// Request of an attempt.
 #[derive(Debug)]
 struct AttemptRequest(ProtectionRequest);
 
@@ -293,7 +292,7 @@ mod tests {
         let under_way = InDoubtRequests::default();
         let (mine, other) = (cover("hal"), cover("hal-2"));
         assert_eq!(under_way.protect_in_doubt_for("b", &mine, &[]), None);
-        // The first attempt timed out, the second was answered.
+        // The first attempt timed out, and the second was answered.
         under_way.note_sent(change(HOLD), Instant::now());
         tokio::time::advance(Duration::from_secs(5)).await;
         under_way.note_sent(change(HOLD), Instant::now());

@@ -1,8 +1,9 @@
-//! One page of a bucket's versions and delete markers, checked before anybody relies on it.
+//! One page of a bucket's versions and delete markers, verified before use.
 //!
-//! S3 lists in byte order and says where the next page begins. Stores differ: some walk folders, so that `x-y` comes after
-//! `x`; some repeat the key of the marker; some replace bytes that XML cannot have. A page that breaks the order of keys of
-//! ours, or goes back, is an error with a name. It is never sorted into shape: what it left out would go unnoticed.
+//! S3 lists in byte order and returns the start of the next page. Some stores walk folders, so that `x-y` comes after
+//! `x`. Some repeat the key of the marker. Some replace bytes that XML does not allow.
+//!
+//! A page with own keys out of order is an error. Sorting it would hide the keys that it omits.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -17,9 +18,9 @@ use super::error::StoreError;
 use crate::rules::recording::version::ListedVersion;
 
 pub(crate) const OPERATION: &str = "ListObjectVersions";
-/// The most that S3 gives at once.
+/// Largest page of S3.
 pub(crate) const PAGE_SIZE: i32 = 1000;
-/// Sorts before every character of a key of ours.
+/// Sorts before every character of an own key.
 const LOWEST_CHAR: char = ' ';
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,28 +30,28 @@ pub(crate) struct ListCursor {
 }
 
 impl ListCursor {
-    /// At the first key that sorts after `text`. A key that equals `text` may be listed or not: `key-marker` is inclusive in
+    /// Points at the first key after `text`. A key equal to `text` may be listed or not: `key-marker` is inclusive in
     /// some stores.
     pub(crate) fn after_text(text: impl Into<String>) -> Self {
         Self { key: text.into(), id: None }
     }
 
-    /// After all versions of `key`.
+    /// Points after all versions of `key`.
     pub(crate) fn after_key(key: &str) -> Self {
         Self::after_text(format!("{key}{LOWEST_CHAR}"))
     }
 
-    /// After the version `id` of `key`.
+    /// Points after the version `id` of `key`.
     fn after_version(key: &str, id: String) -> Self {
         Self { key: key.to_owned(), id: Some(id) }
     }
 
-    /// Whether it lies after the first key that begins with `prefix`.
+    /// Returns whether the cursor is after the first key with `prefix`.
     pub(crate) fn is_past_prefix(&self, prefix: &str) -> bool {
         self.key.as_str() > prefix
     }
 
-    /// Whether it lies within the versions of one key.
+    /// Returns whether the cursor is within the versions of a key.
     pub(crate) fn is_within_key(&self, key: &str) -> bool {
         self.id.is_some() && self.key == key
     }
@@ -59,17 +60,18 @@ impl ListCursor {
 #[derive(Clone, Copy)]
 pub(crate) struct ListQuery<'a> {
     pub(crate) prefix: &'a str,
-    /// Groups keys by what stands up to the next `/`.
+    /// Groups keys up to the next `/`.
     pub(crate) has_delimiter: bool,
     pub(crate) after: Option<&'a ListCursor>,
-    /// The most that the page may have.
+    /// Largest number of versions and folders.
     pub(crate) max_keys: i32,
-    /// Whether a key has a form that only we write: these must come in order. Others come from whoever may put objects.
+    /// Returns whether only the operator and recorders write such a key, so that it must be in order. Anyone with put
+    /// access can write others.
     pub(crate) is_own_key: fn(&str) -> bool,
 }
 
 impl<'a> ListQuery<'a> {
-    /// Everything under `prefix`, of which all keys are ours.
+    /// Returns a query for everything under `prefix`, where all keys are own keys.
     pub(crate) const fn under_prefix(prefix: &'a str) -> Self {
         Self { prefix, has_delimiter: false, after: None, max_keys: PAGE_SIZE, is_own_key: |_| true }
     }
@@ -79,19 +81,19 @@ impl<'a> ListQuery<'a> {
 pub(crate) struct VersionPage {
     /// By key, newest first within a key.
     pub(crate) versions: Vec<ListedVersion>,
-    /// Its greatest key, also where that is the marker's, of which nothing else is told.
+    /// Greatest key of the page, including the marker's own key.
     pub(crate) greatest_key: Option<String>,
-    /// What keys begin with that were grouped.
+    /// Prefixes of grouped keys.
     pub(crate) folders: Vec<String>,
-    /// Whether it ends within the bucket: there is more.
+    /// More pages follow.
     pub(crate) is_truncated: bool,
-    /// Where the store says that the next page begins; as it came, and decoded where it may be encoded.
+    /// Start of the next page, as received and decoded: some stores do not encode it.
     next_key_markers: [Option<String>; 2],
     next_version_id_marker: Option<String>,
 }
 
 impl VersionPage {
-    /// Where to go on after `last`, the last key of the page that counts: within its versions, if the store says so.
+    /// Returns the cursor after `last`, an own key: within its versions if the page ends there.
     pub(crate) fn cursor_after(&self, last: &str) -> ListCursor {
         let is_last = self.next_key_markers.iter().flatten().any(|next| next == last);
         match self.next_version_id_marker.clone().filter(|_| is_last) {
@@ -100,17 +102,19 @@ impl VersionPage {
         }
     }
 
-    /// Where a listing of folders goes on that was asked for `after`: after the greatest name, without its `/`. From there on
-    /// nothing of ours is left out, neither where `a-1/` comes before `a/`, by the bytes of keys, nor where `a` comes before
-    /// `a-1`, by the names of folders; some of what was listed may come again. Of a name with U+FFFD only what stands before it
-    /// counts: some stores tell a character so that XML cannot have, and such names come after all of ours. `None`: that was
-    /// all, or the page leads no further.
+    /// Returns the cursor for folders after a page requested with `after`: the greatest name without `/`.
+    ///
+    /// No own name is omitted from there, in byte order of keys (`a-1/` before `a/`) or in order of folder names (`a`
+    /// before `a-1`). Some names may repeat. Of a name with U+FFFD, only the part before it counts: some stores replace
+    /// characters that XML does not allow, and such names sort after all own ones.
+    ///
+    /// `None`: there are no more, or the page makes no progress.
     pub(crate) fn next_folder_cursor(&self, after: Option<&ListCursor>) -> Option<ListCursor> {
         let next = ListCursor::after_key(self.greatest_name()?);
         (self.is_truncated && after.is_none_or(|after| next > *after)).then_some(next)
     }
 
-    /// The greatest of its names, without its `/`, as far as it came as it is.
+    /// Returns the greatest name without `/`, up to a replaced character.
     pub(crate) fn greatest_name(&self) -> Option<&str> {
         let keys = self.versions.iter().map(|listed| &listed.key);
         let names = self.folders.iter().chain(keys).chain(&self.greatest_key);
@@ -122,7 +126,7 @@ impl VersionPage {
     }
 }
 
-/// One page, checked.
+/// Returns one verified page.
 pub(crate) async fn list_page(store: &BucketClient, query: ListQuery<'_>) -> Result<VersionPage, StoreError> {
     let request = store
         .client
@@ -172,16 +176,17 @@ fn parse_page(answer: &ListObjectVersionsOutput, query: ListQuery<'_>) -> Result
             etag: String::new(),
         });
     }
-    // The two kinds come mixed, and the client takes them apart: each must be in order.
+    // The SDK separates the two kinds. Each must be in order.
     check_order(&versions, query)?;
     check_order(&markers, query)?;
     versions.append(&mut markers);
     let end = versions.iter().map(|listed| &listed.key).max().cloned();
     if let Some(after) = query.after.filter(|after| after.id.is_none()) {
-        // The marker itself, of a store whose markers are inclusive.
+        // The marker's own key, of a store with inclusive markers.
         versions.retain(|listed| listed.key != after.key);
     }
-    // Newest first within a key. Of two of one second, stores do not say; the latest is known, and a marker hides.
+    // Newest first within a key. Stores do not order versions of the same second: the latest is flagged, and a marker
+    // hides.
     let rank = |listed: &ListedVersion| Reverse((listed.is_latest, listed.modified, listed.is_marker));
     versions.sort_by(|one, other| one.key.cmp(&other.key).then_with(|| rank(one).cmp(&rank(other))));
     let folders = answer.common_prefixes().iter();
@@ -199,7 +204,7 @@ fn parse_page(answer: &ListObjectVersionsOutput, query: ListQuery<'_>) -> Result
     })
 }
 
-/// Keys of ours begin with the prefix, after the marker, and come in byte order.
+/// Checks that own keys have the prefix, follow the marker, and are in byte order.
 fn check_order(listed: &[ListedVersion], query: ListQuery<'_>) -> Result<(), StoreError> {
     let mut last: Option<&str> = None;
     for key in listed.iter().map(|listed| listed.key.as_str()) {
@@ -220,10 +225,10 @@ fn check_order(listed: &[ListedVersion], query: ListQuery<'_>) -> Result<(), Sto
     Ok(())
 }
 
-/// Pages of one listing that may follow each other.
+/// Pages of one listing.
 pub(crate) const MAX_PAGES: usize = 100_000;
 
-/// Everything under a prefix that only the operator writes: small, and bounded all the same.
+/// Returns everything under a prefix that only the operator writes, within a page limit.
 pub(crate) async fn list_all(
     store: &BucketClient,
     prefix: &str,
@@ -237,6 +242,7 @@ pub(crate) async fn list_all(
         all.extend(page.versions);
         match next {
             Some(next) if page.is_truncated && after.as_ref() != Some(&next) => after = Some(next),
+            // The page makes no progress, so the list would be incomplete.
             _ if page.is_truncated => break,
             _ => return Ok(all),
         }
@@ -244,7 +250,8 @@ pub(crate) async fn list_all(
     Err(endless_listing_error())
 }
 
-/// Keys and version ids under a prefix, listed in pages of one: whoever leaves something out between two pages is seen.
+/// Returns keys and version ids under a prefix from pages of one version. Detects a store that omits versions between
+/// pages.
 pub(crate) async fn list_one_by_one(
     store: &BucketClient,
     prefix: &str,
@@ -258,7 +265,7 @@ pub(crate) async fn list_one_by_one(
         all.extend(page.versions.into_iter().map(|listed| (listed.key, listed.id)));
         match next {
             Some(next) if page.is_truncated => after = Some(next),
-            // A page of nothing but the marker itself, of a store whose markers are inclusive.
+            // The page has only the marker's own key, of a store with inclusive markers.
             None if page.is_truncated => return Err(endless_listing_error()),
             _ => return Ok(all),
         }
@@ -272,22 +279,21 @@ pub(crate) fn parse_timestamp(of: Option<&DateTime>) -> Result<Timestamp, StoreE
     Timestamp::new(of.secs(), nanos).map_err(|_| unreadable_answer())
 }
 
-/// Decodes a key of an answer with `encoding-type=url`, in which stores write a space as `+` or `%20`.
+/// Decodes a key with `encoding-type=url`. Stores write a space as `+` or `%20`.
 fn decode_key(text: &str) -> Cow<'_, str> {
     let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(&spaced).collect();
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-/// What decides how long something lives is never guessed.
+/// A missing or damaged field is never guessed, since lifetimes depend on it.
 fn unreadable_answer() -> StoreError {
     StoreError { operation: OPERATION, code: "UnreadableAnswer".into(), status: None }
 }
 
-/// The code of a listing that leaves out a key which is there.
 const UNLISTED_KEY_CODE: &str = "ListingOmitsKey";
 
-/// A listing that leaves out a key which is there.
+/// Returns the error of a listing that omits an existing key.
 pub(crate) fn unlisted_key_error() -> StoreError {
     invalid_listing_error(UNLISTED_KEY_CODE)
 }
@@ -296,12 +302,12 @@ pub(crate) fn is_unlisted_key_error(error: &StoreError) -> bool {
     error.code == UNLISTED_KEY_CODE
 }
 
-/// A listing that does not come to its end.
+/// Returns the error of a listing that does not end.
 pub(crate) fn endless_listing_error() -> StoreError {
     invalid_listing_error("EndlessListing")
 }
 
-/// An answer that no S3 server may give: by no repetition does it get right.
+/// An answer that violates the protocol, so a retry does not help.
 fn invalid_listing_error(code: &str) -> StoreError {
     StoreError { operation: OPERATION, code: code.into(), status: Some(200) }
 }

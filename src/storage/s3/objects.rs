@@ -1,4 +1,4 @@
-//! Single objects of the ledger and of the probe.
+//! Single objects of the ledger and the probe.
 
 use aws_sdk_s3::primitives::ByteStream;
 use serde::de::DeserializeOwned;
@@ -8,27 +8,27 @@ use super::error::StoreError;
 use super::listing;
 use crate::rules::recording::version::VersionRef;
 
-/// Ledger objects are small; what is larger is none. A hold may name 256 cameras with names of 253 letters.
+/// Largest ledger object. A hold may name 256 cameras with names of 253 letters.
 pub(crate) const MAX_OBJECT_BYTES: usize = 256 * 1024;
 const _: () = assert!(crate::rules::hold::entry::MAX_NAME_BYTES * 2 <= MAX_OBJECT_BYTES);
-/// A part of a manifest has two hundred segments.
+/// Largest part of a manifest, with two hundred segments.
 const MAX_MANIFEST_PART_BYTES: usize = 512 * 1024;
-/// Its index has 67 bytes for a part.
+/// Largest index, with 67 bytes a part.
 const MAX_MANIFEST_INDEX_BYTES: usize = 8 * 1024 * 1024;
-/// How the key of an index ends.
+/// End of an index key.
 pub(crate) const INDEX_SUFFIX: &str = "/index.json";
-/// Where the manifests of holds are.
+/// Prefix of manifests.
 pub(crate) const MANIFEST_PREFIX: &str = "ledger/manifests/";
-/// A listing that goes on beyond this is not of a ledger or a probe.
+/// Pages of a ledger or probe listing.
 const MAX_PAGES: usize = 100;
 
-/// All versions under a prefix, newest first within a key.
+/// Returns all versions under a prefix, newest first within a key.
 pub(crate) async fn list_versions(store: &BucketClient, prefix: &str) -> Result<Vec<VersionRef>, StoreError> {
     let all = listing::list_all(store, prefix, MAX_PAGES).await?;
     Ok(all.iter().map(crate::rules::recording::version::ListedVersion::version_ref).collect())
 }
 
-/// The bytes that an object may have, read or written: what was written can be read.
+/// Returns the largest size of an object in bytes. Also limits writes, so that each written object can be read.
 fn max_bytes(key: &str) -> usize {
     match key.strip_prefix(MANIFEST_PREFIX) {
         Some(of) if of.ends_with(INDEX_SUFFIX) => MAX_MANIFEST_INDEX_BYTES,
@@ -45,7 +45,7 @@ fn unreadable_error() -> StoreError {
     StoreError { operation: "GetObject", code: "UnreadableAnswer".into(), status: None }
 }
 
-/// The bytes of an object, and its `ETag` where the answer says how long it is and is that long.
+/// Returns the content of an object, and its `ETag` if the length is as announced.
 async fn get_with_etag(
     store: &BucketClient,
     key: &str,
@@ -71,13 +71,14 @@ async fn get_with_etag(
     Ok((bytes, answer.e_tag.filter(|_| is_whole)))
 }
 
-/// The bytes of an object.
+/// Returns the content of an object.
 pub(crate) async fn get(store: &BucketClient, key: &str, id: Option<&str>) -> Result<Vec<u8>, StoreError> {
     Ok(get_with_etag(store, key, id).await?.0)
 }
 
-/// What an object says that only the operator writes. `None`: it has another form, so somebody else wrote it. Half an answer,
-/// or a page of some proxy's, is no answer: only what comes twice, and whole, is believed to have another form.
+/// Reads an object that only the operator writes. `None`: it has another form, so somebody else wrote it.
+///
+/// A truncated answer or a proxy's page proves nothing. Only the same complete answer twice proves another form.
 pub(crate) async fn read_json<T: DeserializeOwned>(
     store: &BucketClient,
     key: &str,
@@ -117,7 +118,7 @@ pub(crate) async fn delete_version(store: &BucketClient, version: &VersionRef) -
     Ok(())
 }
 
-/// Whether the identity can read an object: the bytes count, not the status. An error: it cannot be told.
+/// Returns whether the identity can read an object, by its content rather than the status. An error means unknown.
 pub(crate) async fn can_read(
     store: &BucketClient,
     key: &str,

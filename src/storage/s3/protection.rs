@@ -1,4 +1,4 @@
-//! The two marks of a version that no listing shows: its legal hold and its tag. A request each.
+//! Legal hold and tag of a version. No listing shows them, so each costs a request.
 
 use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tagging};
 
@@ -9,21 +9,21 @@ use crate::rules::recording::protection::Protection;
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::recording::version::VersionRef;
 
-/// Pages that are listed to find one version among those of its key.
+/// Pages of the listing that finds one version of a key.
 const MAX_VERSION_PAGES: usize = 100;
-/// What stores answer of a version that never had a legal hold, or of one that is gone. Anything else is no answer: a proxy
-/// that says 400 to everything must not prove that a hold is off.
+/// Codes for a version that has no legal hold, or is gone. Other codes prove nothing: a proxy that answers 400 to
+/// everything must not prove that a hold is off.
 const NO_LEGAL_HOLD_CODES: [&str; 6] = [
     "NoSuchObjectLockConfiguration",
     "ObjectLockConfigurationNotFoundError",
     "NoSuchObjectLegalHold",
     "NoSuchKey",
     "NoSuchVersion",
-    // Ceph and SeaweedFS, of a bucket without Object Lock.
+    // Ceph and SeaweedFS, on a bucket without Object Lock.
     "InvalidRequest",
 ];
 
-/// Reads both. `None`: the version is gone.
+/// Reads legal hold and tag. `None`: the version is gone.
 pub(crate) async fn read(
     store: &BucketClient,
     version: &VersionRef,
@@ -35,7 +35,7 @@ pub(crate) async fn read(
     })
 }
 
-/// Reads the tag alone; its inner `None`: there is none, or others beside it. `None`: the version is gone.
+/// Reads the tag. The inner `None`: no tag, or several. `None`: the version is gone.
 pub(crate) async fn read_tag(
     store: &BucketClient,
     version: &VersionRef,
@@ -47,7 +47,7 @@ pub(crate) async fn read_tag(
             _ => None,
         })),
         Err(error) => match StoreError::from_sdk("GetObjectTagging", &error) {
-            // Some stores say so of a version without tags; others with a code that means something else elsewhere.
+            // Answer of some stores for a version without tags. Others use codes with another meaning elsewhere.
             error if error.code == "NoSuchTagSet" => Ok(Some(None)),
             error if error.is_not_found() => Ok(is_listed(store, version).await?.then_some(None)),
             error => Err(error),
@@ -55,13 +55,13 @@ pub(crate) async fn read_tag(
     }
 }
 
-/// Whether a listing has the version.
+/// Returns whether a listing has the version.
 pub(crate) async fn is_listed(store: &BucketClient, version: &VersionRef) -> Result<bool, StoreError> {
     let listed = listing::list_all(store, &version.key, MAX_VERSION_PAGES).await?;
     Ok(listed.iter().any(|listed| listed.key == version.key && listed.id == version.id))
 }
 
-/// Gives a version this one tag.
+/// Replaces the tags of a version with this one.
 pub(crate) async fn write_tag(
     store: &BucketClient,
     version: &VersionRef,
@@ -75,7 +75,7 @@ pub(crate) async fn write_tag(
     Ok(())
 }
 
-/// Turns a version's legal hold on or off.
+/// Sets or removes the legal hold of a version.
 pub(crate) async fn write_legal_hold(
     store: &BucketClient,
     version: &VersionRef,
@@ -89,14 +89,14 @@ pub(crate) async fn write_legal_hold(
     Ok(())
 }
 
-/// Whether a version has a legal hold.
+/// Returns whether a version has a legal hold.
 pub(crate) async fn has_legal_hold(store: &BucketClient, version: &VersionRef) -> Result<bool, StoreError> {
     let request = store.client.get_object_legal_hold().bucket(&store.bucket).key(&version.key);
     match request.version_id(&version.id).send().await {
         Ok(answer) => match answer.legal_hold().and_then(ObjectLockLegalHold::status) {
             Some(ObjectLockLegalHoldStatus::On) => Ok(true),
             Some(ObjectLockLegalHoldStatus::Off) => Ok(false),
-            // An answer that was cut off before it began does not say that there is none.
+            // A truncated answer does not prove that there is none.
             _ => Err(StoreError {
                 operation: "GetObjectLegalHold",
                 code: "UnreadableAnswer".into(),
@@ -108,7 +108,7 @@ pub(crate) async fn has_legal_hold(store: &BucketClient, version: &VersionRef) -
             if !error.is_rejection() || !NO_LEGAL_HOLD_CODES.contains(&error.code.as_str()) {
                 return Err(error);
             }
-            // Only a listing tells that it is gone. Of one that is there, this says nothing.
+            // Only a listing proves that the version is gone. For a listed version, these codes prove nothing.
             let is_gone = matches!(error.code.as_str(), "NoSuchKey" | "NoSuchVersion");
             if is_gone && is_listed(store, version).await? {
                 return Err(error);
@@ -122,27 +122,19 @@ pub(crate) async fn has_legal_hold(store: &BucketClient, version: &VersionRef) -
 mod tests {
     use super::*;
     use crate::rules::recording::version::ListedVersion;
-    use crate::storage::s3::stub::{Stub, error_answer, versions_answer};
+    use crate::storage::s3::stub::{Stub, error_answer, legal_hold, listed, versions_answer};
 
     fn version() -> VersionRef {
         VersionRef { key: "video/a".into(), id: "1".into(), is_marker: false }
     }
 
     fn listed_version(id: &str) -> ListedVersion {
-        ListedVersion {
-            key: "video/a".into(),
-            id: id.into(),
-            is_marker: false,
-            is_latest: true,
-            modified: jiff::Timestamp::UNIX_EPOCH,
-            size: 1,
-            etag: "e".into(),
-        }
+        listed("video/a", id, jiff::Timestamp::UNIX_EPOCH)
     }
 
     #[tokio::test]
     async fn only_known_codes_mean_no_legal_hold() {
-        let status = |on: &str| (200, format!("<LegalHold><Status>{on}</Status></LegalHold>"));
+        let status = |on: &str| (200, legal_hold(on));
         let cases = [
             (status("ON"), Some(true)),
             (status("OFF"), Some(false)),
@@ -153,7 +145,7 @@ mod tests {
             (error_answer(400, "InvalidArgument"), None),
             (error_answer(404, "NoSuchBucket"), None),
             (error_answer(403, "AccessDenied"), None),
-            // A proxy in between.
+            // From a proxy.
             ((400, "<html>Bad Request</html>".to_owned()), None),
             ((404, String::new()), None),
         ];
@@ -164,7 +156,7 @@ mod tests {
         }
     }
 
-    /// Of a version that a listing has, it is no answer that there is none.
+    /// For a listed version, these codes prove nothing.
     #[tokio::test]
     async fn missing_version_has_no_legal_hold_only_if_unlisted() {
         for code in ["NoSuchKey", "NoSuchVersion"] {
@@ -181,7 +173,7 @@ mod tests {
         }
     }
 
-    /// Whatever a store says of the tags of a version that has none: only a listing shows that a version is gone.
+    /// Error codes of stores differ. Only a listing proves that a version is gone.
     #[tokio::test]
     async fn version_without_tags_is_gone_only_if_unlisted() {
         let cases = [

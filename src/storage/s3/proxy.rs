@@ -1,4 +1,4 @@
-//! The proxy to a store.
+//! Proxy to a store.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -7,7 +7,7 @@ use url::Url;
 use super::target::TargetError;
 use crate::wire::Proxy;
 
-/// As the connector takes it. `tls`: the endpoint is over TLS, so the proxy makes a tunnel.
+/// Returns the connector's proxy configuration. With `tls`, the proxy makes a tunnel.
 pub(crate) fn connector_config(proxy: &Proxy, tls: bool) -> Result<ProxyConfig, TargetError> {
     let url = parse_proxy_url(&proxy.url).ok_or(TargetError::Proxy)?;
     let config = if tls { ProxyConfig::https(url.as_str()) } else { ProxyConfig::http(url.as_str()) };
@@ -20,13 +20,13 @@ pub(crate) fn connector_config(proxy: &Proxy, tls: bool) -> Result<ProxyConfig, 
     })
 }
 
-/// The connector writes user and password into the URL as they are. With an `@` or a `/` in them it would be none, and
-/// the connection would go past the proxy.
+/// The connector writes user and password into the URL unchanged. With an `@` or `/`, the URL would be invalid and the
+/// connection would bypass the proxy.
 fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-/// The URL of a proxy, if it has the form.
+/// Parses the URL of a proxy. `None`: not an HTTP origin.
 pub fn parse_proxy_url(url: &str) -> Option<Url> {
     let url = Url::parse(url).ok()?;
     let is_bare = url.username().is_empty()

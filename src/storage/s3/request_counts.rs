@@ -1,25 +1,25 @@
-//! Requests to stores, counted by operation and by what came of them: each attempt, whoever retries.
+//! Counts of requests to stores by operation and outcome. Each attempt counts.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::FinalizerInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
 
-/// Of this process, since it began: what Prometheus asks for.
+use super::error::failure_label;
+
+/// Totals since the start of the process, as Prometheus expects.
 static REQUEST_COUNTS: Mutex<BTreeMap<(String, &str), u64>> = Mutex::new(BTreeMap::new());
 
-/// How many requests there were, by S3 operation and outcome: `ok`, `denied`, `not_found`, `throttled`, `rejected`, `server_error`,
-/// `no_answer`.
+/// Returns the number of requests by S3 operation and outcome: `ok`, `denied`, `not_found`, `throttled`, `rejected`,
+/// `server_error`, `no_answer`.
 pub fn snapshot() -> BTreeMap<(String, &'static str), u64> {
     REQUEST_COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Counts the attempts of the client that it is given to.
+/// Counts the attempts of a client.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RequestCounter;
 
@@ -36,20 +36,9 @@ impl Intercept for RequestCounter {
     ) -> Result<(), BoxError> {
         let operation = config.load::<Metadata>().map_or("", Metadata::name);
         let status = context.response().map(|response| response.status().as_u16());
+        let outcome = if matches!(status, Some(..300)) { "ok" } else { failure_label(status) };
         let mut counts = REQUEST_COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((operation.to_owned(), outcome_label(status))).or_default() += 1;
+        *counts.entry((operation.to_owned(), outcome)).or_default() += 1;
         Ok(())
-    }
-}
-
-fn outcome_label(status: Option<u16>) -> &'static str {
-    match status {
-        None => "no_answer",
-        Some(..300) => "ok",
-        Some(403) => "denied",
-        Some(404) => "not_found",
-        Some(429 | 503) => "throttled",
-        Some(500..) => "server_error",
-        Some(_) => "rejected",
     }
 }

@@ -1,4 +1,4 @@
-//! The same request about each of many versions: one that fails voids none of the other answers.
+//! Sends one request for each of many versions, so that single failures do not discard the other answers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,14 +7,14 @@ use futures::{StreamExt, stream};
 
 use super::error::StoreError;
 
-/// Before what failed is asked once more.
+/// Pause before failed requests are retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Asks about each of `all`, `at_once` at a time, and notes the answers. What fails and may go well another time is asked once
-/// more when all others are done. Returns what failed for good, each with its error.
+/// Requests each of `all`, `at_once` at a time, and passes the answers to `note`. Retries failures once, after all
+/// others. Returns permanent failures with their errors.
 ///
-/// Where `at_once` fail one after another, each asked since the store last said anything of another, it is about none of them: the
-/// error is that of the last. Those that were asked before that count for nothing: what is slow to fail comes to its end together.
+/// Returns the last error if `at_once` requests fail in a row: then the cause is not the version. A failure counts only
+/// if the store has answered nothing since the request began, because slow failures complete together.
 pub(crate) async fn request_each<T, A, F>(
     all: Vec<T>,
     at_once: usize,
@@ -47,7 +47,7 @@ where
                 continue;
             }
             in_a_row += usize::from(before == count());
-            // Asked once more are those alone that failed: that these fail again says nothing of the store.
+            // All of these failed before, so their failures do not show that the store is down.
             if in_a_row >= at_once && !(is_last && count() > 0) {
                 return Err(error);
             }
@@ -77,8 +77,8 @@ mod tests {
         StoreError { operation: "GetObjectTagging", code: "a".into(), status }
     }
 
-    /// Asks about a hundred, ten at once, of which `fails` says with which status each fails, and how often. Returns how many
-    /// answers there were, what failed for good, and how often was asked.
+    /// Sends a hundred requests, ten at once. `fails` returns the status and number of failures of each. Returns the
+    /// number of answers, the permanent failures, and the number of requests.
     async fn request_hundred(
         fails: impl Fn(u32) -> Option<(Option<u16>, u32)>,
     ) -> (usize, Result<Vec<u32>, StoreError>, u32) {
@@ -106,13 +106,13 @@ mod tests {
         assert_eq!(request_hundred(of_seven(None, 0)).await, (100, Ok(vec![]), 100));
         assert_eq!(request_hundred(of_seven(Some(503), 1)).await, (100, Ok(vec![]), 101));
         assert_eq!(request_hundred(of_seven(None, 2)).await, (99, Ok(vec![7]), 101));
-        // It says no for good: nobody asks again.
+        // A rejection is not retried.
         assert_eq!(request_hundred(of_seven(Some(403), 9)).await, (99, Ok(vec![7]), 100));
     }
 
     #[tokio::test(start_paused = true)]
     async fn consecutive_failures_stop_requests() {
-        // Nine of ten, once.
+        // Nine of ten fail once.
         let (answers, failed, _) =
             request_hundred(|number| (number % 10 > 0).then_some((Some(503), 1))).await;
         assert_eq!((answers, failed), (100, Ok(vec![])));
@@ -122,7 +122,7 @@ mod tests {
         assert!(asked < 75, "{asked}");
     }
 
-    /// A share of a store's disks hangs: what is asked of these comes to its end together, long after all else.
+    /// A part of the store's disks hangs: these requests complete together, long after all others.
     #[tokio::test(start_paused = true)]
     async fn slow_failures_do_not_stop_requests() {
         let ask = |number: u32| async move {
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!((answers, failed.unwrap().len()), (750, 250));
     }
 
-    /// As many as are asked at once, each among others that the store answers.
+    /// As many failures as concurrent requests, but with answers in between.
     #[tokio::test(start_paused = true)]
     async fn scattered_failures_do_not_stop_requests() {
         let (answers, failed, _) =

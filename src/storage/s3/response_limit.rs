@@ -1,20 +1,18 @@
-//! The most that is read of an answer. The SDK gathers an answer whole before it parses it, so a store could fill the memory
-//! of an operator that other tenants need too.
+//! Limits the size of answers. The SDK reads an answer completely before it parses it, so a store could exhaust the
+//! memory that other tenants need.
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextMut;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::config_bag::ConfigBag;
 use http_body_util::Limited;
 
-/// In bytes: several times a page of a thousand versions with the longest keys, and more than a part of a manifest.
+/// Several times the largest page of versions, and more than a part of a manifest.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
-/// The same of what is asked of single versions, dozens at once.
+/// For requests about single versions, dozens at once.
 const MAX_SINGLE_VERSION_BYTES: usize = 64 * 1024;
-/// Operations on single versions, and the exchange of a token.
+/// Operations on single versions, and the token exchange.
 const SINGLE_VERSION_OPERATIONS: [&str; 8] = [
     "AssumeRoleWithWebIdentity",
     "DeleteObject",

@@ -1,4 +1,4 @@
-//! Segments into the bucket: written once, whole, and as what they are.
+//! Uploads segments: once, complete, and unchanged.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,45 +24,43 @@ use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::storage::s3::connection::BucketConnection;
 use crate::wire::StorageTarget;
 
-/// Puts segments into the site's bucket, as the recorder. It is not able to do anything else there, and does
-/// not try.
+/// Puts segments into the site's bucket, with the recorder's credentials.
 #[derive(Clone, Debug)]
 pub struct Uploader {
     store: BucketClient,
-    /// The store was found not to know `If-None-Match` on a put.
+    /// The store does not support `If-None-Match` on a put.
     is_condition_unsupported: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutOutcome {
-    /// The store already had these bytes under this key: an earlier put arrived whose answer did not.
+    /// The store already had the segment: an earlier put succeeded without an answer.
     pub already_exists: bool,
-    /// The store's clock at its answer, to the second.
+    /// Store's clock in its answer, in whole seconds.
     pub server_date: Option<Timestamp>,
 }
 
-/// A put that did not succeed. The segment stays in the spool.
+/// Failed put. The segment stays in the spool.
 #[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum PutError {
     /// The file could not be opened.
     #[error("the segment cannot be read: {0}")]
     File(std::io::ErrorKind),
-    /// Key or tag is none that a recorder may write, or the key names other bytes.
-    #[error("refused before sending: {0}")]
+    /// A recorder may not write this key or tag, or the key does not match the content.
+    #[error("rejected before sending: {0}")]
     NotAllowed(&'static str),
-    /// The bytes that arrived are not those of the checksum: the file changed, or the network did it.
-    #[error("the store received other bytes than the checksum says")]
+    /// The received bytes do not match the checksum: the file or the transfer is damaged.
+    #[error("the bytes that the store received do not match the checksum")]
     Checksum,
-    /// The store did not take it.
+    /// The store failed or rejected the request.
     #[error(transparent)]
     #[strum(transparent)]
     Store(#[from] StoreError),
 }
 
 impl PutError {
-    /// Whether trying again may help without anybody doing something. Of the others a person should hear;
-    /// the segment is kept and tried all the same.
+    /// Returns whether a retry may help without intervention. The segment is kept and retried in any case.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::File(_) | Self::NotAllowed(_) | Self::Checksum => false,
@@ -72,7 +70,7 @@ impl PutError {
 }
 
 impl Uploader {
-    /// An uploader for `target`. Makes no connection.
+    /// Returns an uploader for `target`. Makes no connection.
     pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
         Ok(Self {
             store: BucketConnection::new(target)?.upload_client(),
@@ -80,13 +78,14 @@ impl Uploader {
         })
     }
 
-    /// Puts `file` under `key`, once: one request, streamed from the file. `sha256` is of the whole file; it
-    /// signs the body, so that even a store that knows no checksums takes no other bytes. Where the store
-    /// keeps the condition, a second put of the same key is answered with `already_there`; where it does not
-    /// (Ceph 16), it makes a second version of the same bytes, under the same rules as the first. A store that
-    /// refuses the condition as such gets the put again without it, and later puts without it at once.
+    /// Puts `file` under `key` in one streamed request. `sha256` is the hash of the whole file. It signs the body, so
+    /// that even a store without checksums accepts no other content.
     ///
-    /// Dropping the future ends the request; whether it arrived is then unknown, and the next put tells.
+    /// A repeated put of the same key returns `already_exists`. On a store that ignores the condition (Ceph 16), it
+    /// creates a second version with the same content. If a store rejects the condition, this and all later puts omit
+    /// it.
+    ///
+    /// Dropping the future aborts the request. Its outcome is unknown until the next put.
     pub async fn put(
         &self,
         key: &Key,
@@ -97,7 +96,7 @@ impl Uploader {
         self.put_body(key, || open_body(file), sha256, tag).await
     }
 
-    /// The same of bytes that are no file, for a simulation: reading files is up to threads, whose order nobody knows.
+    /// Puts bytes instead of a file, for the simulation: file access uses threads, whose order is not deterministic.
     #[doc(hidden)]
     pub async fn put_bytes(
         &self,
@@ -122,15 +121,15 @@ impl Uploader {
     {
         let fits = tag == RetentionTag::default_for(key.class()) || tag == RetentionTag::Sealed;
         if !fits {
-            return Err(PutError::NotAllowed("the tag is not the class's own, nor sealed"));
+            return Err(PutError::NotAllowed("the tag is neither the class's default nor sealed"));
         }
         if !key.matches_sha256(&sha256) {
-            return Err(PutError::NotAllowed("the key names other bytes"));
+            return Err(PutError::NotAllowed("the key does not match the content"));
         }
         let is_conditional = !self.is_condition_unsupported.load(Ordering::Relaxed);
         match self.send(key, body().await?, sha256, tag, is_conditional).await {
             Err(PutError::Store(error)) if is_conditional && error.rejects_form() => {
-                // The key names the bytes, so a second version under it is the same segment.
+                // The key contains the hash, so a second version under it is the same segment.
                 let put = self.send(key, body().await?, sha256, tag, false).await?;
                 self.is_condition_unsupported.store(true, Ordering::Relaxed);
                 Ok(put)
@@ -157,6 +156,7 @@ impl Uploader {
             .content_type("video/mp4")
             .checksum_sha256(STANDARD.encode(sha256))
             .tagging(format!("{TAG_KEY}={tag}"))
+            // If the answer to an earlier put was lost, a repeated put must not create a second version.
             .set_if_none_match(is_conditional.then(|| "*".to_owned()))
             .body(body)
             .customize()
@@ -173,14 +173,14 @@ impl Uploader {
     }
 }
 
-/// The file as a body that is streamed, with its length.
+/// Returns the file as a streamed body.
 async fn open_body(file: &Path) -> Result<ByteStream, PutError> {
-    // Asked first, since the SDK's own error does not say what kind it is.
+    // Opened first, since the SDK's error does not have the kind of failure.
     tokio::fs::File::open(file).await.map_err(|error| PutError::File(error.kind()))?;
     ByteStream::from_path(file).await.map_err(|_| PutError::File(std::io::ErrorKind::Other))
 }
 
-/// The codes that stores give when body and checksum differ.
+/// Returns whether the store reports a checksum mismatch.
 fn is_checksum_mismatch(error: &StoreError) -> bool {
     matches!(
         error.code.as_str(),
@@ -188,7 +188,7 @@ fn is_checksum_mismatch(error: &StoreError) -> bool {
     )
 }
 
-/// Signs the body's known hash, and notes the `Date` of the answer, whatever the answer is.
+/// Signs the body's known hash and records the `Date` of the answer.
 #[derive(Clone, Debug)]
 struct PutInterceptor {
     sha256: String,
@@ -242,7 +242,7 @@ mod tests {
     use crate::rules::recording::key::Class;
     use crate::storage::s3::stub::{Stub, error_answer};
 
-    /// A file, its key and its hash.
+    /// Writes a file. Returns its path, key and hash.
     fn segment(dir: &Path, bytes: &[u8]) -> (std::path::PathBuf, Key, [u8; 32]) {
         let sha256: [u8; 32] = Sha256::digest(bytes).into();
         let file = dir.join(hex::encode(sha256));

@@ -1,5 +1,5 @@
-//! The seam at which a simulation takes the place of the network and of the clock, for tests of the real code. Without
-//! a simulation nothing here does anything but ask the machine.
+//! Replacement of network and clock by a simulation, for tests of the real code. Without a simulation, the machine's
+//! own are used.
 
 use std::fmt;
 use std::future::Future;
@@ -10,7 +10,7 @@ use aws_sdk_s3::config::SharedHttpClient;
 use aws_smithy_async::time::TimeSource;
 use jiff::Timestamp;
 
-/// What a simulation puts in the place of the machine.
+/// Network, clock and seed of a simulation.
 #[derive(Clone)]
 pub struct Simulation {
     pub http: SharedHttpClient,
@@ -25,21 +25,21 @@ impl fmt::Debug for Simulation {
 }
 
 tokio::task_local! {
-    // Of the task, so that two simulated operators in one runtime have a clock and a network each.
+    // Task-local, so that simulated operators in one runtime have separate clocks and networks.
     static SIMULATION: Simulation;
 }
 
-/// Runs `work` with `simulated` in the place of the machine.
+/// Runs `work` in a simulation.
 pub fn run_within<F: Future>(simulated: Simulation, work: F) -> impl Future<Output = F::Output> {
     SIMULATION.scope(simulated, work)
 }
 
-/// The simulation that this task is in.
+/// Returns the simulation of this task.
 pub(crate) fn current() -> Option<Simulation> {
     SIMULATION.try_with(Clone::clone).ok()
 }
 
-/// Two numbers that nobody can foresee, outside a simulation.
+/// Returns unpredictable numbers, or predictable ones in a simulation.
 pub(crate) fn random_salt() -> [u64; 2] {
     match current() {
         Some(simulated) => [simulated.seed, simulated.seed.rotate_left(32)],
@@ -47,7 +47,7 @@ pub(crate) fn random_salt() -> [u64; 2] {
     }
 }
 
-/// A clock: the machine's, or that of the simulation in which it was made.
+/// Clock of the machine, or of the simulation in which it was created.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LocalClock(Option<Simulation>);
 

@@ -1,45 +1,43 @@
-//! The store's clock, as its answers show it. What lives how long is decided by ours; where the two disagree,
-//! one of them is wrong, and nothing may be deleted by it.
+//! Clock of the store, from its answers. Lifetimes are decided by the local clock. If the two differ, one is wrong, and
+//! nothing may be deleted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use jiff::{SignedDuration, Timestamp};
 
 use super::simulation::LocalClock;
 use crate::api::MAX_CLOCK_SKEW;
 
-/// The two clocks are too far apart to delete anything by.
+/// The clocks are too far apart to delete anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this machine's clock and the store's are {} s apart, more than {} s: put the wrong one right; nothing is deleted until \
-     then", .skew.as_secs(), MAX_CLOCK_SKEW.as_secs()
+    "the clocks of this machine and the store are {} s apart, more than {} s; correct the wrong clock. Until it is correct, \
+     nothing is deleted", .skew.as_secs(), MAX_CLOCK_SKEW.as_secs()
 )]
 pub struct ClockSkew {
-    /// By how much ours is ahead; negative: behind.
+    /// Lead of the local clock; negative if it is behind.
     pub skew: SignedDuration,
 }
 
-/// A reading of our clock, and the instant that is decided by.
+/// Reading of the local clock, and the instant to decide for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecisionTime {
     pub clock_reading: Timestamp,
-    /// What counts as now: the same, or so much ahead as is decided at once.
+    /// Equal to the reading, or ahead of it by as much as is decided in advance.
     pub now: Timestamp,
 }
 
 impl DecisionTime {
-    /// Decides by the clock as it was read.
+    /// Decides for the time of the reading.
     pub const fn at(read: Timestamp) -> Self {
         Self { clock_reading: read, now: read }
     }
 }
 
-/// The `Date` of the last answer (RFC 9110, section 6.6.1), and when it came.
+/// `Date` of the last answer (RFC 9110, section 6.6.1) and its local arrival time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreClock {
     local: LocalClock,
@@ -47,24 +45,24 @@ pub(crate) struct StoreClock {
 }
 
 impl StoreClock {
-    /// One that is compared with `ours`.
     pub(crate) fn new(ours: LocalClock) -> Self {
         Self { local: ours, last_answer: Arc::default() }
     }
 
-    /// Fails if the last answer came with a date too far from ours. A store that sends none is not doubted.
+    /// Fails if the `Date` of the last answer is too far from the local clock. A store without `Date` passes.
     pub(crate) fn check(&self) -> Result<(), ClockSkew> {
         let last = *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner);
         last.map_or(Ok(()), |(theirs, ours)| check_skew(theirs, ours))
     }
 
-    /// The earlier of `ours` and what the last answer said: what opens with time must not open early because one clock is ahead.
+    /// Returns the earlier of `ours` and the store's time: a fast clock must not end an embargo early.
     pub(crate) fn earlier(&self, ours: Timestamp) -> Timestamp {
         let last = *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner);
         last.map_or(ours, |(theirs, _)| ours.min(theirs))
     }
 
-    /// Fails as [`Self::check`] does, and if our clock was ahead of the store's when `time` was read: it may have been set since.
+    /// Fails like [`Self::check`], or if the local clock was ahead of the store's at the reading of `time`, since it
+    /// may have been corrected.
     pub(crate) fn check_time(&self, time: DecisionTime) -> Result<(), ClockSkew> {
         self.check()?;
         let last = *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +81,7 @@ fn check_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), ClockSkew> {
     Ok(())
 }
 
-/// The instant that an answer's `Date` says.
+/// Parses a `Date` header.
 pub(crate) fn parse_date_header(date: Option<&str>) -> Option<Timestamp> {
     let parser = jiff::fmt::rfc2822::DateTimeParser::new();
     date.and_then(|date| parser.parse_timestamp(date).ok())

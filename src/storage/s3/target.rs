@@ -1,33 +1,33 @@
-//! Checks of a storage target before any connection is made.
+//! Validation of a storage target before any connection.
 
-/// The form of a proxy's URL.
+/// Required form of a proxy URL.
 pub(crate) const PROXY_FORM: &str = "write http://host[:port], without user, path or query";
 
-/// A storage target that cannot be used; found before any connection is made.
+/// Invalid storage target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// The endpoint is not `http(s)://host[:port]`.
     #[error("spec.storage.endpoint must be http(s)://host[:port], without user, path or query")]
     Endpoint,
-    /// The bucket's name is not one that S3 takes, or would change where requests go.
+    /// S3 does not allow the bucket's name, or it would redirect requests.
     #[error("spec.storage.bucket must be 3 to 63 of a-z, 0-9, '.' and '-', and name an ordinary bucket")]
     Bucket,
     #[error("spec.storage.region must be 1 to 64 of A-Z, a-z, 0-9, '-' and '_'")]
     Region,
-    /// The private CA is no certificate, or none that can be used.
+    /// The private CA is not a usable certificate.
     #[error("spec.storage.caRef must hold PEM certificates of a certificate authority")]
     Ca,
-    /// The credentials are empty or hold what no header can.
+    /// The credentials are empty or contain characters that a header cannot have.
     #[error(
         "the Secret of spec.storage: accessKeyId, secretAccessKey and sessionToken must be printable ASCII and not empty"
     )]
     Credentials,
-    /// The proxy is no `http://host[:port]`.
+    /// The proxy is not `http://host[:port]`.
     #[error("proxy: {PROXY_FORM}")]
     Proxy,
 }
 
-/// Whether an endpoint is over TLS.
+/// Returns whether an endpoint uses TLS.
 pub(crate) fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
     let url = url::Url::parse(endpoint).map_err(|_| TargetError::Endpoint)?;
     let bare = url.username().is_empty()
@@ -43,7 +43,7 @@ pub(crate) fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
     }
 }
 
-/// Whether a text names an ordinary bucket.
+/// Returns whether a name is that of an ordinary bucket.
 pub(crate) fn is_valid_bucket(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
     let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -55,7 +55,7 @@ pub(crate) fn is_valid_bucket(name: &str) -> bool {
         && !["--x-s3", "-s3alias", "--ol-s3", ".mrap", "--table-s3"].iter().any(|s| name.ends_with(s))
 }
 
-/// Whether a text can stand in the scope of a signature, between slashes.
+/// Returns whether a name may be part of a signature's scope.
 pub(crate) fn is_valid_region(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }

@@ -1,21 +1,19 @@
-//! Whether an answer came to its end.
+//! Detects truncated answers.
 //!
-//! A proxy that gives up in the middle and ends the connection in good order, or a store that answers without a length,
-//! leaves half an answer that HTTP takes for a whole one (RFC 9112, section 6.3, rule 8). The client reads XML up to where it
-//! ends, so that half a listing would be one with fewer versions, half the errors of a batch one with fewer errors.
+//! A proxy may give up halfway and close the connection properly, or a store may answer without a length. HTTP then
+//! takes half an answer for a whole one (RFC 9112, section 6.3, rule 8). The SDK parses XML as far as it goes: half a
+//! listing would be one with fewer versions, and half the errors of a batch one with fewer errors.
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
+use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 
-/// An answer of success was cut off.
+/// A success answer was truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer was cut off")]
 struct TruncatedResponse;
 
-/// Refuses answers of success in XML that do not end where their root element does.
+/// Rejects XML success answers that do not end with their root element.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TruncationGuard;
 
@@ -31,14 +29,14 @@ impl Intercept for TruncationGuard {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        // The bytes of an object are not here, but streamed.
+        // Object contents are streamed and not here.
         let body = without_bom(response.body().bytes().unwrap_or_default());
         let is_cut = response.status().is_success() && body.starts_with(b"<") && !is_complete_xml(body);
         if is_cut { Err(TruncatedResponse.into()) } else { Ok(()) }
     }
 }
 
-/// Whether a document ends with the end of its root element.
+/// Returns whether a document ends with its root element.
 pub(crate) fn is_complete_xml(document: &[u8]) -> bool {
     let Some(root) = find_root(without_bom(document)) else {
         return false;
@@ -52,12 +50,12 @@ pub(crate) fn is_complete_xml(document: &[u8]) -> bool {
         return false;
     };
     let is_closed = before.strip_suffix(name).is_some_and(|before| before.ends_with(b"</"));
-    // `<Tagging/>`: nothing else begins in it.
+    // `<Tagging/>` has no other element.
     let is_empty = before.ends_with(b"/") && !root.contains(&b'<');
     !name.is_empty() && (is_closed || is_empty)
 }
 
-/// What follows the `<` of the root element: after declarations, document types and comments.
+/// Returns the document after the `<` of its root element.
 fn find_root(document: &[u8]) -> Option<&[u8]> {
     let mut rest = document;
     loop {
@@ -71,12 +69,12 @@ fn find_root(document: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Without a byte order mark.
+/// Removes a byte order mark.
 fn without_bom(document: &[u8]) -> &[u8] {
     document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document).trim_ascii()
 }
 
-/// Without comments and processing instructions at the end.
+/// Removes comments and processing instructions at the end.
 fn without_epilogue(mut document: &[u8]) -> &[u8] {
     for (end, begin) in [(&b"-->"[..], &b"<!--"[..]), (b"?>", b"<?"), (b"-->", b"<!--")] {
         while document.ends_with(end)
@@ -112,7 +110,7 @@ mod tests {
     async fn truncated_listing_is_rejected() {
         assert_eq!(list_versions(LISTING.to_owned()).await, Ok(2));
         assert_eq!(list_versions(format!("{LISTING}\n")).await, Ok(2));
-        // At each border of an element, where a reader of XML sees nothing wrong.
+        // At the end of each element, where an XML parser sees no error.
         for (place, _) in LISTING.match_indices('>') {
             let cut = LISTING[..=place].to_owned();
             if cut.len() < LISTING.len() {

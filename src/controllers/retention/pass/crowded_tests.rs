@@ -1,6 +1,6 @@
-//! More recordings in a held window than there is room for: whoever may put can make them up.
+//! More recordings in a held window than the memory budget allows, as anyone with put access can create.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -10,71 +10,34 @@ use super::*;
 use crate::controllers::retention::report::placement_status;
 use crate::rules::recording::Class;
 use crate::rules::recording::key::Key;
-use crate::rules::recording::version::ListedVersion;
 use crate::storage::recordings::hold::memory_budget::MemoryBudget;
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
-use crate::storage::s3::stub::{Stub, error_answer, versions_answer};
+use crate::storage::s3::stub::{FakeBucket, Stub, listed};
 
 pub(crate) const RECORDINGS: u8 = 200;
 
-/// What a store was given: by path and mark, or path alone.
-pub(crate) type StoredObjects = Arc<Mutex<BTreeMap<String, String>>>;
-
-/// A store with many recordings of `hal`, that keeps what it is given.
-pub(crate) async fn crowded_store(now: Timestamp) -> (Stub, StoredObjects) {
+/// A bucket with many recordings of `hal`.
+pub(crate) async fn crowded_store(now: Timestamp) -> (Stub, Arc<Mutex<FakeBucket>>) {
     let begun = now - SignedDuration::from_mins(100);
     let recorded = (0..RECORDINGS).map(|number| {
         let start = begun + SignedDuration::from_millis(i64::from(number));
         let key = Key::new(Class::Video, "hal", start, 60_000, &[number; 32]).unwrap();
-        ListedVersion {
-            key: key.to_string(),
-            id: "1".into(),
-            is_marker: false,
-            is_latest: true,
-            modified: begun + SignedDuration::from_mins(2),
-            size: 1,
-            etag: "e".into(),
-        }
+        listed(key, "1", begun + SignedDuration::from_mins(2))
     });
-    let recorded: Vec<ListedVersion> = recorded.collect();
-    let given = StoredObjects::default();
-    let kept = given.clone();
-    let stub = Stub::start(move |asked| {
-        let mut kept = kept.lock().unwrap();
-        let mut marks = ["legal-hold", "tagging", "uploads"].into_iter();
-        let mark = marks.find(|mark| asked.query_parameter(mark).is_some());
-        let place = format!("{} {}", asked.path, mark.unwrap_or_default());
-        if asked.method == "PUT" {
-            kept.insert(place, String::from_utf8(asked.body.to_vec()).unwrap());
-            return (200, String::new());
-        }
-        match (kept.get(&place), mark, asked.query_parameter("prefix")) {
-            (Some(kept), ..) => (200, kept.clone()),
-            (_, Some("uploads"), _) => {
-                (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
-            }
-            (_, Some("legal-hold"), _) => error_answer(404, "NoSuchObjectLockConfiguration"),
-            (_, Some(_), _) => (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned()),
-            (_, None, Some(prefix)) if prefix.starts_with("video/") => versions_answer(asked, &recorded),
-            (_, None, Some(_)) => versions_answer(asked, &[]),
-            _ => error_answer(404, "NoSuchKey"),
-        }
-    })
-    .await;
-    (stub, given)
+    FakeBucket::of(recorded).start(|_, _| None).await
 }
 
-/// How many recordings were given a legal hold, and how many objects are of manifests.
-pub(crate) fn count_held_and_manifests(given: &StoredObjects) -> (usize, usize) {
-    let given = given.lock().unwrap();
-    let held = given.iter().filter(|(place, body)| {
+/// Returns the number of recordings with a legal hold, and of objects of manifests.
+pub(crate) fn count_held_and_manifests(bucket: &Mutex<FakeBucket>) -> (usize, usize) {
+    let bodies = &bucket.lock().unwrap().bodies;
+    let held = bodies.iter().filter(|(place, body)| {
         place.contains("/video/") && place.ends_with(" legal-hold") && body.contains("ON")
     });
-    let manifests = given.keys().filter(|place| place.contains("/ledger/manifests/"));
+    let manifests = bodies.keys().filter(|place| place.contains("/ledger/manifests/"));
     (held.count(), manifests.count())
 }
 
-/// What a pass goes by in a process that may have so many bytes.
+/// Returns the fixture of a process with so many bytes of memory.
 fn fixture_with_memory(bytes: u64, stub: &Stub, plan: &HoldPlan) -> PassFixture {
     PassFixture {
         protection_cache: ProtectionCache::with_budget(
@@ -85,7 +48,7 @@ fn fixture_with_memory(bytes: u64, stub: &Stub, plan: &HoldPlan) -> PassFixture 
     }
 }
 
-/// Each is held; and nothing is claimed of a hold, nothing said to be lost, and no manifest written that lacks some.
+/// Each version is held. But no hold is verified, no loss is reported, and no incomplete manifest is written.
 #[tokio::test]
 async fn versions_beyond_memory_budget_are_held_but_not_claimed() {
     let now = Timestamp::now();
@@ -103,7 +66,7 @@ async fn versions_beyond_memory_budget_are_held_but_not_claimed() {
         let placed = placement_status(&holds[0], &plan, &outcome, now).unwrap();
         (placed, written.is_ok(), BTreeSet::from_iter(outcome.proved))
     };
-    // Enough for some of the first listing.
+    // Enough for a part of the first listing.
     let (placed, _, proved) = run_pass(20_000, json!(null)).await;
     assert_eq!(count_held_and_manifests(&given), (usize::from(RECORDINGS), 0));
     assert!(proved.is_empty(), "{proved:?}");
@@ -112,7 +75,7 @@ async fn versions_beyond_memory_budget_are_held_but_not_claimed() {
     assert!(told.starts_with("TooManyVersions: 200 recordings"), "{told}");
     assert!(told.contains("resources.limits.memory"), "{told}");
 
-    // However much there is: what is proved has a manifest, what has none says why.
+    // At any size, a verified hold has a manifest, and an unverified one has a reason.
     let mut proved_from = None;
     for bytes in (10_000..200_000).step_by(2_500) {
         let (placed, is_written, proved) = run_pass(bytes, json!(null)).await;
@@ -124,20 +87,20 @@ async fn versions_beyond_memory_budget_are_held_but_not_claimed() {
     }
     assert!(proved_from.is_some_and(|bytes| bytes > 50_000), "{proved_from:?}");
 
-    // With more of it, all is well.
+    // With enough memory, the hold is verified.
     let (placed, is_written, proved) = run_pass(10_000_000, json!({"placement": placed})).await;
     assert!(is_written && placed.store_rejection.is_none() && proved.contains("hal"), "{placed:?}");
     let (_, manifests) = count_held_and_manifests(&given);
     assert_eq!(manifests, 2, "an index and a part");
 
-    // What a manifest lists is more than there is room for after the next start: what it lost is not known then.
+    // After a restart the manifest exceeds the budget, so its losses are unknown.
     let (placed, _, proved) = run_pass(10_000, json!({"placement": placed})).await;
     assert!(proved.is_empty() && placed.verified, "{placed:?}");
     let told = placed.store_rejection.unwrap().to_string();
     assert!(told.starts_with("TooManyVersions"), "{told}");
 }
 
-/// Nothing is let go of by a manifest that there is no room for.
+/// A manifest over the budget cannot prove a release.
 #[tokio::test]
 async fn hold_is_not_released_with_partial_manifest() {
     let now = Timestamp::now();

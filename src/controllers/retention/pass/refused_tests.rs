@@ -1,7 +1,6 @@
-//! Single versions of which the store refuses something, or fails at it: they are a matter of the holds that cover them alone.
+//! Rejections and failures of single versions, which concern only the holds that cover them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
@@ -10,64 +9,19 @@ use super::*;
 use crate::controllers::retention::report::placement_status;
 use crate::rules::recording::Class;
 use crate::rules::recording::key::Key;
-use crate::rules::recording::version::ListedVersion;
-use crate::storage::s3::stub::{ReceivedRequest, Stub, error_answer, versions_answer};
+use crate::storage::s3::stub::{FakeBucket, ReceivedRequest, Stub, error_answer, listed};
 
-/// A store that has a recording of `hal` and one of `gang`. That of `hal` is held or not, and whoever would change that gets this
-/// answer; that of `gang` has the marks that it was given.
-async fn rejecting_store(now: Timestamp, held: &'static str, answer: (u16, &'static str)) -> Stub {
+/// A bucket with a recording of `hal` and one of `gang`, with this legal hold. Writes to that of `hal` get this answer.
+async fn rejecting_store(now: Timestamp, held: &str, (status, code): (u16, &'static str)) -> Stub {
     let before = now - SignedDuration::from_hours(1);
-    let recorded = ["gang", "hal"].map(|camera| ListedVersion {
-        key: Key::new(Class::Video, camera, before, 60_000, &[7; 32]).unwrap().to_string(),
-        id: "1".into(),
-        is_marker: false,
-        is_latest: true,
-        modified: before,
-        size: 1,
-        etag: "e".into(),
-    });
-    let kept = Arc::<Mutex<BTreeMap<String, String>>>::default();
-    Stub::start(move |asked| {
-        let mut kept = kept.lock().unwrap();
-        match asked.method.as_str() {
-            "PUT" if asked.path.contains("/video/hal/") => error_answer(answer.0, answer.1),
-            "PUT" => {
-                let body = String::from_utf8(asked.body.to_vec()).unwrap();
-                kept.insert(subresource_path(asked), body);
-                (200, String::new())
-            }
-            "GET" if kept.contains_key(&subresource_path(asked)) => {
-                (200, kept[&subresource_path(asked)].clone())
-            }
-            "GET" if asked.query_parameter("uploads").is_some() => {
-                (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
-            }
-            "GET" if asked.query_parameter("legal-hold").is_some() => {
-                (200, format!("<LegalHold><Status>{held}</Status></LegalHold>"))
-            }
-            "GET" if asked.query_parameter("tagging").is_some() => {
-                (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned())
-            }
-            "GET" => match asked.query_parameter("prefix") {
-                Some(prefix) if prefix.starts_with("video/") => versions_answer(asked, &recorded),
-                Some(_) => versions_answer(asked, &[]),
-                None => error_answer(404, "NoSuchKey"),
-            },
-            _ => (200, String::new()),
-        }
-    })
-    .await
+    let recorded = ["gang", "hal"]
+        .map(|camera| listed(Key::new(Class::Video, camera, before, 60_000, &[7; 32]).unwrap(), "1", before));
+    let bucket = FakeBucket::of(recorded).with_legal_hold(held);
+    let is_rejected = |asked: &ReceivedRequest| asked.method == "PUT" && asked.path.contains("/video/hal/");
+    bucket.start(move |asked, _| is_rejected(asked).then(|| error_answer(status, code))).await.0
 }
 
-/// Where an object, or a mark of it, is kept.
-fn subresource_path(asked: &ReceivedRequest) -> String {
-    let mut marks = ["legal-hold", "tagging"].into_iter();
-    let mark = marks.find(|mark| asked.query_parameter(mark).is_some());
-    format!("{} {}", asked.path, mark.unwrap_or_default())
-}
-
-/// One version that the store does not protect, or fails at for good, keeps the holds that cover it from being proved, and no
-/// other.
+/// A version that the store does not protect keeps its own holds from verification, and no others.
 #[tokio::test]
 async fn failure_on_one_open_hold_does_not_block_the_others() {
     let now = Timestamp::now();
@@ -91,8 +45,8 @@ async fn failure_on_one_open_hold_does_not_block_the_others() {
         assert_eq!((of_hal.segments, of_gang.segments), (0, 1));
         assert!(of_gang.store_rejection.is_none() && of_gang.last_error.is_none(), "{of_gang:?}");
 
-        // What the store failed at is tried again after five minutes at most, however long verifications take, and whatever looks
-        // are made before.
+        // A failure is retried after five minutes at most, however long verifications take and however many passes come
+        // before.
         let names = ["hal", "gang"].into_iter().zip(&placed);
         let holds: Vec<IncidentHold> =
             names.map(|(uid, placed)| hold(uid, &json!({"placement": placed}))).collect();
@@ -105,8 +59,12 @@ async fn failure_on_one_open_hold_does_not_block_the_others() {
                 now: now + SignedDuration::from_secs(seconds),
                 ..scene.pass(&holds, &plan, now)
             };
-            assert!(!later.is_verify_due());
-            assert_eq!(later.is_full_pass_due(&BTreeMap::new()), is_due, "{answer:?}, after {seconds} s");
+            assert!(!later.schedule().is_verify_due());
+            assert_eq!(
+                later.schedule().is_full_pass_due(&BTreeMap::new()),
+                is_due,
+                "{answer:?}, after {seconds} s"
+            );
             if has_failed && !is_due {
                 let (outcome, _) = later.run().await;
                 let again = outcome.verify_at.unwrap();
@@ -116,7 +74,7 @@ async fn failure_on_one_open_hold_does_not_block_the_others() {
     }
 }
 
-/// One version that the store does not let go of keeps the hold that covered it unreleased, and no other.
+/// A version that the store does not release keeps its own hold unreleased, and no others.
 #[tokio::test]
 async fn rejection_of_one_resolved_hold_does_not_block_the_others() {
     let now = Timestamp::now();
@@ -141,7 +99,7 @@ async fn rejection_of_one_resolved_hold_does_not_block_the_others() {
     let refused = of_hal.store_rejection.clone().unwrap();
     assert!(refused.versions == 1 && refused.error.contains("AccessDenied"), "{refused:?}");
 
-    // It is tried again in a minute, also where another is released meanwhile; until then its status stays.
+    // It is retried in a minute, even if another hold is released meanwhile. Until then its status stays.
     let holds = [hold("hal", &json!({"placement": of_hal})), hold("late", &json!(null))];
     let soon = HoldPlan { closing: vec![plan.closing[0].clone(), late], ..HoldPlan::default() };
     let pass = RetentionPass { holds: &holds, plan: &soon, now: now + SignedDuration::from_secs(20), ..pass };
@@ -158,41 +116,15 @@ async fn rejection_of_one_resolved_hold_does_not_block_the_others() {
     assert!(late.release_time.is_some() && of_hal.release_time.is_none());
 }
 
-/// Recordings that are released are, though the store does not delete the hold's manifest: that is told of this hold, which is
-/// tried again later, and another is ended.
+/// The recordings are released even if the store does not delete the manifest. Only this hold reports it and is retried
+/// later.
 #[tokio::test]
 async fn undeletable_manifest_does_not_block_closing_other_holds() {
     let now = Timestamp::now();
     let manifest = "ledger/manifests/hal/00000.json";
-    let ledger = Arc::<Mutex<BTreeMap<String, String>>>::default();
-    let stub = Stub::start(move |asked| match asked.method.as_str() {
-        "DELETE" => error_answer(403, "AccessDenied"),
-        "PUT" => {
-            let body = String::from_utf8(asked.body.to_vec()).unwrap();
-            ledger.lock().unwrap().insert(asked.path.clone(), body);
-            (200, String::new())
-        }
-        "GET" if asked.query_parameter("uploads").is_some() => {
-            (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
-        }
-        "GET" if asked.query_parameter("prefix").is_some() => {
-            let listed = ListedVersion {
-                key: manifest.into(),
-                id: "1".into(),
-                is_marker: false,
-                is_latest: true,
-                modified: now,
-                size: 1,
-                etag: "e".into(),
-            };
-            versions_answer(asked, &[listed])
-        }
-        _ => match ledger.lock().unwrap().get(&asked.path) {
-            Some(body) => (200, body.clone()),
-            None => error_answer(404, "NoSuchKey"),
-        },
-    })
-    .await;
+    let (stub, _) = FakeBucket::of([listed(manifest, "1", now)])
+        .start(|asked, _| (asked.method == "DELETE").then(|| error_answer(403, "AccessDenied")))
+        .await;
     let plan = HoldPlan {
         closing: ["hal", "gang"].map(|uid| hal_entry(uid, now).resolved(now)).into(),
         ..HoldPlan::default()
@@ -208,8 +140,5 @@ async fn undeletable_manifest_does_not_block_closing_other_holds() {
     assert!(of_gang.release_time.is_some() && of_gang.store_rejection.is_none(), "{of_gang:?}");
     let stays = of_hal.store_rejection.unwrap();
     assert_eq!((stays.versions, of_hal.last_error), (0, None));
-    assert!(
-        stays.error.contains("still to be ended: DeleteObject was answered with AccessDenied"),
-        "{stays:?}"
-    );
+    assert!(stays.error.contains("is not closed: DeleteObject was answered with AccessDenied"), "{stays:?}");
 }

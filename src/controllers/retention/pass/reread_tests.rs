@@ -1,4 +1,4 @@
-//! What was read of a version while one hold had it counts for no other hold once it was let go of.
+//! A protection that was read for one hold is not trusted for another after a release.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::crowded_tests::{RECORDINGS, count_held_and_manifests, crowded_store};
 use super::tests::{PassFixture, hal_entry, hold};
 use super::*;
 
-/// A hold stays open all the while, so that nothing is forgotten because there is none.
+/// Another hold stays open throughout, so that the cache is not cleared.
 #[tokio::test]
 async fn released_versions_are_held_again_for_another_hold() {
     let now = Timestamp::now();

@@ -1,16 +1,12 @@
-use std::sync::Arc;
-
 use serde_json::json;
 
 use super::*;
 use crate::controllers::handoff::HoldAck;
 use crate::controllers::retention::report::placement_status;
-use crate::leader::clock::mock::MockClock;
 use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 use crate::storage::recordings::open_holds::OpenHoldsError;
 use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::stub::{Stub, error_answer, versions_answer};
-use crate::wire::{Credentials, StorageTarget};
+use crate::storage::s3::stub::{FakeBucket, FixedHolds, ReceivedRequest, error_answer, target};
 
 pub(crate) fn hold(uid: &str, status: &serde_json::Value) -> IncidentHold {
     serde_json::from_value(json!({
@@ -21,14 +17,14 @@ pub(crate) fn hold(uid: &str, status: &serde_json::Value) -> IncidentHold {
     .unwrap()
 }
 
-/// The ledger's entry of a hold over the camera `hal`.
+/// Ledger entry of a hold over the camera `hal`.
 pub(crate) fn hal_entry(uid: &str, now: Timestamp) -> LedgerEntry {
     let mut spec = hold(uid, &json!(null)).spec;
     spec.cameras = vec!["hal".to_owned()];
     LedgerEntry::new(uid.into(), "n".into(), uid.into(), &spec, now)
 }
 
-pub(crate) fn site() -> Site {
+fn site() -> Site {
     serde_json::from_value(json!({
         "metadata": {"name": "s", "namespace": "n"},
         "spec": {
@@ -43,17 +39,7 @@ pub(crate) fn site() -> Site {
     .unwrap()
 }
 
-pub(crate) fn bucket(operator: BucketConnection) -> SiteBucket {
-    SiteBucket {
-        operator,
-        terms: RetentionTerms::with_live_view(PROTOCOL_CEILINGS),
-        hold_ack: HoldAck::NoRecorders,
-        cameras: BTreeMap::new(),
-        gaps: BTreeMap::new(),
-    }
-}
-
-/// What a pass goes by, of a Site that says nothing yet.
+/// Inputs of a pass for a Site without a status.
 pub(crate) struct PassFixture {
     pub(crate) fence: Fence,
     pub(crate) site: Site,
@@ -67,7 +53,13 @@ impl PassFixture {
         Self {
             fence: Fence::always_open(),
             site: site(),
-            bucket: bucket(operator),
+            bucket: SiteBucket {
+                operator,
+                terms: RetentionTerms::with_live_view(PROTOCOL_CEILINGS),
+                hold_ack: HoldAck::NoRecorders,
+                cameras: BTreeMap::new(),
+                gaps: BTreeMap::new(),
+            },
             api_holds: FixedHolds(Ok(declared)),
             protection_cache: ProtectionCache::default(),
         }
@@ -95,19 +87,10 @@ impl PassFixture {
 }
 
 fn connection() -> BucketConnection {
-    let target = StorageTarget {
-        endpoint: None,
-        region: "r".into(),
-        bucket: "tz-bucket".into(),
-        path_style: true,
-        ca_pem: None,
-        credentials: Credentials::access_key("id", "secret"),
-        proxy: None,
-    };
-    BucketConnection::new(&target).unwrap()
+    BucketConnection::new(&target()).unwrap()
 }
 
-/// A leader was lost: what it was releasing just then may still be let go of.
+/// A lost leader's release may still arrive.
 #[test]
 fn new_hold_is_not_proved_during_release_of_lost_leader() {
     let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
@@ -134,39 +117,17 @@ fn new_hold_is_not_proved_during_release_of_lost_leader() {
     ];
     for (number, (mut plan, of_other, left, proved_at, expected)) in (0..).zip(cases) {
         plan.open = [("open".to_owned(), entry(&open, "open"))].into();
-        let bucket = bucket(connection());
-        let fence = Fence::new(Arc::new(MockClock::at(7)));
-        let site = site();
-        let pass = RetentionPass {
-            fence: &fence,
-            release_from: now + left,
-            api_holds: &FixedHolds(Ok(Vec::new())),
-            clock: &move || now,
-            site: &site,
-            bucket: &bucket,
-            holds: &[open.clone(), hold("other", &of_other)],
-            plan: &plan,
-            protection_cache: &ProtectionCache::default(),
-            now,
-        };
+        let scene = PassFixture::new(connection(), Vec::new());
+        let holds = [open.clone(), hold("other", &of_other)];
+        let pass = RetentionPass { release_from: now + left, ..scene.pass(&holds, &plan, now) };
         let uncertain = pass.holds_in_doubt(&[proved_at]);
         let found = uncertain.get("open").copied();
         assert_eq!(found, expected.then_some(left), "{number}");
-        assert!(pass.is_full_pass_due(&uncertain), "a new hold is looked at all the same");
+        assert!(pass.schedule().is_full_pass_due(&uncertain), "a new hold is looked at all the same");
     }
 }
 
-/// What the API server says of the open holds.
-pub(crate) struct FixedHolds(pub(super) Result<Vec<HoldScope>, OpenHoldsError>);
-
-#[async_trait::async_trait]
-impl OpenHolds for FixedHolds {
-    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
-        self.0.clone()
-    }
-}
-
-/// Each problem is said of the holds that it is about.
+/// Each error is reported on the holds that it concerns.
 #[tokio::test]
 async fn errors_are_reported_only_on_affected_holds() {
     let now = Timestamp::now();
@@ -178,21 +139,15 @@ async fn errors_are_reported_only_on_affected_holds() {
         ("release", None, Some("PutObject")),
         ("place", Some("ListObjectVersions"), None),
     ] {
-        let stub = Stub::start(move |asked| match asked.method.as_str() {
-            "PUT" if fails == "release" => error_answer(403, "AccessDenied"),
-            "GET" if asked.query_parameter("uploads").is_some() => {
-                (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
+        let is_failing = move |asked: &ReceivedRequest| match asked.method.as_str() {
+            "PUT" => fails == "release",
+            _ => {
+                let prefix = asked.query_parameter("prefix").unwrap_or_default();
+                fails == "place" && prefix.starts_with("video/hal/")
             }
-            "GET" => match asked.query_parameter("prefix") {
-                Some(prefix) if fails == "place" && prefix.starts_with("video/hal/") => {
-                    error_answer(403, "AccessDenied")
-                }
-                Some(_) => versions_answer(asked, &[]),
-                None => error_answer(404, "NoSuchKey"),
-            },
-            _ => (200, String::new()),
-        })
-        .await;
+        };
+        let denied = || error_answer(403, "AccessDenied");
+        let (stub, _) = FakeBucket::default().start(move |asked, _| is_failing(asked).then(denied)).await;
         let open = [("open".to_owned(), entry("open"))];
         let closing = entry("closing").resolved(now);
         let plan = HoldPlan { open: open.into(), closing: vec![closing], ..HoldPlan::default() };
@@ -200,19 +155,12 @@ async fn errors_are_reported_only_on_affected_holds() {
             "sweep" => Err(OpenHoldsError("a".into())),
             _ => Ok(Vec::new()),
         });
-        let pass = RetentionPass {
-            fence: &Fence::always_open(),
-            // What may not be released yet is told of nothing else either.
-            release_from: if fails == "release" { now } else { now + SignedDuration::from_hours(1) },
-            api_holds: &declared,
-            clock: &Timestamp::now,
-            site: &site(),
-            bucket: &bucket(stub.connection()),
-            holds: &holds,
-            plan: &plan,
-            protection_cache: &ProtectionCache::default(),
-            now,
-        };
+        let scene = PassFixture { api_holds: declared, ..PassFixture::new(stub.connection(), Vec::new()) };
+        let mut pass = scene.pass(&holds, &plan, now);
+        if fails != "release" {
+            // A release that may not run yet reports no error.
+            pass.release_from = now + SignedDuration::from_hours(1);
+        }
         let (outcome, failed) = pass.run().await;
         let is_whole = matches!(fails, "nothing" | "release");
         assert_eq!(failed.is_none(), is_whole, "{fails}: {failed:?}");
@@ -231,24 +179,16 @@ async fn errors_are_reported_only_on_affected_holds() {
     }
 }
 
-/// A manifest that cannot be read keeps nothing from being held, and nothing from being claimed of another hold.
+/// An unknown manifest prevents neither holding nor the verification of another hold.
 #[tokio::test]
 async fn unreadable_manifest_affects_only_its_hold() {
     let now = Timestamp::now();
     let entry = |uid| hal_entry(uid, now);
     let holds = ["one", "other"].map(|uid| hold(uid, &json!(null)));
-    let stub = Stub::start(move |asked| match asked.method.as_str() {
-        "GET" if asked.path.contains("/ledger/manifests/one/") => error_answer(403, "AccessDenied"),
-        "GET" if asked.query_parameter("uploads").is_some() => {
-            (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
-        }
-        "GET" => match asked.query_parameter("prefix") {
-            Some(_) => versions_answer(asked, &[]),
-            None => error_answer(404, "NoSuchKey"),
-        },
-        _ => (200, String::new()),
-    })
-    .await;
+    let is_denied =
+        |asked: &ReceivedRequest| asked.method == "GET" && asked.path.contains("/ledger/manifests/one/");
+    let denied = || error_answer(403, "AccessDenied");
+    let (stub, _) = FakeBucket::default().start(move |asked, _| is_denied(asked).then(denied)).await;
     let plan = HoldPlan {
         open: ["one", "other"].map(|uid| (uid.to_owned(), entry(uid))).into(),
         ..HoldPlan::default()
@@ -273,15 +213,15 @@ async fn unreadable_manifest_affects_only_its_hold() {
     assert!(written.iter().all(|path| path.contains("/ledger/manifests/other/")), "{written:?}");
 }
 
-/// A cluster out of a backup has the status of a hold of before it was released, or somebody deleted its entry: recorders may
-/// have let go of it since.
+/// After a restore from a backup, or the deletion of its entry, a hold's status may be older than a release. Recorders
+/// may have dropped the hold since.
 #[test]
 fn acknowledgement_expires_when_hold_takes_effect_again() {
     let before: Timestamp = "2026-03-01T12:00:00.75Z".parse().unwrap();
     let now = before + SignedDuration::from_mins(1);
     let known = hal_entry("1", before);
     let placed = |entry: &LedgerEntry, at: Timestamp| {
-        // As the API server has it: without its fraction.
+        // The API server drops the fraction.
         let at = Timestamp::from_second(at.as_second()).unwrap();
         json!({"placement": {
             "observedGeneration": 1, "acceptanceTime": at, "scopeHash": entry.scope_hash(), "verified": true, "acknowledged": true,
@@ -298,21 +238,10 @@ fn acknowledgement_expires_when_hold_takes_effect_again() {
     ] {
         let holds = [hold("1", &placed(&entry, before))];
         let plan = HoldPlan { open: [("1".to_owned(), entry.clone())].into(), ..HoldPlan::default() };
-        let (site, bucket) = (site(), bucket(connection()));
-        let pass = RetentionPass {
-            fence: &Fence::always_open(),
-            release_from: now,
-            api_holds: &FixedHolds(Ok(Vec::new())),
-            clock: &move || now,
-            site: &site,
-            bucket: &bucket,
-            holds: &holds,
-            plan: &plan,
-            protection_cache: &ProtectionCache::default(),
-            now,
-        };
-        assert_eq!(pass.was_acknowledged(&entry), is_of_now, "{entry:?}");
-        assert_eq!(pass.proved_at()[0].is_some(), is_of_now, "{entry:?}");
+        let scene = PassFixture::new(connection(), Vec::new());
+        let pass = scene.pass(&holds, &plan, now);
+        assert_eq!(pass.schedule().was_acknowledged(&entry), is_of_now, "{entry:?}");
+        assert_eq!(pass.schedule().proved_at()[0].is_some(), is_of_now, "{entry:?}");
         let next = placement_status(&holds[0], &plan, &PassOutcome::default(), now).unwrap();
         assert_eq!((next.acknowledged, next.verified), (is_of_now, is_of_now), "{entry:?}");
         let since = if is_of_now { before } else { now };

@@ -32,7 +32,7 @@ fn hold(uid: &str, from: i64, until: Option<i64>, resolved: Option<i64>) -> Inci
         .unwrap()
 }
 
-/// What the ledger says after a plan was followed, its closings included.
+/// The ledger after a plan was carried out, including its closings.
 fn ledger_after(
     mut ledger: BTreeMap<String, LedgerEntry>,
     plan: &HoldPlan,
@@ -54,12 +54,12 @@ fn hold_is_in_ledger_from_acceptance_to_release() {
     assert_eq!((plan1.to_write.len(), plan1.open.len()), (1, 1));
     let ledger = ledger_after(none, &plan1, at(60));
 
-    // In step, nothing is written; without its policy it still counts.
+    // If they agree, nothing is written. Without its policy the hold still counts.
     for policy in [Some(&policy), None] {
         let again = plan_holds(&ledger, &[hold("1", 0, None, None)], policy, at(70));
         assert_eq!((again.to_write.len(), again.open.len(), again.closing.len()), (0, 1, 0));
     }
-    // A resolution that is still to come changes nothing.
+    // A future resolution changes nothing.
     let early = plan_holds(&ledger, &[hold("1", 0, None, Some(100))], None, at(70));
     assert_eq!((early.open.len(), early.closing.len()), (1, 0));
     let resolved = plan_holds(&ledger, &[hold("1", 0, None, Some(100))], None, at(100));
@@ -96,13 +96,13 @@ fn orphaned_hold_stays_open_until_recreated() {
     let ledger = ledger_after(ledger, &anew, at(80));
     assert!(!ledger["1"].is_open() && ledger["2"].is_open());
 
-    // One that is made anew as resolved releases it.
+    // A hold that is re-created as resolved releases its predecessor.
     let ledger = ledger_after(BTreeMap::new(), &first, at(60));
     let resolved = plan_holds(&ledger, &[hold("3", 0, Some(50), Some(90))], Some(&policy), at(100));
     assert_eq!((resolved.open.len(), resolved.closing.len(), resolved.orphaned.len()), (0, 1, 0));
 }
 
-/// Stopped between its two writes, or after a backup of the time between them.
+/// The operator stopped between the two writes, or a backup was taken between them.
 #[test]
 fn interrupted_succession_is_completed() {
     let policy = policy();
@@ -122,7 +122,7 @@ fn interrupted_succession_is_completed() {
 }
 
 proptest! {
-    /// However a hold's spec moves while it is open, what it covered once it covers until it is resolved.
+    /// However the spec of an open hold changes, its scope keeps everything that it covered.
     #[test]
     fn scope_of_open_hold_only_grows(
         steps in proptest::collection::vec((proptest::option::of(1_i64..1000), 1_i64..100), 1..6), start in 0_i64..900,
@@ -141,7 +141,7 @@ proptest! {
     }
 }
 
-/// From a backup, with its finalizer and without its status and UID; or its entry was deleted by hand.
+/// From a backup with its finalizer but without status and UID, or after somebody deleted the entry.
 #[test]
 fn resolved_hold_missing_from_ledger_is_released_if_it_took_effect() {
     let none = BTreeMap::new();
@@ -154,7 +154,7 @@ fn resolved_hold_missing_from_ledger_is_released_if_it_took_effect() {
     let ledger = ledger_after(none.clone(), &first, at(201));
     let then = plan_holds(&ledger, std::slice::from_ref(&resolved), None, at(300));
     assert_eq!((then.closing.len(), then.closed.len()), (0, 1));
-    // It waits with its finalizer for the release, and a status that tells of something kept says the same.
+    // Its finalizer waits for the release. A status with a placement has the same effect.
     assert!(first.is_in_effect("2") && !then.is_in_effect("2"));
     resolved.metadata.finalizers = None;
     let told = serde_json::json!({"placement": {

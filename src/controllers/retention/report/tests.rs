@@ -19,7 +19,7 @@ fn hold() -> IncidentHold {
     .unwrap()
 }
 
-/// What one hold lacks is told of it until everything is looked at again, and takes no proof back that there was.
+/// A rejection is reported until the next full pass, and does not revoke an earlier verification.
 #[test]
 fn rejection_is_reported_until_next_full_pass() {
     let mut hold = hold();
@@ -53,7 +53,7 @@ fn rejection_is_reported_until_next_full_pass() {
     assert_eq!(report(Some(None)), (true, None));
 }
 
-/// The operator was killed between the ledger's last word on a hold and its status.
+/// The operator stopped between the closing in the ledger and the status.
 #[test]
 fn hold_closed_in_ledger_is_released() {
     let hold = hold();
@@ -68,7 +68,7 @@ fn hold_closed_in_ledger_is_released() {
     assert_eq!(said(&closed_plan), Some(Time(closed)));
 }
 
-/// What was refused stands while that puts the release off; one that waits for something else says nothing of it.
+/// The rejection is reported while it delays the release. A hold that waits for something else does not report it.
 #[test]
 fn release_rejection_is_reported_until_retried() {
     let mut hold = hold();
@@ -104,7 +104,7 @@ fn release_rejection_is_reported_until_retried() {
     assert_eq!(report(PassOutcome::default()), None);
 }
 
-/// Sources of calls that were not visited concern holds with calls, until these are released.
+/// Unvisited sources of calls concern holds with calls, until these are released.
 #[test]
 fn unvisited_calls_are_reported_only_for_holds_with_calls() {
     let (hold, now) = (hold(), Timestamp::UNIX_EPOCH);
@@ -126,7 +126,7 @@ fn unvisited_calls_are_reported_only_for_holds_with_calls() {
     assert_eq!((told(false, false), told(true, true)), (None, None));
 }
 
-/// A window that was recorded whole is told so as soon as its segments are there, and nothing is told of nothing.
+/// A fully recorded window is reported as soon as its segments arrived, and an unknown one is not reported.
 #[test]
 fn coverage_is_reported_once_known() {
     let mut hold = hold();
@@ -161,18 +161,18 @@ fn coverage_is_reported_once_known() {
     assert_eq!(told(&hold, arrived, &whole[..1]), (Some("44%".into()), Some(at(90)), vec![(1, 40)]));
     assert_eq!(told(&hold, arrived, &[]), (Some("0%".into()), Some(at(90)), vec![(0, 0)]));
 
-    // A name that was taken out again, and of which there is nothing, is missed by nobody.
+    // A removed name without recordings is not missed.
     hold.spec.cameras = vec!["trappenhuis".to_owned()];
     assert_eq!(told(&hold, arrived, &[]), (None, Some(at(90)), vec![]));
     assert_eq!(told(&hold, arrived, &whole).2, [(2, 90)], "what there is stays");
 }
 
-/// Only once the ledger was read: it may have a predecessor of the same name.
+/// Only after the ledger was read: it may have a predecessor of the same name.
 #[test]
 fn hold_resolved_before_taking_effect_is_released_once_ledger_is_read() {
     let (hold, now) = (hold(), Timestamp::UNIX_EPOCH);
     let plan = HoldPlan { report_never_held: vec!["1".to_owned()], ..HoldPlan::default() };
-    // The API server refuses a field that the schema does not have.
+    // The API server rejects a field that the schema does not have.
     assert_eq!(
         serde_json::to_value(never_held_status(now)).unwrap(),
         json!({"neverHeldTime": now.to_string()})

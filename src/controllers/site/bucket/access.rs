@@ -1,5 +1,4 @@
-//! `AccessRestricted`: which identity can read and write what, as the probe tried it. Pure; built from the rows of the
-//! table and nothing else.
+//! `AccessRestricted`: access of each identity, as probed. Pure, from the rows of the conformance table only.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -8,22 +7,22 @@ use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Re
 use crate::api::{ConformanceResult, ConformanceRow, StorageStatus, reject_future};
 use crate::storage::bucket::probe::Check;
 
-/// The probe runs daily. Two days later its table says nothing of now.
+/// Age after which probe results no longer count. The probe runs daily.
 const MAX_PROBE_AGE: SignedDuration = SignedDuration::from_hours(48);
-const REMEDY: &str = "correct the rights of these identities at the store (toezicht iam prints what each needs), or use a \
+const REMEDY: &str = "correct the permissions of these identities at the store (toezicht iam prints what each needs), or use a \
                       store that restricts them: docs/reference/stores.md#what-does-a-failed-check-mean";
 
-/// Rows of the conformance table, and when they were tried.
+/// Rows of the conformance table and their time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProbeResults {
-    /// All rows, also those that are not about access.
+    /// All rows, including those that do not concern access.
     pub rows: Vec<ConformanceRow>,
-    /// When (UTC); `None`: never.
+    /// `None`: never.
     pub probed_at: Option<Time>,
 }
 
 impl ProbeResults {
-    /// The rows that a status has.
+    /// Returns the rows that a status has.
     pub fn from_status(status: Option<&StorageStatus>) -> Self {
         status.map_or_else(Self::default, |status| Self {
             rows: status.conformance.clone(),
@@ -32,8 +31,8 @@ impl ProbeResults {
     }
 }
 
-/// `AccessRestricted`. `True` only if every row about access holds, and the store knows everybody who may read.
-/// `unknown`: fields with a principal that it does not know.
+/// Evaluates `AccessRestricted`. `True` only if every row about access passed and the store knows every principal.
+/// `unknown` lists fields whose principal the store does not know.
 pub fn evaluate_access(results: &ProbeResults, unknown: &[String], now: Timestamp) -> ConditionFinding {
     let new_finding = |truth, reason, message: String| {
         ConditionFinding::new(ConditionType::AccessRestricted, truth, reason, message)
@@ -49,43 +48,43 @@ pub fn evaluate_access(results: &ProbeResults, unknown: &[String], now: Timestam
         }
         return new_finding(ConditionStatus::False, Reason::UnknownPrincipal, message);
     }
-    let untried =
+    let not_probed =
         |message: &str| new_finding(ConditionStatus::Unknown, Reason::NotProbed, message.to_owned());
     let Some(Time(at)) = &results.probed_at else {
-        return untried(
-            "access was not tried yet: the operator tries it once the bucket is read back, see StorageEnforced",
+        return not_probed(
+            "access is not probed yet; the operator probes it after the bucket is read back, see StorageEnforced",
         );
     };
-    // A status keeps whole seconds: what is told now and what is told by the next operator must be one text.
+    // A status has whole seconds. Without rounding, the message would change when another operator reads the status.
     let at = &Timestamp::from_second(at.as_second()).unwrap_or(*at);
     let rows = |verdict| messages(&results.rows, verdict);
     let fails = rows(ConformanceResult::Failed);
     if !fails.is_empty() {
-        let message = format!("{}; {REMEDY}; tried at {at}", fails.join(". "));
+        let message = format!("{}; {REMEDY}; probed at {at}", fails.join(". "));
         return new_finding(ConditionStatus::False, Reason::AccessMismatch, message);
     }
     if reject_future(*at, now).is_none_or(|at| now.duration_since(at) > MAX_PROBE_AGE) {
-        let message = format!("access was last tried at {at}: see StorageEnforced for why not since");
+        let message = format!("access was last probed at {at}; see StorageEnforced for the cause");
         return new_finding(ConditionStatus::Unknown, Reason::NotProbed, message);
     }
     let missing = Check::ALL.iter().filter(|check| {
         check.is_access_check() && !results.rows.iter().any(|row| row.name == check.as_str())
     });
-    let missing = missing.map(|check| format!("{}: this row was not tried", check.as_str()));
+    let missing = missing.map(|check| format!("{}: this row was not probed", check.as_str()));
     let unknown: Vec<String> = rows(ConformanceResult::Unknown).into_iter().chain(missing).collect();
     if !unknown.is_empty() {
         let message =
-            format!("{}; the operator tries again within the hour; tried at {at}", unknown.join("; "));
+            format!("{}; the operator probes again within the hour; probed at {at}", unknown.join("; "));
         return new_finding(ConditionStatus::Unknown, Reason::NotProbed, message);
     }
     let message = format!(
-        "tried at {at} as the operator, as a recorder, as anyone else and without credentials: each can read and write what \
+        "probed at {at} as the operator, as a recorder, as another identity and without credentials: each can read and write what \
          it may, and nothing else"
     );
     new_finding(ConditionStatus::True, Reason::AccessVerified, message)
 }
 
-/// What rows of this verdict say, each sentence once; of rows about access only.
+/// Returns the messages of rows about access with this verdict, without duplicates.
 fn messages(rows: &[ConformanceRow], verdict: ConformanceResult) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for row in rows.iter().filter(|row| row.result == verdict) {
@@ -95,7 +94,7 @@ fn messages(rows: &[ConformanceRow], verdict: ConformanceResult) -> Vec<String> 
         };
         let message = match verdict {
             ConformanceResult::Unknown => format!("{}: {}", row.name, row.message),
-            // Of this version's words, whichever version tried.
+            // In the words of this version, even if another version probed.
             _ => check.about().consequence.to_owned(),
         };
         if !all.contains(&message) {
@@ -192,7 +191,7 @@ mod tests {
         assert!(found.message.starts_with("spec.managers[1].principal \"gone\": "), "{}", found.message);
     }
 
-    /// What a row says stands in the condition as it is.
+    /// The condition repeats the consequence unchanged.
     #[test]
     fn access_consequences_name_the_identity() {
         for check in Check::ALL.iter().filter(|check| check.is_access_check()) {

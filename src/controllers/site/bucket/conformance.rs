@@ -1,10 +1,9 @@
-//! The probe's table as a Site's status tells it.
+//! Conformance table in the form of the Site's status.
 
 use crate::api::ConformanceRow;
 use crate::storage::Conformance;
 use crate::storage::bucket::probe::Row;
 
-/// The rows, as the status has them.
 pub fn rows(conformance: &Conformance) -> Vec<ConformanceRow> {
     conformance.rows().iter().map(row).collect()
 }

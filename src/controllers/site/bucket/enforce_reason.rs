@@ -1,9 +1,9 @@
-//! Reasons of `StorageEnforced` for a bucket that is not what it must be.
+//! Reasons of `StorageEnforced` for a bucket that is not compliant.
 
 use crate::api::condition::Reason;
 use crate::storage::{AdoptionConflict, EnforceError, ForbiddenSubresource};
 
-/// The reason of an error; of several obstacles that of the gravest.
+/// Returns the reason of an error. Of several conflicts, the first is the gravest.
 pub fn reason(error: &EnforceError) -> Reason {
     match error {
         EnforceError::ClaimedByOther => Reason::BucketClaimed,
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
     use crate::controllers::site::bucket::evaluation;
 
-    /// Each has a row in `docs/reference/conditions.md`: building a status with it checks that.
+    /// Each reason has a row in `docs/reference/conditions.md`: building a status checks that.
     #[test]
     fn every_adoption_conflict_has_a_documented_reason_and_remedy() {
         let retention =

@@ -1,4 +1,4 @@
-//! What was found of a bucket, and what follows from it: pure.
+//! Evaluation of a bucket from the store's answer. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,42 +12,55 @@ use crate::controllers::kubernetes::status::may_refresh;
 use crate::storage::s3::error::StoreError;
 use crate::storage::{BucketSpec, BucketState, EnforceError, EnforceReport, StoreChange};
 
-/// What a status has room for.
+/// Limit of the status field.
 const MAX_LIMITATIONS: usize = 32;
 const MAX_LIMITATION_CHARS: usize = 512;
 
-/// What may be done with a bucket.
+/// Permitted use of a bucket, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BucketUse {
-    /// Nothing: whose it is is not known, or it is another's.
+    /// None: the owner is unknown, or another Site.
     Unavailable,
-    /// It is the Site's, and not as it must be: what is in it is kept, swept and audited.
+    /// The Site owns the bucket, which is not compliant: holds, sweep and audit continue, and nothing new is recorded.
     RetainOnly,
     Record,
 }
 
-/// A bucket as it was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BucketEvaluation {
     /// `StorageEnforced`.
     pub finding: ConditionFinding,
     pub status: Option<StorageStatus>,
-    /// What was tried of access to it.
+    /// Probe results about access.
     pub probe_results: ProbeResults,
-    /// What may be done with it.
     pub allowed_use: BucketUse,
     /// Whether only a person can help.
     pub is_stalled: bool,
     pub changes: Vec<StoreChange>,
-    /// Whether these put back what had been otherwise, though nothing else is demanded.
+    /// Whether `changes` restored an earlier desired state that somebody else had changed.
     pub is_drift: bool,
-    /// Whether all that is demanded of it was read back, be there nobody to try as a recorder.
+    /// Whether the whole desired state was read back, even if recorder credentials are missing.
     pub in_sync: bool,
-    /// When to look at it again.
+    /// Time of the next check.
     pub recheck_at: Option<Timestamp>,
 }
 
 impl BucketEvaluation {
+    /// Returns an evaluation that permits nothing, with the probe results of `status`.
+    fn new(finding: ConditionFinding, status: Option<StorageStatus>) -> Self {
+        Self {
+            finding,
+            probe_results: ProbeResults::from_status(status.as_ref()),
+            status,
+            allowed_use: BucketUse::Unavailable,
+            is_stalled: false,
+            changes: Vec::new(),
+            is_drift: false,
+            in_sync: false,
+            recheck_at: None,
+        }
+    }
+
     pub fn may_record(&self) -> bool {
         self.allowed_use == BucketUse::Record
     }
@@ -56,7 +69,7 @@ impl BucketEvaluation {
         self.allowed_use >= BucketUse::RetainOnly
     }
 
-    /// What somebody else had changed, by what was told of it `before` and what was put back now.
+    /// Returns the drift to report: this one, or the one reported `before`.
     pub fn drift(&self, before: Option<&DriftStatus>, now: Timestamp) -> Option<DriftStatus> {
         if !self.is_drift {
             return before.cloned();
@@ -64,7 +77,7 @@ impl BucketEvaluation {
         Some(DriftStatus::accumulate(&describe_changes(&self.changes), before, now))
     }
 
-    /// What was otherwise though the same was demanded when it was last read back, somebody else has changed.
+    /// Detects drift: a change that was needed although the desired state is the one last read back.
     pub(crate) fn detect_drift(&mut self, demanded: String, reported: Option<&StorageStatus>) {
         let is_same_spec = reported.is_some_and(|reported| reported.bucket_spec_hash == demanded);
         self.is_drift = is_same_spec && !self.changes.is_empty();
@@ -74,28 +87,15 @@ impl BucketEvaluation {
     }
 }
 
-/// Of a bucket that may not be looked at nothing is known; what was read back once is still reported.
+/// Returns the evaluation of a bucket that may not be contacted. Keeps the reported status.
 pub(crate) fn unobserved(reported: Option<&StorageStatus>) -> BucketEvaluation {
-    let message = "the bucket is not looked at: see Accepted";
-    BucketEvaluation {
-        finding: ConditionFinding::new(
-            ConditionType::StorageEnforced,
-            ConditionStatus::Unknown,
-            Reason::DependencyNotReady,
-            message,
-        ),
-        status: reported.cloned(),
-        probe_results: ProbeResults::from_status(reported),
-        allowed_use: BucketUse::Unavailable,
-        is_stalled: false,
-        changes: Vec::new(),
-        is_drift: false,
-        in_sync: false,
-        recheck_at: None,
-    }
+    let message = "the bucket is not checked; see Accepted";
+    let (condition, status) = (ConditionType::StorageEnforced, ConditionStatus::Unknown);
+    let finding = ConditionFinding::new(condition, status, Reason::DependencyNotReady, message);
+    BucketEvaluation::new(finding, reported.cloned())
 }
 
-/// What follows from the store's answer.
+/// Evaluates the store's answer.
 pub fn evaluate_bucket(
     answer: Result<EnforceReport, EnforceError>,
     reported: Option<&StorageStatus>,
@@ -105,45 +105,34 @@ pub fn evaluate_bucket(
         Ok(enforced) => {
             let status = storage_status(&enforced, reported, now);
             let message = describe_read_back(&enforced.observed);
+            let finding =
+                ConditionFinding::new(ConditionType::StorageEnforced, true, Reason::Verified, message);
             BucketEvaluation {
-                finding: ConditionFinding::new(
-                    ConditionType::StorageEnforced,
-                    true,
-                    Reason::Verified,
-                    message,
-                ),
-                probe_results: ProbeResults::from_status(Some(&status)),
-                status: Some(status),
                 allowed_use: BucketUse::Record,
-                is_stalled: false,
                 changes: enforced.changes,
-                is_drift: false,
                 in_sync: true,
-                recheck_at: None,
+                ..BucketEvaluation::new(finding, Some(status))
             }
         }
         Err(error) => {
             let is_inconclusive = error.store_error().is_some();
-            // A store that says that the bucket is otherwise takes back what was reported.
+            // A store that contradicts the status takes it back. An inconclusive answer does not.
             let keeps_status = is_inconclusive || matches!(error, EnforceError::NoRecorderCredentials { .. });
             let may_continue_recording = is_inconclusive && reported.is_some();
             let kept = reported.filter(|_| keeps_status);
+            let finding = not_enforced(&error, is_inconclusive, reported.is_some());
             BucketEvaluation {
-                finding: not_enforced(&error, is_inconclusive, reported.is_some()),
-                probe_results: ProbeResults::from_status(kept),
-                status: kept.cloned(),
                 allowed_use: if may_continue_recording { BucketUse::Record } else { BucketUse::Unavailable },
                 is_stalled: is_terminal_error(&error),
-                changes: Vec::new(),
-                is_drift: false,
                 in_sync: matches!(error, EnforceError::NoRecorderCredentials { is_in_sync: true }),
-                recheck_at: None,
+                ..BucketEvaluation::new(finding, kept.cloned())
             }
         }
     }
 }
 
-/// Whether only a person can help: a store that does not answer comes back by itself, rights do not, nor a login at the proxy.
+/// Returns whether only a person can help. Outages and server errors pass; missing rights and a rejected proxy login do
+/// not.
 fn is_terminal_error(error: &EnforceError) -> bool {
     let is_proxy_rejection = |error: &StoreError| error.code == "ProxyAuthenticationRequired";
     let error = error.store_error();
@@ -152,21 +141,21 @@ fn is_terminal_error(error: &EnforceError) -> bool {
 
 fn not_enforced(error: &EnforceError, is_inconclusive: bool, was_read_back: bool) -> ConditionFinding {
     let (truth, consequence) = match (is_inconclusive, was_read_back) {
-        (false, _) => (ConditionStatus::False, "nothing is recorded until then"),
+        (false, _) => (ConditionStatus::False, "nothing is recorded until this is corrected"),
         (true, true) => (
             ConditionStatus::Unknown,
-            "recording goes on while the operator keeps trying to read the bucket back",
+            "recording continues while the operator retries to read the bucket back",
         ),
         (true, false) => (
             ConditionStatus::Unknown,
-            "nothing is recorded before the bucket is read back; the operator keeps trying",
+            "nothing is recorded until the bucket is read back; the operator retries",
         ),
     };
     let message = format!("{error}; {consequence}");
     ConditionFinding::new(ConditionType::StorageEnforced, truth, enforce_reason::reason(error), message)
 }
 
-/// Another release may demand otherwise of the same bucket.
+/// Includes the version: another release may have another desired state for the same spec.
 pub(crate) fn spec_hash(spec: &BucketSpec) -> String {
     let demanded = serde_json::to_vec(&(env!("CARGO_PKG_VERSION"), spec)).unwrap_or_default();
     hex::encode(Sha256::digest(demanded)).chars().take(16).collect()
@@ -197,7 +186,8 @@ fn storage_status(
         unknown_principals: enforced.unknown_principals.clone(),
         bucket_spec_hash: reported.map(|status| status.bucket_spec_hash.clone()).unwrap_or_default(),
     };
-    // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
+    // After a restart the bucket is read back at once. The time alone is no news for five minutes, so the status does
+    // not change for it.
     let reported = reported.filter(|reported| !may_refresh(Some(&reported.last_read_time), now));
     match reported
         .map(|reported| StorageStatus { last_read_time: reported.last_read_time.clone(), ..read.clone() })
@@ -207,14 +197,14 @@ fn storage_status(
     }
 }
 
-/// What the store's policies cannot say, and what of the configuration is weaker than required or not shown.
+/// Lists what the store's policies cannot express, and where the configuration is weaker than required or unreadable.
 fn limitations(enforced: &EnforceReport) -> Vec<String> {
     let of_policy = enforced.limitations.iter().map(ToString::to_string);
     let gaps = of_policy.chain(enforced.observed.limitations());
     gaps.take(MAX_LIMITATIONS).map(|gap| gap.chars().take(MAX_LIMITATION_CHARS).collect()).collect()
 }
 
-/// What was read back, and nothing else: access is told by `AccessRestricted`, what the store lacks by its status.
+/// Describes the read-back only: `AccessRestricted` describes access, and the status lists the limitations.
 fn describe_read_back(state: &BucketState) -> String {
     let parts = match &state.lifecycle {
         Some(_) => "Object Lock, versioning, lifecycle and policy",

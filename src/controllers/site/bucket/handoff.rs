@@ -1,4 +1,4 @@
-//! What the other controllers may know of a Site's bucket: pure.
+//! The bucket as the other controllers receive it. Pure.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,9 @@ use crate::rules::live_view::effective_embargo;
 use crate::rules::retention::RetentionTerms;
 use crate::wire::Gap;
 
-/// The bucket, if the store says that it is the Site's, or said so and does not answer now. Where it is not as it must be,
-/// nothing is recorded; what is there is looked after all the same (article 6).
+/// Returns the bucket if the store confirms that the Site owns it, or confirmed it and does not answer now.
+///
+/// In a bucket that is not compliant nothing is recorded, but retention and audits continue (article 6).
 pub fn site_bucket(
     site: &Site,
     observed: &ObservedSite,
@@ -35,7 +36,7 @@ pub fn site_bucket(
     Some(SiteBucket { gaps: reported_gaps(replies), ..open })
 }
 
-/// That of a Site that is being deleted: it was as it must be, and is not changed any more.
+/// Returns the bucket of a Site that is being deleted, without contacting the store.
 pub fn deleted_site_bucket(
     site: &Site,
     observed: &ObservedSite,
@@ -63,9 +64,10 @@ fn camera_creation_times(observed: &ObservedSite) -> BTreeMap<String, Timestamp>
     cameras.filter_map(|camera| Some((camera.name_any(), declared(camera)?))).collect()
 }
 
-/// The holds that every recorder follows. One that does not answer, or that may still have an upload under way which began
-/// before, leaves it unknown; so do recorders that are to go and have something in their spools, and those that are going:
-/// they are not told any more.
+/// Returns the holds that every recorder has acknowledged.
+///
+/// Unknown while a recorder does not answer, or has an upload that began earlier. Also unknown while recorders with
+/// spooled segments are to be removed or pods are terminating: these no longer receive holds.
 fn evaluate_hold_ack(applied: &AppliedPlan, replies: &[ShardReply]) -> HoldAck {
     if applied.pending_segments > 0 || applied.leaving_pods > 0 {
         return HoldAck::Unknown;
@@ -111,7 +113,7 @@ mod tests {
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
         (applied.leaving_pods, applied.pending_segments) = (0, 1);
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
-        // None is to be there any more.
+        // No recorder is desired any more.
         (applied.leaving_pods, applied.pending_segments, applied.recorders) = (1, 0, None);
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
         applied.leaving_pods = 0;

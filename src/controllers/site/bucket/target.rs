@@ -1,4 +1,4 @@
-//! The bucket as the operator and as the recorders: where it is, and with which credentials. Pure.
+//! Connection targets of the bucket for the operator and the recorders. Pure.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,11 +6,10 @@ use std::path::Path;
 use crate::api::{SECRET_TYPE_S3, Storage, StoreIdentity};
 use crate::controllers::egress::{Egress, TOKEN_DIR, TOKEN_FILE_NAME};
 use crate::controllers::grant::Endpoint;
-use crate::controllers::kubernetes::secret_ref;
-use crate::controllers::kubernetes::secret_ref::{MissingSecret, ReferencedSecret};
-use crate::wire::{AccessKey, Credentials, Secret, StorageTarget, WebIdentity};
+use crate::controllers::kubernetes::secret_ref::{self, MissingSecret, ReferencedSecret};
+use crate::wire::{AccessKey, Credentials, StorageTarget, WebIdentity};
 
-/// What both identities have in common.
+/// Inputs that both identities share.
 pub(crate) struct TargetBuilder<'a> {
     pub(crate) storage: &'a Storage,
     pub(crate) endpoint: &'a Endpoint,
@@ -23,46 +22,36 @@ pub(crate) struct TargetBuilder<'a> {
 impl TargetBuilder<'_> {
     pub(crate) fn operator_target(&self) -> Result<StorageTarget, MissingSecret> {
         let field = "spec.storage.operator.credentialsRef";
-        self.target(&self.storage.operator, field, &self.egress.token_file)
+        self.target(&self.storage.operator, field)
     }
 
-    /// The bucket as the recorders, for the operator, which tries what they may: by workload identity with its own token, since it
-    /// may not ask for theirs.
+    /// Returns the target with which the operator probes the recorders' access. With workload identity it uses the
+    /// operator's own token: the operator may not request one of the recorders.
     pub(crate) fn recorder_target(&self) -> Result<StorageTarget, MissingSecret> {
         let field = "spec.storage.recorder.credentialsRef";
-        self.target(&self.storage.recorder, field, &self.egress.token_file)
+        self.target(&self.storage.recorder, field)
     }
 
-    fn target(
-        &self,
-        identity: &StoreIdentity,
-        field: &str,
-        token_file: &Path,
-    ) -> Result<StorageTarget, MissingSecret> {
+    fn target(&self, identity: &StoreIdentity, field: &str) -> Result<StorageTarget, MissingSecret> {
         Ok(StorageTarget {
             endpoint: self.endpoint.url(),
             region: self.storage.region.clone(),
             bucket: self.storage.bucket.clone(),
             path_style: self.storage.path_style,
             ca_pem: self.ca_pem.clone(),
-            credentials: self.credentials(identity, field, token_file)?,
+            credentials: self.credentials(identity, field)?,
             proxy: self.egress.proxy(self.endpoint.is_plain_http()).cloned(),
         })
     }
 
-    fn credentials(
-        &self,
-        identity: &StoreIdentity,
-        field: &str,
-        token_file: &Path,
-    ) -> Result<Credentials, MissingSecret> {
-        // The schema lets through one of the two. Where it was not asked, nothing is used that was not named.
+    fn credentials(&self, identity: &StoreIdentity, field: &str) -> Result<Credentials, MissingSecret> {
+        // The schema admits exactly one of the two. If it was bypassed, a named Secret takes precedence.
         let name = identity.credentials_ref.as_ref().map_or("", |reference| reference.name.as_str());
         if identity.workload_identity && name.is_empty() {
             return Ok(Credentials::WebIdentity {
                 web_identity: WebIdentity {
                     role_arn: identity.principal.clone(),
-                    token_file: token_file.to_owned(),
+                    token_file: self.egress.token_file.clone(),
                 },
             });
         }
@@ -70,16 +59,12 @@ impl TargetBuilder<'_> {
         Ok(Credentials::AccessKey(AccessKey {
             access_key_id: key("accessKeyId")?,
             secret_access_key: key("secretAccessKey")?,
-            session_token: self.secrets.get(name).and_then(session_token),
+            session_token: self.secrets.get(name).and_then(|secret| secret.text("sessionToken")),
         }))
     }
 }
 
-fn session_token(secret: &ReferencedSecret) -> Option<Secret> {
-    secret.text("sessionToken")
-}
-
-/// The bucket as the recorders, as their pods reach it: these have a token of their own.
+/// Returns the recorders' target with the token of their own pods.
 pub(crate) fn with_pod_token(mut target: StorageTarget) -> StorageTarget {
     if let Credentials::WebIdentity { web_identity } = &mut target.credentials {
         web_identity.token_file = Path::new(TOKEN_DIR).join(TOKEN_FILE_NAME);

@@ -7,12 +7,13 @@ use crate::api::condition::{ConditionStatus, Reason};
 use crate::leader::clock::BootClock;
 use crate::storage::bucket::probe::{Check, Verdict};
 use crate::storage::s3::error::StoreError;
+use crate::storage::s3::stub::target;
 use crate::storage::{BucketSpec, BucketState, Conformance, EnforceError, StoreChange, Subresource};
 use crate::wire::Credentials;
 
 type ScriptedAnswers = VecDeque<Result<EnforceReport, EnforceFailure>>;
 
-/// A store that gives the answers it was told to, and notes which trials were asked for.
+/// Stores with prepared answers that record the requested probes.
 #[derive(Default)]
 struct ScriptedStores {
     answers: Mutex<ScriptedAnswers>,
@@ -32,21 +33,13 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn access(secret: &str) -> BucketAccess {
-    let target = StorageTarget {
-        endpoint: None,
-        region: "r".into(),
-        bucket: "b".into(),
-        path_style: false,
-        ca_pem: None,
-        credentials: Credentials::access_key("id", secret),
-        proxy: None,
-    };
+    let target = StorageTarget { credentials: Credentials::access_key("id", secret), ..target() };
     let spec = BucketSpec::example();
     let claim = Claim { cluster_id: "c".into(), namespace: "n".into(), site: "s".into(), uid: "u".into() };
     BucketAccess { operator: target.clone(), recorder: Some(target), spec, claim }
 }
 
-/// A table in which all holds, but for one row if so wished.
+/// Conformance table in which every row passes, or all but one.
 fn conformance(holds: bool) -> Conformance {
     let verdict = |check: &Check| match check {
         Check::RecorderCannotGet if !holds => (*check, Verdict::Failed),
@@ -90,7 +83,7 @@ async fn ensure_and_report(
     bucket
 }
 
-/// The same, and what was changed could not be told.
+/// Ensures the bucket, but its status cannot be written.
 async fn ensure_unreported(
     stores: &ScriptedStores,
     memory: &BucketCache,
@@ -101,7 +94,7 @@ async fn ensure_unreported(
     ensure(stores, memory, &Fence::always_open(), Some(&access(secret)), reported, at(now)).await.unwrap()
 }
 
-/// It failed, after something was changed or before.
+/// Failure after a change to the bucket, or before.
 fn enforce_failure(error: EnforceError, what: Option<Subresource>) -> EnforceFailure {
     EnforceFailure {
         is_owned: error != EnforceError::ClaimedByOther,
@@ -145,7 +138,7 @@ async fn changed_credentials_trigger_read_back_and_probe() {
     let (stores, memory) = (scripted_stores(answers), BucketCache::default());
     let first = ensure_and_report(&stores, &memory, "s", None, 0).await;
     ensure_and_report(&stores, &memory, "new", first.status.as_ref(), 1).await;
-    // The trials that were due are made up for.
+    // The probe that was due is run now.
     ensure_and_report(&stores, &memory, "new", first.status.as_ref(), 10).await;
     assert_eq!(*stores.probes.lock().unwrap(), [Probe::Run, Probe::Run, Probe::Run]);
 }
@@ -163,7 +156,7 @@ async fn owned_bucket_stays_managed_when_recording_is_not_allowed() {
     assert_eq!((theirs.may_record(), theirs.is_ours()), (false, false));
 }
 
-/// What was read back of the bucket is still true, and what was tried of the recorders is what is known of them.
+/// The read-back of the bucket and the probe results of the recorders are still valid.
 #[tokio::test]
 async fn missing_recorder_secret_keeps_reported_status() {
     let reported = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
@@ -212,7 +205,7 @@ async fn restored_drift_is_reported_and_probe_repeats_daily() {
     assert_eq!(*stores.probes.lock().unwrap(), [Probe::Skip, Probe::Run]);
 }
 
-/// The API server did not take the status: what was put back is told by the next look.
+/// The API server rejected the status, so the next reconcile reports the drift.
 #[tokio::test]
 async fn drift_is_reported_until_marked_reported() {
     let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
@@ -241,7 +234,7 @@ async fn unknown_probe_rows_are_retried_hourly() {
     assert!(!is_probe_due(&tried(None), at(3600)));
     assert!(is_probe_due(&tried(Some(Verdict::Passed)), at(3600)));
     assert!(!is_probe_due(&tried(Some(Verdict::Passed)), at(3599)));
-    // A status of a version that kept no table.
+    // A status from a version without a table.
     let older = StorageStatus { conformance: vec![], ..tried(None) };
     assert!(is_probe_due(&older, at(3600)));
 }
@@ -271,7 +264,7 @@ async fn store_outage_backs_off_and_recording_continues_only_after_read_back() {
     assert_eq!((refused.status, refused.finding.status), (None, ConditionStatus::False));
 }
 
-/// A table that refuses the bucket is told all the same: the row that fails may be about access.
+/// A failed row about access must be reported even if the store is unsupported.
 #[tokio::test]
 async fn unfit_store_still_reports_probe_results() {
     let unfit = EnforceError::StoreUnsupported { reason: "w".into(), remedy: "r".into() };

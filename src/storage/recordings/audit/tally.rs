@@ -1,4 +1,4 @@
-//! Counting what an audit sees: pure, one version at a time.
+//! Counts the findings of an audit, one version at a time. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,66 +16,66 @@ use crate::rules::retention::{RetentionTerms, VersionState, lifecycle_deadline};
 use crate::storage::recordings::day_filter::ForeignKeys;
 use crate::storage::recordings::hold::protection_cache::{ManifestVersions, ProtectionCache};
 
-/// The lifecycle's arithmetic leaves about a day for uploads; what came later than this is worth a look.
+/// The lifecycle period leaves about a day for uploads. Later ones deserve attention.
 const LATE_UPLOAD: SignedDuration = SignedDuration::from_hours(6);
-/// A legal hold follows within a minute; a pass may be under way.
+/// A legal hold follows within a minute, but a pass may be in progress.
 const PROTECTION_GRACE: SignedDuration = SignedDuration::from_mins(5);
-/// Keys that are told of each finding.
+/// Example keys of each finding.
 const MAX_EXAMPLES: usize = 5;
 
-/// Something that an audit found, of which there should be none.
+/// Anomaly in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::IntoStaticStr)]
 pub enum FindingKind {
-    /// Over its ceiling, covered by no open hold, and its bytes still there (article 6).
+    /// Version past its ceiling that no open hold covers (article 6).
     Overdue,
-    /// Over its ceiling, and covered only by holds whose incident is resolved: it should have gone with them (article 6).
+    /// Version past its ceiling that only resolved holds cover, so it should have been deleted (article 6).
     ReleaseOverdue,
-    /// Covered by an open hold, without legal hold.
+    /// Held version without a legal hold.
     HeldUnprotected,
-    /// Covered by an open hold, with another tag than it must have.
+    /// Held version with the wrong tag.
     HeldMistagged,
-    /// Covered by an open hold, and behind a delete marker.
+    /// Held version behind a delete marker.
     HeldHidden,
-    /// With a legal hold, or tagged as held, and covered by no open hold.
+    /// Version with a legal hold or a `held` tag that no open hold covers.
     UnexplainedHold,
-    /// Covered by no hold, and with another tag than that of its class: the store's lifecycle passes it by.
+    /// Version that no hold covers, with a tag that lifecycle rules ignore.
     Mistagged,
-    /// An object that is none of a recording, of the ledger or of the probe.
+    /// Object outside recordings, ledger and probe.
     UnexpectedObject,
-    /// Where recordings are, under a key that is none.
+    /// Foreign key among the recordings.
     UnparsableKey,
-    /// A source that nobody declared, among so many that its turn is another audit's: somebody else made them.
+    /// Undeclared source that is left to another audit because there are too many.
     UnvisitedSource,
-    /// A day in which nothing is expected, among so many that its turn is another audit's.
+    /// Unexpected day that is left to another audit because there are too many.
     UnvisitedDay,
-    /// A key with thousands of versions, where a recorder writes one.
+    /// Key with thousands of versions. A recorder writes one.
     CrowdedKey,
-    /// A key of a recording that is there and that the store does not list: nobody can tell what it has.
+    /// Existing key that the store does not list, so its versions are unknown.
     UnlistedKey,
-    /// A version whose legal hold or tag the store did not tell, asked again where that may help: nobody knows whether it is as it must be.
+    /// Version whose legal hold or tag the store did not return, despite a retry where it may help.
     UnreadProtection,
-    /// A recording whose key cannot be true: from after the store took it, or older than a spool can be.
+    /// Recording whose key is later than its upload, or older than a spool can be.
     ImplausibleKey,
-    /// A second version of a recording with another content: somebody wrote over it.
+    /// Additional version with different content: somebody overwrote the recording.
     UnexplainedVersion,
-    /// A recording that came more than six hours after it ended.
+    /// Recording uploaded more than six hours after its end.
     LateUpload,
-    /// A hold that the ledger has open, and the cluster does not know.
+    /// Open hold in the ledger that the cluster does not have.
     OrphanedHold,
 }
 
 impl FindingKind {
-    /// Whether a promise is broken, or may be: not all that is worth telling is.
+    /// Returns whether this is a confirmed or possible violation. Other findings are informative.
     pub const fn is_violation(self) -> bool {
         !matches!(self, Self::LateUpload | Self::ImplausibleKey | Self::OrphanedHold)
     }
 }
 
-/// How many, and the first few.
+/// Number and examples of a finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FindingSummary {
     pub count: u64,
-    /// The first keys, or names.
+    /// Keys or names.
     pub examples: Vec<String>,
 }
 
@@ -89,12 +89,11 @@ pub struct Tally {
     pub held_versions: u64,
     /// Versions whose legal hold and tag were read.
     pub inspected_versions: u64,
-    /// From when the oldest recording of each class is that no hold covers.
+    /// Start of the oldest recording of each class that no hold covers.
     pub oldest_unheld: BTreeMap<Class, Timestamp>,
-    /// How far the store's own lifecycle is behind what S3 documents.
+    /// Delay of the store's lifecycle rules behind the S3 documentation.
     #[serde(serialize_with = "in_seconds")]
     pub lifecycle_lag_seconds: SignedDuration,
-    /// What there should be none of.
     pub findings: BTreeMap<FindingKind, FindingSummary>,
 }
 
@@ -103,17 +102,17 @@ fn in_seconds<S: serde::Serializer>(lag: &SignedDuration, to: S) -> Result<S::Ok
 }
 
 impl Tally {
-    /// Whether nothing was found that breaks a promise, or may.
+    /// Returns whether there are no violations.
     pub fn is_compliant(&self) -> bool {
         !self.findings.keys().any(|found| found.is_violation())
     }
 
-    /// How many of something were found.
+    /// Returns the number of findings of this kind.
     pub fn count(&self, found: FindingKind) -> u64 {
         self.findings.get(&found).map_or(0, |findings| findings.count)
     }
 
-    /// Counts keys that somebody else put where recordings are.
+    /// Adds foreign keys as findings.
     pub(crate) fn add_foreign(&mut self, found: FindingKind, foreign: &ForeignKeys) {
         if foreign.count == 0 {
             return;
@@ -124,7 +123,6 @@ impl Tally {
         findings.examples.extend(foreign.examples.iter().take(room).cloned());
     }
 
-    /// Counts something that should not be.
     pub fn add(&mut self, found: FindingKind, what: &str) {
         let findings = self.findings.entry(found).or_default();
         findings.count += 1;
@@ -137,15 +135,15 @@ impl Tally {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuditedHolds {
     pub(crate) open: Vec<HoldScope>,
-    /// That of incidents that are not resolved.
+    /// Scopes of holds that are not resolved.
     pub(crate) unresolved: Vec<HoldScope>,
-    /// What is neither being placed nor being released: there the marks must be right.
+    /// Scopes of holds that are neither being placed nor released. Protections must be correct there.
     pub(crate) settled: Vec<HoldScope>,
-    /// What the manifests of all of it list.
+    /// Versions in the manifests of the open holds.
     pub(crate) manifests: Vec<Arc<ManifestVersions>>,
-    /// What those list of incidents that are not resolved.
+    /// Versions in the manifests of holds that are not resolved.
     pub(crate) unresolved_manifests: Vec<Arc<ManifestVersions>>,
-    /// By what versions are told apart there.
+    /// Source of the fingerprints in the manifests.
     pub(crate) cache: Arc<ProtectionCache>,
 }
 
@@ -157,48 +155,21 @@ pub(crate) struct AuditRules<'a> {
 }
 
 impl AuditRules<'_> {
-    /// Whether the marks of something that is held must be right by now: the hold is settled, and the version was there
-    /// before the last minutes.
+    /// Returns whether the protection of a held version must be correct: the hold is settled, and the version is some
+    /// minutes old.
     fn is_settled(&self, stored: &StoredRecording<'_>) -> bool {
         self.now.duration_since(stored.listed.modified) > PROTECTION_GRACE
             && stored.is_in_scope(&self.holds.settled)
     }
 }
 
-/// The version before, of the same key, which is newer.
-#[derive(Clone, Debug)]
-pub(crate) struct NewerVersion {
-    key: String,
-    modified: Timestamp,
-    is_marker: bool,
-    size: u64,
-    etag: String,
-}
-
-impl NewerVersion {
-    pub(crate) fn new(listed: &ListedVersion) -> Self {
-        Self {
-            key: listed.key.clone(),
-            modified: listed.modified,
-            is_marker: listed.is_marker,
-            size: listed.size,
-            etag: listed.etag.clone(),
-        }
-    }
-
-    /// Whether it has the same content, as far as a listing tells.
-    fn has_same_content(&self, listed: &ListedVersion) -> bool {
-        self.size == listed.size && self.etag == listed.etag
-    }
-}
-
-/// Counts what a listing tells of one version. `newer`: what was listed before it. Gives back the recording, if its
-/// marks are to be read wherever a hold covers it.
+/// Counts a listed version. `newer` is the previously listed version. Returns the recording if its protection may be
+/// read, and whether it is held.
 pub(crate) fn tally_listed<'l>(
     tally: &mut Tally,
     rules: &AuditRules<'_>,
     listed: &'l ListedVersion,
-    newer: Option<&NewerVersion>,
+    newer: Option<&ListedVersion>,
 ) -> Option<(StoredRecording<'l>, bool)> {
     let stored = StoredRecording::of(listed, &rules.terms.ceilings)?;
     if listed.is_marker {
@@ -208,7 +179,8 @@ pub(crate) fn tally_listed<'l>(
     tally.versions += 1;
     tally.bytes += listed.size;
     let newer = newer.filter(|newer| newer.key == listed.key);
-    if newer.is_some_and(|newer| !newer.is_marker && !newer.has_same_content(listed)) {
+    if newer.is_some_and(|newer| !newer.is_marker && (newer.size, &newer.etag) != (listed.size, &listed.etag))
+    {
         tally.add(FindingKind::UnexplainedVersion, &listed.key);
     }
     let holds = rules.holds;
@@ -235,9 +207,9 @@ fn tally_unheld(
     tally: &mut Tally,
     rules: &AuditRules<'_>,
     stored: &StoredRecording<'_>,
-    newer: Option<&NewerVersion>,
+    newer: Option<&ListedVersion>,
 ) {
-    // Not of what is held: some stores move the time of a version when its legal hold changes.
+    // Not for held versions: some stores update the modification time when the legal hold changes.
     if !stored.is_plausible() {
         tally.add(FindingKind::ImplausibleKey, &stored.listed.key);
     } else if stored.upload_delay() > LATE_UPLOAD {
@@ -258,7 +230,7 @@ fn tally_unheld(
     tally.lifecycle_lag_seconds = tally.lifecycle_lag_seconds.max(lag);
 }
 
-/// Counts what the marks of a recording tell.
+/// Counts the protection of a recording.
 pub(crate) fn tally_inspected(
     tally: &mut Tally,
     rules: &AuditRules<'_>,
@@ -287,7 +259,8 @@ pub(crate) fn tally_inspected(
     }
 }
 
-/// `sealed` is right a while longer than it must be, since somebody has to change it; `held` is never right too early.
+/// Returns whether a held version has a correct tag. `sealed` may last a while beyond the embargo, since a pass must
+/// change it. `held` is never correct before its end.
 fn is_tagged_as_held(
     rules: &AuditRules<'_>,
     stored: &StoredRecording<'_>,

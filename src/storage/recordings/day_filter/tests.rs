@@ -1,4 +1,4 @@
-//! Walks in buckets where others put what they like.
+//! Buckets in which others put arbitrary keys.
 
 use jiff::SignedDuration;
 
@@ -7,7 +7,7 @@ use crate::storage::s3::stub::Stub;
 
 const DAY: &str = "video/hal/2026/03/07/";
 
-/// A store that lists these versions by their bytes, a thousand at a time, and whose markers are inclusive.
+/// A store that lists these versions in byte order, a thousand a page, with inclusive markers.
 async fn store_with_inclusive_markers(mut keys: Vec<String>) -> Stub {
     keys.sort();
     Stub::start(move |asked| {
@@ -45,7 +45,7 @@ async fn store_with_inclusive_markers(mut keys: Vec<String>) -> Stub {
     .await
 }
 
-/// The keys that a walk over the day gives.
+/// Returns the listed keys of the day.
 async fn listed_keys(keys: Vec<String>) -> BTreeSet<String> {
     let stub = store_with_inclusive_markers(keys).await;
     let store = stub.store();
@@ -57,7 +57,8 @@ async fn listed_keys(keys: Vec<String>) -> BTreeSet<String> {
     all
 }
 
-/// Where a listing goes on is foreseeable: after a key of ours, with a space. More versions of that than a page fill the next.
+/// The start of the next page is predictable: an own key and a space. More versions of that key than a page fill the
+/// next one.
 #[tokio::test]
 async fn lister_continues_past_a_crowded_key_marker() {
     let of = |second: u8| format!("{DAY}0800{second:02}.000Z-6000-0123456789abcdef.mp4");
@@ -68,13 +69,13 @@ async fn lister_continues_past_a_crowded_key_marker() {
             assert_eq!(listed_keys(all.collect()).await, ours, "{many} of {crowd}");
         }
     }
-    // The next stretch begins with the one that is crowded.
+    // The next range begins with the crowded key.
     let before = (0..1000).map(|number| format!("{DAY}1/{number:04}"));
     let crowd = std::iter::repeat_n(format!("{DAY}2"), 1001);
     assert_eq!(listed_keys(ours.iter().cloned().chain(before).chain(crowd).collect()).await, ours);
 }
 
-/// Whoever has a recorder's credentials puts something into each day since the year 1900.
+/// Anyone with a recorder's credentials can put an object into each day since 1900.
 #[tokio::test]
 async fn unexpected_days_are_visited_over_several_passes() {
     let stub = Stub::start(|asked| {
@@ -100,7 +101,7 @@ async fn unexpected_days_are_visited_over_several_passes() {
     let now: Timestamp = "2026-03-07T12:00:00Z".parse().unwrap();
     let days =
         |from: &str, to: &str| DayFilter { from: Some(from.parse().unwrap()), to: Some(to.parse().unwrap()) };
-    // A hold's window, and the ceiling.
+    // The window of a hold, and the days within the ceiling.
     let expected = [days("1999-12-31", "2000-03-01"), days("2026-02-01", "2026-03-09")];
     let (mut odd, mut asked) = (BTreeSet::new(), 0);
     for pass in 0..40 {
@@ -116,7 +117,7 @@ async fn unexpected_days_are_visited_over_several_passes() {
     }
     assert!(odd.len() > 1200, "{} of 40 passes", odd.len());
     assert!(asked < 100, "{asked} requests in a pass");
-    // What is not wanted is not visited, expected or not.
+    // Days that are not wanted are not visited, expected or not.
     let wanted =
         [days("2026-02-27", "2026-03-02"), DayFilter { from: Some("2099-12-31".parse().unwrap()), to: None }];
     let found = list_source_days(&store, Class::Video, "hal", &wanted, &expected, now).await.unwrap();
@@ -145,7 +146,7 @@ fn intersection_contains_days_in_both_filters() {
     }
 }
 
-/// Sweeps come each hour, verifications each quarter of one: turns by the clock would come to the same ones again and again.
+/// Sweeps run hourly and verifications every quarter of an hour. A choice by the clock would always be the same.
 #[test]
 fn every_item_is_chosen_by_regular_passes() {
     let start: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();

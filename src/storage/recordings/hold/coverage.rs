@@ -1,4 +1,4 @@
-//! How much of a hold's window there are recordings of: pure, in time order within a source.
+//! Coverage of a hold's window by recordings. Pure; in time order within a source.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,60 +10,59 @@ use crate::rules::hold::scope::{CameraSelector, HoldScope};
 use crate::rules::recording::{Class, Recording};
 use crate::storage::recordings::error::{HoldError, PassErrors, SourceDay};
 
-/// Stretches without recordings that are told of one source.
+/// Gaps that are reported of one source.
 pub(crate) const MAX_GAPS: usize = 10;
-/// The longest segment, and its upload: a stretch without recordings that is younger may still be filled.
+/// Longest segment and its upload: a younger gap may still be filled.
 pub(crate) const MAX_UPLOAD_DELAY: SignedDuration = SignedDuration::from_mins(12);
-/// Segments follow each other within this; a longer stretch is a gap.
+/// Longest pause between segments that is no gap.
 const GAP_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
-/// What one source has of a window, as far as it is known.
+/// Known coverage of a window by one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceTimeline {
-    /// How many of its versions the hold covers.
+    /// Number of covered versions.
     pub segments: u64,
-    /// Time of which there are recordings, until `reached`.
+    /// Recorded time up to `known_until`.
     recorded: SignedDuration,
-    /// Time of which there are none, and no more will come.
+    /// Time without recordings that no upload can fill any more.
     pub missing: SignedDuration,
-    /// How many stretches without recordings there are.
-    pub gap_count: u64,
     pub gaps: Vec<Window>,
-    /// Until when all is either recorded or missing.
+    /// Time up to which the window is either recorded or missing.
     known_until: Option<Timestamp>,
-    /// After `reached` comes a stretch without recordings that may still be filled.
+    /// A gap that may still be filled follows `known_until`.
     has_open_gap: bool,
 }
 
-/// What there is of a hold, by source.
+/// Coverage of a hold by source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coverage {
     window: Window,
-    /// Until when the window has come: its end, or now.
+    /// End of the elapsed part of the window: its end, or now.
     elapsed_until: Timestamp,
-    /// Recordings of earlier instants have arrived, or never will.
+    /// Time before which recordings have arrived or never will.
     arrived_until: Timestamp,
     pub sources: BTreeMap<(Class, String), SourceTimeline>,
     pub segments: u64,
-    /// Their bytes.
     pub bytes: u64,
-    /// How many of them may not be read yet.
+    /// Number of versions under embargo.
     pub sealed: u64,
-    /// Versions that it covers too, and to which the store refused a mark, or to tell it, or failed at that: they are there, but
-    /// whether they are kept is not known.
+    /// Covered versions whose protection the store rejected, failed at, or did not return. They exist, but their
+    /// protection is unknown.
     pub errors: Option<PassErrors>,
-    /// Those that were not as they must be when they were read back.
+    /// Number of versions that failed the read-back.
     pub unconfirmed: u64,
-    /// Where the store hides keys that may be of it: what is not listed may be there.
+    /// Source days with unlisted keys: a version that is not listed there may still exist.
     pub(crate) incomplete_listings: BTreeSet<SourceDay>,
-    /// All that were listed, the refused among them.
+    /// All listed versions, including those with errors.
     pub present: VersionSet,
     pub(crate) days: BTreeSet<SourceDay>,
 }
 
 impl Coverage {
-    /// Of the window of `cover` as far as it has come. Every source that is named is in it, be there nothing of it; where all
-    /// are meant, each of `cameras` that there was, by when it was declared, before the window ended.
+    /// Returns the empty coverage of the elapsed window of `cover`.
+    ///
+    /// Contains every named source, even without recordings. A scope over all cameras contains each of `cameras` that
+    /// was declared before the window ended.
     pub fn new(cover: &HoldScope, cameras: &BTreeMap<String, Timestamp>, now: Timestamp) -> Self {
         let Window { from, until } = cover.window;
         let come = until.unwrap_or(now).min(now).max(from);
@@ -94,8 +93,8 @@ impl Coverage {
         }
     }
 
-    /// Up to which instant of the window it is known what was recorded by those cameras for which `is_told` holds; its
-    /// beginning: of none of it.
+    /// Returns the time up to which the recordings of the cameras selected by `is_told` are known. The start of the
+    /// window: none of it is.
     pub fn known_until(&self, is_told: impl Fn(&str, &SourceTimeline) -> bool) -> Timestamp {
         let told = self
             .sources
@@ -105,13 +104,13 @@ impl Coverage {
         known.min().unwrap_or(self.arrived_until).max(self.arrived_until)
     }
 
-    /// Whether that is as far as the window has come: to its end, once it has ended.
+    /// Returns whether `known_until` reaches the end of the window, if that has passed.
     pub fn is_known(&self, known_until: Timestamp, now: Timestamp) -> bool {
         let ended = self.window.until.filter(|until| *until <= now);
         known_until > self.window.from && ended.is_none_or(|until| until <= known_until)
     }
 
-    /// Counts a recording that the hold covers. Those of one source come in the order of their start.
+    /// Adds a covered recording. Those of one source come in order of their start.
     pub fn add(&mut self, recording: &Recording<'_>, bytes: u64, is_sealed: bool) {
         self.segments += 1;
         self.sealed += u64::from(is_sealed);
@@ -119,10 +118,19 @@ impl Coverage {
         self.extend(recording);
     }
 
-    /// Counts a recording that the hold covers and that could not be held, in the same order.
+    /// Adds a covered recording that could not be protected, in the same order.
     pub fn add_failed(&mut self, recording: &Recording<'_>, error: &HoldError) {
         PassErrors::add_to(&mut self.errors, error);
         self.extend(recording);
+    }
+
+    /// Returns whether a manifest of these versions is complete and lists only protected ones.
+    pub fn is_complete(&self) -> bool {
+        let is_rejected = self.errors.as_ref().is_some_and(PassErrors::has_versions);
+        !is_rejected
+            && !self.present.is_over_budget()
+            && self.incomplete_listings.is_empty()
+            && self.unconfirmed == 0
     }
 
     fn extend(&mut self, recording: &Recording<'_>) {
@@ -132,7 +140,7 @@ impl Coverage {
         let source = self.sources.entry(name).or_default();
         source.segments += 1;
         let reached = source.known_until.unwrap_or(from);
-        // Nobody can tell how long a telephone was not used.
+        // Calls have no gaps: an unused telephone records nothing.
         if recording.class == Class::Video {
             source.has_open_gap |=
                 start > self.arrived_until && start.duration_since(reached) > GAP_TOLERANCE;
@@ -145,7 +153,7 @@ impl Coverage {
         source.known_until = Some(reached.max(stop));
     }
 
-    /// When the last has been counted: what is missing at the end.
+    /// Adds the gap at the end, after the last recording.
     #[must_use]
     pub fn finish(mut self) -> Self {
         for ((class, _), source) in &mut self.sources {
@@ -158,9 +166,9 @@ impl Coverage {
 }
 
 impl SourceTimeline {
-    /// Time of which there are recordings, up to an instant until which it is known.
+    /// Returns the recorded time up to an instant at which it is known.
     pub fn recorded_until(&self, known_until: Timestamp) -> SignedDuration {
-        // What was recorded later followed without a gap.
+        // Later recordings followed without a gap.
         let later = self.known_until.map(|reached| reached.duration_since(known_until));
         self.recorded - later.unwrap_or_default().max(SignedDuration::ZERO)
     }
@@ -168,12 +176,11 @@ impl SourceTimeline {
     fn add_gap(&mut self, from: Timestamp, until: Timestamp) {
         let length = until.duration_since(from);
         if length <= GAP_TOLERANCE {
-            // Too short to tell of; it counts as recorded, so that a whole window is a whole.
+            // Too short to report. Counted as recorded, so that a window without gaps reaches 100%.
             self.recorded += length.max(SignedDuration::ZERO);
             return;
         }
         self.missing += length;
-        self.gap_count += 1;
         if self.gaps.len() < MAX_GAPS {
             self.gaps.push(Window::new(from, Some(until)));
         }
@@ -218,7 +225,7 @@ mod tests {
         let a = &coverage.sources[&(Class::Video, "a".to_owned())];
         assert_eq!(a.gaps, [Window::new(at(260), Some(at(300))), Window::new(at(360), Some(at(400)))]);
         assert_eq!((recorded(a), a.missing.as_secs()), (220, 80));
-        // Of a camera that was named and recorded nothing, all is missing.
+        // All of the window is missing of a named camera without recordings.
         let b = &coverage.sources[&(Class::Video, "b".to_owned())];
         assert_eq!((recorded(b), b.missing.as_secs()), (0, 300));
     }
@@ -229,7 +236,7 @@ mod tests {
             Coverage::new(&cover(100, None, &[]), &BTreeMap::new(), at(200) + MAX_UPLOAD_DELAY);
         coverage.add(&recording("a", 100, 199), 1, true);
         let coverage = coverage.finish();
-        assert_eq!(coverage.sources[&(Class::Video, "a".to_owned())].gap_count, 0);
+        assert!(coverage.sources[&(Class::Video, "a".to_owned())].gaps.is_empty());
     }
 
     #[test]
@@ -244,8 +251,8 @@ mod tests {
         assert_eq!((recorded(calls), calls.missing.as_secs()), (80, 0));
     }
 
-    /// A window of 90 s from second 910 on, looked at so many seconds after it ended: until when it is known, whether that is
-    /// all, and of each camera its segments, and the seconds recorded and missing.
+    /// Evaluates a window of 90 s from second 910, so many seconds after its end. Returns the known time, whether it is
+    /// complete, and the segments and seconds recorded and missing of each camera.
     fn coverage_after(seconds: i64, recordings: &[(&str, i64, i64)]) -> (i64, bool, Vec<(u64, i64, i64)>) {
         let now = at(1_000 + seconds);
         let mut coverage = Coverage::new(&cover(910, Some(1_000), &["hal", "trap"]), &BTreeMap::new(), now);
@@ -263,9 +270,9 @@ mod tests {
     fn coverage_is_known_after_last_segment_or_upload_delay() {
         let whole = [("hal", 900, 960), ("hal", 960, 1_020), ("trap", 905, 961), ("trap", 962, 1_001)];
         assert_eq!(coverage_after(20, &whole), (1_000, true, vec![(2, 90, 0), (2, 90, 0)]));
-        // The last of one camera is on its way: the window has ended and is not known.
+        // The last segment of one camera is still being uploaded: the window has ended and is not known.
         assert_eq!(coverage_after(20, &whole[..3]), (961, false, vec![(2, 51, 0), (1, 51, 0)]));
-        // What comes out of order after a hole says nothing of the hole.
+        // A segment after a hole does not show whether the hole will be filled.
         let hole = [whole[0], whole[1], ("trap", 970, 1_001)];
         assert_eq!(coverage_after(20, &hole), (910, false, vec![(2, 0, 0), (1, 0, 0)]));
 
@@ -311,7 +318,7 @@ mod tests {
                 prop_assert_eq!((recorded + source.missing).as_secs(), known);
                 prop_assert!(recorded >= SignedDuration::ZERO);
             }
-            // Never later than the stretch that may still be filled is over, nor than now.
+            // At the latest when the open gap can no longer be filled, and never in the future.
             prop_assert!(known >= (age - MAX_UPLOAD_DELAY.as_secs()).clamp(0, length), "{}", known);
             prop_assert!(known <= age.clamp(0, length), "{}", known);
         }

@@ -1,6 +1,8 @@
-//! What is kept for a hold, for those who may read it: `ledger/manifests/{name}/`. Parts of some hundred segments each, and
-//! an index, which is written last. Readers of the site may read it by the bucket's policy; from it they make links
-//! with credentials of their own, since they may not list and the operator may not read.
+//! Manifest of a hold, for its readers: `ledger/manifests/{name}/`.
+//!
+//! It consists of parts with some hundred segments each and an index, which is written last. The bucket policy lets the
+//! site's readers read it. They create links from it with their own credentials, since they cannot list and the
+//! operator cannot read recordings.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,14 +32,14 @@ use crate::storage::s3::listing::{OPERATION, list_all};
 use crate::storage::s3::objects;
 use crate::storage::s3::objects::{INDEX_SUFFIX, MANIFEST_PREFIX};
 
-/// Pages that a manifest may have.
+/// Pages of one manifest's listing.
 const MAX_PAGES: usize = 100;
-/// Parts that it may have: 20 million segments.
+/// Parts of one manifest: 20 million segments.
 const MAX_PARTS: usize = 100_000;
 const SEGMENTS_PER_PART: usize = 200;
-/// The error code where there is none.
+/// Error code of a missing manifest.
 pub const NO_MANIFEST: &str = "NoSuchManifest";
-/// The longest that a link may live.
+/// Longest lifetime of a link.
 pub const MAX_LINK_LIFETIME: Duration = Duration::from_mins(15);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,26 +49,23 @@ pub struct ManifestIndex {
     pub reference: String,
     pub window: Window,
     pub segments: u64,
-    /// What is missing, at most ten stretches of each camera.
+    /// Gaps, at most ten of each camera.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<ManifestGap>,
-    /// SHA-256 of each part, in order, as hexadecimal digits.
+    /// SHA-256 of each part in hexadecimal, in order.
     pub parts: Vec<String>,
 }
 
-/// What a manifest lists, as the pass that placed the hold found it.
+/// Content of a manifest, as the place pass found it.
 #[derive(Clone, Copy, Debug)]
 pub struct ManifestContent<'a> {
-    /// The hold, as the ledger has it.
     pub entry: &'a LedgerEntry,
-    /// What the pass found of it.
     pub coverage: &'a Coverage,
-    /// What is missing of its window.
     pub missing: &'a [ManifestGap],
     pub terms: &'a RetentionTerms,
 }
 
-/// Writes the manifest of a hold, unless it says the same already; parts that are as before are not written again.
+/// Writes the manifest of a hold unless it is already up to date. Does not rewrite unchanged parts.
 pub async fn write(
     operator: &BucketConnection,
     content: ManifestContent<'_>,
@@ -98,11 +97,11 @@ pub async fn write(
         index.parts.push(sha256_hex(&to_json(&part)));
     }
     if !written.has_same_versions(coverage) {
-        // What was held when the pass found it is gone. That is told before any manifest forgets it.
+        // A held version is gone since the pass found it. The next pass must report it before any manifest drops it.
         memory.put_manifest(&entry.uid, written.with_lost(coverage));
         return Err(version_gone().into());
     }
-    // Nothing is written but what the whole of it was found to be: a part that lacks something would forget it.
+    // Both listings must agree before a part is written: a part that lacks a version would hide its loss.
     let is_there =
         |number| before.as_ref().and_then(|before| before.parts.get(number)) == index.parts.get(number);
     if !(0..index.parts.len()).all(is_there) {
@@ -117,6 +116,7 @@ pub async fn write(
             }
         }
     }
+    // The index last: it must not name parts that do not exist yet.
     if before.as_ref() != Some(&index) {
         objects::put(&store, &index_key(&folder), to_json(&index)).await?;
     }
@@ -125,7 +125,8 @@ pub async fn write(
     Ok(())
 }
 
-/// What the manifest of a hold lists: as it was last written, or read. Nothing where there is none, or somebody spoilt it.
+/// Returns the versions in a hold's manifest, from the cache if possible. Empty if there is none or somebody overwrote
+/// it.
 pub async fn load(
     operator: &BucketConnection,
     entry: &LedgerEntry,
@@ -135,8 +136,8 @@ pub async fn load(
     Ok(load_from(&store, entry, memory).await?)
 }
 
-/// The same of the open ones of `entries`. One that cannot be read, however often it is asked for, is left out: nearly all that it
-/// lists is known by its keys.
+/// Returns the versions in the manifests of open `entries`. Omits manifests that the store refuses to return: nearly
+/// all of their versions are covered by key.
 pub(crate) async fn load_open(
     store: &BucketClient,
     entries: impl Iterator<Item = &LedgerEntry>,
@@ -164,11 +165,12 @@ pub(crate) async fn load_from(
     let folder = folder(&entry.name);
     let mut told = ManifestVersions::new(memory, &[], 0);
     let index = read_json::<ManifestIndex>(store, &index_key(&folder)).await?;
-    // A hold that was re-created has another UID, and what its predecessor held.
+    // A re-created hold has another UID and takes over its predecessor's versions.
     if let Some(index) = index.filter(|index| index.reference == entry.reference) {
         told = ManifestVersions::new(memory, &index.missing, 0);
         for number in 0..index.parts.len().min(MAX_PARTS) {
-            // One that is newer than the index was written by an operator that was stopped: that was held, too.
+            // A part newer than the index was written by an operator that stopped before the index. Its versions were
+            // held too.
             let lines = read_json::<Vec<ManifestSegment>>(store, &part_key(&folder, number)).await?;
             let lines = lines.iter().flatten().take(SEGMENTS_PER_PART);
             lines.for_each(|line| told.add(memory, line));
@@ -188,7 +190,7 @@ fn segment_of(stored: &StoredRecording<'_>, embargo: Embargo, now: Timestamp) ->
     }
 }
 
-/// The parts of a manifest of what a pass found, as the bucket lists it now.
+/// Parts of a manifest, from a new listing of the versions that a pass found.
 struct ManifestParts<'a> {
     lister: VersionLister<'a>,
     content: ManifestContent<'a>,
@@ -213,7 +215,7 @@ impl<'a> ManifestParts<'a> {
         }
     }
 
-    /// The next; `None`: that was the last.
+    /// Returns the next part. `None`: there are no more.
     async fn next(&mut self) -> Result<Option<Vec<ManifestSegment>>, StoreError> {
         while self.segments.len() < SEGMENTS_PER_PART {
             let Some(found) = self.lister.next_page().await? else {
@@ -240,12 +242,12 @@ fn sha256_hex(part: &[u8]) -> String {
     hex::encode(Sha256::digest(part))
 }
 
-/// What is held changed while the manifest was written: the next pass tells what.
+/// A held version disappeared while the manifest was written. The next pass reports it.
 fn version_gone() -> StoreError {
     StoreError { operation: OPERATION, code: "HeldVersionGone".into(), status: None }
 }
 
-/// Removes the manifest of a hold that is released.
+/// Removes the manifest of a released hold.
 pub async fn remove(operator: &BucketConnection, name: &str) -> Result<(), HoldError> {
     let store = operator.client();
     for listed in list_all(&store, &folder(name), MAX_PAGES).await? {
@@ -254,7 +256,7 @@ pub async fn remove(operator: &BucketConnection, name: &str) -> Result<(), HoldE
     Ok(())
 }
 
-/// Removes what is not the latest, and parts beyond the last.
+/// Removes old versions, and parts beyond the last.
 async fn remove_stale(store: &BucketClient, folder: &str, parts: usize) -> Result<(), StoreError> {
     let kept: BTreeSet<String> =
         (0..parts).map(|number| part_key(folder, number)).chain([index_key(folder)]).collect();
@@ -269,18 +271,18 @@ async fn remove_stale(store: &BucketClient, folder: &str, parts: usize) -> Resul
     Ok(())
 }
 
-/// A link to a segment, and what it is.
+/// Segment and its link.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentLink {
     #[serde(flatten)]
     pub segment: ManifestSegment,
-    /// Where it can be read, by anybody, for a while; absent: it may not be read yet.
+    /// Presigned URL that anybody can use until it expires. Absent while the segment is under embargo.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// What a reader is shown of a hold.
+/// Links and gaps of a hold.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldLinks {
@@ -288,8 +290,8 @@ pub struct HoldLinks {
     pub missing: Vec<ManifestGap>,
 }
 
-/// Links to what is kept for the hold `name`, that live so long, signed with the credentials of `reader`: the store judges
-/// by these, when a link is followed.
+/// Returns links to the segments of the hold `name`, signed with the credentials of `reader`. The store checks these
+/// when a link is followed.
 pub async fn links(
     reader: &BucketConnection,
     name: &str,
@@ -324,7 +326,7 @@ async fn presign(
     signed.map(|signed| signed.uri().to_owned()).map_err(|error| StoreError::from_sdk("GetObject", &error))
 }
 
-/// An index or a part. `None`: there is none, or somebody spoilt it; it is written anew.
+/// Reads an index or a part. `None`: missing, or overwritten by somebody else, so it is rewritten.
 async fn read_json<T: DeserializeOwned>(store: &BucketClient, key: &str) -> Result<Option<T>, StoreError> {
     match objects::read_json(store, key, None).await {
         Err(error) if error.is_not_found() => Ok(None),

@@ -1,4 +1,4 @@
-//! Manifests at their limits, and as a store or a proxy may answer with them.
+//! Large manifests, and damaged answers of a store or proxy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,42 +18,27 @@ use crate::storage::recordings::audit::{AuditOptions, FindingKind, audit};
 use crate::storage::recordings::error::SourceDay;
 use crate::storage::recordings::sweep::state::ScanRange;
 use crate::storage::recordings::sweep::sweep;
-use crate::storage::s3::stub::{NoOpenHolds, ReceivedRequest, Stub, error_answer, versions_answer};
+use crate::storage::s3::stub::{FakeBucket, NO_OPEN_HOLDS, ReceivedRequest, Stub, listed};
 
 const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
-type ManifestObjects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
-
-/// A bucket that has these recordings, and keeps what is put. `spoil` changes its answer to a GET, by how many were before.
+/// A bucket with these recordings that keeps every version. `corrupt` changes its answer to a GET, by the number of earlier ones.
 async fn start_bucket(
     recordings: Vec<ListedVersion>,
-    corrupt: impl Fn(&ReceivedRequest, usize, Vec<u8>) -> Vec<u8> + Clone + Send + Sync + 'static,
-) -> (Stub, ManifestObjects) {
-    let objects = ManifestObjects::default();
-    let (kept, gets) = (Arc::clone(&objects), Arc::new(Mutex::new(0)));
-    let stub = Stub::start(move |asked| {
-        let mut kept = kept.lock().unwrap();
-        let key = asked.path.trim_start_matches("/tz-stub/").to_owned();
-        match asked.method.as_str() {
-            "GET" if asked.query_parameter("versions").is_some() => versions_answer(asked, &recordings),
-            "GET" => match kept.get(&key) {
-                Some(bytes) => {
-                    let mut gets = gets.lock().unwrap();
-                    *gets += 1;
-                    let bytes = corrupt(asked, *gets - 1, bytes.clone());
-                    (200, String::from_utf8(bytes).unwrap())
-                }
-                None => error_answer(404, "NoSuchKey"),
-            },
-            "PUT" => {
-                kept.insert(key, asked.body.to_vec());
-                (200, String::new())
+    corrupt: impl Fn(&ReceivedRequest, usize, Vec<u8>) -> Vec<u8> + Send + 'static,
+) -> (Stub, Arc<Mutex<FakeBucket>>) {
+    let mut gets = 0;
+    FakeBucket::of(recordings)
+        .start(move |asked, bucket| match asked.method.as_str() {
+            "POST" | "DELETE" => Some((204, String::new())),
+            "GET" if !asked.has_parameter("versions") => {
+                let body = bucket.bodies.get(&asked.place())?.clone().into_bytes();
+                gets += 1;
+                Some((200, String::from_utf8(corrupt(asked, gets - 1, body)).unwrap()))
             }
-            _ => (204, String::new()),
-        }
-    })
-    .await;
-    (stub, objects)
+            _ => None,
+        })
+        .await
 }
 
 fn entry(now: Timestamp) -> LedgerEntry {
@@ -64,25 +49,17 @@ fn entry(now: Timestamp) -> LedgerEntry {
     LedgerEntry::new("1".into(), "n".into(), "h".into(), &spec.unwrap(), now)
 }
 
-/// So many segments of a source.
+/// Segments of a source.
 fn recordings(source: &str, count: i64, now: Timestamp) -> Vec<ListedVersion> {
     let recording = |number: i64| {
         let start = now - SignedDuration::from_secs(6 * (count - number) + 60);
         let key = Key::new(Class::Video, source, start, 6000, &[7; 32]).unwrap();
-        ListedVersion {
-            key: key.to_string(),
-            id: format!("{number:032}"),
-            is_marker: false,
-            is_latest: true,
-            modified: start,
-            size: 10,
-            etag: "e".into(),
-        }
+        listed(key, &format!("{number:032}"), start)
     };
     (0..count).map(recording).collect()
 }
 
-/// What a pass finds of them.
+/// Coverage that a pass finds.
 fn coverage_of(
     entry: &LedgerEntry,
     memory: &ProtectionCache,
@@ -105,7 +82,7 @@ fn content_of<'a>(
     ManifestContent { entry, coverage, missing, terms: &TERMS }
 }
 
-/// Sources may have long names, and a hold a month of many cameras.
+/// Sources may have long names, and a hold may cover a month of many cameras.
 #[tokio::test]
 async fn large_manifest_is_read_back() {
     let now = Timestamp::now();
@@ -118,19 +95,19 @@ async fn large_manifest_is_read_back() {
     let missing = vec![gap; 2000];
     let target = stub.connection();
     write(&target, content_of(&entry, &coverage, &missing), &memory, now).await.unwrap();
-    let largest = objects.lock().unwrap().values().map(Vec::len).max();
+    let largest = objects.lock().unwrap().bodies.values().map(String::len).max();
     assert!(largest > Some(500_000), "{largest:?}: it would not have been too large");
-    // Another process.
+    // In another process.
     let memory = ProtectionCache::default();
     let told = load(&target, &entry, &memory).await.unwrap();
-    assert_eq!(told.count(), 300);
+    assert_eq!(told.versions.count(), 300);
     let coverage = coverage_of(&entry, &memory, &all, now);
     assert!(told.matches(&coverage, &missing));
 }
 
-/// What is told of a manifest of 300 segments where answers are spoilt so.
+/// Returns the number of versions that a manifest of 300 segments has if answers are damaged by `spoil`.
 async fn count_reloaded(
-    spoil: impl Fn(&ReceivedRequest, usize, Vec<u8>) -> Vec<u8> + Clone + Send + Sync + 'static,
+    spoil: impl Fn(&ReceivedRequest, usize, Vec<u8>) -> Vec<u8> + Send + 'static,
 ) -> Result<u64, String> {
     let now = Timestamp::now();
     let entry = entry(now);
@@ -140,12 +117,12 @@ async fn count_reloaded(
     let coverage = coverage_of(&entry, &memory, &all, now);
     write(&whole.connection(), content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
     let (spoilt, again) = start_bucket(Vec::new(), spoil).await;
-    again.lock().unwrap().extend(std::mem::take(&mut *objects.lock().unwrap()));
+    again.lock().unwrap().bodies.clone_from(&objects.lock().unwrap().bodies);
     let told = load(&spoilt.connection(), &entry, &ProtectionCache::default()).await;
-    told.map(|told| told.count()).map_err(|error| error.to_string())
+    told.map(|told| told.versions.count()).map_err(|error| error.to_string())
 }
 
-/// A loss that happened meanwhile would never be told.
+/// With half a manifest, a loss in the meantime would never be reported.
 #[tokio::test]
 async fn truncated_manifest_is_retried_or_fails() {
     let half = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
@@ -159,7 +136,7 @@ async fn truncated_manifest_is_retried_or_fails() {
     assert!(told.as_ref().is_err_and(|error| error.contains("UnreadableAnswer")), "{told:?}");
 }
 
-/// Somebody who may write there wrote over it: it is written anew.
+/// Somebody with write access overwrote it: the operator rewrites it.
 #[tokio::test]
 async fn corrupt_manifest_counts_as_empty() {
     let spoilt = |_: &ReceivedRequest, _, _| b"{".to_vec();
@@ -168,7 +145,7 @@ async fn corrupt_manifest_counts_as_empty() {
     assert_eq!(count_reloaded(large).await, Ok(0));
 }
 
-/// A manifest that was written without it would be all that anybody knows.
+/// A manifest without the lost version would hide the loss.
 #[tokio::test]
 async fn version_lost_during_manifest_write_is_reported() {
     let now = Timestamp::now();
@@ -181,7 +158,7 @@ async fn version_lost_during_manifest_write_is_reported() {
         let coverage = coverage_of(&entry, &memory, &all[..before], now);
         write(&first.connection(), content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
         let (stub, again) = start_bucket(left.clone(), |_, _, bytes| bytes).await;
-        again.lock().unwrap().extend(objects.lock().unwrap().clone());
+        again.lock().unwrap().bodies.clone_from(&objects.lock().unwrap().bodies);
         let target = stub.connection();
 
         // The pass still found it.
@@ -194,24 +171,24 @@ async fn version_lost_during_manifest_write_is_reported() {
         assert_eq!(known.lost(&coverage), 1, "{before} were listed before");
         assert!(known.is_outdated() && !known.matches(&coverage, &[]));
 
-        // Another process knows what was listed before.
+        // Another process knows the earlier manifest only.
         let other = ProtectionCache::default();
         let known = load(&target, &entry, &other).await.unwrap();
         let lost = known.lost(&coverage_of(&entry, &other, &left, now));
         assert_eq!(lost, u64::from(before > 7), "{before} were listed before");
 
-        // It was told since.
+        // The loss is reported by now.
         write(&target, content_of(&entry, &coverage, &[]), &memory, now).await.unwrap();
         for memory in [memory, ProtectionCache::default()] {
             let known = load(&target, &entry, &memory).await.unwrap();
             let coverage = coverage_of(&entry, &memory, &left, now);
-            assert_eq!((known.lost(&coverage), known.count()), (0, 299));
+            assert_eq!((known.lost(&coverage), known.versions.count()), (0, 299));
             assert!(known.matches(&coverage, &[]));
         }
     }
 }
 
-/// A manifest that cannot be written, since the store refuses something else of the hold.
+/// The manifest cannot be written, because the store rejects another version of the hold.
 #[tokio::test]
 async fn lost_version_is_reported_once() {
     let now = Timestamp::now();
@@ -228,12 +205,12 @@ async fn lost_version_is_reported_once() {
         memory.forget_lost("1", &coverage);
         let told = memory.manifest("1").unwrap();
         assert_eq!(told.lost(&coverage), after);
-        assert_eq!(told.count(), if hidden { 3 } else { 2 }, "what is hidden may be there");
+        assert_eq!(told.versions.count(), if hidden { 3 } else { 2 }, "what is hidden may be there");
     }
     assert!(!memory.manifest("1").unwrap().matches(&coverage, &[]), "the manifest still lists it");
 }
 
-/// Its key could not be true when it was held, and a store that moved its time since made it true.
+/// Its key was implausible when it was held. A store that updates the modification time has made it plausible.
 #[tokio::test]
 async fn version_in_manifest_is_neither_overdue_nor_swept() {
     let now = Timestamp::now();
@@ -241,20 +218,10 @@ async fn version_in_manifest_is_neither_overdue_nor_swept() {
     let memory = ProtectionCache::default();
     let start = now - SignedDuration::from_hours(24 * 28);
     let key = Key::new(Class::Video, "hal", start, 60_000, &[7; 32]).unwrap();
-    let old = |id: &str, key: String| ListedVersion {
-        key,
-        id: id.into(),
-        is_marker: false,
-        is_latest: true,
-        modified: start + SignedDuration::from_secs(70),
-        size: 10,
-        etag: "e".into(),
-    };
-    let ledger = "ledger/holds/1.json".to_owned();
-    let all = vec![old("1", ledger.clone()), old("listed", key.to_string())];
+    let (ledger, modified) = ("ledger/holds/1.json", start + SignedDuration::from_secs(70));
+    let all = vec![listed(ledger, "1", modified), listed(key, "listed", modified)];
     let (stub, objects) = start_bucket(all.clone(), |_, _, bytes| bytes).await;
-    let written = serde_json::to_vec(&entry).unwrap();
-    objects.lock().unwrap().insert(ledger, written);
+    objects.lock().unwrap().put(ledger, serde_json::to_string(&entry).unwrap());
     let target = stub.connection();
     for is_listed in [false, true] {
         if is_listed {
@@ -274,9 +241,15 @@ async fn version_in_manifest_is_neither_overdue_nor_swept() {
         assert_eq!(tally.count(FindingKind::ReleaseOverdue), 0);
         stub.take_requests();
         let memory = ProtectionCache::default();
-        let swept =
-            sweep(&target, &PROTOCOL_CEILINGS, &NoOpenHolds, &memory, ScanRange::All, DecisionTime::at(now))
-                .await;
+        let swept = sweep(
+            &target,
+            &PROTOCOL_CEILINGS,
+            &NO_OPEN_HOLDS,
+            &memory,
+            ScanRange::All,
+            DecisionTime::at(now),
+        )
+        .await;
         let asked = stub.take_requests();
         let deletes = asked.iter().filter(|asked| asked.query_parameter("delete").is_some());
         assert_eq!(deletes.count() > 0, !is_listed, "{swept:?}");

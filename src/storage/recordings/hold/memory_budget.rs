@@ -1,7 +1,9 @@
-//! How much a process remembers of held versions. There are as many of these as whoever may put writes, so they are counted in
-//! bytes: of one Site there are never more than are left for all others, nor of one hold than are left for the Site's others.
-//! That is the dynamic threshold by which switches share a buffer (Choudhury and Hahne, IEEE/ACM Transactions on Networking
-//! 6(2), 1998): one that is flooded has half of it at most, and leaves half of the rest to the next.
+//! Memory budget of the process for held versions.
+//!
+//! Anyone with put access can create versions, so they are counted in bytes. One Site never has more than all others
+//! have left, nor one hold more than the Site's other holds. This is the dynamic threshold by which switches share a
+//! buffer (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). A flooded hold has at most half, and
+//! leaves half of the rest to the next.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,18 +13,18 @@ use crate::storage::recordings::error::HoldError;
 
 /// Bytes of a version in a set that has just grown.
 pub(crate) const SET_ENTRY_BYTES: i64 = 24;
-/// The same where its place is kept beside it.
+/// Bytes of a version together with its source day.
 pub(crate) const MANIFEST_ENTRY_BYTES: i64 = 40;
-/// Of what a pass finds: with the manifest that will be written of it.
+/// Bytes of a version that a pass found, with its place in the manifest to be written.
 pub(crate) const COVERAGE_ENTRY_BYTES: i64 = SET_ENTRY_BYTES + MANIFEST_ENTRY_BYTES;
-/// Bytes of what was read of a version.
+/// Bytes of a version's cached protection.
 pub(crate) const VERIFIED_ENTRY_BYTES: i64 = 80;
 
-/// A version by a hash that nobody outside this process can foresee.
+/// Hash of a version that nobody outside this process can predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub(crate) u64);
 
-/// What all Sites of a process share, in bytes. Copies are one and the same.
+/// Bytes that all Sites of a process share. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     manifests: Arc<AtomicI64>,
@@ -30,8 +32,8 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// Of a process that may have `limit` bytes in all: half of them. A third of that is for marks that were read, without which
-    /// there is no claim less, only requests more.
+    /// Returns a budget of half of `limit` bytes. A third of that is for cached protections: without them the operator
+    /// needs more requests, but claims no less.
     pub fn of_process(limit: u64) -> Self {
         let half = i64::try_from(limit / 2).unwrap_or(i64::MAX);
         Self {
@@ -40,18 +42,18 @@ impl MemoryBudget {
         }
     }
 
-    /// A Site's part for what is listed.
+    /// Returns a Site's reservation for listed versions.
     pub(crate) fn manifest_reservation(&self) -> Reservation {
         Reservation::from_pool(&self.manifests)
     }
 
-    /// A Site's part for marks that were read.
+    /// Returns a Site's reservation for cached protections.
     pub(crate) fn verified_reservation(&self) -> Reservation {
         Reservation::from_pool(&self.verified)
     }
 }
 
-/// A Site's part; by default without end.
+/// Reservation of one Site; unlimited by default.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reservation {
     available: Option<Arc<AtomicI64>>,
@@ -63,8 +65,8 @@ impl Reservation {
         Self { available: Some(left.clone()), used: Arc::default() }
     }
 
-    /// Takes so many bytes, if others have as many left as this Site then has; or, for a part of the Site's that has `before`
-    /// already, if its other parts do.
+    /// Reserves `bytes` if the pool has at least as much left for others. `before` is the present size of this part,
+    /// which must leave as much for the Site's other parts.
     pub(crate) fn try_reserve(&self, bytes: i64, before: i64) -> bool {
         let Some(left) = &self.available else {
             return true;
@@ -77,7 +79,7 @@ impl Reservation {
         is_there
     }
 
-    /// Gives them back; fewer than none: takes them, whether they are there or not.
+    /// Returns bytes to the pool. A negative number takes them unconditionally.
     pub(crate) fn release(&self, bytes: i64) {
         if let Some(left) = &self.available {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -86,24 +88,23 @@ impl Reservation {
     }
 }
 
-/// Versions, if there is room for all of them. Where there is not, none is kept: nothing can be claimed by a part, and others need
-/// the room.
+/// Set of versions that is either complete or empty: an incomplete set proves nothing, and others need the memory.
 #[derive(Debug, Default)]
 pub struct VersionSet {
     versions: HashSet<Fingerprint>,
-    /// How many there were, where there was no room for all. One that came again was counted again.
+    /// Number of inserted versions if the budget was exceeded. Repeated versions count again.
     over_budget_count: u64,
     reservation: Reservation,
     entry_bytes: i64,
 }
 
 impl VersionSet {
-    /// None yet, that will take so many bytes each of `room`.
+    /// Returns an empty set that reserves `each` bytes for a version.
     pub(crate) fn with_reservation(room: &Reservation, each: i64) -> Self {
         Self { versions: HashSet::new(), over_budget_count: 0, reservation: room.clone(), entry_bytes: each }
     }
 
-    /// Adds a version, if there is room; whether it is new here.
+    /// Inserts a version if the budget allows. Returns whether it is new.
     pub fn insert(&mut self, version: Fingerprint) -> bool {
         if self.versions.contains(&version) {
             return false;
@@ -117,7 +118,7 @@ impl VersionSet {
         self.versions.insert(version)
     }
 
-    /// Adds a version whether there is room or not: what takes its place was counted.
+    /// Inserts a version beyond the budget, for memory that is already counted elsewhere.
     pub(crate) fn force_insert(&mut self, version: Fingerprint) {
         if !self.is_over_budget() && self.versions.insert(version) {
             self.reservation.release(-self.entry_bytes);
@@ -128,7 +129,7 @@ impl VersionSet {
         self.versions.contains(&version)
     }
 
-    /// Whether it has a version, or may have had no room for it.
+    /// Returns whether the set has a version, or may have dropped it.
     pub fn may_contain(&self, version: Fingerprint) -> bool {
         self.is_over_budget() || self.contains(version)
     }
@@ -137,17 +138,17 @@ impl VersionSet {
         self.versions.len() as u64
     }
 
-    /// Whether there was no room for all.
+    /// Returns whether versions were dropped for lack of memory.
     pub const fn is_over_budget(&self) -> bool {
         self.over_budget_count > 0
     }
 
-    /// Why nothing is claimed by these, where there was no room for some.
+    /// Returns the error to report if versions were dropped.
     pub fn budget_error(&self) -> Option<HoldError> {
         self.is_over_budget().then_some(HoldError::TooManyVersions { count: self.over_budget_count })
     }
 
-    /// Drops those for which `stays` does not hold.
+    /// Keeps the versions that satisfy `stays`.
     pub(crate) fn retain(&mut self, stays: impl Fn(Fingerprint) -> bool) {
         let before = self.bytes();
         self.versions.retain(|version| stays(*version));
@@ -182,7 +183,7 @@ impl Drop for VersionSet {
     }
 }
 
-/// Those that were left out are others in each.
+/// Compares the dropped versions by number only.
 impl PartialEq for VersionSet {
     fn eq(&self, other: &Self) -> bool {
         self.versions == other.versions && self.over_budget_count == other.over_budget_count
@@ -201,7 +202,7 @@ mod tests {
         all
     }
 
-    /// A thousand versions fit in what a process has: a third in one set, so that the Site's others have as much.
+    /// The budget has room for a thousand versions: one set takes a third, and the Site's other sets have as much.
     #[test]
     fn flooded_hold_leaves_memory_for_others() {
         let budget = MemoryBudget::of_process(3 * 1000 * SET_ENTRY_BYTES.unsigned_abs());
@@ -215,7 +216,7 @@ mod tests {
         assert!(!filled(&other, 0..220).is_over_budget());
     }
 
-    /// By a part nothing can be claimed, and it would take the room of others.
+    /// An incomplete set proves nothing and would take memory from others.
     #[test]
     fn set_over_budget_is_emptied() {
         let budget = MemoryBudget::of_process(3 * 1000 * SET_ENTRY_BYTES.unsigned_abs());
@@ -252,14 +253,14 @@ mod tests {
         );
     }
 
-    /// As large as is said: of a set that has just grown.
+    /// The measured size of a set that has just grown.
     #[test]
     fn version_fits_its_set_entry_size() {
         let mut all = HashSet::new();
         let slot = 1 + i64::try_from(size_of::<Fingerprint>()).unwrap();
         for number in 0..100_000_u64 {
             all.insert(Fingerprint(number));
-            // The standard library's table is at most seven eighths full.
+            // The standard library fills its table to seven eighths.
             let bytes = i64::try_from(all.capacity()).unwrap() * 8 / 7 * slot;
             let counted = SET_ENTRY_BYTES * i64::try_from(all.len()).unwrap();
             assert!(bytes <= counted + 64, "{number}: {bytes} > {counted}");

@@ -1,4 +1,4 @@
-//! How long a pass goes on before others have their turn: the release, the sweep, and whatever was declared since.
+//! Deadline of a pass, so that releases, sweeps and new holds are not delayed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,21 +9,22 @@ use tokio::time::Instant;
 
 use crate::storage::recordings::error::HoldError;
 
-/// A sweep is due hourly, and looks two hours ahead.
+/// A sweep is due hourly and looks two hours ahead.
 const MIN_PASS_DURATION: Duration = Duration::from_mins(20);
 
-/// The turn of passes of one kind. Each begins anew at the first place. What an earlier one read since the first that did not come
-/// to its end is not read again; and where there is no room to remember that, each is twice as long as the one before, so that one
-/// comes to its end, however much there is.
+/// Deadline of passes of one kind.
+///
+/// Each pass starts at the first day. It trusts protections that earlier incomplete passes have read. In case the cache
+/// has no room for these, each pass lasts twice as long as the previous one, so that one completes.
 #[derive(Debug, Default)]
 pub struct PassDeadline(Mutex<DeadlineState>);
 
 #[derive(Debug)]
 struct DeadlineState {
     duration: Duration,
-    /// When the first pass over everything began of those that did not come to their end.
+    /// Start of the first of the full passes that did not complete.
     started_at: Option<Timestamp>,
-    /// The day to which the last of them came.
+    /// Day that the last of them reached.
     reached_day: Option<Date>,
 }
 
@@ -34,34 +35,35 @@ impl Default for DeadlineState {
 }
 
 impl PassDeadline {
-    /// When one that begins now is over.
+    /// Returns the deadline of a pass that starts now.
     pub(crate) fn instant(&self) -> Instant {
         let now = Instant::now();
         now.checked_add(self.state().duration).unwrap_or(now + MIN_PASS_DURATION)
     }
 
-    /// When the first pass began of those over everything that did not come to their end; `None`: the last one did.
+    /// Returns the start of the first incomplete full pass. `None`: the last one completed.
     pub fn started_at(&self) -> Option<Timestamp> {
         self.state().started_at
     }
 
-    /// The day to which the last pass came; `None`: to the end. What is later has its turn first: it may be of other holds.
+    /// Returns the day that the last pass reached. `None`: it completed. Later days go first, since they may belong to
+    /// other holds.
     pub(crate) fn reached_day(&self) -> Option<Date> {
         self.state().reached_day
     }
 
-    /// The turn of a pass over less than everything was too short.
+    /// Doubles the duration after a partial pass timed out.
     pub(crate) fn extend(&self) {
         let mut state = self.state();
         state.duration = state.duration.saturating_mul(2);
     }
 
-    /// Nothing is left to go on with.
+    /// Forgets incomplete passes.
     pub fn reset(&self) {
         *self.state() = DeadlineState::default();
     }
 
-    /// What came of a pass over everything that began at `now`.
+    /// Records the result of a full pass that started at `now`.
     pub(crate) fn note_result(&self, ended: &Result<(), HoldError>, now: Timestamp) {
         let mut state = self.state();
         match ended {

@@ -1,5 +1,5 @@
-//! What open holds cover gets a legal hold, then its tag, and whatever hides it goes: in that order, so that stopped
-//! anywhere nothing that was protected is less so.
+//! Protects versions that open holds cover: legal hold first, then the tag, then delete markers go. In this order, an
+//! interruption never leaves a version with less protection than before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,45 +26,43 @@ use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::{objects, protection};
 
-/// Keys that are told of what was found otherwise: those of whichever place came first.
+/// Keys that are reported as examples.
 const MAX_EXAMPLES: usize = 5;
 
-/// A look at what came lately lists tomorrow's recordings too when tomorrow is as near: clocks differ.
+/// Shortly before midnight (UTC), a partial pass also lists tomorrow: clocks differ.
 const NEXT_DAY_MARGIN: SignedDuration = SignedDuration::from_mins(10);
 
-/// What a pass that places found and did.
+/// Report of a place pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlaceReport {
-    /// What there is of each hold, in the order in which they were given.
+    /// Coverage of each hold, in the given order.
     pub coverage: Vec<Coverage>,
-    /// Legal holds that were put on.
     pub legal_holds_set: u64,
     pub tagged: u64,
     pub markers_removed: u64,
-    /// When the first of those may be read that may not be read yet.
+    /// Earliest end of an embargo.
     pub next_embargo_end: Option<Timestamp>,
-    /// Some keys of which a legal hold, a tag or a marker was not as it must be.
+    /// Examples of keys that were not compliant.
     pub examples: Vec<String>,
-    /// Marks of versions that had been proved, and delete markers over these, which somebody else then changed.
+    /// Changes that somebody else made to verified versions, and delete markers over them.
     pub drifted: BTreeMap<Subresource, u64>,
-    /// What could not be read or written of single versions.
+    /// Requests about single versions that the store rejected or failed.
     pub errors: Option<PassErrors>,
-    /// Versions that were not as they must be when they were read back, or behind a new delete marker: somebody else changes
-    /// them, or the store does not keep what it takes.
+    /// Versions that failed the read-back or have a new delete marker. Somebody else changes them, or the store does
+    /// not persist its answers.
     pub unconfirmed: u64,
-    pub versions_read: u64,
-    /// Days of cameras, declared ones or such as a hold names, that were listed since a hold's window has them: of these there
-    /// are as many as the holds say, whatever somebody else puts elsewhere.
+    /// Listed days of declared or named cameras within a hold's window. The holds bound this number, whatever others
+    /// put elsewhere.
     pub listed_days: u64,
 }
 
 impl PlaceReport {
-    /// Whether everything was found, or read back after it was written, as it must be, but for what was refused.
+    /// Returns whether all versions without errors are compliant, as read or read back.
     pub const fn is_confirmed(&self) -> bool {
         self.unconfirmed == 0
     }
 
-    /// Whether nothing had to be written.
+    /// Returns whether nothing had to be written.
     pub const fn is_unchanged(&self) -> bool {
         self.legal_holds_set == 0 && self.tagged == 0 && self.markers_removed == 0
     }
@@ -75,7 +73,7 @@ pub async fn place(
     task: &PlaceInput<'_>,
     now: Timestamp,
 ) -> Result<PlaceReport, Box<Incomplete<PlaceReport>>> {
-    // Versions behind a delete marker would go first.
+    // Hidden versions go first: a lifecycle rule may delete them at any time.
     let kinds: &[PassKind] =
         if task.is_verifying { &[PassKind::Full] } else { &[PassKind::Unhide, PassKind::Full] };
     let mut placed = run_passes(operator, task, kinds, now).await?;
@@ -83,7 +81,7 @@ pub async fn place(
     Ok(placed)
 }
 
-/// At which versions a pass looks.
+/// Versions that a pass handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PassKind {
     Unhide,
@@ -117,7 +115,7 @@ async fn run_passes(
     Incomplete::from_result(outcome, report)
 }
 
-/// Whether a hold's window has a day of a source.
+/// Returns whether the window of a scope includes a source day.
 fn is_in_window<'c>(
     place: &SourceDay,
     covers: impl IntoIterator<Item = &'c HoldScope>,
@@ -155,7 +153,7 @@ async fn place_all(
     report.listed_days = places.iter().filter(is_own).count() as u64;
     let until = task.cache.place_deadline.instant();
     let pass = |kind| PlaceOperation { store: &store, task, now, kind };
-    // Where a turn was over on one day, those after it would wait for as long as that one takes.
+    // The day at which the last pass timed out may take as long again, so later days go first.
     let reached = task.cache.place_deadline.reached_day().filter(|_| task.since.is_none());
     let later = reached.map_or(places.len(), |day| places.partition_point(|place| place.day <= day));
     if let Some(later) = places.get(later..).filter(|later| !later.is_empty()) {
@@ -165,7 +163,7 @@ async fn place_all(
     }
     for kind in kinds.iter().copied() {
         let pass = pass(kind);
-        // Both looks come to what is hidden.
+        // Both passes include the hidden versions, which must not count twice.
         report.errors = None;
         for_each_version(
             &store,
@@ -199,7 +197,7 @@ struct PlaceOperation<'a> {
     kind: PassKind,
 }
 
-/// What was done to one version.
+/// Result for one version.
 struct PlacedVersion {
     listed: ListedVersion,
     scopes: Vec<usize>,
@@ -207,18 +205,17 @@ struct PlacedVersion {
     error: Option<HoldError>,
 }
 
-/// What was found of a version, and put right.
+/// Findings and corrections of one version.
 #[derive(Default)]
 struct PlaceOutcome {
-    /// It is not gone since it was listed.
+    /// The version still exists.
     is_present: bool,
-    is_read: bool,
-    /// What was not as it must be.
+    /// Subresources that were not compliant.
     corrected: Vec<Subresource>,
-    /// What of that had been, before somebody else changed it.
+    /// Those of them that somebody else had changed.
     drifted: Vec<Subresource>,
     markers_removed: u64,
-    /// It was not as it must be when it was read back.
+    /// The version failed the read-back.
     is_unconfirmed: bool,
     embargo_end: Option<Timestamp>,
 }
@@ -250,9 +247,11 @@ impl Operation for PlaceOperation<'_> {
 }
 
 impl PlaceOperation<'_> {
-    /// Which covers are about a version: by its key, by when the store took it where the key cannot be true, or because it was
-    /// held for them before. What was held for one by its key is offered to no other: where the time moves with the legal hold,
-    /// it would seem to be of whatever goes on now.
+    /// Returns the scopes that a version belongs to: by key, by modification time if the key is implausible, or because
+    /// a manifest lists it.
+    ///
+    /// A version held by its key is offered to no other scope. On a store that updates the modification time with the
+    /// legal hold, it would seem to belong to an ongoing incident.
     fn scopes_of(&self, listed: &ListedVersion) -> Vec<usize> {
         let Some(stored) = StoredRecording::of(listed, &self.task.terms.ceilings) else {
             return Vec::new();
@@ -271,10 +270,10 @@ impl PlaceOperation<'_> {
         covers.filter(is_theirs).map(|(number, _)| number).collect()
     }
 
-    /// Whether the manifest of one of the covers lists a version.
+    /// Returns whether the manifest of this scope lists a version.
     fn is_in_manifest(&self, number: usize, version: Fingerprint) -> bool {
         let told = self.task.manifests.get(number);
-        told.is_some_and(|told| told.contains(version))
+        told.is_some_and(|told| told.versions.contains(version))
     }
 
     async fn protect_version(
@@ -286,6 +285,7 @@ impl PlaceOperation<'_> {
         found: &mut PlaceOutcome,
     ) -> Result<(), StoreError> {
         let (version, memory) = (listed.version_ref(), self.task.cache);
+        // By the slower clock: a fast one must not end the embargo early.
         let now = self.store.clock.earlier(self.now);
         let tag = stored.tag_if_held(self.task.terms.embargo, now);
         let opens = || stored.embargo_end(self.task.terms.embargo);
@@ -296,7 +296,8 @@ impl PlaceOperation<'_> {
             return Ok(());
         }
         let proved = covering.iter().filter_map(|n| *self.task.verified_at.get(*n)?).max();
-        // Nobody has read a version that is new to all its holds: it is written at once, and read back.
+        // No hold has verified the version before: it is written without reading, and read back. This saves two
+        // requests a version.
         let marks = match proved {
             Some(_) => protection::read(self.store, &version).await?,
             None => Some(Protection::NONE),
@@ -304,24 +305,24 @@ impl PlaceOperation<'_> {
         let Some(marks) = marks else {
             return Ok(());
         };
-        found.is_read = true;
-        // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
-        // first, and taken off last. Whoever may put can write that tag, where policies do not know it: only what was read, or
-        // what a manifest has, was held.
+        // On a store that updates the modification time, the tag still shows a removed legal hold: it is placed first
+        // and removed last. Where policies cannot restrict tags, a recorder can write that tag. Only a cached or listed
+        // version was held.
         let of = memory.fingerprint(&listed.key, &listed.id);
         let is_known =
             memory.is_verified(of) || covering.iter().any(|number| self.is_in_manifest(*number, of));
         let was_held = is_known && marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
-        // One with a key that cannot be true may have been on a day that nobody had looked at.
+        // A version with an implausible key may be on a day that was not visited when the hold was verified.
         let proved_covers =
             covering.iter().filter(|n| self.task.verified_at.get(**n).is_some_and(Option::is_some));
         let proved_covers = proved_covers.filter_map(|n| self.task.scopes.get(*n));
         let is_expected = is_known || is_in_window(&SourceDay::of(&stored.key), proved_covers, self.now);
         let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved && is_expected);
-        // The end of an embargo is nobody's doing.
+        // The operator itself changes the tag when an embargo ends.
         let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
         let writes = steps_to_place(&marks, tag, !markers.is_empty());
         if !writes.is_empty() {
+            // Before the writes: if one of them fails, the cached protection would be wrong.
             memory.invalidate(listed);
         }
         for write in &writes {
@@ -334,13 +335,14 @@ impl PlaceOperation<'_> {
             }
         }
         if !writes.is_empty() {
+            // A store may accept a write and not persist it, and others may write too. Only the read-back proves it.
             let Some(after) = protection::read(self.store, &version).await? else {
                 return Ok(());
             };
             found.is_unconfirmed = !steps_to_place(&after, tag, false).is_empty();
         }
         found.is_present = true;
-        // A marker that was not there when those were looked for came since.
+        // The pass for hidden versions removed older markers, so this one is new.
         found.is_unconfirmed |= self.kind == PassKind::Full && !markers.is_empty();
         if !found.is_unconfirmed {
             memory.note_verified(listed, tag, self.now);
@@ -348,7 +350,7 @@ impl PlaceOperation<'_> {
         Ok(())
     }
 
-    /// Writes one mark. `None`: the version is gone.
+    /// Writes one step. `None`: the version is gone.
     async fn apply_step(
         &self,
         version: &VersionRef,
@@ -373,7 +375,7 @@ impl PlaceOperation<'_> {
         };
         match written {
             Ok(()) => Ok(Some(what)),
-            // Whatever the store says of it: only a listing tells that a version is gone.
+            // Error codes of stores differ. Only a listing proves that a version is gone.
             Err(error) if error.is_not_found() && !protection::is_listed(self.store, version).await? => {
                 Ok(None)
             }
@@ -390,7 +392,6 @@ impl PlaceReport {
         self.tagged += is_put_right(Subresource::Tag);
         self.markers_removed += found.markers_removed;
         self.unconfirmed += u64::from(found.is_unconfirmed);
-        self.versions_read += u64::from(found.is_read);
         for what in &found.drifted {
             *self.drifted.entry(*what).or_default() += 1;
         }

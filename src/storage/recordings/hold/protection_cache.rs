@@ -1,8 +1,8 @@
-//! What the operator remembers of held versions: a cache. Losing it costs requests, never a claim.
+//! Cache of held versions. Losing it costs requests, never a claim.
 //!
-//! Two things are remembered for each Site. The marks that were read of a version, so that they are not read again before it
-//! is time: a hold over a day of five cameras has seven thousand. And the versions that a hold's manifest lists, by which
-//! losses are found: a set, since a number that grew would hide what went.
+//! For each Site it has the protections that were read, so that a version is not read again before the next
+//! verification: a hold over a day of five cameras has seven thousand. It also has the versions in each manifest, by
+//! which losses are detected. This is a set, since new versions would hide losses in a number.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -24,10 +24,10 @@ use crate::rules::hold::expiry::StoredRecording;
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::tag::RetentionTag;
 use crate::rules::recording::version::ListedVersion;
-use crate::storage::recordings::error::{HoldError, SourceDay};
+use crate::storage::recordings::error::SourceDay;
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
 
-/// What is remembered of one Site's held versions.
+/// Cache of one Site's held versions.
 #[derive(Debug, Default)]
 pub struct ProtectionCache {
     hasher: RandomState,
@@ -35,23 +35,22 @@ pub struct ProtectionCache {
     manifest_reservation: Reservation,
     manifests: Mutex<HashMap<String, Arc<ManifestVersions>>>,
     registered: Mutex<BTreeSet<String>>,
-    /// Since when holds were asked about with their scope, by UID.
+    /// Scope of each hold by UID, and since when it is the same.
     scope_since: Mutex<HashMap<String, (String, Instant)>>,
     pub(crate) in_doubt: InDoubtRequests,
-    /// The turn of passes that place.
     pub place_deadline: PassDeadline,
     pub(crate) release_deadline: PassDeadline,
 }
 
-/// What the manifest of a hold lists.
+/// Versions in the manifest of a hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ManifestVersions {
-    versions: VersionSet,
-    /// Where they are, also outside the hold's window: a key may have been taken for untrue when it was held.
+    pub(crate) versions: VersionSet,
+    /// Source day of each version, also outside the hold's window: the key may have been implausible when it was held.
     days: BTreeMap<SourceDay, Vec<Fingerprint>>,
     gaps: Vec<ManifestGap>,
     sealed: u64,
-    /// Some of them the manifest does not list: they were gone when it was to be written.
+    /// The cached set and the stored manifest differ, so the manifest must be rewritten.
     is_outdated: bool,
 }
 
@@ -67,15 +66,15 @@ impl ManifestVersions {
 
     pub(crate) fn add(&mut self, memory: &ProtectionCache, line: &ManifestSegment) {
         let version = memory.fingerprint(&line.key, &line.version_id);
-        let was_short = self.is_over_budget();
+        let was_over_budget = self.versions.is_over_budget();
         let is_new = self.versions.insert(version);
         self.add_day(&line.key, version, is_new);
-        if self.is_over_budget() && !was_short {
+        if self.versions.is_over_budget() && !was_over_budget {
             self.days.values_mut().for_each(|there| *there = Vec::new());
         }
     }
 
-    /// Adds what a pass found, and took room for.
+    /// Adds a version whose memory the pass has reserved.
     pub(crate) fn force_add(&mut self, memory: &ProtectionCache, line: &ManifestSegment) {
         let version = memory.fingerprint(&line.key, &line.version_id);
         let is_new = !self.versions.contains(version);
@@ -90,14 +89,14 @@ impl ManifestVersions {
         }
     }
 
-    /// Of what a pass found, what another listing has not was lost since: no manifest has listed it.
+    /// Adds versions that disappeared between the pass and the manifest's listing: no manifest has listed them.
     pub(crate) fn with_lost(mut self, found: &Coverage) -> Self {
         found.present.iter().for_each(|version| self.versions.force_insert(version));
         self.is_outdated = true;
         self
     }
 
-    /// Without what a pass did not find, which was told; the manifest still lists it.
+    /// Returns the set without lost versions that were reported. The stored manifest still lists them.
     fn without_lost(&self, found: &Coverage) -> Self {
         let hidden = found.incomplete_listings.iter().filter_map(|place| self.days.get(place));
         let hidden: HashSet<&Fingerprint> = hidden.flatten().collect();
@@ -107,38 +106,18 @@ impl ManifestVersions {
         left
     }
 
-    /// Whether all that a pass found is among them.
+    /// Returns whether a pass found exactly these versions.
     pub(crate) fn has_same_versions(&self, coverage: &Coverage) -> bool {
         self.versions == coverage.present
     }
 
-    /// Whether it is to be written though a status tells as many versions.
+    /// Returns whether the stored manifest must be rewritten, even if the status has the same number of versions.
     pub const fn is_outdated(&self) -> bool {
         self.is_outdated
     }
 
-    /// How many versions the manifest lists.
-    pub fn count(&self) -> u64 {
-        self.versions.count()
-    }
-
-    /// Whether it lists more than there was room for.
-    pub const fn is_over_budget(&self) -> bool {
-        self.versions.is_over_budget()
-    }
-
-    /// Why what it has lost is not known, where it lists more than there was room for.
-    pub fn budget_error(&self) -> Option<HoldError> {
-        self.versions.budget_error()
-    }
-
-    /// Whether the manifest lists this version.
-    pub(crate) fn contains(&self, version: Fingerprint) -> bool {
-        self.versions.contains(version)
-    }
-
-    /// How many versions it lists that a pass over everything did not find, but for those where the store hides something. None is
-    /// known where the pass found more than there was room for.
+    /// Returns the number of versions that a full pass did not find. Excludes days with unlisted keys. Zero if the pass
+    /// exceeded the memory budget.
     pub fn lost(&self, coverage: &Coverage) -> u64 {
         let lost = |version: &Fingerprint| !coverage.present.may_contain(*version);
         let hidden = coverage.incomplete_listings.iter().filter_map(|place| self.days.get(place));
@@ -147,7 +126,7 @@ impl ManifestVersions {
         (self.versions.iter().filter(lost).count() - untold) as u64
     }
 
-    /// Whether a manifest of what a pass found says the same.
+    /// Returns whether a manifest of this coverage would be the same.
     pub(crate) fn matches(&self, coverage: &Coverage, missing: &[ManifestGap]) -> bool {
         !self.is_outdated
             && self.has_same_versions(coverage)
@@ -165,7 +144,7 @@ impl ProtectionCache {
         Fingerprint(self.hasher.hash_one((key, id)))
     }
 
-    /// Whether the marks of a version, unchanged since, were as they must be when they were read at `since` or later.
+    /// Returns whether an unchanged version was verified with this tag at `since` or later.
     pub(crate) fn is_verified_since(
         &self,
         listed: &ListedVersion,
@@ -180,7 +159,7 @@ impl ProtectionCache {
         })
     }
 
-    /// Whether marks of a version were read, or read back, as they must be.
+    /// Returns whether a version's protection was verified.
     pub(crate) fn is_verified(&self, version: Fingerprint) -> bool {
         self.verified().get(version).is_some()
     }
@@ -191,7 +170,7 @@ impl ProtectionCache {
         self.verified().insert(version, VerifiedProtection { tag, modified, at });
     }
 
-    /// A memory of a process that remembers its requests in `under_way`, and no more than `budget` has room for.
+    /// Returns an empty cache that shares the requests in doubt and the memory budget.
     pub(crate) fn with_budget(under_way: InDoubtRequests, budget: &MemoryBudget) -> Self {
         Self {
             in_doubt: under_way,
@@ -201,7 +180,7 @@ impl ProtectionCache {
         }
     }
 
-    /// Another, which knows nothing of this one, in the same room.
+    /// Returns an empty cache that shares this one's memory budget.
     #[must_use]
     pub fn empty_sibling(&self) -> Self {
         Self {
@@ -211,7 +190,7 @@ impl ProtectionCache {
         }
     }
 
-    /// Versions of which no manifest is written.
+    /// Returns an empty set for versions without a manifest.
     pub(crate) fn new_version_set(&self) -> VersionSet {
         VersionSet::with_reservation(&self.manifest_reservation, SET_ENTRY_BYTES)
     }
@@ -220,19 +199,8 @@ impl ProtectionCache {
         VersionSet::with_reservation(&self.manifest_reservation, COVERAGE_ENTRY_BYTES)
     }
 
-    /// How long a request of this process may still land that protects what `cover` is about and none of `others` covers;
-    /// `None`: there is none.
-    pub fn protect_in_doubt_for(
-        &self,
-        bucket: &str,
-        cover: &HoldScope,
-        others: &[HoldScope],
-    ) -> Option<Duration> {
-        self.in_doubt.protect_in_doubt_for(bucket, cover, others)
-    }
-
-    /// How long a request of this process may still land that lets go of what the hold with this UID covers; `None`: there is
-    /// none. Those that were sent since the hold was first asked about with this scope do not count: they spared what it covers.
+    /// Returns how long a request of this process may still arrive that releases a version of the hold with this UID.
+    /// `None`: there is none. Requests sent since the hold has this scope do not count: they spared its versions.
     pub fn release_in_doubt_for(
         &self,
         bucket: &str,
@@ -249,25 +217,27 @@ impl ProtectionCache {
         self.in_doubt.release_in_doubt_for(bucket, cover, of.1)
     }
 
-    /// Forgets the marks of a version: they change, and what was read of it counts for no hold any more.
+    /// Drops a version's protection before a change: the cached value is valid for no hold any more.
     pub(crate) fn invalidate(&self, listed: &ListedVersion) {
         let version = self.fingerprint(&listed.key, &listed.id);
         self.verified().invalidate(version);
     }
 
-    /// Forgets marks that were read before `since`.
+    /// Drops protections that were read before `since`.
     pub fn evict_before(&self, since: Timestamp) {
         self.verified().evict_before(since.as_second());
     }
 
-    /// What the manifest of the hold with this UID lists, if it was read.
+    /// Returns the versions in the manifest of the hold with this UID, if cached.
     pub fn manifest(&self, uid: &str) -> Option<Arc<ManifestVersions>> {
         self.manifests().get(uid).cloned()
     }
 
-    /// Whether one of these manifests lists a version. A store that moves the time of a version when its legal hold changes makes
-    /// a key true that was not, and that no open hold covers. Where a manifest lists more than there was room for, whatever has a
-    /// key that cannot be true may be in it; what has become true since keeps its legal hold, by which the store refuses to delete it.
+    /// Returns whether one of these manifests lists a version.
+    ///
+    /// A store that updates the modification time can make an implausible key plausible, so that no open scope covers
+    /// it. A manifest over the memory budget may list any implausible key. A key that became plausible since is still
+    /// safe: its version keeps the legal hold, so the store refuses to delete it.
     pub(crate) fn is_in_manifest(
         &self,
         told: &[Arc<ManifestVersions>],
@@ -276,12 +246,12 @@ impl ProtectionCache {
         let version = || self.fingerprint(&stored.listed.key, &stored.listed.id);
         let version = (!told.is_empty()).then(version);
         let may_have = |told: &Arc<ManifestVersions>, version| {
-            told.contains(version) || told.is_over_budget() && !stored.is_plausible()
+            told.versions.contains(version) || told.versions.is_over_budget() && !stored.is_plausible()
         };
         version.is_some_and(|version| told.iter().any(|told| may_have(told, version)))
     }
 
-    /// Forgets what a pass did not find of the hold with this UID: it was told, and is not to be told again.
+    /// Drops reported losses of the hold with this UID, so that they are not reported again.
     pub fn forget_lost(&self, uid: &str, found: &Coverage) {
         if let Some(told) = self.manifest(uid).filter(|told| told.lost(found) > 0) {
             self.put_manifest(uid, told.without_lost(found));
@@ -294,19 +264,19 @@ impl ProtectionCache {
         told
     }
 
-    /// Forgets the manifests for which there was no room: there may be by now.
+    /// Drops manifests that exceeded the budget: there may be room now.
     pub fn evict_over_budget(&self) {
-        self.manifests().retain(|_, told| !told.is_over_budget());
+        self.manifests().retain(|_, told| !told.versions.is_over_budget());
     }
 
-    /// Forgets the manifests of all holds but these.
+    /// Drops the manifests of all other holds.
     pub fn retain_manifests(&self, uids: &BTreeSet<&str>) {
         self.manifests().retain(|uid, _| uids.contains(uid.as_str()));
         let mut asked = self.scope_since.lock().unwrap_or_else(PoisonError::into_inner);
         asked.retain(|uid, _| uids.contains(uid.as_str()));
     }
 
-    /// Those of `cameras` that this process has not entered into the bucket's registry.
+    /// Returns the `cameras` that this process has not registered in the bucket.
     pub fn unregistered<'c>(&self, cameras: impl Iterator<Item = &'c String>) -> BTreeSet<String> {
         let registered = self.registered();
         cameras.filter(|camera| !registered.contains(*camera)).cloned().collect()
@@ -332,13 +302,23 @@ impl ProtectionCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Window;
+    use crate::rules::hold::scope::CameraSelector;
     use crate::storage::recordings::hold::memory_budget::VERIFIED_ENTRY_BYTES;
+    use crate::storage::s3::stub::listed;
 
     fn line(key: &str, id: &str) -> ManifestSegment {
         ManifestSegment { key: key.into(), version_id: id.into(), bytes: 1, sealed_until: None }
     }
 
-    /// A Site that is gone leaves its room to others, whatever it remembered.
+    /// Coverage of a hold over all cameras.
+    fn empty_coverage() -> Coverage {
+        let window = Window::new(Timestamp::UNIX_EPOCH, None);
+        let scope = HoldScope { cameras: CameraSelector::All, calls: false, window };
+        Coverage::new(&scope, &BTreeMap::new(), Timestamp::UNIX_EPOCH)
+    }
+
+    /// A Site that is gone returns its memory to the others.
     #[test]
     fn evicted_entries_free_memory() {
         let budget = MemoryBudget::of_process(6 * 20 * VERIFIED_ENTRY_BYTES.unsigned_abs());
@@ -348,16 +328,7 @@ mod tests {
             let other = memory.empty_sibling();
             let known = |key: u8| memory.is_verified(memory.fingerprint(&key.to_string(), "1"));
             let note = |memory: &ProtectionCache, key: u8, second| {
-                let listed = ListedVersion {
-                    key: key.to_string(),
-                    id: "1".into(),
-                    is_marker: false,
-                    is_latest: true,
-                    modified: at(1),
-                    size: 1,
-                    etag: String::new(),
-                };
-                memory.note_verified(&listed, RetentionTag::Held, at(second));
+                memory.note_verified(&listed(key, "1", at(1)), RetentionTag::Held, at(second));
             };
             (0..12).for_each(|key| note(&memory, key, 5));
             assert!((0..9).all(known) && !(9..12).any(known), "nearly half of it");
@@ -375,14 +346,8 @@ mod tests {
         let mut told = ManifestVersions::new(&memory, &[], 0);
         told.add(&memory, &line("a", "1"));
         told.add(&memory, &line("b", "1"));
-        let cover = crate::rules::hold::scope::HoldScope {
-            cameras: crate::rules::hold::scope::CameraSelector::All,
-            calls: false,
-            window: crate::rules::Window::new(Timestamp::UNIX_EPOCH, None),
-        };
         let lost = |present: &[(&str, &str)]| {
-            let none = std::collections::BTreeMap::new();
-            let mut coverage = Coverage::new(&cover, &none, Timestamp::UNIX_EPOCH);
+            let mut coverage = empty_coverage();
             for (key, id) in present {
                 coverage.present.insert(memory.fingerprint(key, id));
             }
@@ -393,7 +358,7 @@ mod tests {
         assert_eq!(lost(&[("a", "1"), ("b", "1")]), 0);
     }
 
-    /// A loss elsewhere is told, though one day's listing is not to be relied on.
+    /// A loss on another day is reported even if one day's listing is unreliable.
     #[test]
     fn unlisted_versions_are_not_lost_and_mask_no_loss() {
         const HAL: &str = "video/hal/2026/03/07/080910.000Z-60000-00000000000000aa.mp4";
@@ -403,14 +368,9 @@ mod tests {
         for key in [HAL, DEUR] {
             told.add(&memory, &line(key, "1"));
         }
-        let cover = HoldScope {
-            cameras: crate::rules::hold::scope::CameraSelector::All,
-            calls: false,
-            window: crate::rules::Window::new(Timestamp::UNIX_EPOCH, None),
-        };
         let place = |key: &str| SourceDay::of(&key.parse().unwrap());
         let lost = |present: &[&str], hidden: &[&str]| {
-            let mut coverage = Coverage::new(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
+            let mut coverage = empty_coverage();
             for key in present {
                 coverage.present.insert(memory.fingerprint(key, "1"));
             }
@@ -422,25 +382,17 @@ mod tests {
         assert_eq!(lost(&[DEUR], &[HAL]), 0);
         assert_eq!(lost(&[HAL], &[HAL]), 1);
         assert_eq!(lost(&[HAL, DEUR], &[HAL]), 0);
-        // What was told once is not among them any more, whatever is hidden later.
-        let mut coverage = Coverage::new(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
+        // A reported loss is not reported again, even if a listing is incomplete later.
+        let mut coverage = empty_coverage();
         let told = told.without_lost(&coverage);
         coverage.incomplete_listings = [place(HAL)].into();
-        assert_eq!((told.count(), told.lost(&coverage)), (0, 0));
+        assert_eq!((told.versions.count(), told.lost(&coverage)), (0, 0));
     }
 
     #[test]
     fn changed_or_expired_protection_is_read_again() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let listed = |modified| ListedVersion {
-            key: "k".into(),
-            id: "1".into(),
-            is_marker: false,
-            is_latest: true,
-            modified: at(modified),
-            size: 1,
-            etag: String::new(),
-        };
+        let listed = |modified| listed("k", "1", at(modified));
         let memory = ProtectionCache::default();
         memory.note_verified(&listed(5), RetentionTag::Sealed, at(10));
         assert!(memory.is_verified_since(&listed(5), RetentionTag::Sealed, at(10)));

@@ -1,6 +1,8 @@
-//! What resolved holds covered, and no open one does, goes back to what it was: tag back, then legal hold off; what is
-//! over its ceiling is deleted at once (article 6), and what is younger lives on to its normal end. Marks can be put back,
-//! bytes cannot: immediately before anything is deleted, the open holds are read once more.
+//! Releases versions that resolved holds covered and no open hold covers: default tag first, then the legal hold goes.
+//! Versions past their ceiling are deleted at once (article 6); the others expire normally.
+//!
+//! A protection can be restored, a deleted version cannot. So the open holds are read again immediately before each
+//! deletion.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,43 +27,41 @@ use crate::storage::s3::error::StoreError;
 use crate::storage::s3::store_clock::DecisionTime;
 use crate::storage::s3::{objects, protection};
 
-/// What a pass that releases did.
+/// Report of a release pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReleaseReport {
-    /// Versions that got their tag back or lost their legal hold.
+    /// Versions that got their default tag or lost their legal hold.
     pub released: u64,
-    /// Versions, and markers, that were deleted since they are over their ceiling.
+    /// Versions past their ceiling that were deleted, and their delete markers.
     pub deleted: u64,
-    /// Versions over their ceiling that are not held any more and that the store does not give up: they are under a retention,
-    /// which is not ours to take off, or may not be deleted. The sweep tells of them.
+    /// Versions past their ceiling without a legal hold that the store refuses to delete, for example under a retention
+    /// period. The sweep reports them.
     pub undeletable: u64,
-    /// Versions that another open hold keeps, which the ledger has.
+    /// Versions that another open hold in the ledger keeps.
     pub still_held: u64,
-    /// UIDs of holds of which versions are kept for one that was declared and is not in the ledger: it may be gone the next
-    /// moment, and then nothing would tell any more why they are held.
+    /// UIDs of holds with a version that is kept for a hold not yet in the ledger. If that one disappeared now, nothing
+    /// would explain the legal hold.
     pub waiting_for_ledger: BTreeSet<String>,
-    /// UIDs of holds of which versions stay, since it is not known what another open hold over the same source has.
+    /// UIDs of holds with a version that may be in an unknown manifest of another open hold.
     pub waiting_for_manifest: BTreeSet<String>,
-    /// Why that is not known.
+    /// Reason that the manifest is unknown.
     pub manifest_error: Option<HoldError>,
-    /// Versions that live on to their normal end, as they must be.
-    pub unexpired: u64,
-    /// What the store refused to change or to delete, or failed to, tried again; of each hold, by UID.
+    /// Requests that the store rejected, or still failed after retries, by the hold's UID.
     pub errors: BTreeMap<String, PassErrors>,
-    /// UIDs of holds of which versions had to be written, but for those that came after the first pass: these were written in their
-    /// turn, and whoever goes on to put some would put off a release for as long as he likes.
+    /// UIDs of holds with versions that had to be written. Excludes versions that arrived after the first pass:
+    /// otherwise, continuous puts could delay a release forever.
     pub changed: BTreeSet<String>,
-    /// What was not looked at: nothing is proved of a hold that is about it.
+    /// Parts that could not be checked. Holds over them are not verified.
     pub unchecked: Unchecked,
 }
 
 impl ReleaseReport {
-    /// Whether nothing was left to write.
+    /// Returns whether nothing had to be written.
     pub fn is_unchanged(&self) -> bool {
         self.changed.is_empty()
     }
 
-    /// Whether nothing was left to do: what the holds covered is as if they had never been.
+    /// Returns whether nothing remained to do for any hold.
     pub fn is_verified(&self) -> bool {
         self.is_unchanged()
             && self.waiting_for_ledger.is_empty()
@@ -69,8 +69,7 @@ impl ReleaseReport {
             && self.errors.is_empty()
     }
 
-    /// Whether nothing was left to do for one of the holds, and all that it covered was looked at. What is refused of another is
-    /// none of its business.
+    /// Returns whether nothing remained to do for one hold and all of its scope was checked. Other holds do not matter.
     pub fn is_verified_for(&self, entry: &LedgerEntry) -> bool {
         let uid = &entry.uid;
         let all = [&self.changed, &self.waiting_for_ledger, &self.waiting_for_manifest];
@@ -79,17 +78,17 @@ impl ReleaseReport {
     }
 }
 
-/// A release of what `closing` covered and no other open hold does, in passes.
+/// Release of the versions that `closing` covers and no other open hold does, in passes.
 ///
-/// All that the sources have is looked at: what has a key that cannot be true may be on any day. A version that `closing`
-/// covers by its key is judged by its key alone: a release that was broken off may have moved the time at which the store took
-/// it, and then it would seem to be of another hold's window.
+/// Visits every day of the sources, since an implausible key may be on any day. A version that `closing` covers by key
+/// is evaluated by its key only. An interrupted release may have updated its modification time, so it would seem to
+/// belong to another hold's window.
 pub struct Release<'a> {
     closing: &'a [LedgerEntry],
     holds: &'a dyn OpenHolds,
     ceilings: &'a Ceilings,
     cache: &'a ProtectionCache,
-    /// What the first pass found, once it came to its end.
+    /// Inventory of the first complete pass.
     first_pass: Option<PassInventory>,
 }
 
@@ -100,8 +99,8 @@ struct PassInventory {
 }
 
 impl<'a> Release<'a> {
-    /// `holds`: those that the API server knows of now, without those of `closing`; it is asked before each page and again
-    /// before anything is deleted, as is the ledger.
+    /// Prepares a release. `holds` returns the open holds of the API server without `closing`. It is read before each
+    /// page and before deletions, like the ledger.
     pub fn new(
         closing: &'a [LedgerEntry],
         holds: &'a dyn OpenHolds,
@@ -118,7 +117,7 @@ impl<'a> Release<'a> {
     ) -> Result<ReleaseReport, Box<Incomplete<ReleaseReport>>> {
         let mut released = ReleaseReport::default();
         let outcome = self.release_all(operator, time, &mut released).await;
-        // One that had to write is followed by another, which has as long.
+        // A pass that wrote is followed by another, which has the same time.
         if outcome.is_err() || released.is_unchanged() {
             self.cache.release_deadline.note_result(&outcome, time.now);
         }
@@ -165,7 +164,7 @@ impl<'a> Release<'a> {
             &mut places.unchecked.incomplete_listings,
             |(of, done): (ReleasedVersion, ReleaseOutcome)| {
                 let is_left = first.is_none_or(|first| {
-                    // What has a legal hold on a day that was not looked at then may be what was held.
+                    // A version with a legal hold on a day not visited before may be one that was held.
                     let was_looked_at = of.day.is_some_and(|place| first.days.contains(&place));
                     first.versions.may_contain(of.version)
                         || done.written() == ProtectionWrite::LegalHold && !was_looked_at
@@ -184,14 +183,13 @@ impl<'a> Release<'a> {
 }
 
 impl ReleaseReport {
-    /// Notes what came of a version of the holds with these UIDs.
+    /// Records the outcome of a version for the holds with these UIDs.
     fn note_version(&mut self, done: &ReleaseOutcome, is_left: bool, uids: Vec<String>) {
         match done {
             ReleaseOutcome::Nothing => (),
             ReleaseOutcome::StillHeld => self.still_held += 1,
             ReleaseOutcome::WaitingForLedger => self.waiting_for_ledger.extend(uids),
             ReleaseOutcome::WaitingForManifest => self.waiting_for_manifest.extend(uids),
-            ReleaseOutcome::Unexpired => self.unexpired += 1,
             ReleaseOutcome::Undeletable => self.undeletable += 1,
             ReleaseOutcome::Released(_) | ReleaseOutcome::Expired(..) | ReleaseOutcome::Deleted(..) => {
                 match done {
@@ -214,30 +212,30 @@ impl ReleaseReport {
 struct ReleaseOperation<'a> {
     store: &'a BucketClient,
     closing_scopes: &'a [HoldScope],
-    /// Their UIDs, in their order.
+    /// UIDs in the order of the scopes.
     uids: &'a [&'a str],
     holds: &'a dyn OpenHolds,
     ceilings: &'a Ceilings,
-    /// What their manifests list, in their order.
+    /// Versions in their manifests, in the same order.
     manifests: &'a [Arc<ManifestVersions>],
     cache: &'a ProtectionCache,
     time: DecisionTime,
-    /// Why the manifests of other holds are not known, by UID: each was asked for once.
+    /// Reasons that manifests of other holds are unknown, by UID. Each is read once a pass.
     manifest_errors: Mutex<BTreeMap<String, HoldError>>,
 }
 
-/// What is held for others now.
+/// Open holds other than those under release.
 struct OtherHolds {
     open: OpenScopes,
-    /// What their manifests list, as far as they were read.
+    /// Versions in their manifests, as far as known.
     manifests: Vec<Arc<ManifestVersions>>,
-    /// What those are about whose manifests are not known, and why: any version of these sources may be in them.
+    /// Scopes of holds with an unknown manifest, and the reason. Any version of their sources may be in it.
     unknown_manifests: Vec<(HoldScope, HoldError)>,
 }
 
 impl OtherHolds {
-    /// Why it is not known whether another open hold keeps a version: until it is, it stays as it is, and the hold that is released,
-    /// too.
+    /// Returns why another open hold may keep a version. Until this is known, the version and its hold stay as they
+    /// are.
     fn manifest_error_for(&self, stored: &StoredRecording<'_>) -> Option<&HoldError> {
         let (class, source) = (stored.key.class(), stored.key.source());
         let mut untold = self.unknown_manifests.iter();
@@ -246,7 +244,7 @@ impl OtherHolds {
     }
 }
 
-/// Which version it was, where, and whose: the UIDs of the holds that it was looked at for.
+/// Version, source day, and the UIDs of its holds.
 struct ReleasedVersion {
     version: Fingerprint,
     day: Option<SourceDay>,
@@ -257,19 +255,18 @@ enum ReleaseOutcome {
     Nothing,
     StillHeld,
     WaitingForLedger,
-    /// Whether it is another open hold's is not known.
+    /// Another open hold with an unknown manifest may keep it.
     WaitingForManifest,
-    Unexpired,
     Released(ProtectionWrite),
-    /// It is over its ceiling: to be deleted, with the markers of its key.
+    /// Past its ceiling: to be deleted with the markers of its key.
     Expired(Box<ListedVersion>, Vec<VersionRef>, ProtectionWrite),
     Deleted(ProtectionWrite, u64),
-    /// It is over its ceiling, was found not to be held, and the store does not delete it.
+    /// Past its ceiling and without a legal hold, but the store refuses to delete it.
     Undeletable,
     Failed(HoldError),
 }
 
-/// What was written of the marks of one version.
+/// Last protection write on a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProtectionWrite {
     Nothing,
@@ -294,7 +291,7 @@ impl Operation for ReleaseOperation<'_> {
     type Output = (ReleasedVersion, ReleaseOutcome);
     type Snapshot = OtherHolds;
 
-    /// What is held for others now.
+    /// Reads the other open holds.
     async fn snapshot(&self) -> Result<OtherHolds, HoldError> {
         let entries = ledger::entries(self.store).await?;
         let ledger = ledger::open_scopes_except(&entries, &self.uids.iter().copied().collect());
@@ -307,9 +304,10 @@ impl Operation for ReleaseOperation<'_> {
                 Err(why) => untold.push((entry.scope(), why)),
             }
         }
-        // These last: reading the ledger takes long enough to declare one.
+        // The API server last: a hold may be declared while the ledger is read.
         let declared = self.holds.scopes().await?;
         let open = OpenScopes { ledger, declared };
+        // With a wrong clock, unexpired versions would be deleted, and delayed requests would stay valid for longer.
         self.store.clock.check_time(self.time)?;
         Ok(OtherHolds { open, manifests: told, unknown_manifests: untold })
     }
@@ -349,14 +347,14 @@ impl Operation for ReleaseOperation<'_> {
 }
 
 impl ReleaseOperation<'_> {
-    /// What the manifest of another open hold lists.
+    /// Returns the versions in the manifest of another open hold.
     async fn load_manifest(&self, entry: &LedgerEntry) -> Result<Arc<ManifestVersions>, HoldError> {
         let unread = || self.manifest_errors.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = unread().get(&entry.uid) {
             return Err(why.clone());
         }
         let told = manifest::load_from(self.store, entry, self.cache).await;
-        let told = told.map_err(HoldError::from).and_then(|told| match told.budget_error() {
+        let told = told.map_err(HoldError::from).and_then(|told| match told.versions.budget_error() {
             Some(why) => Err(why),
             None => Ok(told),
         });
@@ -367,25 +365,25 @@ impl ReleaseOperation<'_> {
         })
     }
 
-    /// Of which holds it is: they cover it, or their manifests list it.
+    /// Returns the UIDs of the holds that cover a version or list it in their manifest.
     fn uids_of<'w>(&'w self, listed: &'w ListedVersion) -> impl Iterator<Item = &'w str> {
         let version = self.cache.fingerprint(&listed.key, &listed.id);
         let stored = StoredRecording::of(listed, self.ceilings);
         let holds = self.uids.iter().zip(self.closing_scopes).zip(self.manifests);
         stored.into_iter().flat_map(move |stored| {
             let its = holds.clone().filter(move |((_, cover), told)| {
-                stored.is_in_scope(std::slice::from_ref(cover)) || told.contains(version)
+                stored.is_in_scope(std::slice::from_ref(cover)) || told.versions.contains(version)
             });
             its.map(|((uid, _), _)| *uid)
         })
     }
 
-    /// Which other open hold keeps it.
+    /// Returns which other open hold keeps a version.
     fn held_by(&self, stored: &StoredRecording<'_>, known: &OtherHolds) -> Option<HeldBy> {
         let OtherHolds { open, manifests: told, .. } = known;
-        // What another was told to have it has, whatever its key says.
+        // A version in another manifest belongs to that hold, whatever its key says.
         let version = self.cache.fingerprint(&stored.listed.key, &stored.listed.id);
-        if told.iter().any(|told| told.contains(version)) {
+        if told.iter().any(|told| told.versions.contains(version)) {
             return Some(HeldBy::Ledger);
         }
         if stored.is_in_scope_by_key(self.closing_scopes) {
@@ -413,6 +411,7 @@ impl ReleaseOperation<'_> {
             return Ok(ReleaseOutcome::WaitingForManifest);
         }
         let version = listed.version_ref();
+        // Before the writes: another hold over this version must read its protection again.
         self.cache.invalidate(&listed);
         let Some(found) = protection::read(self.store, &version).await? else {
             return Ok(ReleaseOutcome::Nothing);
@@ -437,12 +436,12 @@ impl ReleaseOperation<'_> {
             return Ok(ReleaseOutcome::Expired(Box::new(listed), markers, written));
         }
         Ok(match written {
-            ProtectionWrite::Nothing => ReleaseOutcome::Unexpired,
+            ProtectionWrite::Nothing => ReleaseOutcome::Nothing,
             written => ReleaseOutcome::Released(written),
         })
     }
 
-    /// Deletes it, unless a hold was declared since the page was begun.
+    /// Deletes an expired version unless a hold was declared since the page was listed.
     async fn delete_expired(
         &self,
         known: &OtherHolds,
@@ -455,15 +454,15 @@ impl ReleaseOperation<'_> {
         let is_kept =
             |stored| self.held_by(stored, known).is_some() || known.manifest_error_for(stored).is_some();
         if stored.as_ref().is_some_and(is_kept) {
-            // The next look holds it again.
+            // The next place pass restores its protection.
             return Ok(ReleaseOutcome::Released(written));
         }
-        // The markers last: without them, what is behind would be current again.
+        // The markers last: without them, the version would be current again.
         match objects::delete_version(self.store, &listed.version_ref()).await {
             Err(error) if HoldError::from(error.clone()).is_rejection() => {
                 return Ok(match written {
                     ProtectionWrite::Nothing => ReleaseOutcome::Undeletable,
-                    // Whether it is not held any more another pass reads.
+                    // Another pass must read that the legal hold is off.
                     written => ReleaseOutcome::Released(written),
                 });
             }

@@ -1,16 +1,16 @@
-//! What a pass could not look at: of holds that are about it, nothing may be claimed.
+//! Parts of the bucket that a pass could not check. Holds over them are not verified.
 
 use std::collections::BTreeSet;
 
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::recordings::error::{HoldError, PassErrors, SourceDay};
 
-/// See the module. Of all other holds the pass says as much as ever.
+/// Parts that a pass could not check. Other holds are not affected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unchecked {
-    /// Sources of calls that were not visited.
+    /// Some sources of calls were not visited.
     pub(crate) has_unvisited_calls: bool,
-    /// Days of sources in which the store hides a key that is there.
+    /// Source days with an existing key that the store does not list.
     pub(crate) incomplete_listings: BTreeSet<SourceDay>,
 }
 
@@ -19,7 +19,7 @@ impl Unchecked {
         !self.has_unvisited_calls && self.incomplete_listings.is_empty()
     }
 
-    /// Why nothing may be claimed of a hold over `cover`.
+    /// Returns why a hold over `cover` is not verified.
     pub fn errors_for(&self, cover: &HoldScope) -> Option<PassErrors> {
         let why = if self.incomplete_listings_of(cover).next().is_some() {
             HoldError::UnlistedKey
@@ -31,8 +31,8 @@ impl Unchecked {
         Some(PassErrors { versions: 0, first_error: why })
     }
 
-    /// Where the store hides a key that may be of `cover`: in one of its sources, also on another day, since a key that cannot be
-    /// true may have been held.
+    /// Returns the days with unlisted keys in the sources of `cover`. Includes days outside its window, since a version
+    /// with an implausible key may be held.
     pub(crate) fn incomplete_listings_of(&self, cover: &HoldScope) -> impl Iterator<Item = &SourceDay> {
         let is_its = |place: &&SourceDay| cover.includes_source(place.class, &place.source);
         self.incomplete_listings.iter().filter(is_its)

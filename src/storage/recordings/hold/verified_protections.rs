@@ -1,17 +1,17 @@
-//! The marks that were read of a Site's held versions, as many as there is room for.
+//! Cached protections of a Site's held versions, within the memory budget.
 
 use std::collections::HashMap;
 
 use super::memory_budget::{Fingerprint, Reservation, VERIFIED_ENTRY_BYTES};
 use crate::rules::recording::tag::RetentionTag;
 
-/// Marks that were found, or read back, as they must be.
+/// Protection that was read or read back as compliant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VerifiedProtection {
     pub(crate) tag: RetentionTag,
-    /// In microseconds: a number takes half the room of a timestamp.
+    /// Microseconds: half the size of a timestamp.
     pub(crate) modified: i64,
-    /// In seconds, rounded down.
+    /// Seconds, rounded down.
     pub(crate) at: i64,
 }
 
@@ -27,13 +27,13 @@ impl VerifiedProtections {
     }
 
     pub(crate) fn insert(&mut self, version: Fingerprint, read: VerifiedProtection) {
-        // Without them there is no claim less, so no other part of the Site's waits for this.
+        // Losing an entry costs a request and no claim, so it need not leave room for the Site's other parts.
         if self.entries.contains_key(&version) || self.reservation.try_reserve(VERIFIED_ENTRY_BYTES, 0) {
             self.entries.insert(version, read);
         }
     }
 
-    /// None yet, in the same room.
+    /// Returns an empty cache with the same reservation.
     pub(crate) fn empty_sibling(&self) -> Self {
         Self::with_reservation(self.reservation.clone())
     }
@@ -48,7 +48,7 @@ impl VerifiedProtections {
         }
     }
 
-    /// Keeps those that were read at `since` or later.
+    /// Keeps entries read at `since` or later.
     pub(crate) fn evict_before(&mut self, since: i64) {
         let before = self.bytes();
         self.entries.retain(|_, read| read.at >= since);
@@ -71,7 +71,7 @@ impl Drop for VerifiedProtections {
 mod tests {
     use super::*;
 
-    /// As large as is said, where there is a little more than a table had room for.
+    /// The measured size of a table that has just grown.
     #[test]
     fn verified_protection_fits_its_entry_size() {
         let slot = 1 + i64::try_from(size_of::<(Fingerprint, VerifiedProtection)>()).unwrap();

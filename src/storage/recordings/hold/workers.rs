@@ -1,5 +1,5 @@
-//! The course of a pass: the same work on many versions, place by place and page by page. Within a day, several places are
-//! under way at a time: while a page of one comes to its end and its next is listed, there is work on the others.
+//! Runs one operation on many versions, by source day and page. Within a day, several sources are in progress: while
+//! one lists its next page, the workers continue with the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,34 +20,34 @@ use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::listing::is_unlisted_key_error;
 
 const VERSIONS_AT_ONCE: usize = 48;
-/// Places under way at once, each with one page of its versions in memory. They share [`VERSIONS_AT_ONCE`].
+/// Concurrent sources, each with one page in memory. They share [`VERSIONS_AT_ONCE`].
 const DAYS_AT_ONCE: usize = 3;
-/// Versions that fail after one another, each begun since the store last said anything of another: then it is not about these. What
-/// fails again counts once.
+/// Consecutive failures that stop a pass. A failure counts if the store has answered nothing since the request began,
+/// and only the first time: then the cause is not the version.
 const MAX_CONSECUTIVE_FAILURES: usize = VERSIONS_AT_ONCE;
-/// How often what failed is tried again, each time after a longer pause.
+/// Retries of a failed version, with growing pauses.
 const MAX_RETRIES: u32 = 2;
 const RETRY_BACKOFF: Duration = Duration::from_millis(250);
 
-/// What a pass does to each recording.
+/// Operation of a pass on each version.
 pub(crate) trait Operation: Sync {
     type Output: Send;
-    /// What is known while versions are worked on.
+    /// State that is read before each page.
     type Snapshot: Send + Sync;
-    /// Before each page, and before what was put off: looks whether it is still to be done.
+    /// Reads the state before each page, and again before deferred work. An error stops the pass.
     fn snapshot(&self) -> impl Future<Output = Result<Self::Snapshot, HoldError>> + Send;
-    /// Whether it is about a version, whose key has these delete markers.
+    /// Returns whether the operation concerns a version and the delete markers of its key.
     fn applies_to(&self, listed: &ListedVersion, markers: &[VersionRef]) -> bool;
-    /// To one version, with the delete markers of its key.
+    /// Handles one version and the delete markers of its key.
     fn apply(
         &self,
         known: &Self::Snapshot,
         listed: ListedVersion,
         markers: Vec<VersionRef>,
     ) -> impl Future<Output = Self::Output> + Send;
-    /// What kept it from being done: a refusal or a failure.
+    /// Returns the rejection or failure of a version.
     fn error<'a>(&self, done: &'a Self::Output) -> Option<&'a HoldError>;
-    /// Whether there is more to it, which is put off until all else of the page is done.
+    /// Returns whether a version needs deferred work after the rest of the page.
     fn is_deferred(&self, _done: &Self::Output) -> bool {
         false
     }
@@ -60,16 +60,16 @@ pub(crate) trait Operation: Sync {
     }
 }
 
-/// Goes through the places, a day after the other, of the first only from `since` on, and does the work, until its turn is over;
-/// notes what it came to, of each source in order.
+/// Applies `work` to the versions of `places`, day by day, until the deadline. On the first day it starts at `since`.
+/// Passes each output to `note`, in order within a source.
 ///
-/// One version that is refused, or that fails, stops none of the others, which are no worse off for it: each that is held
-/// counts. Nor does a day in which the store hides a key: it is added to `hidden`.
+/// A rejected or failed version does not stop the others. Nor does a day with unlisted keys, which is added to
+/// `hidden`.
 ///
 /// # Errors
 ///
-/// A pass ends early when a listing fails, or what must be known is not, or many versions fail in a row: then nothing is begun
-/// any more. What is under way is finished either way: no request is left behind that nobody waits for.
+/// The pass ends early if a listing or snapshot fails, or many versions fail in a row. Requests in progress are
+/// completed, so none remains unobserved.
 pub(crate) async fn for_each_version<W: Operation>(
     store: &BucketClient,
     places: &[SourceDay],
@@ -87,7 +87,7 @@ pub(crate) async fn for_each_version<W: Operation>(
         progress: Mutex::default(),
     };
     let (note, workers_ref) = (&Mutex::new(note), &workers);
-    // A day has each source once.
+    // Each source occurs once a day, so notes of one source stay in order.
     for day in places.chunk_by(|one, next| one.day == next.day) {
         workers.progress().day = day.first().map(|place| place.day);
         let place = |place| async move { workers_ref.process_day(place, since, note).await };
@@ -101,13 +101,13 @@ pub(crate) async fn for_each_version<W: Operation>(
 #[derive(Default)]
 struct Progress {
     stopped_by: Option<HoldError>,
-    /// Versions of which the store said something.
+    /// Versions about which the store answered.
     answered: usize,
-    /// Those that failed for the first time.
+    /// Versions that failed for the first time.
     failed: usize,
     consecutive_failures: usize,
     incomplete_listings: BTreeSet<SourceDay>,
-    /// The day that it is about.
+    /// Present day.
     day: Option<Date>,
 }
 
@@ -115,7 +115,7 @@ struct Workers<'a, W> {
     store: &'a BucketClient,
     operation: &'a W,
     deadline: Instant,
-    /// A version under way has one. Shared, since what waits for one must not borrow it across threads.
+    /// One permit for each version in progress. Shared, because a waiting task must not borrow it across threads.
     permits: Arc<Semaphore>,
     progress: Mutex<Progress>,
 }
@@ -139,7 +139,7 @@ impl<W: Operation> Workers<'_, W> {
                 }
                 Err(error) => return self.stop(error.into()),
             };
-            // A page may end between a marker and what is behind it.
+            // A page may end between a marker and the version behind it.
             page.splice(0..0, std::mem::take(&mut carried));
             if let Some(last) = page.last() {
                 let all = page.iter();
@@ -152,7 +152,7 @@ impl<W: Operation> Workers<'_, W> {
         }
     }
 
-    /// The work on a page, as far as it came.
+    /// Handles a page, as far as the pass continues.
     async fn process_page(&self, found: &[ListedVersion]) -> Vec<W::Output> {
         let Some(known) = self.snapshot().await else {
             return Vec::new();
@@ -168,7 +168,7 @@ impl<W: Operation> Workers<'_, W> {
         done
     }
 
-    /// What is known now; `None`: the pass has ended.
+    /// Reads the state. `None`: the pass has ended.
     async fn snapshot(&self) -> Option<W::Snapshot> {
         if self.has_stopped() {
             return None;
@@ -182,8 +182,8 @@ impl<W: Operation> Workers<'_, W> {
         }
     }
 
-    /// What became of each version of a page, in the page's order. Those that failed are tried again when all others are done:
-    /// one answer that is lost must not void a pass over a hundred thousand versions.
+    /// Applies the operation to the versions of a page, in order. Retries failed versions after all others: one lost
+    /// answer must not fail a pass over a hundred thousand versions.
     async fn apply_all(&self, found: &[ListedVersion], known: &W::Snapshot) -> Vec<W::Output> {
         let versions = found.iter().filter(|listed| !listed.is_marker);
         let markers = markers_by_key(found);
@@ -202,7 +202,7 @@ impl<W: Operation> Workers<'_, W> {
                 done.iter().filter(|(_, done)| has_failed(done)).map(|(number, _)| *number).collect();
             all.extend(done);
             left.retain(|(number, _)| failed.contains(number));
-            // Where a share of the store hangs, asking again and again would take hours, in which no other hold is placed.
+            // If a part of the store hangs, retries would take hours and delay all other holds.
             if left.is_empty() || self.has_stopped() || self.progress().failed >= MAX_CONSECUTIVE_FAILURES {
                 break;
             }
@@ -213,15 +213,15 @@ impl<W: Operation> Workers<'_, W> {
         all.into_values().collect()
     }
 
-    /// Does the work on each of `numbered`; `is_first`: for the first time. Of those that are tried again every one had failed: that
-    /// they fail after one another says nothing of the store.
+    /// Applies the operation to each of `numbered`. Failures of a retry do not count as consecutive: all of these
+    /// versions failed before, so the store as a whole may be healthy.
     async fn apply_round(
         &self,
         numbered: Vec<(usize, (ListedVersion, Vec<VersionRef>))>,
         known: &W::Snapshot,
         is_first: bool,
     ) -> Vec<(usize, W::Output)> {
-        // Each is made when its turn has come: waiting for an answer it takes far more room than what it is about.
+        // Created when a permit is free: a pending request needs far more memory than its version.
         let at_their_turn = stream::iter(numbered)
             .then(|one| with_permit(self.permits.clone(), one))
             .take_while(|_| std::future::ready(!self.has_stopped()));
@@ -237,8 +237,9 @@ impl<W: Operation> Workers<'_, W> {
         jobs.buffer_unordered(VERSIONS_AT_ONCE).collect().await
     }
 
-    /// Does what was put off, of as many as may be under way at once: by what is known when their turn has come.
+    /// Runs deferred work on as many versions as there are permits, with a new snapshot.
     async fn apply_all_deferred(&self, some: Vec<W::Output>) -> Vec<W::Output> {
+        // Permits before the snapshot: while waiting for them, a hold may be declared.
         let _turns = self.permits.acquire_many(u32::try_from(some.len()).unwrap_or(1)).await;
         let Some(known) = self.snapshot().await else {
             return some;
@@ -255,8 +256,8 @@ impl<W: Operation> Workers<'_, W> {
         stream::iter(jobs).buffer_unordered(VERSIONS_AT_ONCE).collect().await
     }
 
-    /// Ends the pass where too many failures follow each other. `before`: of how many the store had said something when this one was
-    /// begun. What is slow to fail comes to its end together, long after others that it says something of.
+    /// Stops the pass after too many consecutive failures. `before` is the number of answers when the request began.
+    /// Slow failures complete together, long after the store has answered other requests.
     fn count_result(&self, done: &W::Output, before: usize) {
         let mut course = self.progress();
         let Some(error) = self.operation.error(done).filter(|error| !error.is_rejection()) else {
@@ -292,7 +293,7 @@ async fn with_permit<T>(turns: Arc<Semaphore>, one: T) -> (Result<OwnedSemaphore
     (turns.acquire_owned().await, one)
 }
 
-/// The delete markers of a page, by their key.
+/// Returns the delete markers of a page by key.
 fn markers_by_key(page: &[ListedVersion]) -> BTreeMap<&str, Vec<VersionRef>> {
     let mut markers: BTreeMap<&str, Vec<VersionRef>> = BTreeMap::new();
     for listed in page.iter().filter(|listed| listed.is_marker) {
@@ -306,12 +307,12 @@ mod tests {
     use super::*;
     use crate::rules::recording::Class;
     use crate::storage::s3::error::StoreError;
-    use crate::storage::s3::stub::{Stub, versions_answer};
+    use crate::storage::s3::stub::{Stub, listed, versions_answer};
 
-    /// Versions of a page: more than are under way at once.
+    /// Versions of a page, more than are in progress at once.
     const VERSIONS: u8 = 100;
 
-    /// Work of which the versions `fails` get this answer so many times.
+    /// Operation that fails for the versions `fails`, so many times each.
     struct FlakyOperation {
         fails: BTreeSet<String>,
         answer: StoreError,
@@ -348,27 +349,18 @@ mod tests {
         StoreError { operation: "PutObjectLegalHold", code: code.into(), status }
     }
 
-    /// So many versions of one day.
+    /// Versions of one day.
     fn versions_starting_at(start: &str, count: u8) -> Vec<ListedVersion> {
         let start = start.parse().unwrap();
         let key = |number| Key::new(Class::Video, "hal", start, 60_000, &[number; 32]).unwrap();
-        let listed = |number| ListedVersion {
-            key: key(number).to_string(),
-            id: "1".into(),
-            is_marker: false,
-            is_latest: true,
-            modified: start,
-            size: 1,
-            etag: "e".into(),
-        };
-        (0..count).map(listed).collect()
+        (0..count).map(|number| listed(key(number), "1", start)).collect()
     }
 
     fn distant_deadline() -> Instant {
         Instant::now() + Duration::from_hours(1)
     }
 
-    /// What was done in its turn counts, and nothing is begun after it.
+    /// Results before the deadline count, and nothing starts after it.
     #[tokio::test]
     async fn pass_stops_at_deadline() {
         let listed = versions_starting_at("2026-03-01T12:00:00Z", VERSIONS);
@@ -410,7 +402,7 @@ mod tests {
             (&timeout, 1, 1, true),
             (&timeout, 2, 2, true),
             (&timeout, usize::MAX, 2, false),
-            // It is refused: to ask again is no help.
+            // Rejected: no retry.
             (&denied, usize::MAX, 0, false),
         ] {
             let work = FlakyOperation {
@@ -436,7 +428,7 @@ mod tests {
         }
     }
 
-    /// Those that fail again count once, and so do not those of which the store says something between.
+    /// Repeated failures count once, and answers in between reset the count.
     #[tokio::test]
     async fn only_consecutive_failures_stop_pass() {
         let (first, second) = (

@@ -1,4 +1,4 @@
-//! Deletion of many versions at once.
+//! Deletes many versions with one request.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
 
-/// Deletions under way at once where a store takes no batches.
+/// Concurrent deletions on a store without batches.
 const MAX_CONCURRENT_DELETES: usize = 4;
 
 /// Deletes a batch by version id. Returns the ids of versions to try again. A later listing shows any others that the
@@ -20,7 +20,7 @@ pub(crate) async fn delete_batch<'b, 'l>(
     batch: &'b [&'l ListedVersion],
 ) -> (&'b [&'l ListedVersion], Result<BTreeSet<String>, StoreError>) {
     let deleted = match delete_objects(store, batch).await {
-        // The store does not know the operation, or refuses its form. A single deletion needs no body.
+        // The store does not support the operation, or rejects its form. A single deletion has no body to reject.
         Err(error) if error.rejects_form() => delete_individually(store, batch).await,
         deleted => deleted,
     };
@@ -42,7 +42,7 @@ async fn delete_objects(
     let later =
         |code: &str| matches!(code, "SlowDown" | "InternalError" | "ServiceUnavailable" | "OperationAborted");
     let failed = answer.errors().iter().filter(|error| error.code().is_some_and(later));
-    // Some stores name the key only: then every version of it in the batch is tried again.
+    // Some stores return only the key. Then every version of it in the batch is retried.
     Ok(failed
         .flat_map(|error| {
             let is_it = |listed: &&&ListedVersion| {
@@ -54,7 +54,7 @@ async fn delete_objects(
         .collect())
 }
 
-/// Deletes a batch by a request for each version.
+/// Deletes a batch with one request a version.
 async fn delete_individually(
     store: &BucketClient,
     batch: &[&ListedVersion],
@@ -75,21 +75,13 @@ async fn delete_listed(store: &BucketClient, listed: &ListedVersion) -> (String,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::s3::stub::{ReceivedRequest, Stub, error_answer};
+    use crate::storage::s3::stub::{self, ReceivedRequest, Stub, error_answer};
 
     fn listed(key: &str, id: &str) -> ListedVersion {
-        ListedVersion {
-            key: key.into(),
-            id: id.into(),
-            is_marker: false,
-            is_latest: true,
-            modified: jiff::Timestamp::UNIX_EPOCH,
-            size: 1,
-            etag: String::new(),
-        }
+        stub::listed(key, id, jiff::Timestamp::UNIX_EPOCH)
     }
 
-    /// The versions that were deleted one by one, by key and id.
+    /// Returns the individually deleted versions by key and id.
     fn individually_deleted(asked: &[ReceivedRequest]) -> BTreeSet<String> {
         let deletes = asked.iter().filter(|asked| asked.method == "DELETE");
         deletes

@@ -1,4 +1,4 @@
-//! Uploads in parts that nobody will finish.
+//! Aborts incomplete multipart uploads.
 
 use aws_sdk_s3::types::MultipartUpload;
 use futures::future;
@@ -9,14 +9,14 @@ use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::parse_timestamp;
 
-/// An unfinished upload that is older is left over: the recorders make none.
+/// Age after which a multipart upload is abandoned. Recorders start none.
 const ABORT_AFTER: SignedDuration = SignedDuration::from_hours(24);
-/// Pages of unfinished uploads that one sweep goes through: whoever has a recorder's credentials may begin any number.
+/// Pages of one sweep: anyone with a recorder's credentials can start any number of uploads.
 const MAX_PAGES: usize = 100;
-/// Unfinished uploads that one sweep aborts: nothing else is looked at meanwhile.
+/// Uploads that one sweep aborts, since nothing else runs meanwhile.
 const MAX_ABORTS: usize = 1000;
 
-/// Ends uploads that nobody will finish: their parts cost, and no listing shows them.
+/// Aborts abandoned uploads: their parts cost storage, and no listing shows them.
 pub(crate) async fn abort_incomplete_uploads(sweep: &mut Sweep<'_>) -> Result<(), SweepError> {
     let operation = "ListMultipartUploads";
     let BucketClient { client, bucket, .. } = sweep.store;
@@ -53,12 +53,12 @@ pub(crate) async fn abort_incomplete_uploads(sweep: &mut Sweep<'_>) -> Result<()
         }
         (key, id) = next;
     }
-    // What was aborted is gone: the next sweep comes further.
+    // Aborted uploads are gone, so the next sweep gets further.
     Ok(())
 }
 
-/// Whether it was there. It comes last, and nothing depends on it: another sweep tries again. On SeaweedFS whoever is denied
-/// to put may not abort either.
+/// Returns whether the upload existed. A failure is retried by the next sweep. On SeaweedFS, an identity that cannot
+/// put cannot abort either.
 async fn abort_upload(store: &BucketClient, upload: &MultipartUpload) -> Result<bool, StoreError> {
     let request = store.client.abort_multipart_upload().bucket(&store.bucket);
     let request =
@@ -76,30 +76,17 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use async_trait::async_trait;
-
     use jiff::Timestamp;
 
     use super::*;
-    use crate::api::{Ceilings, Days as Ceiling};
-    use crate::rules::hold::scope::HoldScope;
+    use crate::rules::retention::PROTOCOL_CEILINGS;
     use crate::storage::DecisionTime;
     use crate::storage::recordings::hold::protection_cache::ProtectionCache;
-    use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
     use crate::storage::recordings::sweep::state::{ScanRange, SweepReport};
     use crate::storage::recordings::sweep::sweep;
-    use crate::storage::s3::stub::{Stub, error_answer, versions_answer};
+    use crate::storage::s3::stub::{NO_OPEN_HOLDS, Stub, error_answer, versions_answer};
 
-    struct NoHolds;
-
-    #[async_trait]
-    impl OpenHolds for NoHolds {
-        async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
-            Ok(Vec::new())
-        }
-    }
-
-    /// A sweep of a bucket with so many pages of old uploads, of a thousand each, that can be aborted or not.
+    /// Sweeps a bucket with so many pages of a thousand old uploads.
     async fn sweep_with_uploads(most: usize, may_abort: bool) -> (SweepReport, usize, usize) {
         let pages = Arc::new(AtomicUsize::new(0));
         let counted = pages.clone();
@@ -124,9 +111,10 @@ mod tests {
             )
         })
         .await;
-        let ceilings = Ceilings { video: Ceiling(28), calls: Ceiling(7) };
         let (memory, time) = (ProtectionCache::default(), DecisionTime::at(Timestamp::now()));
-        let swept = sweep(&stub.connection(), &ceilings, &NoHolds, &memory, ScanRange::Boundary, time).await;
+        let swept =
+            sweep(&stub.connection(), &PROTOCOL_CEILINGS, &NO_OPEN_HOLDS, &memory, ScanRange::Boundary, time)
+                .await;
         let asked = stub.take_requests();
         let aborts = asked.iter().filter(|asked| asked.method == "DELETE").count();
         (swept.unwrap(), pages.load(Ordering::Relaxed), aborts)

@@ -1,8 +1,8 @@
-//! Tags that no open hold explains are put back (design: the store's lifecycle goes by them).
+//! Restores tags that no open hold explains, since lifecycle rules select by tag.
 //!
-//! A recorder may write `sealed` at any time, and an upload that was under way when a hold was released still does. Nobody
-//! but the operator could change such a tag, and the lifecycle passes it by: with the operator down, the recording would
-//! outlive its ceiling. So each day's recordings are looked at once when the day is over, and all others once in four weeks.
+//! A recorder may write `sealed` at any time, and so may an upload that began before a release. Only the operator can
+//! change such a tag, and lifecycle rules ignore it. With the operator down, the recording would outlive its ceiling.
+//! So each version is checked on the day after its recording, and again every four weeks.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
@@ -21,18 +21,18 @@ use crate::storage::s3::error::StoreError;
 use crate::storage::s3::protection;
 use crate::storage::s3::request_each::request_each;
 
-/// Reads of tags at once, of each day.
+/// Concurrent reads of tags for each day.
 const MAX_CONCURRENT_READS: usize = 8;
-/// Days in which every version is looked at once.
+/// Days in which every version is checked once.
 const CHECK_INTERVAL_DAYS: u64 = 28;
 
 #[derive(Debug, Default)]
 pub(crate) struct RetagReport {
     pub(crate) restored: u64,
-    /// Versions whose marks the store did not tell, or whose tag it did not take or keep. They have their next turn within four
-    /// weeks.
+    /// Versions whose protection was not returned or whose tag was not accepted or persisted. They are checked again
+    /// within four weeks.
     pub(crate) failed: u64,
-    /// What it answered, at the first of them.
+    /// First of these errors.
     pub(crate) error: Option<StoreError>,
 }
 
@@ -49,12 +49,11 @@ impl RetagReport {
     }
 }
 
-/// Puts back the tags of versions that are not due and that no hold covers.
+/// Restores the tags of versions that are not expired and that no hold covers.
 pub(crate) async fn retag(sweep: &Sweep<'_>, listed: &[ListedVersion]) -> Result<RetagReport, SweepError> {
     let mut retagged = RetagReport::default();
     let chosen = listed.iter().filter(|listed| is_checked_today(sweep, listed));
-    // Those that were open when the sweep began, or since. They spare requests here; before a tag is written, the holds are
-    // asked for again.
+    // Open at any time of the sweep. This only saves requests: before a tag is written, the holds are read again.
     let holds = sweep.lock_observed_holds().clone();
     let unheld = chosen.filter(|listed| {
         let stored = StoredRecording::of(listed, sweep.ceilings);
@@ -76,7 +75,7 @@ pub(crate) async fn retag(sweep: &Sweep<'_>, listed: &[ListedVersion]) -> Result
     );
     match unread.await {
         Ok(unread) => unread.into_iter().for_each(|(_, error)| retagged.add_failure(error)),
-        // What is over its ceiling goes all the same: that needs no tags.
+        // The deletion of expired versions needs no tags and continues.
         Err(error) => {
             retagged.failed = many - told;
             retagged.error = Some(error);
@@ -98,7 +97,7 @@ pub(crate) async fn retag(sweep: &Sweep<'_>, listed: &[ListedVersion]) -> Result
     Ok(retagged)
 }
 
-/// Whether a version's turn is today: it was recorded yesterday, or its share of the round has come.
+/// Returns whether a version is checked today: it was recorded yesterday, or its turn in the cycle has come.
 fn is_checked_today(sweep: &Sweep<'_>, listed: &ListedVersion) -> bool {
     if listed.is_marker || disposition(listed, sweep.ceilings, &[], sweep.time.now) == Disposition::Delete {
         return false;
@@ -117,14 +116,14 @@ fn is_checked_today(sweep: &Sweep<'_>, listed: &ListedVersion) -> bool {
     hasher.finish() % CHECK_INTERVAL_DAYS == turn % CHECK_INTERVAL_DAYS
 }
 
-/// Whether it has another tag than that of its class, and no legal hold. A version under a legal hold that nothing explains
-/// stays as it is: the audit reports it.
+/// Returns whether a version has a wrong tag and no legal hold. A version with an unexplained legal hold stays
+/// unchanged: the audit reports it.
 async fn has_wrong_tag(sweep: &Sweep<'_>, listed: &ListedVersion) -> Result<bool, StoreError> {
     let Some(stored) = StoredRecording::of(listed, sweep.ceilings) else {
         return Ok(false);
     };
     let version = listed.version_ref();
-    // Nearly all have their tag. The legal hold counts only where they do not, and costs a request of its own.
+    // Nearly all have the correct tag. The legal hold matters only otherwise, and costs a request.
     match protection::read_tag(sweep.store, &version).await? {
         Some(found) if found != Some(RetentionTag::default_for(stored.key.class())) => {
             Ok(!protection::has_legal_hold(sweep.store, &version).await?)
@@ -140,7 +139,8 @@ async fn check_tag<'l>(
     (listed, has_wrong_tag(sweep, listed).await)
 }
 
-/// Whether the tag was put back, and read back; or why the store did not do it. That ends no sweep: nothing depends on it today.
+/// Returns whether the tag was restored and read back. An error does not stop the sweep: no deletion depends on it
+/// today.
 async fn restore_tag(
     sweep: &Sweep<'_>,
     listed: &ListedVersion,
@@ -148,12 +148,12 @@ async fn restore_tag(
     let Some(stored) = StoredRecording::of(listed, sweep.ceilings) else {
         return Ok(Ok(false));
     };
-    // A hold may have been declared since: it is asked for immediately before.
+    // Immediately before: a hold may have been declared since.
     let holds = sweep.read_open_holds().await?;
     if stored.is_in_scope(&holds) {
         return Ok(Ok(false));
     }
-    // As before whatever else lets go of something: a request that is signed by a clock ahead lies about for longer.
+    // As before every release: a request signed by a fast clock stays valid for longer.
     sweep.store.clock.check_time(sweep.time)?;
     let (version, tag) = (listed.version_ref(), RetentionTag::default_for(stored.key.class()));
     sweep.cache.invalidate(listed);
@@ -168,7 +168,7 @@ async fn restore_tag(
     Ok(outcome)
 }
 
-/// Whether a version, if it is still there, has the tag that it was given, or somebody holds it meanwhile.
+/// Returns an error if an existing version without a legal hold has another tag than was written.
 async fn verify_tag(
     store: &BucketClient,
     version: &VersionRef,

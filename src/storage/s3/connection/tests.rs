@@ -9,15 +9,7 @@ use crate::storage::s3::target::TargetError;
 use crate::wire::{AccessKey, Credentials, Secret};
 
 fn target() -> StorageTarget {
-    StorageTarget {
-        endpoint: Some("https://s3.example.nl:9000".into()),
-        region: "nl-1".into(),
-        bucket: "heusden-die-heijgrave".into(),
-        path_style: true,
-        ca_pem: None,
-        credentials: Credentials::access_key("id", "secret"),
-        proxy: None,
-    }
+    StorageTarget { endpoint: Some("https://s3.example.nl:9000".into()), ..stub::target() }
 }
 
 fn target_error(change: impl FnOnce(&mut StorageTarget)) -> Option<TargetError> {
@@ -84,7 +76,7 @@ fn invalid_target_is_rejected_before_connecting() {
     }
 }
 
-/// Trust bundles of an organisation hold every public root beside its own.
+/// Trust bundles of an organisation contain every public root besides its own.
 #[test]
 fn ca_bundle_with_many_roots_is_accepted() {
     let authority = |n: u8| {
@@ -97,7 +89,7 @@ fn ca_bundle_with_many_roots_is_accepted() {
     assert_eq!(target_error(|t| t.ca_pem = Some(bundle)), None);
 }
 
-/// An audit reads thousands of pages, and would begin again.
+/// An audit reads thousands of pages and would start again.
 #[tokio::test]
 async fn unanswered_listing_is_retried() {
     let asked = Arc::new(AtomicUsize::new(0));

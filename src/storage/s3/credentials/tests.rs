@@ -3,13 +3,12 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::stub::{ReceivedRequest, Stub, error_answer};
+use crate::storage::s3::stub::{ReceivedRequest, Stub, error_answer, get_bucket_policy};
 use crate::wire::Secret;
 
 const ROLE: &str = "arn:aws:iam::000000000012:role/toezicht-recorder";
 
-/// The answer of an STS, with keys that are named after the token.
+/// Returns the answer of an STS, with keys named after the token.
 fn sts_answer(asked: &ReceivedRequest, lives: SignedDuration) -> (u16, String) {
     let form: HashMap<String, String> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
     let token = &form["WebIdentityToken"];
@@ -41,13 +40,7 @@ fn web_identity_target(stub: &Stub, token_file: &Path) -> StorageTarget {
     }
 }
 
-async fn get_bucket_policy(target: &StorageTarget) -> Result<(), StoreError> {
-    let store = BucketConnection::new(target).unwrap().client();
-    let answer = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
-    answer.map(|_| ()).map_err(|error| StoreError::from_sdk("GetBucketPolicy", &error))
-}
-
-/// Who signed each request to the bucket: access key and session token.
+/// Returns the access key and session token of each request to the bucket.
 fn signing_keys(asked: &[ReceivedRequest]) -> Vec<(String, Option<String>)> {
     let requests = asked.iter().filter(|asked| !is_exchange(asked));
     requests
@@ -101,13 +94,13 @@ async fn temporary_keys_are_shared_and_renewed_before_they_expire() {
         let asked = stub.take_requests();
         assert_eq!(asked.iter().filter(|asked| is_exchange(asked)).count(), exchanges);
         assert_eq!(signing_keys(&asked), expected);
-        // The token itself goes to the STS alone.
+        // Only the STS receives the token itself.
         let shown = asked.iter().filter(|asked| is_exchange(asked));
         assert!(shown.into_iter().all(|asked| asked.header("authorization").is_none()));
     }
 }
 
-/// A session that was revoked, or a role that was changed, need not wait for the keys' end.
+/// After a revoked session or a changed role, new keys are exchanged before the old ones expire.
 #[tokio::test]
 async fn rejected_keys_are_exchanged_again() {
     let stub = Stub::start(|asked| {
@@ -143,7 +136,7 @@ async fn failed_exchange_reports_its_cause() {
     let denied = "<Error><Code>AccessDenied</Code></Error>";
     let of_aws = format!("<ErrorResponse>{denied}</ErrorResponse>");
     let of_ceph = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>{denied}");
-    // A character stands on both sides of where no more is read.
+    // A multi-byte character crosses the length limit.
     let long = format!("{of_ceph}.{}", "é".repeat(1000));
     assert!(!long.is_char_boundary(1024));
     for answer in [of_aws, of_ceph, long] {

@@ -48,7 +48,7 @@ fn page_may_repeat_its_marker_but_not_go_back() {
     let inclusive = parse_page(&answer(&["video/hal/m", "video/hal/n"]), query).unwrap();
     let keys: Vec<_> = inclusive.versions.iter().map(|listed| listed.key.as_str()).collect();
     assert_eq!(keys, ["video/hal/n"]);
-    // Within the versions of a key, the key comes again.
+    // Within the versions of a key, the key repeats.
     let after = ListCursor::after_version("video/hal/m", "7".into());
     let query = ListQuery { after: Some(&after), ..query };
     assert_eq!(parse_page(&answer(&["video/hal/m"]), query).unwrap().versions.len(), 1);
@@ -66,7 +66,7 @@ fn encoded_and_plain_keys_are_decoded() {
         .delete_markers(marker("video/hal/a%2Bb+c%01"))
         .common_prefixes(CommonPrefix::builder().prefix("video/%C3%A9/").build())
         .is_truncated(true)
-        // Some stores encode it, and some do not.
+        // Some stores do not encode it.
         .next_key_marker("video/hal/a+b c\u{1}")
         .next_version_id_marker("1")
         .build();

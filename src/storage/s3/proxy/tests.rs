@@ -1,19 +1,18 @@
 use std::sync::{Arc, Mutex};
 
 use rcgen::{CertificateParams, KeyPair};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::stub::Stub;
-use crate::wire::{Login, Secret, StorageTarget};
+use crate::storage::s3::stub::{Stub, get_bucket_policy};
+use crate::wire::{Login, Secret};
 
-/// The first line of each request, and its `Proxy-Authorization`.
+/// First line and `Proxy-Authorization` of each request.
 type ProxiedRequests = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
-/// A proxy that tunnels, and forwards requests in absolute form, all of them to one server.
+/// A proxy that tunnels and forwards all requests to one server.
 struct HttpProxy {
     url: String,
     requests: ProxiedRequests,
@@ -42,14 +41,20 @@ impl HttpProxy {
     }
 }
 
-async fn serve_connection(stream: TcpStream, server: String, seen: ProxiedRequests) {
-    let mut stream = BufReader::new(stream);
+/// Reads the head of a request. `None`: the connection ended before.
+async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).await.unwrap_or_default() == 0 {
-            return;
+            return None;
         }
     }
+    Some(head)
+}
+
+async fn serve_connection(stream: TcpStream, server: String, seen: ProxiedRequests) {
+    let mut stream = BufReader::new(stream);
+    let Some(head) = read_head(&mut stream).await else { return };
     let first = head.lines().next().unwrap().to_owned();
     let login = head.lines().find_map(|line| {
         line.strip_prefix("proxy-authorization: ").or_else(|| line.strip_prefix("Proxy-Authorization: "))
@@ -67,13 +72,7 @@ async fn serve_connection(stream: TcpStream, server: String, seen: ProxiedReques
     }
 }
 
-async fn get_bucket_policy(target: &StorageTarget) -> Result<(), StoreError> {
-    let store = BucketConnection::new(target).unwrap().client();
-    let answer = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
-    answer.map(|_| ()).map_err(|error| StoreError::from_sdk("GetBucketPolicy", &error))
-}
-
-/// A server that answers everything with an empty document, over TLS for `name`: its address and certificate.
+/// Starts a TLS server for `name` that answers with an empty document. Returns its address and certificate.
 async fn start_tls_server(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -95,11 +94,8 @@ async fn start_tls_server(name: &str) -> (String, String) {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 let mut stream = BufReader::new(acceptor.accept(stream).await.unwrap());
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") {
-                    if stream.read_line(&mut head).await.unwrap_or_default() == 0 {
-                        return;
-                    }
+                if read_head(&mut stream).await.is_none() {
+                    return;
                 }
                 let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                 stream.write_all(answer).await.unwrap();
@@ -115,7 +111,7 @@ async fn https_goes_through_a_tunnel() {
     let (server, certificate) = start_tls_server("s3.nowhere.example").await;
     let proxy = HttpProxy::start(server).await;
     let mut target = Stub::start(|_| (200, String::new())).await.target();
-    // No DNS knows that name: only the proxy gets there.
+    // No DNS resolves this name, so only the proxy can reach it.
     target.endpoint = Some("https://s3.nowhere.example:9000".into());
     target.ca_pem = Some(certificate);
     target.proxy = Some(proxy.proxy());

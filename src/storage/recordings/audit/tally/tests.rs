@@ -4,26 +4,23 @@ use crate::rules::hold::scope::CameraSelector;
 use crate::rules::live_view::Embargo;
 use crate::rules::recording::key::Key;
 use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
+use crate::storage::s3::stub::listed;
 
 const DAY: i64 = 86_400;
 const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
 fn at(second: i64) -> Timestamp {
-    // A midnight.
+    // Midnight (UTC).
     Timestamp::from_second(1_700_006_400 + second).unwrap()
 }
 
 fn listed_version(source: &str, start: i64, modified: i64) -> ListedVersion {
     let key = Key::new(Class::Video, source, at(start), 60_000, &[7; 32]).unwrap();
-    ListedVersion {
-        key: key.to_string(),
-        id: format!("{start}-{modified}"),
-        is_marker: false,
-        is_latest: true,
-        modified: at(modified),
-        size: 10,
-        etag: "e".into(),
-    }
+    listed(key, &format!("{start}-{modified}"), at(modified))
+}
+
+fn hold_over_all() -> [HoldScope; 1] {
+    [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }]
 }
 
 fn settled_holds(covers: &[HoldScope]) -> AuditedHolds {
@@ -41,7 +38,7 @@ fn tally_of(versions: &[ListedVersion], covers: &[HoldScope], now: i64) -> Tally
     let (mut tally, mut newer) = (Tally::default(), None);
     for version in versions {
         let _ = tally_listed(&mut tally, &rules, version, newer.as_ref());
-        newer = Some(NewerVersion::new(version));
+        newer = Some(version.clone());
     }
     tally
 }
@@ -70,7 +67,7 @@ fn each_anomaly_has_its_finding() {
 
 #[test]
 fn version_held_only_for_resolved_incidents_is_release_overdue() {
-    let hold = [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+    let hold = hold_over_all();
     let it = listed_version("hal", 0, 62);
     for (unresolved, now, expected) in [
         (vec![], 28 * DAY - 1, vec![]),
@@ -87,7 +84,7 @@ fn version_held_only_for_resolved_incidents_is_release_overdue() {
 
 #[test]
 fn held_version_is_not_overdue_and_is_reported_when_hidden() {
-    let hold = [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+    let hold = hold_over_all();
     let it = listed_version("hal", 0, 62);
     let marker = ListedVersion { is_marker: true, id: "m".into(), modified: at(70), ..it.clone() };
     let tally = tally_of(std::slice::from_ref(&it), &hold, 100 * DAY);
@@ -103,8 +100,7 @@ fn protection_is_evaluated_against_holds_only() {
     let it = listed_version("hal", 0, 62);
     let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
     let judged = |is_held: bool, legal_hold: bool, tag: Option<RetentionTag>, embargo: Option<i64>| {
-        let hold =
-            [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+        let hold = hold_over_all();
         let embargo = embargo.map_or(Embargo::LiveView, |age| Embargo::After(SignedDuration::from_secs(age)));
         let rules = AuditRules {
             terms: &RetentionTerms { embargo, ..TERMS },
@@ -124,10 +120,10 @@ fn protection_is_evaluated_against_holds_only() {
         (true, true, Some(Held), None, vec![]),
         (true, false, Some(Held), None, vec![FindingKind::HeldUnprotected]),
         (true, true, Some(Video), None, vec![FindingKind::HeldMistagged]),
-        // Too young to be read where there is no live viewing.
+        // Under embargo, without live viewing.
         (true, true, Some(Held), Some(3600), vec![FindingKind::HeldMistagged]),
         (true, true, Some(Sealed), Some(3600), vec![]),
-        // It could have been opened ten seconds ago: there is time for that.
+        // The embargo ended ten seconds ago: a pass has time to change the tag.
         (true, true, Some(Sealed), Some(530), vec![]),
         (true, true, Some(Sealed), None, vec![FindingKind::HeldMistagged]),
     ] {
@@ -142,12 +138,12 @@ fn protection_is_evaluated_against_holds_only() {
 #[test]
 fn store_lag_counts_from_documented_lifecycle_time() {
     let it = listed_version("hal", 0, 62);
-    // Uploaded just after a midnight: hidden at the 25th from there.
+    // Uploaded just after midnight: hidden at the 25th midnight from there.
     for (now, lag) in [(25 * DAY, 0), (25 * DAY + 3600, 3600)] {
         assert_eq!(tally_of(std::slice::from_ref(&it), &[], now).lifecycle_lag_seconds.as_secs(), lag);
     }
     let marker = ListedVersion { is_marker: true, id: "m".into(), modified: at(25 * DAY + 60), ..it.clone() };
-    // Hidden just after a midnight: gone at the second from there.
+    // Hidden just after midnight: deleted at the second midnight from there.
     let tally = tally_of(&[marker, it], &[], 27 * DAY + 7200);
     assert_eq!(tally.lifecycle_lag_seconds.as_secs(), 7200);
 }
@@ -156,7 +152,7 @@ fn store_lag_counts_from_documented_lifecycle_time() {
 fn unsettled_holds_and_recent_uploads_are_not_evaluated() {
     let it = listed_version("hal", 0, 62);
     let stored = StoredRecording::of(&it, &PROTOCOL_CEILINGS).unwrap();
-    let hold = [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+    let hold = hold_over_all();
     let found_at = |holds: &AuditedHolds, now| {
         let rules = AuditRules { terms: &TERMS, holds, now: at(now) };
         let mut tally = Tally::default();
