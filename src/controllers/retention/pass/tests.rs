@@ -139,12 +139,12 @@ async fn errors_are_reported_only_on_affected_holds() {
         ("release", None, Some("PutObject")),
         ("place", Some("ListObjectVersions"), None),
     ] {
-        let is_failing = move |asked: &ReceivedRequest| match asked.method.as_str() {
-            "PUT" => fails == "release",
-            _ => {
-                let prefix = asked.query_parameter("prefix").unwrap_or_default();
-                fails == "place" && prefix.starts_with("video/hal/")
+        let is_failing = move |asked: &ReceivedRequest| {
+            if asked.method == "PUT" {
+                return fails == "release";
             }
+            let prefix = asked.query_parameter("prefix").unwrap_or_default();
+            fails == "place" && prefix.starts_with("video/hal/")
         };
         let denied = || error_answer(403, "AccessDenied");
         let (stub, _) = FakeBucket::default().start(move |asked, _| is_failing(asked).then(denied)).await;
