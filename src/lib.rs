@@ -26,26 +26,3 @@ pub mod rules;
 pub mod storage;
 pub mod telemetry;
 pub mod wire;
-
-/// Pure functions that place, verify and release holds. Exported for the model in `tests/model` only.
-#[doc(hidden)]
-pub mod hold_decisions {
-    pub use crate::controllers::audit::{audit_interval, audit_status as audited, due_reach as audit_due};
-    pub use crate::controllers::handoff::{HoldAck, SiteBucket};
-    pub use crate::controllers::hold::status::{placed, released};
-    pub use crate::controllers::retention::error::RetentionPassError;
-    pub use crate::controllers::retention::plan::{HoldPlan, needs_ledger_lookup, plan_holds};
-    pub use crate::controllers::retention::{
-        PassOutcome, RetentionPass, deadlines, placement_status, retention_status,
-    };
-    pub use crate::leader::fence::Fence;
-    pub use crate::leader::takeover::{TakeoverDelay, may_release_lease, takeover_delay};
-    pub use crate::recorder::in_doubt::{InDoubtUploads, all_use_revision};
-    pub use crate::recorder::upload::retention_tag as put_tag;
-    pub use crate::rules::hold::claim::{ReleaseWait, is_placed, may_release, open_scopes};
-    pub use crate::rules::hold::expiry::{Disposition, HeldBy, OpenScopes, StoredRecording, disposition};
-    pub use crate::rules::hold::steps::{ProtectionStep, steps_to_place, steps_to_release};
-    pub use crate::rules::recording::protection::Protection;
-    pub use crate::rules::recording::version::ListedVersion;
-    pub use crate::storage::s3::in_doubt_requests::SIGNATURE_VALIDITY;
-}

@@ -21,7 +21,7 @@ mod fleet;
 mod frame;
 mod gaps;
 mod http;
-pub(crate) mod in_doubt;
+pub mod in_doubt;
 mod metrics;
 mod mp4;
 pub(crate) mod rtsp;
@@ -29,6 +29,6 @@ mod run;
 mod segment;
 mod spool;
 pub(crate) mod state;
-pub(crate) mod upload;
+pub mod upload;
 
 pub use run::{RecorderError, RecorderOptions, run};

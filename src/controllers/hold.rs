@@ -8,7 +8,7 @@ mod dereference;
 pub(crate) mod fixtures;
 pub(crate) mod recordings_found;
 pub(crate) mod stall_causes;
-pub(crate) mod status;
+pub mod status;
 mod validate;
 
 use jiff::Timestamp;

@@ -7,10 +7,10 @@
 //! One task reconciles a Site at a time, so writes to a bucket's holds never overlap.
 
 pub(crate) mod api_holds;
-pub(crate) mod error;
-pub(crate) mod outcome;
+pub mod error;
+pub mod outcome;
 mod pass;
-pub(crate) mod plan;
+pub mod plan;
 mod report;
 mod schedule;
 mod watches;

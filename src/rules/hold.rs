@@ -2,9 +2,9 @@
 //! release. The operator, the model (`tests/model`) and the simulation (`tests/sim`) use these functions.
 
 pub mod accept;
-pub(crate) mod claim;
+pub mod claim;
 pub mod entry;
-pub(crate) mod expiry;
-pub(crate) mod resolution;
+pub mod expiry;
+pub mod resolution;
 pub mod scope;
-pub(crate) mod steps;
+pub mod steps;

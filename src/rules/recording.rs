@@ -1,11 +1,11 @@
 //! Recordings: class, source and period, and the keys, tags and versions in the bucket.
 
-pub(crate) mod days;
+pub mod days;
 pub mod key;
 pub(crate) mod key_format;
-pub(crate) mod protection;
+pub mod protection;
 pub mod tag;
-pub(crate) mod version;
+pub mod version;
 
 use jiff::Timestamp;
 use serde::Serialize;

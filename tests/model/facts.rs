@@ -7,9 +7,9 @@ use serde_json::json;
 use toezicht::api::{Ceilings, Days, IncidentHold, Placement as Status, RecordingPolicySpec};
 use toezicht::controllers::handoff::HoldScopes;
 use toezicht::controllers::hold::FINALIZER;
-use toezicht::hold_decisions::ListedVersion;
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::recording::key::{Class, Key};
+use toezicht::rules::recording::version::ListedVersion;
 use toezicht::wire::{RecorderStatus, SpoolStatus};
 
 use super::exact::parse;

@@ -1,6 +1,6 @@
 //! All that can happen to two recordings and two incidents, step by step, in every order: a model of recorder, store,
 //! operators and people, checked by `stateright`. What the operator and the recorder decide, they decide by the code's own
-//! functions (`toezicht::hold_decisions`). docs/development/model.md says what is in it and what is not.
+//! functions. docs/development/model.md says what is in it and what is not.
 // A test may panic: that is how it says that something is wrong.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 

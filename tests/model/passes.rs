@@ -1,9 +1,12 @@
 //! The passes over the versions, each page and each version of it in its steps: place, release, sweep.
 
-use toezicht::hold_decisions::{
-    HeldBy, Protection, ProtectionStep, is_placed, steps_to_place, steps_to_release,
-};
+use toezicht::rules::hold::claim::is_placed;
+use toezicht::rules::hold::expiry::HeldBy;
+use toezicht::rules::hold::steps::ProtectionStep;
+use toezicht::rules::hold::steps::steps_to_place;
+use toezicht::rules::hold::steps::steps_to_release;
 use toezicht::rules::recording::key::Class;
+use toezicht::rules::recording::protection::Protection;
 use toezicht::rules::recording::tag::RetentionTag;
 use toezicht::storage::recordings::hold::ReleaseReport;
 

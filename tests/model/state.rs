@@ -1,6 +1,6 @@
 //! What there is, all of it small and countable: a state is compared, hashed and copied a million times.
 
-use toezicht::hold_decisions::ProtectionStep;
+use toezicht::rules::hold::steps::ProtectionStep;
 use toezicht::rules::recording::tag::RetentionTag;
 
 /// How many versions and how many holds there are.

@@ -1,7 +1,8 @@
 //! The store: what requests do to it, and what it does by itself. Here is seen whether a held version is lost.
 
-use toezicht::hold_decisions::{ProtectionStep, SIGNATURE_VALIDITY};
+use toezicht::rules::hold::steps::ProtectionStep;
 use toezicht::rules::recording::tag::RetentionTag;
+use toezicht::storage::s3::in_doubt_requests::SIGNATURE_VALIDITY;
 
 use super::broken::Rule;
 use super::facts::SAME_DAY;

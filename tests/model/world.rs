@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
 use toezicht::controllers::handoff;
-use toezicht::hold_decisions::{
-    self, Disposition, HeldBy, OpenScopes, StoredRecording, may_release_lease, takeover_delay,
-};
+use toezicht::leader::takeover::may_release_lease;
+use toezicht::leader::takeover::takeover_delay;
+use toezicht::rules::hold::expiry::Disposition;
+use toezicht::rules::hold::expiry::HeldBy;
+use toezicht::rules::hold::expiry::OpenScopes;
+use toezicht::rules::hold::expiry::StoredRecording;
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::live_view::Embargo;
 use toezicht::rules::recording::tag::RetentionTag;
@@ -79,7 +82,12 @@ impl World {
                 if broken == Some(Rule::LedgerCounts) {
                     entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
                 }
-                let mut plan = hold_decisions::plan_holds(&entries, &holds, Some(&facts.policy), now(at));
+                let mut plan = toezicht::controllers::retention::plan::plan_holds(
+                    &entries,
+                    &holds,
+                    Some(&facts.policy),
+                    now(at),
+                );
                 if broken == Some(Rule::Reopened) {
                     plan.to_write.retain(|entry| !entries.contains_key(&entry.uid));
                 }
@@ -87,7 +95,7 @@ impl World {
             }),
             declared: Grid::of([4, 4, TIMES], |[h0, h1, at]| {
                 let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
-                set(&hold_decisions::open_scopes(&holds, now(at)))
+                set(&toezicht::rules::hold::claim::open_scopes(&holds, now(at)))
             }),
             by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
                 let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
@@ -115,12 +123,19 @@ impl World {
                 StoredRecording::of(&facts.listed(version, taken), &CEILINGS).unwrap().held_by(&open)
             }),
             fates: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
-                hold_decisions::disposition(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
+                toezicht::rules::hold::expiry::disposition(
+                    &facts.listed(version, taken),
+                    &CEILINGS,
+                    &covers(holds),
+                    now(at),
+                )
             }),
             due: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
                 stored(version, taken, &|it| it.expires_at_by_key() <= now(at))
             }),
-            put_tags: Grid::of([SETS], |[holds]| hold_decisions::put_tag(&covers(holds), &facts.keys[1])),
+            put_tags: Grid::of([SETS], |[holds]| {
+                toezicht::recorder::upload::retention_tag(&covers(holds), &facts.keys[1])
+            }),
             is_of: Grid::of([SETS, SETS], |[followed, open]| {
                 let coverings = |n: usize| facts.coverings(numbered(n));
                 handoff::HoldAck::Acknowledged(coverings(followed)).has_acknowledged(&coverings(open))
@@ -228,8 +243,10 @@ impl World {
     /// Whether a recorder says that it follows these.
     pub fn says(&self, follows: Set, begun: &[Option<Set>], expected: Set) -> bool {
         let revisions: Vec<Option<String>> = begun.iter().map(|of| of.map(revision)).collect();
-        let is_so =
-            hold_decisions::all_use_revision(revisions.iter().map(Option::as_deref), &revision(follows));
+        let is_so = toezicht::recorder::in_doubt::all_use_revision(
+            revisions.iter().map(Option::as_deref),
+            &revision(follows),
+        );
         let uploads = if is_so { follows.into() } else { SETS };
         self.says.at([follows.into(), uploads, expected.into()])
     }
@@ -290,7 +307,7 @@ pub fn told(unsure: Unsure) -> Option<Set> {
     }
 }
 
-fn bits(plan: &toezicht::hold_decisions::HoldPlan) -> Plan {
+fn bits(plan: &toezicht::controllers::retention::plan::HoldPlan) -> Plan {
     let of = |uid: &str| one(uid.parse().unwrap());
     let set = |entries: &[toezicht::rules::hold::entry::LedgerEntry]| {
         entries.iter().map(|entry| of(&entry.uid)).sum()
@@ -309,7 +326,12 @@ fn claims(facts: &Facts, hold: Hold) -> (bool, bool) {
     };
     let is_resolved = hold.declared == Declared::Resolved;
     let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, "");
-    let placed = hold_decisions::placed(&resource, &accepted, status.as_ref(), Timestamp::UNIX_EPOCH);
-    let released = hold_decisions::released(&resource, status.as_ref(), is_resolved);
+    let placed = toezicht::controllers::hold::status::placed(
+        &resource,
+        &accepted,
+        status.as_ref(),
+        Timestamp::UNIX_EPOCH,
+    );
+    let released = toezicht::controllers::hold::status::released(&resource, status.as_ref(), is_resolved);
     (!is_resolved && placed.is_true(), released.is_some_and(|finding| finding.is_true()))
 }

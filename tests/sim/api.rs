@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::json;
 use toezicht::api::{Ceilings, Days, HoldState, IncidentHold, RecordingPolicySpec, Site};
-use toezicht::hold_decisions::open_scopes;
 use toezicht::rules::Window;
+use toezicht::rules::hold::claim::open_scopes;
 use toezicht::rules::hold::scope::HoldScope;
 
 use super::exact::parse;

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::IncidentHold;
 use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
-use toezicht::hold_decisions;
 use toezicht::rules::Window;
 use toezicht::rules::hold::entry::LedgerEntry;
 use toezicht::rules::hold::scope::HoldScope;
@@ -429,9 +428,9 @@ fn unsettled(store: &Store, api: &Api, now: Timestamp) -> Vec<String> {
         let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
         let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
         let finding = if is_resolved {
-            hold_decisions::released(hold, placement, true)
+            toezicht::controllers::hold::status::released(hold, placement, true)
         } else {
-            Some(hold_decisions::placed(hold, &accepted, placement, now))
+            Some(toezicht::controllers::hold::status::placed(hold, &accepted, placement, now))
         };
         if !finding.as_ref().is_some_and(ConditionFinding::is_true) {
             wrong.push(format!("{uid}, resolved {is_resolved}, never settles: {finding:?}"));

@@ -9,9 +9,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use toezicht::hold_decisions::{TakeoverDelay, may_release_lease};
 use toezicht::leader::clock::{BootInstant, Clock};
 use toezicht::leader::fence::Fence;
+use toezicht::leader::takeover::TakeoverDelay;
+use toezicht::leader::takeover::may_release_lease;
 use tokio::time::{Instant, sleep};
 
 use super::http::{ProcessLife, Shared, lock};

@@ -11,11 +11,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use toezicht::api::{AuditFinding, AuditStatus, IncidentHold, RetentionStatus};
 use toezicht::controllers::handoff::{HoldAck, SiteBucket, SiteHandoff};
 use toezicht::controllers::hold::FINALIZER;
-use toezicht::hold_decisions::{
-    HoldPlan, PassOutcome, RetentionPass, TakeoverDelay, needs_ledger_lookup, placement_status, plan_holds,
-    retention_status,
-};
+use toezicht::controllers::retention::PassOutcome;
+use toezicht::controllers::retention::RetentionPass;
+use toezicht::controllers::retention::placement_status;
+use toezicht::controllers::retention::plan::HoldPlan;
+use toezicht::controllers::retention::plan::needs_ledger_lookup;
+use toezicht::controllers::retention::plan::plan_holds;
+use toezicht::controllers::retention::retention_status;
 use toezicht::leader::fence::Fence;
+use toezicht::leader::takeover::TakeoverDelay;
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::live_view::Embargo;
 use toezicht::rules::retention::RetentionTerms;
@@ -214,7 +218,7 @@ impl Leader {
         let declared = Declared {
             world: self.world.clone(),
             n: self.n,
-            before: toezicht::hold_decisions::open_scopes(&holds, now),
+            before: toezicht::rules::hold::claim::open_scopes(&holds, now),
         };
         let clock = self.clock();
         let pass = RetentionPass {

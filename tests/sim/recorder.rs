@@ -9,7 +9,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use toezicht::controllers::handoff::{HoldAck, HoldScopes};
-use toezicht::hold_decisions::{InDoubtUploads, all_use_revision, put_tag};
+use toezicht::recorder::in_doubt::InDoubtUploads;
+use toezicht::recorder::in_doubt::all_use_revision;
+use toezicht::recorder::upload::retention_tag;
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::recording::key::{Class, Key};
 use toezicht::storage::BucketConnection;
@@ -170,7 +172,7 @@ async fn upload_spool(world: &Shared, of: &(Class, String), uploader: &Uploader)
             let covers: Vec<HoldScope> = recorder.follows.values().map(HoldScopeConfig::scope).collect();
             let covers = if is_untagged { Vec::new() } else { covers };
             (
-                put_tag(&covers, &one.key),
+                retention_tag(&covers, &one.key),
                 revision(&recorder.follows),
                 world.is_broken(Mutation::UploadsForgotten),
             )

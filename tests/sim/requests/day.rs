@@ -10,15 +10,23 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 use toezicht::api::{IncidentHold, StorageStatus};
+use toezicht::controllers::audit::audit_interval;
+use toezicht::controllers::audit::audit_status;
+use toezicht::controllers::audit::due_reach;
 use toezicht::controllers::handoff::{HoldAck, SiteBucket, SiteHandoff};
 use toezicht::controllers::requeue;
+use toezicht::controllers::retention::PassOutcome;
+use toezicht::controllers::retention::RetentionPass;
+use toezicht::controllers::retention::deadlines;
+use toezicht::controllers::retention::placement_status;
+use toezicht::controllers::retention::plan::needs_ledger_lookup;
+use toezicht::controllers::retention::plan::plan_holds;
+use toezicht::controllers::retention::retention_status;
 use toezicht::controllers::site::bucket::{BucketCache, S3, ensure};
-use toezicht::hold_decisions::{
-    PassOutcome, RetentionPass, audit_due, audit_interval, audited, deadlines, needs_ledger_lookup,
-    open_scopes, placement_status, plan_holds, put_tag, retention_status,
-};
 use toezicht::leader::clock::BootInstant;
 use toezicht::leader::fence::Fence;
+use toezicht::recorder::upload::retention_tag;
+use toezicht::rules::hold::claim::open_scopes;
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::retention::PROTOCOL_CEILINGS;
 use toezicht::storage::recordings::audit::{AuditOptions, audit};
@@ -228,7 +236,7 @@ impl Operator {
         let held = self.buckets.holds(&self.api.site).unwrap_or_default();
         let covers: Vec<HoldScope> = held.values().map(toezicht::wire::HoldScopeConfig::scope).collect();
         for key in recorded(&self.cameras, at - UPLOAD_DELAY) {
-            let tag = put_tag(&covers, &key);
+            let tag = retention_tag(&covers, &key);
             if let Some(uploader) = &self.uploader {
                 let put = uploader.put_bytes(&key, BODY.to_vec(), Sha256::digest(BODY).into(), tag);
                 put.await.unwrap();
@@ -284,7 +292,7 @@ impl Operator {
         self.part(Part::Audit);
         let now = self.now();
         let before = self.api.site.status.as_ref().and_then(|status| status.audit.clone());
-        let Some(reach) = audit_due(before.as_ref(), now) else {
+        let Some(reach) = due_reach(before.as_ref(), now) else {
             self.next.audit = before.unwrap().last_boundary_audit_time.0 + SignedDuration::from_hours(1);
             return;
         };
@@ -299,7 +307,7 @@ impl Operator {
         };
         let tally = audit(&connection(&OPERATOR), &scope, now).await.unwrap();
         assert_eq!(tally.is_compliant(), !self.has_findings, "{:?}", tally.findings);
-        let next = audited(before.as_ref(), &tally, reach, &PROTOCOL_CEILINGS, now);
+        let next = audit_status(before.as_ref(), &tally, reach, &PROTOCOL_CEILINGS, now);
         let again = now + audit_interval(&next);
         self.next.audit = now + SignedDuration::try_from(requeue::delay(now, [again], 0.5)).unwrap();
         self.api.site.status.get_or_insert_default().audit = Some(next);
