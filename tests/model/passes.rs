@@ -2,9 +2,7 @@
 
 use toezicht::rules::hold::claim::is_placed;
 use toezicht::rules::hold::expiry::HeldBy;
-use toezicht::rules::hold::steps::ProtectionStep;
-use toezicht::rules::hold::steps::steps_to_place;
-use toezicht::rules::hold::steps::steps_to_release;
+use toezicht::rules::hold::steps::{ProtectionStep, steps_to_place, steps_to_release};
 use toezicht::rules::recording::key::Class;
 use toezicht::rules::recording::protection::Protection;
 use toezicht::rules::recording::tag::RetentionTag;

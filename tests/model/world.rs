@@ -6,12 +6,10 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
 use toezicht::controllers::handoff;
-use toezicht::leader::takeover::may_release_lease;
-use toezicht::leader::takeover::takeover_delay;
-use toezicht::rules::hold::expiry::Disposition;
-use toezicht::rules::hold::expiry::HeldBy;
-use toezicht::rules::hold::expiry::OpenScopes;
-use toezicht::rules::hold::expiry::StoredRecording;
+use toezicht::controllers::retention::plan::plan_holds;
+use toezicht::leader::takeover::{may_release_lease, takeover_delay};
+use toezicht::rules::hold::claim::open_scopes;
+use toezicht::rules::hold::expiry::{Disposition, HeldBy, OpenScopes, StoredRecording, disposition};
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::live_view::Embargo;
 use toezicht::rules::recording::tag::RetentionTag;
@@ -82,12 +80,7 @@ impl World {
                 if broken == Some(Rule::LedgerCounts) {
                     entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
                 }
-                let mut plan = toezicht::controllers::retention::plan::plan_holds(
-                    &entries,
-                    &holds,
-                    Some(&facts.policy),
-                    now(at),
-                );
+                let mut plan = plan_holds(&entries, &holds, Some(&facts.policy), now(at));
                 if broken == Some(Rule::Reopened) {
                     plan.to_write.retain(|entry| !entries.contains_key(&entry.uid));
                 }
@@ -95,7 +88,7 @@ impl World {
             }),
             declared: Grid::of([4, 4, TIMES], |[h0, h1, at]| {
                 let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
-                set(&toezicht::rules::hold::claim::open_scopes(&holds, now(at)))
+                set(&open_scopes(&holds, now(at)))
             }),
             by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
                 let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
@@ -123,12 +116,7 @@ impl World {
                 StoredRecording::of(&facts.listed(version, taken), &CEILINGS).unwrap().held_by(&open)
             }),
             fates: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
-                toezicht::rules::hold::expiry::disposition(
-                    &facts.listed(version, taken),
-                    &CEILINGS,
-                    &covers(holds),
-                    now(at),
-                )
+                disposition(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
             }),
             due: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
                 stored(version, taken, &|it| it.expires_at_by_key() <= now(at))

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
 use toezicht::api::{IncidentHold, Placement};
-use toezicht::controllers::hold::status::placed;
-use toezicht::controllers::hold::status::released;
+use toezicht::controllers::hold::status::{placed, released};
 
 use super::api::is_resolved;
 use super::world::World;

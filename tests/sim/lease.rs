@@ -11,8 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use toezicht::leader::clock::{BootInstant, Clock};
 use toezicht::leader::fence::Fence;
-use toezicht::leader::takeover::TakeoverDelay;
-use toezicht::leader::takeover::may_release_lease;
+use toezicht::leader::takeover::{TakeoverDelay, may_release_lease};
 use tokio::time::{Instant, sleep};
 
 use super::http::{ProcessLife, Shared, lock};

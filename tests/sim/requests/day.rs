@@ -10,18 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 use toezicht::api::{IncidentHold, StorageStatus};
-use toezicht::controllers::audit::audit_interval;
-use toezicht::controllers::audit::audit_status;
-use toezicht::controllers::audit::due_reach;
+use toezicht::controllers::audit::{audit_interval, audit_status, due_reach};
 use toezicht::controllers::handoff::{HoldAck, SiteBucket, SiteHandoff};
 use toezicht::controllers::requeue;
-use toezicht::controllers::retention::PassOutcome;
-use toezicht::controllers::retention::RetentionPass;
-use toezicht::controllers::retention::deadlines;
-use toezicht::controllers::retention::placement_status;
-use toezicht::controllers::retention::plan::needs_ledger_lookup;
-use toezicht::controllers::retention::plan::plan_holds;
-use toezicht::controllers::retention::retention_status;
+use toezicht::controllers::retention::plan::{needs_ledger_lookup, plan_holds};
+use toezicht::controllers::retention::{
+    PassOutcome, RetentionPass, deadlines, placement_status, retention_status,
+};
 use toezicht::controllers::site::bucket::{BucketCache, S3, ensure};
 use toezicht::leader::clock::BootInstant;
 use toezicht::leader::fence::Fence;
