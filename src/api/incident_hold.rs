@@ -54,7 +54,7 @@ pub struct IncidentHoldSpec {
     #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = cel::to_json(cel::REFERENCE)))]
     pub reference: String,
     /// `Open`: the operator keeps the recordings. `Resolved`: their ceiling applies again (article 6). `Resolved` is
-    /// final, and a resolved hold is immutable, unless `resolution.time` is in the future: the hold is open until that
+    /// final, and a resolved hold is immutable, unless `resolution.time` is in the future: a hold in effect is open until that
     /// time and can be corrected.
     #[serde(default)]
     pub state: HoldState,

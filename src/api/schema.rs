@@ -65,6 +65,8 @@ pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
+        // Rules at admission read the conditions of objects that have none yet.
+        "default": [],
         "maxItems": 16,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],

@@ -44,7 +44,7 @@ pub struct SiteSpec {
     pub address: PostalAddress,
     /// RecordingPolicy that governs the site.
     pub policy_ref: LocalRef,
-    /// People who are responsible for the site (article 3.1) and can read its recordings (article 4.1). 1 to 16
+    /// People who are responsible for the site (article 3.1) and, with a `principal`, can read its held recordings (article 4.1). 1 to 16
     /// entries, each subject once.
     #[schemars(length(min = 1, max = 16))]
     pub managers: Vec<Manager>,

@@ -42,6 +42,7 @@ use super::kubernetes::status::ReportedStatus;
 use super::kubernetes::{event, meta};
 use super::runner::{Reconciled, Reconciler};
 use super::{requeue, runner};
+use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{DeletionPolicy, Site, SiteStatus};
 use crate::controllers::{hold, retention};
 use crate::leader::fence::NotLeader;
@@ -216,8 +217,15 @@ impl SiteReconciler {
             let hold_ack =
                 if *phase == DeletionPhase::Done { HoldAck::NoRecorders } else { HoldAck::Unknown };
             let site_bucket = deleted_site_bucket(site, &observed, &valid, hold_ack, handoff);
-            blocking.bucket_unusable = site_bucket.is_none().then_some(valid.accepted);
-            handoff.set_bucket(site, site_bucket);
+            blocking.bucket_unusable = match &site_bucket {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(valid.accepted),
+                Err(error) => {
+                    let message = error.to_string();
+                    Some(ConditionFinding::new(ConditionType::Accepted, false, Reason::InvalidField, message))
+                }
+            };
+            handoff.set_bucket(site, site_bucket.ok().flatten());
         }
         Ok(blocking)
     }

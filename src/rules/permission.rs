@@ -80,7 +80,7 @@ impl Prerequisites {
                            (articles 7, 8 and 11)"
                 .to_owned();
         if let Some(until) = self.in_force.until {
-            message = format!("{message}; this ends on {until} (RecordingPolicy spec.inForce.until)");
+            message = format!("{message}; the policy ends at {until} (RecordingPolicy spec.inForce.until)");
         }
         ConditionFinding::new(ConditionType::Permitted, true, Reason::Permitted, message)
     }
@@ -114,9 +114,9 @@ impl Prerequisites {
                            then set Site spec.notices.staffInformedDate and spec.notices.signsPostedDate";
             unmet.push((Reason::NotInformed, message.to_owned()));
         }
-        let consent = "article 8: the works council's consent takes effect on";
-        let staff = "article 7.1: staff will be informed on";
-        let signs = "article 7.2: signs will be posted on";
+        let consent = "article 8: the works council's consent takes effect at";
+        let staff = "article 7.1: staff will be informed at";
+        let signs = "article 7.2: signs will be posted at";
         for (date, reason, text, field) in [
             (self.consent, Reason::NoConsent, consent, "RecordingPolicy spec.worksCouncilConsent.date"),
             (self.staff_informed, Reason::NotInformed, staff, "Site spec.notices.staffInformedDate"),
@@ -160,12 +160,12 @@ pub fn evaluate_in_force(window: &Window, now: Timestamp) -> ConditionFinding {
 }
 
 fn not_yet_in_force_message(from: Timestamp) -> String {
-    format!("article 11: the policy enters into force on {from} (RecordingPolicy spec.inForce.from)")
+    format!("article 11: the policy enters into force at {from} (RecordingPolicy spec.inForce.from)")
 }
 
 fn withdrawn_message(until: Timestamp) -> String {
     format!(
-        "article 11: the policy was withdrawn on {until} (RecordingPolicy spec.inForce.until); adopt a new policy and name it \
+        "article 11: the policy was withdrawn at {until} (RecordingPolicy spec.inForce.until); adopt a new policy and name it \
          in Site spec.policyRef.name"
     )
 }

@@ -35,14 +35,14 @@ fn date_problems(policy: &RecordingPolicySpec, zone: &jiff::tz::TimeZone) -> Vec
     if let Ok(window) = &in_force {
         if window.is_empty() {
             problems.push(
-                "spec.inForce.until: article 11: not later than spec.inForce.from in spec.timeZone; set a later time"
+                "spec.inForce.until: article 11: it is not later than spec.inForce.from (in the zone spec.timeZone); set a later time"
                     .to_owned(),
             );
         }
         if adopted.as_ref().is_ok_and(|adopted| window.from < *adopted) {
             problems.push(
                 "spec.inForce.from: article 11: the policy would enter into force before its adoption; set \
-                 spec.adoption.date or later"
+                 spec.inForce.from to spec.adoption.date or later"
                     .to_owned(),
             );
         }

@@ -171,7 +171,7 @@ impl fmt::Display for StoreRejectionStatus {
         let verb = if *retryable { "failed on" } else { "refused" };
         match versions {
             0 => f.write_str(error),
-            _ => write!(f, "the store {verb} {versions} more, which the operator retries: {error}"),
+            _ => write!(f, "the store {verb} {versions} of the versions, and the operator retries: {error}"),
         }
     }
 }

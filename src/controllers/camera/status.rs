@@ -84,11 +84,15 @@ fn recording(valid: &CameraValidation, reply: Option<&CameraQueryResult>) -> Con
             let reason = if is_suspended { Reason::Suspended } else { Reason::DependencyNotReady };
             finding(False, reason, "the camera may not record now: see Permitted")
         }
-        Some(Err(error)) => finding(Unknown, Reason::RecorderNotReady, &format!("the recorder: {error}")),
+        Some(Err(error)) => finding(
+            Unknown,
+            Reason::RecorderNotReady,
+            &format!("the camera's recorder does not report: {error}; check its pod"),
+        ),
         None => finding(
             Unknown,
             Reason::RecorderNotReady,
-            "the Site has no recorder for the camera yet: see the Site",
+            "the Site has no recorder for the camera yet: see Ready of the Site",
         ),
     }
 }

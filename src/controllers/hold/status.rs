@@ -173,13 +173,17 @@ fn placement_message(hold: &IncidentHold, placement: &Placement, now: Timestamp)
             let _ = write!(message, "; recordings cover {coverage} of the window up to {}", until.0);
         }
         _ if !is_coverage_known(hold, placement, now) => {
-            let before = coverage_known_at(hold).map_or_else(String::new, |at| format!(" before {at}"));
-            let _ = write!(message, "; the coverage of the window is not known{before}");
+            let before =
+                coverage_known_at(hold).map_or_else(String::new, |at| format!(", and will be at {at}"));
+            let _ = write!(message, "; the coverage of the window is not known yet{before}");
         }
         _ => (),
     }
     if *sealed_segments > 0 {
-        let _ = write!(message, "; {sealed_segments} of them are not readable yet (article 4.2)");
+        let _ = write!(
+            message,
+            "; {sealed_segments} of them cannot be read until their embargo ends (article 4.2)"
+        );
     }
     message
 }
@@ -187,7 +191,7 @@ fn placement_message(hold: &IncidentHold, placement: &Placement, now: Timestamp)
 /// Returns the problem of the last pass, if it did not complete this hold.
 fn incomplete_reason(placement: &Placement) -> Option<String> {
     match &placement.last_error {
-        Some(error) => Some(format!("the last pass was incomplete, and the operator retries it: {error}")),
+        Some(error) => Some(format!("the last pass did not finish, and the operator retries it: {error}")),
         None => placement.store_rejection.as_ref().map(ToString::to_string),
     }
 }
@@ -209,15 +213,21 @@ pub fn released(
     };
     if !is_resolved {
         let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0)?;
+        let consequence = if placement.is_some() {
+            "and the hold stays open up to that time"
+        } else {
+            "so the hold is not accepted and keeps nothing"
+        };
         let message = format!(
-            "spec.resolution.time: {ahead} is in the future, and the hold stays open up to that time: correct it, or withdraw the \
-             resolution (spec.state: Open, without spec.resolution)"
+            "spec.resolution.time: {ahead} is in the future, {consequence}: correct it, or withdraw the resolution (spec.state: Open, \
+             without spec.resolution)"
         );
         return finding(False, Reason::ResolutionInFuture, message);
     }
     if placement.is_none() && !has_taken_effect(hold) {
         let Some(at) = never_held_at(hold) else {
-            let message = "the bucket's ledger has not been read yet: it may have a predecessor of the hold";
+            let message = "the bucket's ledger has not been read yet, and may contain an earlier hold with the same name and reference; if this lasts, \
+                 check StorageEnforced of the Site";
             return finding(Unknown, Reason::Pending, message.to_owned());
         };
         let message =
@@ -228,7 +238,7 @@ pub fn released(
     match (released_at, placement.and_then(incomplete_reason)) {
         (Some(at), _) => {
             let message = format!(
-                "nothing is kept for the hold since {}; segments that no other hold covers expire by their ceiling",
+                "nothing has been kept for the hold since {}; segments that no other hold covers expire before their ceiling",
                 at.0
             );
             finding(True, Reason::Verified, message)
@@ -284,8 +294,8 @@ fn review_due(hold: &IncidentHold, interval: Days, now: Timestamp) -> ConditionF
     let due = last.saturating_add(interval).unwrap_or(Timestamp::MAX);
     if due <= now {
         let message = format!(
-            "article 6: a review is due since {due}: if the incident is resolved, set spec.state and spec.resolution; if not, set \
-             spec.review"
+            "article 6: a review has been due since {due}: if the incident is resolved, set spec.state: Resolved with spec.resolution; \
+             if not, set spec.review"
         );
         return finding(true, Reason::Overdue, message);
     }
@@ -307,13 +317,18 @@ fn ready(
         Some(open) => Some(open.placed),
     };
     let Some(cause) = cause else {
-        return ConditionFinding::new(ConditionType::Ready, ConditionStatus::Unknown, Reason::Pending, "");
+        return ConditionFinding::new(
+            ConditionType::Ready,
+            ConditionStatus::Unknown,
+            Reason::Pending,
+            "the operator has not evaluated the hold yet",
+        );
     };
     if meta::is_deleting(hold) {
         let message = if open.is_none() {
             format!("being deleted: {}", cause.message)
         } else {
-            "being deleted: an open hold stays until its incident is resolved; set spec.state and spec.resolution".to_owned()
+            "being deleted: an open hold stays until its incident is resolved; set spec.state: Resolved with spec.resolution".to_owned()
         };
         return ConditionFinding::new(ConditionType::Ready, false, Reason::Deleting, message);
     }

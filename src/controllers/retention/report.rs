@@ -367,7 +367,7 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
         swept(|swept| swept.days_with_unlisted_keys).map(|count| {
             let note = format!(
                 "the store does not list all recordings of {count} source days, so they cannot be swept; see \
-                 docs/how-to/audit-a-bucket.md, HiddenKey"
+                 docs/how-to/audit-a-bucket.md, UnlistedKey"
             );
             warning("SweepIncomplete", note)
         }),

@@ -143,7 +143,8 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         Ok(applied) => applied,
     };
     if applied.pending_segments > 0 {
-        let message = "recorders that are to be removed stay until the segments in their spools are uploaded";
+        let message = "recorders that are to be removed stay until the segments in their spools are uploaded; if this lasts, check StorageEnforced and \
+             the recorder pods";
         return finding(false, Reason::RecorderNotReady, message.to_owned());
     }
     if let Some(expected) = applied.recorders.as_ref().map(|recorders| &recorders.expected) {
@@ -233,7 +234,7 @@ fn terminal_error(error: &ApplyError) -> Option<(Reason, String)> {
         ApplyError::ForeignObject { .. } => Some((Reason::ForeignObject, error.to_string())),
         ApplyError::Api(api) if api.is_invalid() => Some((
             Reason::InvalidField,
-            format!("spec.recorder: {error}: correct resources, nodeSelector, tolerations or spool"),
+            format!("spec.recorder: {error}; correct its resources, nodeSelector, tolerations or spool"),
         )),
         ApplyError::Api(_) | ApplyError::NotSerializable(_) => None,
     }
@@ -274,7 +275,7 @@ fn evaluate_intact(
     let times = recent.iter().map(|(_, drift)| drift.count).max().unwrap_or_default();
     if times >= CONTENTION_THRESHOLD {
         let message = format!(
-            "another party changes what the operator restores, {times} times so far: exempt this bucket from automatic remediation, \
+            "another party repeats a change that the operator reverted, {times} times so far: exempt this bucket from automatic remediation, \
              Terraform or the like; the last change: {changes}; {WHO}"
         );
         return finding(ConditionStatus::False, Reason::Contended, message);
@@ -286,7 +287,7 @@ fn evaluate_intact(
 
 /// Returns `AdministratorsExcluded`: without encryption to the managers' keys, administrators can reach credentials and pods.
 fn administrators_excluded() -> ConditionFinding {
-    let message = "article 3.2: recordings are not encrypted to the managers' keys, so cluster and store administrators could view them";
+    let message = "article 3.2: recordings are not encrypted to the managers' keys, so cluster and store administrators could view them; this version cannot prevent it: see docs/threat-model.md";
     ConditionFinding::new(ConditionType::AdministratorsExcluded, false, Reason::NotEncrypted, message)
 }
 

@@ -161,15 +161,18 @@ fn resolve_policy<'a>(
     let name = &site.spec.policy_ref.name;
     let Some(policy) = &observed.policy else {
         let message = format!(
-            "spec.policyRef: this namespace has no RecordingPolicy {name:?} that this operator can read: create it"
+            "spec.policyRef.name: this namespace has no RecordingPolicy {name:?}, or it has a form that this version cannot read; create it, or \
+             correct the name"
         );
         problems.push(Problem::new(Reason::ReferenceNotFound, message));
         return None;
     };
     let accepted = policy::evaluate_acceptance(&policy.spec, &config.ceilings);
     if !accepted.is_true() {
-        let message =
-            format!("spec.policyRef: the RecordingPolicy {name:?} is not accepted: {}", accepted.message);
+        let message = format!(
+            "spec.policyRef.name: the RecordingPolicy {name:?} is not accepted; correct it there: {}",
+            accepted.message
+        );
         problems.push(Problem::new(Reason::ReferenceInvalid, message));
         return None;
     }
@@ -281,7 +284,7 @@ fn check_grant(
     };
     config.grants.check(&request).map_err(|denied| Problem::new(Reason::NotGranted, denied))?;
     if !exceptions.is_empty() && storage.decision.is_none() {
-        let message = "spec.storage.decision: article 9: an exception needs a decision: state who decided, when, and where it is filed";
+        let message = "spec.storage.decision: article 9: an exception needs a decision: set its by, date and reference, or remove the exception";
         return Err(Problem::new(Reason::InvalidField, message));
     }
     Ok((endpoint, exceptions))
@@ -341,8 +344,13 @@ fn requested_exceptions(spec: &SiteSpec) -> Vec<Exception> {
 
 fn parse_spool_size(spec: &SiteSpec) -> Result<u64, Problem> {
     let bytes = quantity::parse_bytes(&spec.recorder.spool.size).filter(|bytes| *bytes >= MIN_SPOOL_BYTES);
-    let message = "spec.recorder.spool.size: invalid; write a quantity of at least 64Mi, such as 20Gi";
-    bytes.ok_or_else(|| Problem::new(Reason::InvalidField, message))
+    bytes.ok_or_else(|| {
+        let size = &spec.recorder.spool.size;
+        let message = format!(
+            "spec.recorder.spool.size: {size:?} is not a quantity of at least 64Mi; write one such as 20Gi"
+        );
+        Problem::new(Reason::InvalidField, message)
+    })
 }
 
 /// Returns the cameras that can be recorded, and the names of the others.

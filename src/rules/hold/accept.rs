@@ -78,7 +78,8 @@ fn future_resolution_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<
     let at = hold.resolution.as_ref().filter(|_| hold.state == HoldState::Resolved)?.time.0;
     (at > now).then(|| {
         format!(
-            "spec.resolution.time: {at} is in the future; write the time at which the incident was resolved"
+            "spec.resolution.time: {at} is in the future, so the operator keeps nothing for this hold; write the time at which the incident \
+             was resolved, or set spec.state: Open and remove spec.resolution"
         )
     })
 }
@@ -86,7 +87,8 @@ fn future_resolution_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<
 fn future_review_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     let at = hold.review.as_ref()?.time.0;
     (at > now).then(|| {
-        format!("spec.review.time: {at} is in the future; write the time at which the review took place")
+        format!("spec.review.time: {at} is in the future, so the operator keeps nothing for this hold; write the time at which the review took \
+             place, or remove spec.review")
     })
 }
 
@@ -95,8 +97,8 @@ fn unknown_cameras_warning(hold: &IncidentHoldSpec, cameras: &[String]) -> Optio
         hold.cameras.iter().filter(|name| !cameras.contains(name)).map(String::as_str).collect();
     (!unknown.is_empty()).then(|| {
         format!(
-            "spec.cameras: the site has no Camera named {}; the operator keeps recordings of that name if there are any, and \
-             RecordingsFound reports them",
+            "spec.cameras: the site has no Camera named {}; the operator keeps recordings of these names if there are any, and \
+             RecordingsFound reports them; if it is a typing error, correct the name",
             unknown.join(", ")
         )
     })

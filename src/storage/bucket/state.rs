@@ -86,8 +86,9 @@ impl BucketState {
         let weaker = self.required.iter().filter(|(_, state)| {
             matches!(state, SubresourceState::Unsupported | SubresourceState::Differs(_))
         });
-        let describe =
-            |it: &RequiredSubresource| format!("the bucket has no {it}: {}", it.info().consequence);
+        let describe = |it: &RequiredSubresource| {
+            format!("the store does not keep the desired {it}: {}", it.info().consequence)
+        };
         sentences.extend(weaker.map(|(it, _)| describe(it)));
         for (required, state) in &self.required {
             if let SubresourceState::Stronger(value) = state {

@@ -28,7 +28,7 @@ pub enum HoldError {
     /// The store does not list an existing key.
     #[error(
         "ListingOmitsKey: the store does not list an existing recording of one of the sources; delete the versions that hide it \
-         (docs/how-to/audit-a-bucket.md, HiddenKey)"
+         (docs/how-to/audit-a-bucket.md, UnlistedKey)"
     )]
     UnlistedKey,
     /// The versions exceed the memory budget of this process.

@@ -5,6 +5,7 @@
 //! make the SDK choose another host (an ARN, an S3 Express bucket) are rejected.
 
 use std::fmt;
+use std::time::Duration;
 
 use aws_sdk_s3::config::retry::RetryPartition;
 use aws_sdk_s3::config::{
@@ -23,6 +24,10 @@ use super::in_doubt_requests::InDoubtRequests;
 use super::target::{TargetError, is_tls, is_valid_bucket, is_valid_region};
 use super::{credentials, proxy, simulation};
 use crate::wire::StorageTarget;
+
+/// A load balancer may forget a connection that is idle for longer, without closing it. The outcome of a legal hold or tag that is
+/// sent on such a connection would be in doubt for 16 minutes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A bucket as one identity: credentials and a pool of HTTP connections. Clones share both.
 ///
@@ -148,13 +153,14 @@ fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, Ta
     let context = TlsContext::builder().with_trust_store(trust).build().map_err(|_| TargetError::Ca)?;
     let Some(proxy) = &target.proxy else {
         return Ok(Builder::new()
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .tls_context(context)
             .build_https());
     };
     let proxy = proxy::connector_config(proxy, tls)?;
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut builder = Connector::builder().proxy_config(proxy.clone());
+        let mut builder = Connector::builder().pool_idle_timeout(IDLE_TIMEOUT).proxy_config(proxy.clone());
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         builder.tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context.clone()).build()

@@ -67,7 +67,7 @@ async fn rejected_version_does_not_block_other_holds() {
         scene.declare("of-one", &[OTHER], start, None).await;
         scene.wait_for_hold("of-one", "Placed", "True", HANG).await;
         scene.wait_for_hold("of-both", "Placed", "False", HANG).await;
-        let answer = "the store refused 1 more, which the operator retries: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
+        let answer = "the store refused 1 of the versions, and the operator retries: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
         is_told(&scene, "of-both", "Placed", answer).await;
         let found = placement(&scene, "of-both").await;
         assert_eq!((found.verified, found.segments), (false, 2));

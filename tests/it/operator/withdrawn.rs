@@ -90,16 +90,22 @@ async fn hold_reports_coverage_and_accepts_corrections() {
         wait_for_state(&holds, "jaar", HoldPhase::Open).await;
         scene.wait_for_hold_reason("jaar", ["Ready", "True", "Verified"], SOON).await;
 
-        let resolved = |at: &str| json!({"state": "Resolved", "resolution": {"time": at, "by": "CISO", "outcome": "Closed"}});
-        // Resolved before its window begins: the ledger never has it.
-        scene.declare("nooit", &[CAMERA], from + year, Some(whole + year)).await;
-        wait_for_state(&holds, "nooit", HoldPhase::Scheduled).await;
-        let past = (Timestamp::now() - SignedDuration::from_secs(1)).to_string();
-        change(&holds, "nooit", resolved(&past)).await.unwrap();
+        // Resolved when it was declared: the ledger never has it.
+        scene
+            .create::<IncidentHold>(json!({
+                "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": "nooit"},
+                "spec": {
+                    "siteRef": {"name": SITE}, "cameras": [CAMERA], "window": {"from": from, "until": whole}, "purpose": "Theft",
+                    "reference": "2026-0413", "state": "Resolved",
+                    "resolution": {"time": Timestamp::now() - SignedDuration::from_secs(1), "by": "CISO", "outcome": "Closed"},
+                },
+            }))
+            .await;
         wait_for_state(&holds, "nooit", HoldPhase::Released).await;
         let never = holds.get("nooit").await.unwrap().status.unwrap();
         assert!(never.never_held_time.is_some() && never.placement.is_none(), "{never:?}");
 
+        let resolved = |at: &str| json!({"state": "Resolved", "resolution": {"time": at, "by": "CISO", "outcome": "Closed"}});
         // Resolved in 2062: it goes on, says so, and can be corrected; then it is final.
         change(&holds, "heel", resolved("2062-01-01T00:00:00Z")).await.unwrap();
         scene.wait_for_hold_reason("heel", ["Stalled", "True", "ResolutionInFuture"], SOON).await;

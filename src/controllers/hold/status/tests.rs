@@ -122,7 +122,10 @@ fn placed_message_omits_coverage_until_known() {
     let Condition { status, message, .. } = placed(None, -160);
     assert_eq!(status, "True");
     let at = after_seconds(720 - 100);
-    assert!(message.contains(&format!("is not known before {at}")) && !message.contains('%'), "{message}");
+    assert!(
+        message.contains(&format!("is not known yet, and will be at {at}")) && !message.contains('%'),
+        "{message}"
+    );
     let message = placed(Some("61%"), -100).message;
     assert!(message.contains("recordings cover 61% of the window;"), "{message}");
 }

@@ -14,6 +14,7 @@ use crate::controllers::site::recorders::query::ShardReply;
 use crate::controllers::site::validate::ValidSite;
 use crate::rules::live_view::effective_embargo;
 use crate::rules::retention::RetentionTerms;
+use crate::storage::TargetError;
 use crate::wire::Gap;
 
 /// Returns the bucket if the store confirms that the Site owns it, or confirmed it and does not answer now.
@@ -32,30 +33,34 @@ pub fn site_bucket(
         return None;
     }
     let hold_ack = applied.map_or(HoldAck::Unknown, |applied| evaluate_hold_ack(applied, replies));
-    let open = deleted_site_bucket(site, observed, valid, hold_ack, handoff)?;
+    // `enforce` has already reported a target that cannot be used.
+    let open = deleted_site_bucket(site, observed, valid, hold_ack, handoff).ok().flatten()?;
     Some(SiteBucket { gaps: reported_gaps(replies), ..open })
 }
 
-/// Returns the bucket of a Site that is being deleted, without contacting the store.
+/// Returns the bucket of a Site that is being deleted, without contacting the store. `None`: the Site is not valid enough to
+/// name one.
 pub fn deleted_site_bucket(
     site: &Site,
     observed: &ObservedSite,
     valid: &ValidSite,
     hold_ack: HoldAck,
     handoff: &SiteHandoff,
-) -> Option<SiteBucket> {
-    let access = valid.access.as_ref()?;
+) -> Result<Option<SiteBucket>, TargetError> {
+    let (Some(access), Some(ceilings)) = (&valid.access, valid.ceilings.clone()) else {
+        return Ok(None);
+    };
     let policy = observed.policy.as_ref().map(|policy| &policy.spec);
-    Some(SiteBucket {
-        operator: handoff.connect(&access.claim.uid, BucketIdentity::Operator, &access.operator).ok()?,
+    Ok(Some(SiteBucket {
+        operator: handoff.connect(&access.claim.uid, BucketIdentity::Operator, &access.operator)?,
         terms: RetentionTerms {
-            ceilings: valid.ceilings.clone()?,
+            ceilings,
             embargo: effective_embargo(&site.name_any(), site.spec.live_view, policy),
         },
         hold_ack,
         cameras: camera_creation_times(observed),
         gaps: BTreeMap::new(),
-    })
+    }))
 }
 
 fn camera_creation_times(observed: &ObservedSite) -> BTreeMap<String, Timestamp> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::actor::{Actor, WrittenCanary};
 use super::canary::Canary;
 use super::checks::Check;
-use super::table::{ConformanceFindings, UnknownReason, Verdict};
+use super::table::{ConformanceFindings, NO_CANARY, UnknownReason, Verdict};
 use crate::rules::recording::tag::RetentionTag;
 use crate::storage::bucket::policy::actions::{
     READ, allow, any_principal, aws_principal, deny, with_condition,
@@ -107,7 +107,11 @@ pub(crate) async fn add_statements(
     statements: Vec<Value>,
 ) -> Result<(), UnknownReason> {
     // The statements count as in force once the sentinel is unreadable, so it must be readable before.
-    let sentinel = policy.write_sentinel(name).await?;
+    let sentinel = match policy.write_sentinel(name).await {
+        // A store that rejects it will reject it again: that is a result, not an outage.
+        Err(error) if error.is_rejection() => return Err(UnknownReason::Inconclusive(NO_CANARY)),
+        sentinel => sentinel?,
+    };
     if !policy.can_read(&sentinel).await? {
         return Err(UnknownReason::Inconclusive(UNREADABLE));
     }
