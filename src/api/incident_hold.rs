@@ -182,12 +182,12 @@ pub struct Placement {
     /// and `sources` describe the window up to this time. Absent while nothing is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage_until_time: Option<Time>,
-    /// Share of the window with recordings, over all its sources, such as `98%`. `sources` lists the rest. Absent if it
+    /// Share of the window with recordings, over all its sources, such as `98%`. `sources` lists the gaps. Absent if it
     /// is unknown or nothing had to be recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub coverage: Option<String>,
-    /// Number of the segments that nobody can read yet (article 4.2). They have the tag `sealed`.
+    /// Number of those `segments` that nobody can read yet (article 4.2). They have the tag `sealed`.
     #[schemars(range(min = 0))]
     pub sealed_segments: i64,
     /// Covered segments that the store refused or failed to protect in the last full pass. Their protection is unknown.

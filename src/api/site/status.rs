@@ -124,7 +124,7 @@ pub struct RetentionStatus {
     #[schemars(range(min = 0))]
     pub undeletable_versions: i64,
     /// Number of multipart uploads, started over a day ago, that the last sweep found and did not abort. The store
-    /// refused, or there are more than one sweep aborts. If the number stays above 0, abort them as an administrator
+    /// refused, or there were too many for one sweep. If the number stays above 0, abort them as an administrator
     /// of the store.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -186,7 +186,7 @@ pub struct AuditStatus {
     /// Number of versions of recordings.
     #[schemars(range(min = 0))]
     pub versions: i64,
-    /// Size of these versions in bytes.
+    /// Size of all versions of recordings, in bytes.
     #[schemars(range(min = 0))]
     pub bytes: i64,
     /// Number of versions that an open hold covers.
@@ -251,7 +251,7 @@ pub struct StorageStatus {
     pub object_lock: bool,
     /// `true` if versioning is on.
     pub versioning: bool,
-    /// Days after which the store's lifecycle rules hide a video. They delete the bytes within three more days.
+    /// Days after which the store's lifecycle rules hide a video. The rules delete the bytes within three days after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub video_expiration_days: Option<i32>,
@@ -261,7 +261,7 @@ pub struct StorageStatus {
     #[schemars(range(min = 0))]
     pub calls_expiration_days: Option<i32>,
     /// Time of the last conformance probe (UTC). The leader probes daily, when the credentials or the bucket policy
-    /// change, and hourly while a row is `Unknown`.
+    /// change, and hourly while a result in `conformance` is `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<Time>,
     /// Results of the conformance probe, which tries each guarantee on canaries and judges it by its effect. At most
