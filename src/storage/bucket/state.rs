@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(limitations.len(), 3, "{limitations:?}");
         assert!(limitations[0].contains("CORS rules, object ownership"), "{limitations:?}");
         assert!(
-            limitations[1].contains("inventories") && limitations[2].contains("no default encryption"),
+            limitations[1].contains("inventories") && limitations[2].contains("desired default encryption"),
             "{limitations:?}"
         );
         state.required.insert(RequiredSubresource::Encryption, SubresourceState::Stronger("aws:kms"));
