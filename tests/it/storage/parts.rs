@@ -146,7 +146,7 @@ async fn unsupported_setting_is_retried_only_daily(server: S3Server) {
         first.observed.required[&RequiredSubresource::Encryption],
         SubresourceState::Differs("none".into())
     );
-    assert!(first.observed.limitations().join("; ").contains("no default encryption"));
+    assert!(first.observed.limitations().join("; ").contains("desired default encryption"));
     assert!(
         first.changes.iter().all(|change| change.subresource != Subresource::DefaultEncryption),
         "{:?}",
