@@ -104,7 +104,7 @@ impl Mutation {
         (Self::MarksNotRead, 20),
         (Self::PageEndsListing, 3),
         (Self::FirstVersionOnly, 20),
-        (Self::LedgerMarkerCloses, 23),
+        (Self::LedgerMarkerCloses, 42),
         (Self::LedgerWrittenLater, 0),
         (Self::OldDaysUnseen, 1),
         (Self::EmbargoForgotten, 0),

@@ -115,7 +115,7 @@ async fn hold_reports_coverage_and_accepts_corrections() {
         scene.wait_for_hold_reason("heel", ["Released", "True", "Verified"], SOON).await;
         wait_for_state(&holds, "heel", HoldPhase::Released).await;
         let final_ = change(&holds, "heel", json!({"state": "Open", "resolution": null})).await;
-        assert!(final_.unwrap_err().to_string().contains("resolved is final"));
+        assert!(final_.unwrap_err().to_string().contains("Resolved is final"));
         let conditions = holds.get("heel").await.unwrap().status.unwrap().conditions;
         assert!(conditions.iter().all(|condition| condition.type_ != "Placed"), "{conditions:?}");
     })
