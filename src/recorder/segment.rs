@@ -1,5 +1,5 @@
-//! From a stream of frames to files: the edges of files, and the order of writes. No I/O and no clock: frames go in, steps
-//! come out.
+//! Decides which frames go into which file, and the order of writes. No I/O and no clock: `camera/session` executes the steps,
+//! and `spool/writer` writes the file.
 //!
 //! * A file begins with a keyframe. It ends before the first keyframe at or past a boundary, which is a multiple of the
 //!   segment duration since 1970. So the files of all cameras have about the same edges. That keyframe begins the next

@@ -1,7 +1,7 @@
 //! One look of the retention controller, a request at a time: what is declared and what the ledger has, the plan, the
 //! ledger, place, release, sweep, report. Whatever it has read may be of the past when it is acted upon.
 
-use toezicht::rules::hold::claim::may_release;
+use toezicht::rules::hold::proof::may_release;
 
 use super::broken::Rule;
 use super::state::{

@@ -1,7 +1,7 @@
 //! The passes over the versions, each page and each version of it in its steps: place, release, sweep.
 
-use toezicht::rules::hold::claim::is_placed;
 use toezicht::rules::hold::expiry::HeldBy;
+use toezicht::rules::hold::proof::is_placed;
 use toezicht::rules::hold::steps::{ProtectionStep, steps_to_place, steps_to_release};
 use toezicht::rules::recording::key::Class;
 use toezicht::rules::recording::protection::Protection;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use toezicht::api::{Ceilings, Days, HoldState, IncidentHold, RecordingPolicySpec, Site};
 use toezicht::rules::Window;
-use toezicht::rules::hold::claim::open_scopes;
+use toezicht::rules::hold::proof::open_scopes;
 use toezicht::rules::hold::scope::HoldScope;
 
 use super::exact::parse;

@@ -213,7 +213,7 @@ impl Leader {
         let declared = Declared {
             world: self.world.clone(),
             n: self.n,
-            before: toezicht::rules::hold::claim::open_scopes(&holds, now),
+            before: toezicht::rules::hold::proof::open_scopes(&holds, now),
         };
         let clock = self.clock();
         let pass = RetentionPass {

@@ -115,7 +115,8 @@ fn accept_if_in_ledger(accepted: &ConditionFinding, placement: Option<&Placement
     ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message)
 }
 
-/// Returns `Placed` of an open hold.
+/// Returns `Placed` of an open hold. `placement.verified` decides: `rules/hold/proof` (`is_placed`) grants it to a pass, and
+/// `controllers/retention/report` writes it.
 pub fn placed(
     hold: &IncidentHold,
     accepted: &ConditionFinding,

@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::api::{IncidentHold, Site};
 use crate::controllers::kubernetes::error::ApiError;
-use crate::rules::hold::claim::open_scopes;
+use crate::rules::hold::proof::open_scopes;
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
 

@@ -13,8 +13,8 @@ use super::schedule::{SWEEP_INTERVAL, Schedule, effective_interval, next_verify_
 use crate::api::{Days, IncidentHold, Site};
 use crate::controllers::handoff::SiteBucket;
 use crate::leader::fence::Fence;
-use crate::rules::hold::claim::{ReleaseWait, is_placed, may_release};
 use crate::rules::hold::entry::LedgerEntry;
+use crate::rules::hold::proof::{ReleaseWait, is_placed, may_release};
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::retention::lifecycle_expiration_days;
 use crate::storage::DecisionTime;

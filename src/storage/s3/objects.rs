@@ -111,6 +111,10 @@ pub(crate) async fn put(store: &BucketClient, key: &str, bytes: Vec<u8>) -> Resu
     Ok(())
 }
 
+/// Deletes one version permanently.
+///
+/// Recordings are deleted only by the sweep (`recordings/sweep`) and by the release of a hold (`recordings/hold/release`), both
+/// after `rules/hold/expiry` has decided. All other callers delete delete markers, canaries, and objects of the ledger.
 pub(crate) async fn delete_version(store: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
     let request = store.client.delete_object().bucket(&store.bucket).key(&version.key);
     let answer = request.version_id(&version.id).send().await;

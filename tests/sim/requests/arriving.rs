@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::Placement;
-use toezicht::rules::hold::claim::open_scopes;
+use toezicht::rules::hold::proof::open_scopes;
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::recording::key::Key;
 use tokio::time::sleep;

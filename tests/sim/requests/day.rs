@@ -21,7 +21,7 @@ use toezicht::controllers::site::bucket::{BucketCache, S3, ensure};
 use toezicht::leader::clock::BootInstant;
 use toezicht::leader::fence::Fence;
 use toezicht::recorder::upload::retention_tag;
-use toezicht::rules::hold::claim::open_scopes;
+use toezicht::rules::hold::proof::open_scopes;
 use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::retention::PROTOCOL_CEILINGS;
 use toezicht::storage::recordings::audit::{AuditOptions, audit};

@@ -1,4 +1,4 @@
-//! Conditions for claiming `Placed` and for starting a release. Pure.
+//! What proves that a hold is placed, and what allows its release to start. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,8 +38,8 @@ pub fn may_release(
 
 /// Returns whether a full pass proves `Placed`: every recorder had acknowledged the hold before the first page was listed, and
 /// every listed version was read back with its legal hold and tag. The next pass covers segments that recorders sealed later.
-pub const fn is_placed(disputed: u64, has_errors: bool, is_acknowledged: bool) -> bool {
-    is_acknowledged && disputed == 0 && !has_errors
+pub const fn is_placed(unconfirmed: u64, has_errors: bool, is_acknowledged: bool) -> bool {
+    is_acknowledged && unconfirmed == 0 && !has_errors
 }
 
 /// Returns the scopes of the open holds among `holds`. Includes holds that are not accepted: when in doubt, nothing is deleted.
