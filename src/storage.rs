@@ -15,6 +15,6 @@ pub use self::bucket::state::{BucketDefaultRetention, BucketState};
 pub use self::bucket::subresources::{
     ForbiddenSubresource, RequiredSubresource, Subresource, SubresourceState, UnreadableReason,
 };
-pub use self::s3::connection::{BucketConnection, validate_target};
+pub use self::s3::connection::BucketConnection;
 pub use self::s3::store_clock::DecisionTime;
 pub use self::s3::target::TargetError;

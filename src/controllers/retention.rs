@@ -211,7 +211,7 @@ pub async fn list_holds(client: &kube::Client, site: &Site) -> Result<Vec<Incide
     Ok(all.into_iter().filter_map(Result::ok).collect())
 }
 
-/// Returns the times at which the next pass is due, of which the first counts. Pure.
+/// Returns the times at which a pass is due. The next one runs at the earliest. Pure.
 pub fn deadlines(plan: &HoldPlan, outcome: &PassOutcome, now: Timestamp) -> Vec<Timestamp> {
     // The last segment that overlaps an ended window is still being uploaded, and then a pass must find it.
     let last = MAX_UPLOAD_DELAY + ONGOING_HOLD_INTERVAL * 9;

@@ -159,14 +159,24 @@ pub async fn report<K: Watched>(
     object: &K,
     next: K::Status,
 ) -> Result<bool, ApiError> {
-    let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    let (current, next) = (object.status().cloned().map(ReportedStatus::own_fields), next.own_fields());
-    let is_written = status::report(&api, manager, object, current.as_ref(), &next).await?;
+    let changes = event::condition_changes(object.conditions(), next.conditions());
+    let is_written = write_status(context, manager, object, next).await?;
     if is_written {
-        let changes = event::condition_changes(object.conditions(), next.conditions());
         event::publish(&context.events, object, &changes).await;
     }
     Ok(is_written)
+}
+
+/// Writes the fields of `next` that belong to the kind's own controller, unless the status already has them.
+async fn write_status<K: Watched>(
+    context: &Context,
+    manager: &str,
+    object: &K,
+    next: K::Status,
+) -> Result<bool, ApiError> {
+    let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let current = object.status().cloned().map(ReportedStatus::own_fields);
+    status::report(&api, manager, object, current.as_ref(), &next.own_fields()).await
 }
 
 /// Reports that `object` is paused, without an event: its recording goes on.
@@ -176,9 +186,8 @@ pub async fn report_paused<K: Watched>(
     object: &K,
     now: Timestamp,
 ) -> Result<Reconciled, ApiError> {
-    let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let next = object.status().cloned().unwrap_or_default().paused(now);
-    let is_changed = status::report(&api, manager, object, object.status(), &next).await?;
+    let is_changed = write_status(context, manager, object, next).await?;
     Ok(Reconciled { is_changed, ..Reconciled::AWAIT_CHANGE })
 }
 

@@ -17,7 +17,6 @@ pub(crate) mod owner;
 pub mod policy;
 pub mod probe;
 pub mod proof;
-pub(crate) mod sdk;
 pub(crate) mod spec;
 pub(crate) mod state;
 pub(crate) mod subresources;

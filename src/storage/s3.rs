@@ -16,6 +16,7 @@ pub mod request_counts;
 pub(crate) mod request_each;
 pub(crate) mod response_limit;
 pub mod segments;
+pub(crate) mod send;
 #[doc(hidden)]
 pub mod simulation;
 pub(crate) mod store_clock;

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
 mod broken;
-#[path = "../shared/exact.rs"]
+#[path = "../common/exact.rs"]
 mod exact;
 mod facts;
 mod first;

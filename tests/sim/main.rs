@@ -14,7 +14,7 @@ mod api;
 mod ask;
 mod checks;
 mod claims;
-#[path = "../shared/exact.rs"]
+#[path = "../common/exact.rs"]
 mod exact;
 mod http;
 mod kind;

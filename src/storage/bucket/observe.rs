@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::lifecycle::BucketLifecycleRule;
 use super::policy::document::{Policy, parse_statements};
-use super::sdk::send;
 use super::state::{BucketDefaultRetention, BucketState};
 use super::subresources;
 use super::subresources::Subresources;
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
+use crate::storage::s3::send::send;
 
 /// A bucket, as read back.
 #[derive(Clone, Debug)]

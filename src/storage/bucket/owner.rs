@@ -4,11 +4,11 @@
 use aws_sdk_s3::primitives::ByteStream;
 use serde::{Deserialize, Serialize};
 
-use super::sdk::send;
 use crate::rules::recording::version::VersionRef;
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
+use crate::storage::s3::send::send;
 
 const KEY: &str = "ledger/owner.json";
 

@@ -49,7 +49,7 @@ pub enum HoldError {
     )]
     UnknownManifest { hold: String, reason: String },
     /// A hold is released, but its manifest or ledger entry is not closed.
-    #[error("the recordings are released, but the hold's manifest or ledger entry is not closed: {}", .0.to_string())]
+    #[error("the recordings are released, but the hold's manifest or ledger entry is not closed: {0}")]
     #[strum(transparent)]
     CleanupFailed(StoreError),
     #[error(transparent)]

@@ -136,11 +136,6 @@ impl BucketConnection {
     }
 }
 
-/// Checks whether `target` can be used. Sends nothing.
-pub fn validate_target(target: &StorageTarget) -> Result<(), TargetError> {
-    BucketConnection::new(target).map(|_| ())
-}
-
 /// Returns a connector with rustls that trusts the platform's roots, or only the private CA.
 fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, TargetError> {
     let trust = match &target.ca_pem {

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use super::client::BucketClient;
 use super::error::StoreError;
 use super::listing;
+use super::send::send;
 use crate::rules::recording::version::VersionRef;
 
 /// Largest ledger object. A hold may name 256 cameras with names of 253 letters.
@@ -52,9 +53,8 @@ async fn get_with_etag(
     id: Option<&str>,
 ) -> Result<(Vec<u8>, Option<String>), StoreError> {
     let operation = "GetObject";
-    let request = store.client.get_object().bucket(&store.bucket).key(key);
-    let answer = request.set_version_id(id.map(str::to_owned)).send().await;
-    let mut answer = answer.map_err(|error| StoreError::from_sdk(operation, &error))?;
+    let id = id.map(str::to_owned);
+    let mut answer = send!(store, operation, get_object().key(key).set_version_id(id))?;
     let length = answer.content_length().and_then(|length| usize::try_from(length).ok());
     let most = max_bytes(key);
     if length.is_some_and(|length| length > most) && answer.e_tag.is_some() {
@@ -106,9 +106,7 @@ pub(crate) async fn put(store: &BucketClient, key: &str, bytes: Vec<u8>) -> Resu
     if bytes.len() > max_bytes(key) {
         return Err(too_large_error("PutObject"));
     }
-    let request = store.client.put_object().bucket(&store.bucket).key(key).body(ByteStream::from(bytes));
-    request.send().await.map_err(|error| StoreError::from_sdk("PutObject", &error))?;
-    Ok(())
+    send!(store, "PutObject", put_object().key(key).body(ByteStream::from(bytes))).map(|_| ())
 }
 
 /// Deletes one version permanently.
@@ -116,10 +114,7 @@ pub(crate) async fn put(store: &BucketClient, key: &str, bytes: Vec<u8>) -> Resu
 /// Recordings are deleted only by the sweep (`recordings/sweep`) and by the release of a hold (`recordings/hold/release`), both
 /// after `rules/hold/expiry` has decided. All other callers delete delete markers, canaries, and objects of the ledger.
 pub(crate) async fn delete_version(store: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
-    let request = store.client.delete_object().bucket(&store.bucket).key(&version.key);
-    let answer = request.version_id(&version.id).send().await;
-    answer.map_err(|error| StoreError::from_sdk("DeleteObject", &error))?;
-    Ok(())
+    send!(store, "DeleteObject", delete_object().key(&version.key).version_id(&version.id)).map(|_| ())
 }
 
 /// Returns whether the identity can read an object, by its content rather than the status. An error means unknown.

@@ -5,6 +5,7 @@ use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tag
 use super::client::BucketClient;
 use super::error::StoreError;
 use super::listing;
+use super::send::send;
 use crate::rules::recording::protection::Protection;
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::recording::version::VersionRef;
@@ -40,18 +41,17 @@ pub(crate) async fn read_tag(
     store: &BucketClient,
     version: &VersionRef,
 ) -> Result<Option<Option<RetentionTag>>, StoreError> {
-    let request = store.client.get_object_tagging().bucket(&store.bucket).key(&version.key);
-    match request.version_id(&version.id).send().await {
+    let request =
+        send!(store, "GetObjectTagging", get_object_tagging().key(&version.key).version_id(&version.id));
+    match request {
         Ok(answer) => Ok(Some(match answer.tag_set() {
             [tag] if tag.key() == TAG_KEY => tag.value().parse().ok(),
             _ => None,
         })),
-        Err(error) => match StoreError::from_sdk("GetObjectTagging", &error) {
-            // Answer of some stores for a version without tags. Others use codes with another meaning elsewhere.
-            error if error.code == "NoSuchTagSet" => Ok(Some(None)),
-            error if error.is_not_found() => Ok(is_listed(store, version).await?.then_some(None)),
-            error => Err(error),
-        },
+        // Answer of some stores for a version without tags. Others use codes with another meaning elsewhere.
+        Err(error) if error.code == "NoSuchTagSet" => Ok(Some(None)),
+        Err(error) if error.is_not_found() => Ok(is_listed(store, version).await?.then_some(None)),
+        Err(error) => Err(error),
     }
 }
 
@@ -69,10 +69,12 @@ pub(crate) async fn write_tag(
 ) -> Result<(), StoreError> {
     let one = Tag::builder().key(TAG_KEY).value(tag.as_str()).build().ok();
     let tags = Tagging::builder().set_tag_set(one.map(|tag| vec![tag])).build().ok();
-    let request = store.client.put_object_tagging().bucket(&store.bucket).key(&version.key);
-    let answer = request.version_id(&version.id).set_tagging(tags).send().await;
-    answer.map_err(|error| StoreError::from_sdk("PutObjectTagging", &error))?;
-    Ok(())
+    send!(
+        store,
+        "PutObjectTagging",
+        put_object_tagging().key(&version.key).version_id(&version.id).set_tagging(tags)
+    )
+    .map(|_| ())
 }
 
 /// Sets or removes the legal hold of a version.
@@ -83,28 +85,25 @@ pub(crate) async fn write_legal_hold(
 ) -> Result<(), StoreError> {
     let status = if on { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
     let hold = ObjectLockLegalHold::builder().status(status).build();
-    let request = store.client.put_object_legal_hold().bucket(&store.bucket).key(&version.key);
-    let answer = request.version_id(&version.id).legal_hold(hold).send().await;
-    answer.map_err(|error| StoreError::from_sdk("PutObjectLegalHold", &error))?;
-    Ok(())
+    send!(
+        store,
+        "PutObjectLegalHold",
+        put_object_legal_hold().key(&version.key).version_id(&version.id).legal_hold(hold)
+    )
+    .map(|_| ())
 }
 
 /// Returns whether a version has a legal hold.
 pub(crate) async fn has_legal_hold(store: &BucketClient, version: &VersionRef) -> Result<bool, StoreError> {
-    let request = store.client.get_object_legal_hold().bucket(&store.bucket).key(&version.key);
-    match request.version_id(&version.id).send().await {
+    let operation = "GetObjectLegalHold";
+    match send!(store, operation, get_object_legal_hold().key(&version.key).version_id(&version.id)) {
         Ok(answer) => match answer.legal_hold().and_then(ObjectLockLegalHold::status) {
             Some(ObjectLockLegalHoldStatus::On) => Ok(true),
             Some(ObjectLockLegalHoldStatus::Off) => Ok(false),
             // A truncated answer does not prove that there is none.
-            _ => Err(StoreError {
-                operation: "GetObjectLegalHold",
-                code: "UnreadableAnswer".into(),
-                status: Some(200),
-            }),
+            _ => Err(StoreError { operation, code: "UnreadableAnswer".into(), status: Some(200) }),
         },
         Err(error) => {
-            let error = StoreError::from_sdk("GetObjectLegalHold", &error);
             if !error.is_rejection() || !NO_LEGAL_HOLD_CODES.contains(&error.code.as_str()) {
                 return Err(error);
             }

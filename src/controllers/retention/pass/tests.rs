@@ -123,7 +123,7 @@ fn new_hold_is_not_proved_during_release_of_lost_leader() {
         let uncertain = pass.holds_in_doubt(&[proved_at]);
         let found = uncertain.get("open").copied();
         assert_eq!(found, expected.then_some(left), "{number}");
-        assert!(pass.schedule().is_full_pass_due(&uncertain), "a new hold is looked at all the same");
+        assert!(pass.schedule().is_full_pass_due(&uncertain), "a new hold needs a full pass even then");
     }
 }
 

@@ -41,7 +41,7 @@ pub enum DeletionPhase {
 /// Names of the holds that a deletion waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockingHolds {
-    /// Open holds, each of which waits for a person.
+    /// Open holds. Each waits for a person.
     pub open: Vec<String>,
     /// Resolved holds that are not released yet.
     pub releasing: Vec<String>,

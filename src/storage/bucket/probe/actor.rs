@@ -8,11 +8,11 @@ use super::canary::{Canary, CanaryLock, delete_with_bypass, ignore_rejection, re
 use super::table::{NO_CANARY, UnknownReason};
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::recording::version::VersionRef;
-use crate::storage::bucket::sdk::send;
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
 use crate::storage::s3::protection::{has_legal_hold, write_legal_hold};
+use crate::storage::s3::send::send;
 
 /// Whether an attempt had an effect. An error: unknown.
 type Effect = Result<bool, StoreError>;

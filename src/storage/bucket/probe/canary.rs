@@ -12,11 +12,11 @@ use tracing::warn;
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::recording::version::{ListedVersion, VersionRef};
 use crate::storage::bucket::foreign_objects::scan;
-use crate::storage::bucket::sdk::{send, store_error};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
 use crate::storage::s3::protection::write_legal_hold;
+use crate::storage::s3::send::{send, store_error};
 
 /// Retention of a canary: long enough to read it back, short enough that the next run can delete the canary.
 const RETENTION: Duration = Duration::from_secs(90);
@@ -168,13 +168,13 @@ pub(crate) async fn remove_canaries(operator: &BucketClient, prefix: &str) {
             );
         }
         Err(error) => {
-            warn!(bucket = operator.bucket, error = error.to_string(), "the canaries cannot be listed");
+            warn!(bucket = operator.bucket, %error, "the canaries cannot be listed");
         }
     }
     let removed =
         futures::stream::iter(&canaries).for_each_concurrent(MAX_CONCURRENT_DELETES, async |version| {
             if let Err(error) = remove_canary(operator, version).await {
-                warn!(bucket = operator.bucket, error = error.to_string(), "a canary cannot be removed");
+                warn!(bucket = operator.bucket, %error, "a canary cannot be removed");
             }
         });
     removed.await;

@@ -18,11 +18,11 @@ use super::checks::Check;
 use super::table::{BATCHES_IGNORED, ConformanceFindings, NO_CANARY, UnknownReason, Verdict, VerdictResult};
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::recording::version::VersionRef;
-use crate::storage::bucket::sdk::{send, store_error};
 use crate::storage::recordings::sources::list_names;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::{PAGE_SIZE, list_one_by_one};
 use crate::storage::s3::protection::{has_legal_hold, write_legal_hold};
+use crate::storage::s3::send::{send, store_error};
 
 /// Names that test the order: `a-b/` comes before `a/` by bytes, and after it by folders.
 const FOLDERS: [&str; 5] = ["a", "a-b", "a-b-c", "a.b", "ab"];

@@ -16,7 +16,6 @@ use crate::storage::bucket::policy::principals::AmbiguousPrincipal;
 use crate::storage::bucket::policy::statements::bootstrap;
 use crate::storage::bucket::probe::request::{ProbeError, ProbeRequest};
 use crate::storage::bucket::proof::machines::prove_machines;
-use crate::storage::bucket::sdk::send;
 use crate::storage::bucket::spec::BucketSpec;
 use crate::storage::bucket::state::BucketState;
 use crate::storage::bucket::{lifecycle_write, observe};
@@ -24,6 +23,7 @@ use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
+use crate::storage::s3::send::send;
 
 /// Reads of a change before it counts as not kept.
 const MAX_READ_BACKS: u32 = 10;

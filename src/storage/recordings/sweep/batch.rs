@@ -9,6 +9,7 @@ use crate::rules::recording::version::ListedVersion;
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
+use crate::storage::s3::send::send;
 
 /// Concurrent deletions on a store without batches.
 const MAX_CONCURRENT_DELETES: usize = 4;
@@ -36,9 +37,7 @@ async fn delete_objects(
         .map(|listed| ObjectIdentifier::builder().key(&listed.key).version_id(&listed.id).build().ok())
         .collect();
     let delete = Delete::builder().set_objects(objects).quiet(true).build().ok();
-    let request = store.client.delete_objects().bucket(&store.bucket);
-    let answer = request.set_delete(delete).send().await;
-    let answer = answer.map_err(|error| StoreError::from_sdk("DeleteObjects", &error))?;
+    let answer = send!(store, "DeleteObjects", delete_objects().set_delete(delete))?;
     let later =
         |code: &str| matches!(code, "SlowDown" | "InternalError" | "ServiceUnavailable" | "OperationAborted");
     let failed = answer.errors().iter().filter(|error| error.code().is_some_and(later));

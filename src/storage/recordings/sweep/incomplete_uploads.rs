@@ -8,6 +8,7 @@ use super::state::{MAX_CONCURRENT_REQUESTS, Sweep, SweepError};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::parse_timestamp;
+use crate::storage::s3::send::send;
 
 /// Age after which a multipart upload is abandoned. Recorders start none.
 const ABORT_AFTER: SignedDuration = SignedDuration::from_hours(24);
@@ -18,14 +19,15 @@ const MAX_ABORTS: usize = 1000;
 
 /// Aborts abandoned uploads: their parts cost storage, and no listing shows them.
 pub(crate) async fn abort_incomplete_uploads(sweep: &mut Sweep<'_>) -> Result<(), SweepError> {
-    let operation = "ListMultipartUploads";
-    let BucketClient { client, bucket, .. } = sweep.store;
     let (mut key, mut id) = (None, None);
     let (mut tried, mut consecutive_failures) = (0, 0);
     for _ in 0..MAX_PAGES {
-        let request = client.list_multipart_uploads().bucket(bucket);
-        let request = request.set_key_marker(key.clone()).set_upload_id_marker(id.clone());
-        let page = match request.send().await.map_err(|error| StoreError::from_sdk(operation, &error)) {
+        let answer = send!(
+            sweep.store,
+            "ListMultipartUploads",
+            list_multipart_uploads().set_key_marker(key.clone()).set_upload_id_marker(id.clone())
+        );
+        let page = match answer {
             Err(error) if error.is_rejection() => return Ok(()),
             page => page?,
         };
@@ -60,11 +62,8 @@ pub(crate) async fn abort_incomplete_uploads(sweep: &mut Sweep<'_>) -> Result<()
 /// Returns whether the upload existed. A failure is retried by the next sweep. On SeaweedFS, an identity that cannot
 /// put cannot abort either.
 async fn abort_upload(store: &BucketClient, upload: &MultipartUpload) -> Result<bool, StoreError> {
-    let request = store.client.abort_multipart_upload().bucket(&store.bucket);
-    let request =
-        request.set_key(upload.key().map(str::to_owned)).set_upload_id(upload.upload_id().map(str::to_owned));
-    let answer = request.send().await;
-    match answer.map_err(|error| StoreError::from_sdk("AbortMultipartUpload", &error)) {
+    let (key, id) = (upload.key().map(str::to_owned), upload.upload_id().map(str::to_owned));
+    match send!(store, "AbortMultipartUpload", abort_multipart_upload().set_key(key).set_upload_id(id)) {
         Ok(_) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error),

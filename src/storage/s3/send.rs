@@ -9,7 +9,7 @@ use crate::storage::s3::error::StoreError;
 macro_rules! send {
     ($store:expr, $operation:expr, $method:ident()$(.$setter:ident($($value:expr),*))*) => {
         $store.client.$method().bucket(&$store.bucket)$(.$setter($($value),*))*.send().await
-            .map_err($crate::storage::bucket::sdk::store_error($operation))
+            .map_err($crate::storage::s3::send::store_error($operation))
     };
 }
 pub(crate) use send;
