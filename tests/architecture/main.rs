@@ -4,7 +4,7 @@
 
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use source::{Sources, Target};
@@ -114,6 +114,23 @@ const ROOMS: &[Room] = &[
     },
 ];
 
+/// Functions and requests that delete from a bucket.
+const DELETIONS: [&str; 4] = ["delete_object", "delete_objects", "delete_version", "abort_multipart_upload"];
+
+/// The only modules that may delete from a bucket, and what they delete.
+const MAY_DELETE: &[(&str, &str)] = &[
+    ("storage::recordings::sweep::batch", "recordings past their ceiling that no open hold covers"),
+    ("storage::recordings::hold::release", "recordings of a resolved hold that are past their ceiling"),
+    ("storage::recordings::hold::place", "delete markers that hide held recordings"),
+    ("storage::recordings::hold::manifest", "manifests of released holds, and old versions of a manifest"),
+    ("storage::recordings::sweep::incomplete_uploads", "multipart uploads that nobody completed"),
+    ("storage::recordings::ledger", "the open entry of a hold whose closed entry was read back"),
+    ("storage::bucket::owner", "the Site's own claim of another Site's bucket"),
+    ("storage::bucket::probe::actor", "canaries, to see whether an identity can"),
+    ("storage::bucket::probe::canary", "canaries"),
+    ("storage::s3::objects", "the request, for all others"),
+];
+
 fn room(path: &str) -> Option<&'static Room> {
     let holds = |room: &&Room| path == room.path || path.starts_with(&format!("{}::", room.path));
     ROOMS.iter().filter(holds).max_by_key(|room| room.path.len())
@@ -205,6 +222,22 @@ fn a_type_is_implemented_in_one_file() {
     }
     files.retain(|_, of| of.len() > 1);
     assert!(files.is_empty(), "implemented in more than one file: {files:#?}");
+}
+
+#[test]
+fn only_listed_modules_delete() {
+    let sources = crate_sources();
+    let deletes = |identifiers: &BTreeSet<String>| DELETIONS.iter().any(|name| identifiers.contains(*name));
+    let deleting = sources.modules().filter(|(_, module)| deletes(&module.identifiers));
+    let deleting: BTreeSet<String> = deleting.map(|(name, _)| name.join("::")).collect();
+    let listed = MAY_DELETE.iter().map(|(module, _)| (*module).to_owned()).collect();
+    assert_eq!(deleting, listed);
+    // Requests stand in macros, and methods after a dot.
+    let text =
+        "fn f() { send!(store, \"DeleteObject\", delete_object().key(key)) } fn g() { s3.delete_objects() }";
+    let sources = Sources::of(&[("", ""), ("sweep", text)]);
+    let (_, sweep) = sources.modules().last().unwrap();
+    assert!(["delete_object", "delete_objects"].iter().all(|name| sweep.identifiers.contains(*name)));
 }
 
 #[test]

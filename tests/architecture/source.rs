@@ -25,6 +25,8 @@ pub struct Module {
     exports: BTreeSet<String>,
     /// Paths that it uses, as they are written, each with its line.
     paths: Vec<(Reference, usize)>,
+    /// Identifiers of its code.
+    pub identifiers: BTreeSet<String>,
     /// Types that have an inherent `impl` in it.
     pub implements: BTreeSet<String>,
     /// Lines without those of `mod tests`.
@@ -214,6 +216,7 @@ fn module(file: PathBuf, name: &[String], text: &str, children: BTreeSet<String>
         imports: visitor.imports,
         exports: visitor.exports,
         paths: visitor.paths,
+        identifiers: visitor.identifiers,
         implements: visitor.implements,
         lines,
     }
@@ -256,6 +259,7 @@ struct Visitor {
     imports: BTreeMap<String, Reference>,
     exports: BTreeSet<String>,
     paths: Vec<(Reference, usize)>,
+    identifiers: BTreeSet<String>,
     implements: BTreeSet<String>,
 }
 
@@ -304,6 +308,7 @@ impl Visitor {
         for token in tokens {
             match token {
                 TokenTree::Ident(name) => {
+                    self.identifiers.insert(name.to_string());
                     if colons != 2 {
                         self.end(std::mem::take(&mut path));
                     }
@@ -358,6 +363,10 @@ impl<'ast> Visit<'ast> for Visitor {
             path.segments.iter().map(|s| (s.ident.to_string(), s.ident.span().start().line)).collect();
         self.end(named);
         visit::visit_path(self, path);
+    }
+
+    fn visit_ident(&mut self, name: &'ast syn::Ident) {
+        self.identifiers.insert(name.to_string());
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {

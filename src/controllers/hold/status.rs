@@ -150,11 +150,13 @@ pub fn placed(
         };
         return finding(True, Reason::Verified, format!("{message}; {proof}"));
     }
-    let message = format!(
-        "{message}; waiting until every recorder acknowledges the hold, no request of an earlier release can still arrive, and a \
-         pass over the bucket finds nothing left to do"
-    );
-    finding(False, Reason::Placing, message)
+    let waits_for = if placement.acknowledged {
+        "every recorder acknowledged the hold; waiting until no request of an earlier release can still arrive, and a pass over \
+         the bucket has read back the legal hold and tag of each segment"
+    } else {
+        "waiting until every recorder acknowledges the hold; if this lasts, see Recording of the Site and the recorder pods"
+    };
+    finding(False, Reason::Placing, format!("{message}; {waits_for}"))
 }
 
 /// Describes the segments that are kept, and the part of the window that they cover.

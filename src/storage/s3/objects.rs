@@ -112,7 +112,7 @@ pub(crate) async fn put(store: &BucketClient, key: &str, bytes: Vec<u8>) -> Resu
 /// Deletes one version permanently.
 ///
 /// Recordings are deleted only by the sweep (`recordings/sweep`) and by the release of a hold (`recordings/hold/release`), both
-/// after `rules/hold/expiry` has decided. All other callers delete delete markers, canaries, and objects of the ledger.
+/// after `rules/hold/expiry` has decided. `tests/architecture` lists all callers, and what they delete.
 pub(crate) async fn delete_version(store: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
     send!(store, "DeleteObject", delete_object().key(&version.key).version_id(&version.id)).map(|_| ())
 }

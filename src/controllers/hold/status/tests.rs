@@ -38,6 +38,19 @@ fn placed_requires_proof_for_current_generation() {
 }
 
 #[test]
+fn placing_names_what_it_waits_for() {
+    for (acknowledged, expected) in [
+        (false, "waiting until every recorder acknowledges the hold"),
+        (true, "waiting until no request of an earlier release can still arrive"),
+    ] {
+        let placement = Placement { verified: false, acknowledged, ..placement() };
+        let conditions = conditions(&with_placement(hold("Theft"), placement), now());
+        let placed = condition(&conditions, "Placed");
+        assert!(placed.message.contains(expected), "{}", placed.message);
+    }
+}
+
+#[test]
 fn released_requires_read_back() {
     let open = with_placement(hold("Theft"), placement());
     assert!(!has_condition(&open, "Released"), "nobody resolved it");
