@@ -44,6 +44,8 @@ async fn reconciles_in_sync_write_nothing() {
     })
     .await;
     scene.is_settled(HANG).await;
+    // The event of the last condition follows its status, so the status alone does not say that all is written.
+    looks::wait_until_in_sync(&scene.namespace, operator::metrics, is_its).await;
     for restart in 1..=2 {
         let before = audit::end();
         let mut seen = Vec::new();
