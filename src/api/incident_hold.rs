@@ -198,6 +198,9 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub sources: Vec<SourceCoverage>,
+    /// Reason that the release of a resolved hold has not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_wait: Option<ReleaseWait>,
     /// Time from which the bucket keeps nothing for a resolved hold, as read back (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_time: Option<Time>,
@@ -205,6 +208,16 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub last_error: Option<String>,
+}
+
+/// Reason that a release has not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReleaseWait {
+    /// A request that protects the recordings can still take effect, for at most 16 minutes.
+    EarlierRequests,
+    /// A recorder may still upload segments with the hold's tag. A recorder that does not answer delays the release by at
+    /// most 24 hours.
+    Recorders,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

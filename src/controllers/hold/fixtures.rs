@@ -48,6 +48,7 @@ pub fn placement() -> Placement {
         sealed_segments: 0,
         store_rejection: None,
         sources: vec![],
+        release_wait: None,
         release_time: None,
         last_error: None,
     }

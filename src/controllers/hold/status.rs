@@ -9,7 +9,7 @@ use super::recordings_found::{coverage_known_at, evaluate_recordings_found, is_c
 use super::stall_causes::{OpenHoldFindings, open_hold_causes, resolved_hold_causes};
 use super::validate::HoldValidation;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
-use crate::api::{Days, HoldPhase, IncidentHold, IncidentHoldStatus, Placement};
+use crate::api::{Days, HoldPhase, IncidentHold, IncidentHoldStatus, Placement, ReleaseWait};
 use crate::controllers::kubernetes::{meta, status as kube_status};
 use crate::controllers::runner::Watched;
 use crate::controllers::stall;
@@ -154,7 +154,8 @@ pub fn placed(
         "every recorder acknowledged the hold; waiting until no request of an earlier release can still arrive, and a pass over \
          the bucket has read back the legal hold and tag of each segment"
     } else {
-        "waiting until every recorder acknowledges the hold; if this lasts, see Recording of the Site and the recorder pods"
+        "waiting until every recorder acknowledges the hold; if this lasts, see Ready of the Site (an upload in doubt delays it by \
+         up to 16 minutes)"
     };
     finding(False, Reason::Placing, format!("{message}; {waits_for}"))
 }
@@ -248,8 +249,15 @@ pub fn released(
         }
         (None, Some(problem)) => finding(False, Reason::Retrying, problem),
         (None, None) => {
-            let message = "waiting until every recorder acknowledges the release, no earlier request can still arrive, and a pass \
-                           over the bucket finds nothing left to do";
+            let message = match placement.and_then(|placement| placement.release_wait) {
+                Some(ReleaseWait::EarlierRequests) => {
+                    "waiting until no request that protects these recordings can still take effect, at most 16 minutes"
+                }
+                Some(ReleaseWait::Recorders) => {
+                    "waiting until every recorder acknowledges the release, at most 24 hours; if this lasts, see Ready of the Site"
+                }
+                None => "waiting until a pass over the bucket finds nothing left to release",
+            };
             finding(False, Reason::Releasing, message.to_owned())
         }
     }

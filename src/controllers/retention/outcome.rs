@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::api::ReleaseWait;
 use crate::rules::Window;
 use crate::rules::hold::entry::LedgerEntry;
 use crate::storage::Subresource;
@@ -30,6 +31,8 @@ pub struct PassOutcome {
     pub verified_at: Option<Timestamp>,
     /// Interval between full passes.
     pub verify_interval: Option<SignedDuration>,
+    /// Reasons that releases did not start, by the UID of the hold.
+    pub release_waits: BTreeMap<String, ReleaseWait>,
     /// UIDs of holds whose release was deferred after a recent rejection.
     pub deferred_releases: BTreeSet<String>,
     /// First retry of these releases.

@@ -10,11 +10,11 @@ use super::error::RetentionPassError;
 use super::outcome::PassOutcome;
 use super::plan::HoldPlan;
 use super::schedule::{SWEEP_INTERVAL, Schedule, effective_interval, next_verify_interval};
-use crate::api::{Days, IncidentHold, Site};
+use crate::api::{Days, IncidentHold, ReleaseWait, Site};
 use crate::controllers::handoff::SiteBucket;
 use crate::leader::fence::Fence;
 use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::hold::proof::{ReleaseWait, is_placed, may_release};
+use crate::rules::hold::proof::{is_placed, may_release};
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::retention::lifecycle_expiration_days;
 use crate::storage::DecisionTime;
@@ -324,6 +324,7 @@ impl RetentionPass<'_> {
             ) {
                 let left = SignedDuration::try_from(left).unwrap_or_default();
                 outcome.release_from = outcome.release_from.max(Some(self.now + left));
+                outcome.release_waits.insert(entry.uid.clone(), ReleaseWait::EarlierRequests);
                 continue;
             }
             match may_release(
@@ -343,8 +344,15 @@ impl RetentionPass<'_> {
                         Err(error) => unread = Some(error.into()),
                     }
                 }
-                Err(ReleaseWait::Until(from)) => outcome.release_from = outcome.release_from.max(Some(from)),
-                Err(ReleaseWait::Recorders) => waits = waits.max(Some(resolved_at)),
+                Err(wait) => {
+                    outcome.release_waits.insert(entry.uid.clone(), wait);
+                    match wait {
+                        ReleaseWait::EarlierRequests => {
+                            outcome.release_from = outcome.release_from.max(Some(self.release_from));
+                        }
+                        ReleaseWait::Recorders => waits = waits.max(Some(resolved_at)),
+                    }
+                }
             }
         }
         outcome.unacknowledged_since = outcome.unacknowledged_since.max(waits);

@@ -198,11 +198,13 @@ pub fn placement_status(
         sealed_segments: 0,
         store_rejection: None,
         sources: Vec::new(),
+        release_wait: None,
         release_time: None,
         last_error: None,
     });
     let problem = if closing.is_some() { &outcome.release_error } else { &outcome.place_error };
     next.last_error = problem.as_deref().map(truncate_message);
+    next.release_wait = outcome.release_waits.get(&uid).copied();
     if let Some(closed) = closed {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.release_time = next.release_time.or(closed.closed_at.map(Time));

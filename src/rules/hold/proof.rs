@@ -4,16 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::resolution::is_resolved;
 use super::scope::{HoldScope, HoldScopeConfig};
-use crate::api::IncidentHold;
+use crate::api::{IncidentHold, ReleaseWait};
 use crate::rules::Window;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReleaseWait {
-    /// Requests of the previous leader can take effect until this time.
-    Until(Timestamp),
-    /// A recorder may still upload segments with the hold's tag.
-    Recorders,
-}
 
 /// Maximum time after the resolution for which recorders that do not respond delay a release. Such a recorder may still tag its
 /// uploads `sealed`. The sweep restores these tags on the day after a recording, and those of older recordings within four
@@ -21,6 +13,7 @@ pub enum ReleaseWait {
 pub const MAX_RECORDER_SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Decides whether the release of a hold can start. `resolved_at` is the time at which the operator observed the resolution.
+/// Requests of the previous leader can take effect until `release_from`.
 pub fn may_release(
     release_from: Timestamp,
     have_recorders_acknowledged: bool,
@@ -28,7 +21,7 @@ pub fn may_release(
     now: Timestamp,
 ) -> Result<(), ReleaseWait> {
     if now < release_from {
-        Err(ReleaseWait::Until(release_from))
+        Err(ReleaseWait::EarlierRequests)
     } else if have_recorders_acknowledged || now.duration_since(resolved_at) >= MAX_RECORDER_SILENCE {
         Ok(())
     } else {
@@ -65,7 +58,7 @@ mod tests {
     #[test]
     fn silent_recorders_delay_release_for_a_day() {
         let at = |hours| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
-        assert_eq!(may_release(at(5), true, at(0), at(4)), Err(ReleaseWait::Until(at(5))));
+        assert_eq!(may_release(at(5), true, at(0), at(4)), Err(ReleaseWait::EarlierRequests));
         assert_eq!(may_release(at(5), true, at(0), at(5)), Ok(()));
         assert_eq!(may_release(at(5), false, at(0), at(23)), Err(ReleaseWait::Recorders));
         assert_eq!(may_release(at(5), false, at(0), at(24)), Ok(()));

@@ -51,6 +51,23 @@ fn placing_names_what_it_waits_for() {
 }
 
 #[test]
+fn releasing_names_what_it_waits_for() {
+    for (release_wait, expected) in [
+        (
+            Some(ReleaseWait::EarlierRequests),
+            "no request that protects these recordings can still take effect",
+        ),
+        (Some(ReleaseWait::Recorders), "every recorder acknowledges the release, at most 24 hours"),
+        (None, "a pass over the bucket finds nothing left to release"),
+    ] {
+        let hold = resolved(with_placement(hold("Theft"), Placement { release_wait, ..placement() }));
+        let conditions = conditions(&hold, now());
+        let released = condition(&conditions, "Released");
+        assert!(released.message.contains(expected), "{}", released.message);
+    }
+}
+
+#[test]
 fn released_requires_read_back() {
     let open = with_placement(hold("Theft"), placement());
     assert!(!has_condition(&open, "Released"), "nobody resolved it");

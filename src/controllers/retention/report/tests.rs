@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;
+use crate::api::ReleaseWait;
 use crate::rules::hold::entry::LedgerEntry;
 use crate::storage::recordings::hold::Unchecked;
 use crate::storage::recordings::open_holds::OpenHoldsError;
@@ -102,6 +103,20 @@ fn release_rejection_is_reported_until_retried() {
     assert_eq!(report(waits), None);
     assert_eq!(report(refused()), Some(3));
     assert_eq!(report(PassOutcome::default()), None);
+}
+
+#[test]
+fn release_wait_is_reported_until_it_ends() {
+    let (mut hold, now) = (hold(), Timestamp::UNIX_EPOCH);
+    let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, now);
+    let plan = HoldPlan { closing: vec![entry], ..HoldPlan::default() };
+    for wait in [Some(ReleaseWait::EarlierRequests), Some(ReleaseWait::Recorders), None] {
+        let release_waits = wait.map(|wait| ("1".to_owned(), wait)).into_iter().collect();
+        let outcome = PassOutcome { release_waits, ..PassOutcome::default() };
+        let next = placement_status(&hold, &plan, &outcome, now).unwrap();
+        assert_eq!(next.release_wait, wait);
+        hold.status.get_or_insert_default().placement = Some(next);
+    }
 }
 
 /// Unvisited sources of calls concern holds with calls, until these are released.
