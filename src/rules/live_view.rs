@@ -47,7 +47,9 @@ pub fn effective_embargo(site: &str, live_view: bool, policy: Option<&RecordingP
     if live_view && policy.is_some_and(|policy| check(site, live_view, policy).is_ok()) {
         return Embargo::LiveView;
     }
+    // Without a policy, the default applies: its deletion must not make recordings readable at once.
     let embargo = policy.and_then(|policy| policy.live_view.as_ref()).map(|allowed| allowed.embargo.0);
+    // An embargo that does not fit never ends, so no recording becomes readable by an overflow.
     Embargo::After(
         embargo.map_or(DEFAULT_EMBARGO, |embargo| {
             SignedDuration::try_from(embargo).unwrap_or(SignedDuration::MAX)

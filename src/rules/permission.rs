@@ -101,6 +101,7 @@ impl Prerequisites {
     /// Returns the unmet prerequisites: missing dates first, since only those need an action, then dates in the future.
     fn unmet(&self, now: Timestamp) -> Vec<(Reason, String)> {
         if let Some(until) = self.in_force.until.filter(|until| *until <= now) {
+            // Alone: no date that a user adds to a withdrawn policy makes recording permitted again.
             return vec![(Reason::Withdrawn, withdrawn_message(until))];
         }
         let mut unmet = Vec::new();

@@ -79,6 +79,7 @@ pub fn lifecycle_deadline(ceiling: Days, state: VersionState) -> Option<Timestam
     let at = from.checked_add(SignedDuration::from_hours(24 * i64::from(days))).ok()?;
     let midnight = at
         .as_second()
+        // Rounds up without `div_ceil`, which integers of this sign do not have. An instant at midnight stays.
         .checked_add(SECONDS_PER_DAY - 1)?
         .div_euclid(SECONDS_PER_DAY)
         .checked_mul(SECONDS_PER_DAY)?;

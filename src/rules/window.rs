@@ -49,6 +49,8 @@ impl Windows {
         let mut merged: Vec<Window> = Vec::with_capacity(sorted.len());
         for window in sorted {
             match merged.last_mut() {
+                // Windows that touch become one. Otherwise `next_change` would return an instant at which nothing
+                // changes.
                 Some(last) if last.until.is_none_or(|until| until >= window.from) => {
                     last.until = later_end(last.until, window.until);
                 }

@@ -29,6 +29,7 @@ pub fn evaluate_acceptance(
             finding(true, Reason::Valid, message)
         }
         (Some(not_started), true) => finding(false, Reason::NotStarted, not_started),
+        // Waiting corrects no invalid field, so the reason is not `NotStarted` even if the window is in the future.
         (not_started, false) => {
             let problems: Vec<String> = problems.into_iter().chain(not_started).collect();
             finding(false, Reason::InvalidField, problems.join("; "))

@@ -109,6 +109,7 @@ impl LedgerEntry {
         Self {
             cameras,
             calls: self.calls || spec.include_calls,
+            // A re-created resource may begin later than its predecessor, and the earlier recordings stay held.
             window: Window::new(self.window.from.min(spec.window.from.0), until),
             ..self.with_clamped_accepted_at(now)
         }
@@ -152,6 +153,7 @@ impl LedgerEntry {
     #[must_use]
     pub fn merged(&self, other: &Self) -> Self {
         let cameras = union_of_cameras(&self.cameras, &other.cameras);
+        // Without an end in one of the two, `zip` returns `None`: an ongoing hold stays ongoing.
         let until = self.window.until.zip(other.window.until);
         Self {
             cameras,
@@ -160,6 +162,7 @@ impl LedgerEntry {
                 self.window.from.min(other.window.from),
                 until.map(|(one, other)| one.max(other)),
             ),
+            // Recordings are protected since the first of the two acceptances.
             accepted_at: self.accepted_at.min(other.accepted_at),
             ..self.clone()
         }

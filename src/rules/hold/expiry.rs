@@ -176,6 +176,7 @@ pub fn disposition(
         Some(stored) if stored.expires_at() > now => Disposition::Keep,
         Some(stored) if stored.is_in_scope(holds) => Disposition::Held,
         Some(_) => Disposition::Delete,
+        // A foreign key has no recording time, so nothing proves that the object is expired. The audit reports it.
         None => Disposition::Keep,
     }
 }

@@ -20,6 +20,7 @@ pub fn may_release(
     resolved_at: Timestamp,
     now: Timestamp,
 ) -> Result<(), ReleaseWait> {
+    // First: the silence of a recorder shortens no wait for requests of the previous leader.
     if now < release_from {
         Err(ReleaseWait::EarlierRequests)
     } else if have_recorders_acknowledged || now.duration_since(resolved_at) >= MAX_RECORDER_SILENCE {

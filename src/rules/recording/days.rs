@@ -19,6 +19,7 @@ impl DayFilter {
 
     /// Returns the common days, or `None` if there are none.
     pub(crate) fn intersect(self, other: Self) -> Option<Self> {
+        // `None` sorts before every day. `max` therefore prefers the bound, while `min` on two options would drop it.
         let later = |one: Option<Date>, other: Option<Date>| one.max(other);
         let earlier = |one: Option<Date>, other| one.into_iter().chain(other).min();
         let (from, to) = (later(self.from, other.from), earlier(self.to, other.to));

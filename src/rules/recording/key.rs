@@ -156,6 +156,7 @@ fn parse_parts(text: &str) -> Option<Result<Key, KeyError>> {
     if split.next().is_some() {
         return None;
     }
+    // At most three parts: a further dash stays in the digest, which `hex` rejects.
     let mut split = name.splitn(3, '-');
     let time = split.next()?.strip_suffix('Z')?;
     let duration_ms = split.next()?.parse().ok()?;

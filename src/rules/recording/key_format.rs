@@ -3,6 +3,7 @@
 /// Beginning of a recording's key after the day prefix, where `d` is a digit. The entire form is
 /// `hhmmss.mmmZ-{duration_ms}-{16 hexadecimal digits}.mp4`.
 const TIME_PATTERN: &[u8] = b"dddddd.dddZ-";
+// `MAX_DURATION_MS` has eight digits. The key's parser rejects longer durations within them.
 const MAX_DURATION_DIGITS: usize = 8;
 const HASH_DIGITS: usize = 16;
 const EXTENSION: &[u8] = b".mp4";
