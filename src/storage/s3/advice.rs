@@ -72,6 +72,7 @@ impl Intercept for NamedRegion {
         else {
             return Ok(());
         };
+        // The header first: an answer to HEAD has no document.
         let header = response.headers().get("x-amz-bucket-region");
         let named = header.or_else(|| parse_region(response.body().bytes()?));
         // Reported in a status later, so nothing but a region may get there.

@@ -156,6 +156,7 @@ fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, Ta
     let proxy = proxy::connector_config(proxy, tls)?;
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder().pool_idle_timeout(IDLE_TIMEOUT).proxy_config(proxy.clone());
+        // `build_https` passes them on, but this builder does not: a dead proxy would have no connect timeout.
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         builder.tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context.clone()).build()

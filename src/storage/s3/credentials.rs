@@ -100,6 +100,7 @@ static CACHE: LazyLock<Mutex<HashMap<(String, WebIdentity), CachedKeys>>> = Lazy
 fn cached_keys(sts: String, identity: &WebIdentity) -> CachedKeys {
     let mut all = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     if all.len() >= MAX_CACHED {
+        // Without a bound, roles of deleted Sites would stay for ever. Clearing costs each other role one exchange.
         all.clear();
     }
     Arc::clone(all.entry((sts, identity.clone())).or_default())
@@ -131,6 +132,8 @@ impl KeyEviction {
     fn discard_if_rejected(&self, status: u16, now: Instant) {
         // A locked cache is being renewed.
         let Ok(mut kept) = self.0.try_lock() else { return };
+        // A 403 also means missing rights. If young keys were discarded too, each denied request would cost an
+        // exchange.
         let is_old = |keys: &TemporaryKeys| now.saturating_duration_since(keys.exchanged_at) >= DISCARD_AFTER;
         if matches!(status, 400 | 403) && kept.as_ref().is_some_and(is_old) {
             *kept = None;

@@ -59,6 +59,7 @@ impl InDoubtRequests {
         }
         if requests.unanswered.len() < MAX_REQUESTS || requests.unanswered.contains_key(&request) {
             let (count, last) = requests.unanswered.entry(request).or_insert((0, now));
+            // An expired request can no longer arrive, so a later answer must not be counted against it.
             let before = if is_signature_valid(*last, now) { *count } else { 0 };
             (*count, *last) = (before + 1, now);
         } else {
@@ -133,6 +134,7 @@ fn is_signature_valid(sent: Instant, now: Instant) -> bool {
 /// source.
 fn is_about(uri: &str, bucket: &str, cover: &HoldScope, excepted: impl Fn(&Key) -> bool) -> bool {
     let is_covered = |key: Key| cover.includes_source(key.class(), key.source()) && !excepted(&key);
+    // The bucket is in the host or in the path. A longer name that contains this one only lengthens the wait.
     uri.contains(bucket) && recording_key(uri).is_none_or(is_covered)
 }
 
@@ -159,6 +161,7 @@ fn recording_key(request: &str) -> Option<Key> {
     let (path, _) = request.split_once('?')?;
     let path = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
     let begins = |class: Class| path.find(&format!("/{}", class.prefix()));
+    // The first match, since a camera may have the name of a class (`/video/calls/…`).
     let from = Class::ALL.into_iter().filter_map(begins).min()?;
     path.get(from + 1..)?.parse().ok()
 }

@@ -148,6 +148,7 @@ pub(crate) async fn list_page(store: &BucketClient, query: ListQuery<'_>) -> Res
 }
 
 fn parse_page(answer: &ListObjectVersionsOutput, query: ListQuery<'_>) -> Result<VersionPage, StoreError> {
+    // Some stores ignore `encoding-type`. Decoding their keys would change those that contain `%` or `+`.
     let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
     let decoded = |text: &str| {
         if is_encoded { decode_key(text).into_owned() } else { text.to_owned() }
@@ -180,6 +181,7 @@ fn parse_page(answer: &ListObjectVersionsOutput, query: ListQuery<'_>) -> Result
     check_order(&versions, query)?;
     check_order(&markers, query)?;
     versions.append(&mut markers);
+    // Before the marker's own key goes: a page of nothing else must still say how far the listing is.
     let end = versions.iter().map(|listed| &listed.key).max().cloned();
     if let Some(after) = query.after.filter(|after| after.id.is_none()) {
         // The marker's own key, of a store with inclusive markers.
@@ -241,6 +243,7 @@ pub(crate) async fn list_all(
         let next = page.versions.last().map(|last| page.cursor_after(&last.key));
         all.extend(page.versions);
         match next {
+            // The same cursor twice means a store that repeats a page for ever.
             Some(next) if page.is_truncated && after.as_ref() != Some(&next) => after = Some(next),
             // The page makes no progress, so the list would be incomplete.
             _ if page.is_truncated => break,

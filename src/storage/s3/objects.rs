@@ -57,12 +57,14 @@ async fn get_with_etag(
     let mut answer = send!(store, operation, get_object().key(key).set_version_id(id))?;
     let length = answer.content_length().and_then(|length| usize::try_from(length).ok());
     let most = max_bytes(key);
+    // Only an object has an `ETag`. A proxy's long page must not pass for an entry that somebody overwrote.
     if length.is_some_and(|length| length > most) && answer.e_tag.is_some() {
         return Err(too_large_error(operation));
     }
     let mut bytes = Vec::new();
     while let Some(part) = answer.body.next().await {
         bytes.extend_from_slice(&part.map_err(|_| unreadable_error())?);
+        // An answer without a length, or with a wrong one, must not fill the memory either.
         if bytes.len() > most {
             return Err(unreadable_error());
         }
@@ -103,6 +105,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
 
 /// Writes an object of the ledger or the probe.
 pub(crate) async fn put(store: &BucketClient, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+    // Before it is written: the next pass could not read the object and would stop.
     if bytes.len() > max_bytes(key) {
         return Err(too_large_error("PutObject"));
     }

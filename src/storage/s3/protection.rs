@@ -30,6 +30,7 @@ pub(crate) async fn read(
     version: &VersionRef,
 ) -> Result<Option<Protection>, StoreError> {
     let (tag, legal_hold) = futures::join!(read_tag(store, version), has_legal_hold(store, version));
+    // `has_legal_hold` also answers `false` for a version that is gone, so the tag's read decides which it is.
     Ok(match tag? {
         Some(tag) => Some(Protection { legal_hold: legal_hold?, tag }),
         None => None,

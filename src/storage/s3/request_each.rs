@@ -40,6 +40,7 @@ where
                 }
                 Err(error) => error,
             };
+            // A rejection is an answer too: the store is up, and only this version is the cause.
             if error.is_rejection() {
                 answered.fetch_add(1, Ordering::Relaxed);
                 in_a_row = 0;

@@ -119,6 +119,8 @@ impl Uploader {
     where
         F: Future<Output = Result<ByteStream, PutError>>,
     {
+        // The operator alone writes `held`: a recorder that could would make its recordings readable and keep them for
+        // ever.
         let fits = tag == RetentionTag::default_for(key.class()) || tag == RetentionTag::Sealed;
         if !fits {
             return Err(PutError::NotAllowed("the tag is neither the class's default nor sealed"));
@@ -131,6 +133,7 @@ impl Uploader {
             Err(PutError::Store(error)) if is_conditional && error.rejects_form() => {
                 // The key contains the hash, so a second version under it is the same segment.
                 let put = self.send(key, body().await?, sha256, tag, false).await?;
+                // Only after success: an answer 400 for another reason must not cost all later puts their condition.
                 self.is_condition_unsupported.store(true, Ordering::Relaxed);
                 Ok(put)
             }

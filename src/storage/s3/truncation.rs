@@ -31,6 +31,7 @@ impl Intercept for TruncationGuard {
         let response = context.response();
         // Object contents are streamed and not here.
         let body = without_bom(response.body().bytes().unwrap_or_default());
+        // A bucket policy is JSON, and half of it does not parse. Many other answers are empty.
         let is_cut = response.status().is_success() && body.starts_with(b"<") && !is_complete_xml(body);
         if is_cut { Err(TruncatedResponse.into()) } else { Ok(()) }
     }
@@ -76,6 +77,7 @@ fn without_bom(document: &[u8]) -> &[u8] {
 
 /// Removes comments and processing instructions at the end.
 fn without_epilogue(mut document: &[u8]) -> &[u8] {
+    // Comments occur twice, since they may stand before and after a processing instruction.
     for (end, begin) in [(&b"-->"[..], &b"<!--"[..]), (b"?>", b"<?"), (b"-->", b"<!--")] {
         while document.ends_with(end)
             && let Some(place) = document.windows(begin.len()).rposition(|part| part == begin)
