@@ -109,6 +109,7 @@ pub async fn audit(
         sources.try_for_each_concurrent(MAX_CONCURRENT_SCANS, walk).await?;
     }
     if scope.range == ScanRange::All {
+        // Not for the boundary: this listing costs the same, however small the range is.
         audit.add_foreign_objects().await?;
     }
     // Again, since the clocks may have been changed during the audit.
@@ -134,6 +135,7 @@ async fn read_holds(
             tally.add(FindingKind::OrphanedHold, &entry.name);
         }
         let is_resolved = match known {
+            // In doubt, a hold is open: one that the cluster does not have counts as unresolved.
             Some(known) => known.is_some_and(|is_resolved| *is_resolved),
             None => entry.resolved_at.is_some(),
         };
@@ -147,6 +149,7 @@ async fn read_holds(
             holds.unresolved_manifests.extend(told);
         }
         if !is_resolved
+            // A clock that was ahead may have written the time. Then nothing excuses a missing protection.
             && reject_future(entry.accepted_at, now).is_none_or(|at| now.duration_since(at) > PLACEMENT_GRACE)
         {
             holds.settled.push(entry.scope());
@@ -207,6 +210,8 @@ impl Audit<'_> {
             let (next, inspected) = futures::join!(walk.next_page(), self.inspect_protection(chosen));
             inspected?;
             found = match next {
+                // The lister returns this error last, so all listed versions are counted. `UnlistedKey` reports the
+                // others.
                 Err(error) if is_unlisted_key_error(&error) => None,
                 next => next?,
             };
@@ -220,6 +225,7 @@ impl Audit<'_> {
 
     /// Reports objects that are neither recordings nor part of the ledger or probe.
     async fn add_foreign_objects(&self) -> Result<(), StoreError> {
+        // By folder, since a listing of all keys would list every recording again.
         self.add_foreign_objects_under("", true, is_own_root_name).await?;
         self.add_foreign_objects_under("probe/", false, is_canary).await
     }

@@ -128,6 +128,7 @@ pub(crate) fn choose_randomly<T: Hash>(mut all: Vec<T>, most: usize, now: Timest
         let salt = simulation::random_salt();
         all.sort_by_cached_key(|one| {
             let mut hasher = DefaultHasher::new();
+            // In a simulation, the salt never changes. There, `now` gives every item its turn.
             (salt, now, one).hash(&mut hasher);
             hasher.finish()
         });
@@ -324,12 +325,14 @@ impl<'a> VersionLister<'a> {
     /// A store that keeps the versions of each key in a folder lists `x-y` before `x`. A page full of the versions of
     /// `x-y` then omits `x`, and so do the following pages.
     async fn check_unlisted(&mut self, key: String) -> Result<(), StoreError> {
+        // The tags, because a HEAD needs `s3:GetObject`, which the operator does not have on recordings.
         let request = self.store.client.get_object_tagging();
         let answer = request.bucket(&self.store.bucket).key(&key).send().await;
         let error = answer.err().map(|error| StoreError::from_sdk("GetObjectTagging", &error));
         match error {
             Some(error) if error.is_not_found() && error.code != "NoSuchTagSet" => Ok(()),
             Some(error) if !error.is_rejection() => Err(error),
+            // A rejection does not show that the key is missing, so nothing is claimed about this day.
             _ => {
                 self.unlisted.record(&key);
                 Ok(())

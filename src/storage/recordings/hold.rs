@@ -147,6 +147,7 @@ async fn days_to_list(
         let (Some(from), Some(to)) = (days.from, days.to) else {
             return Ok(list_source_days(store, class, source, wanted, wanted, now).await?.days);
         };
+        // One day beyond the limit suffices to exceed it. The window may have centuries.
         few.extend(from.series(1.day()).take_while(|day| *day <= to).take(MAX_DAYS_WITHOUT_LOOKUP + 1));
         if few.len() > MAX_DAYS_WITHOUT_LOOKUP {
             return Ok(list_source_days(store, class, source, wanted, wanted, now).await?.days);

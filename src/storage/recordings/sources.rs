@@ -126,6 +126,7 @@ pub(crate) async fn list_names(
             if found.folders.contains(name) || !asked.insert(name.to_owned()) {
                 continue;
             }
+            // `is_truncated` is set here, so nothing is claimed about the names that were not checked.
             if asked.len() > MAX_SKIPPED_NAMES {
                 return Ok(found);
             }
@@ -157,6 +158,7 @@ fn registry_prefix(class: Class) -> String {
 async fn registered(store: &BucketClient, class: Class) -> Result<BTreeSet<String>, StoreError> {
     let registry = registry_prefix(class);
     let listed = list_all(store, &registry, MAX_REGISTRY_PAGES).await?;
+    // Delete markers count too: whoever hides an entry must not hide the camera.
     Ok(listed.iter().filter_map(|listed| listed.key.strip_prefix(&registry)).map(str::to_owned).collect())
 }
 

@@ -104,6 +104,7 @@ impl Sweep<'_> {
         }
         let hidden = self.unlisted_days.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.report.days_with_unlisted_keys = hidden.len() as u64;
+        // Last: parts of uploads are no recordings, and a flood of them must not delay deletions.
         abort_incomplete_uploads(self).await
     }
 
@@ -130,6 +131,7 @@ impl Sweep<'_> {
         };
         let (days, put_off) = self.list_days(class, wanted).await?;
         self.report.deferred_days += put_off;
+        // Without a buffer, a listing waits for the deletions, so each listed day has one page in memory.
         let (send, found) = mpsc::channel(0);
         let this = &*self;
         let deleting = found
@@ -239,6 +241,7 @@ impl Sweep<'_> {
             for listed in self.partition_due(page).0 {
                 left += 1;
                 bytes_left += listed.size;
+                // A hold that was open at any time of the sweep explains why the version is still there.
                 match self.disposition(&listed, &self.lock_observed_holds()) {
                     Disposition::Held => remaining.held += 1,
                     _ => remaining.undeletable += 1,
@@ -288,6 +291,7 @@ impl Sweep<'_> {
                     let failed = batch.iter().filter(|listed| failed.contains(&listed.id));
                     retry.extend(failed.map(|listed| (*listed).clone()));
                 }
+                // The store may have deleted some or all of the batch. To delete a version twice changes nothing.
                 Err(error) if error.is_retryable() => {
                     retry.extend(batch.iter().map(|listed| (*listed).clone()));
                     last_error = Some(error);

@@ -179,11 +179,14 @@ pub(crate) fn tally_listed<'l>(
     tally.versions += 1;
     tally.bytes += listed.size;
     let newer = newer.filter(|newer| newer.key == listed.key);
+    // Equal content is a repeated put, at a store that ignores `If-None-Match` (Ceph 16).
     if newer.is_some_and(|newer| !newer.is_marker && (newer.size, &newer.etag) != (listed.size, &listed.etag))
     {
         tally.add(FindingKind::UnexplainedVersion, &listed.key);
     }
     let holds = rules.holds;
+    // A store that moves the modification time can make a held key plausible, and then only the manifest explains the
+    // hold.
     let is_held = stored.is_in_scope(&holds.open) || holds.cache.is_in_manifest(&holds.manifests, &stored);
     if is_held {
         tally.held_versions += 1;

@@ -144,6 +144,7 @@ impl Coverage {
         if recording.class == Class::Video {
             source.has_open_gap |=
                 start > self.arrived_until && start.duration_since(reached) > GAP_TOLERANCE;
+            // An upload may still fill the gap. A later segment must not move `known_until` across it.
             if source.has_open_gap {
                 return;
             }

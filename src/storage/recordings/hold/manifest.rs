@@ -120,6 +120,7 @@ pub async fn write(
     if before.as_ref() != Some(&index) {
         objects::put(&store, &index_key(&folder), to_json(&index)).await?;
     }
+    // After the index: the previous one still names the parts that go now.
     remove_stale(&store, &folder, index.parts.len()).await?;
     memory.put_manifest(&entry.uid, written);
     Ok(())
@@ -244,6 +245,7 @@ fn sha256_hex(part: &[u8]) -> String {
 
 /// A held version disappeared while the manifest was written. The next pass reports it.
 fn version_gone() -> StoreError {
+    // Without a status, the error is retryable.
     StoreError { operation: OPERATION, code: "HeldVersionGone".into(), status: None }
 }
 

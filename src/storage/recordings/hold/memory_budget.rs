@@ -161,6 +161,8 @@ impl VersionSet {
     }
 
     fn bytes(&self) -> i64 {
+        // A default set has no size for an entry, and the fallback is computed in any case: `max` prevents a division
+        // by zero.
         self.entry_bytes * i64::try_from(self.versions.len()).unwrap_or(i64::MAX / self.entry_bytes.max(1))
     }
 }

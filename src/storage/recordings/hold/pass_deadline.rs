@@ -38,6 +38,7 @@ impl PassDeadline {
     /// Returns the deadline of a pass that starts now.
     pub(crate) fn instant(&self) -> Instant {
         let now = Instant::now();
+        // The duration doubles without limit, and `+` panics beyond the last instant.
         now.checked_add(self.state().duration).unwrap_or(now + MIN_PASS_DURATION)
     }
 
@@ -73,6 +74,7 @@ impl PassDeadline {
                 state.reached_day = Some(*day);
             }
             Ok(()) => *state = DeadlineState::default(),
+            // Another failure does not show how long a pass takes.
             Err(_) => (),
         }
     }

@@ -107,6 +107,7 @@ async fn run_passes(
         ..PlaceReport::default()
     };
     let outcome = place_all(operator, task, kinds, now, &mut report).await;
+    // A partial pass shows nothing about the days that the full one visits, so it only extends the deadline.
     if task.since.is_none() {
         task.cache.place_deadline.note_result(&outcome, now);
     } else if let Err(HoldError::PassTimeout { .. }) = outcome {
@@ -157,6 +158,7 @@ async fn place_all(
     let reached = task.cache.place_deadline.reached_day().filter(|_| task.since.is_none());
     let later = reached.map_or(places.len(), |day| places.partition_point(|place| place.day <= day));
     if let Some(later) = places.get(later..).filter(|later| !later.is_empty()) {
+        // Without coverage, which needs all days in order. The passes below visit these days again.
         let note = |done| report.count_changes(&done);
         for_each_version(&store, later, None, until, &pass(PassKind::Full), &mut BTreeSet::new(), note)
             .await?;
@@ -224,6 +226,7 @@ impl Operation for PlaceOperation<'_> {
     type Output = PlacedVersion;
     type Snapshot = ();
 
+    // A place pass destroys no recording. With outdated holds it protects too much, and a release corrects that.
     async fn snapshot(&self) -> Result<(), HoldError> {
         Ok(())
     }
@@ -291,6 +294,7 @@ impl PlaceOperation<'_> {
         let opens = || stored.embargo_end(self.task.terms.embargo);
         found.embargo_end = (tag == RetentionTag::Sealed).then(opens);
         let is_known = |since| memory.is_verified_since(listed, tag, since);
+        // A cached protection does not show that the version is visible, so one behind a marker is never skipped.
         if markers.is_empty() && self.task.trusted_since.is_some_and(is_known) {
             found.is_present = true;
             return Ok(());
@@ -405,6 +409,8 @@ impl PlaceReport {
 
     fn add_coverage(&mut self, done: &PlacedVersion, memory: &ProtectionCache) {
         let PlacedVersion { listed, scopes: covering, outcome: found, error } = done;
+        // A failed request does not mean a loss. Only a version that is gone stays out of the coverage, and counts as
+        // lost.
         if !found.is_present && error.is_none() {
             return;
         }

@@ -70,6 +70,7 @@ impl ManifestVersions {
         let is_new = self.versions.insert(version);
         self.add_day(&line.key, version, is_new);
         if self.versions.is_over_budget() && !was_over_budget {
+            // Only the fingerprints go. The days stay, so that every pass still visits the held versions.
             self.days.values_mut().for_each(|there| *there = Vec::new());
         }
     }
@@ -154,6 +155,7 @@ impl ProtectionCache {
         let version = self.fingerprint(&listed.key, &listed.id);
         let read = self.verified().get(version);
         read.is_some_and(|read| {
+            // Some stores change this time together with the legal hold, so a removed legal hold is read at once.
             let is_same = read.tag == tag && read.modified == listed.modified.as_microsecond();
             is_same && read.at >= since.as_second()
         })

@@ -135,6 +135,7 @@ impl<'a> Release<'a> {
         let uids: Vec<&str> = self.closing.iter().map(|entry| entry.uid.as_str()).collect();
         let mut told = Vec::new();
         for entry in self.closing {
+            // An error ends the pass: versions that only the manifest lists would keep their legal hold for ever.
             told.push(manifest::load_from(&store, entry, self.cache).await?);
         }
         let pass = ReleaseOperation {
@@ -407,6 +408,7 @@ impl ReleaseOperation<'_> {
             Some(HeldBy::Declared) => return Ok(ReleaseOutcome::WaitingForLedger),
             None => (),
         }
+        // Before any write: the version may be evidence of the other hold.
         if known.manifest_error_for(&stored).is_some() {
             return Ok(ReleaseOutcome::WaitingForManifest);
         }
@@ -429,6 +431,7 @@ impl ReleaseOperation<'_> {
                     protection::write_tag(self.store, &version, tag).await?;
                     written = ProtectionWrite::Tag;
                 }
+                // `steps_to_release` never returns it: a released version may expire behind its delete marker.
                 ProtectionStep::Unhide => (),
             }
         }

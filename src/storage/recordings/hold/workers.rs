@@ -162,6 +162,7 @@ impl<W: Operation> Workers<'_, W> {
             all.into_iter().partition(|one| self.operation.is_deferred(one));
         let mut put_off = put_off.into_iter();
         while put_off.len() > 0 {
+            // Not more at once: a semaphore never grants more permits than it has, and the pass would hang.
             let some: Vec<_> = put_off.by_ref().take(VERSIONS_AT_ONCE).collect();
             done.extend(self.apply_all_deferred(some).await);
         }
@@ -242,6 +243,8 @@ impl<W: Operation> Workers<'_, W> {
         // Permits before the snapshot: while waiting for them, a hold may be declared.
         let _turns = self.permits.acquire_many(u32::try_from(some.len()).unwrap_or(1)).await;
         let Some(known) = self.snapshot().await else {
+            // As they are: nothing is deleted after a failed read of the holds. The next pass finds these versions
+            // again.
             return some;
         };
         let jobs: Vec<_> = some

@@ -58,6 +58,7 @@ async fn delete_individually(
     store: &BucketClient,
     batch: &[&ListedVersion],
 ) -> Result<BTreeSet<String>, StoreError> {
+    // A rejection is no error here: the read-back counts the version as undeletable, and the sweep continues.
     let deletions: Vec<_> = batch.iter().map(|listed| delete_listed(store, listed)).collect();
     let answers: Vec<_> =
         futures::stream::iter(deletions).buffer_unordered(MAX_CONCURRENT_DELETES).collect().await;

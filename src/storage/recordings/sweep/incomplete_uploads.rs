@@ -28,6 +28,7 @@ pub(crate) async fn abort_incomplete_uploads(sweep: &mut Sweep<'_>) -> Result<()
             list_multipart_uploads().set_key_marker(key.clone()).set_upload_id_marker(id.clone())
         );
         let page = match answer {
+            // Some stores do not know the operation or deny it. No ceiling depends on it, so the sweep does not fail.
             Err(error) if error.is_rejection() => return Ok(()),
             page => page?,
         };
@@ -38,6 +39,7 @@ pub(crate) async fn abort_incomplete_uploads(sweep: &mut Sweep<'_>) -> Result<()
         let old: Vec<&MultipartUpload> = page.uploads().iter().filter(is_old).collect();
         sweep.report.incomplete_uploads += old.len() as u64;
         for some in old.chunks(MAX_CONCURRENT_REQUESTS) {
+            // A store that rejects a whole group of aborts (SeaweedFS) rejects the next ones too.
             if tried >= MAX_ABORTS || consecutive_failures >= MAX_CONCURRENT_REQUESTS {
                 return Ok(());
             }
@@ -50,6 +52,7 @@ pub(crate) async fn abort_incomplete_uploads(sweep: &mut Sweep<'_>) -> Result<()
         }
         let next =
             (page.next_key_marker().map(str::to_owned), page.next_upload_id_marker().map(str::to_owned));
+        // The same markers twice mean that the store repeats a page for ever.
         if page.is_truncated() != Some(true) || next == (key, id) {
             return Ok(());
         }

@@ -91,6 +91,7 @@ pub(crate) async fn retag(sweep: &Sweep<'_>, listed: &[ListedVersion]) -> Result
             Err(error) => retagged.add_failure(error),
         }
     }
+    // A store that returns no tags would otherwise cost requests for every version of every sweep.
     if retagged.restored == 0 && retagged.failed > 2 * MAX_CONCURRENT_READS as u64 {
         sweep.is_retagging_stopped.store(true, Ordering::Relaxed);
     }
@@ -110,6 +111,7 @@ fn is_checked_today(sweep: &Sweep<'_>, listed: &ListedVersion) -> bool {
     if utc_date(stored.key.start()) == yesterday {
         return true;
     }
+    // This hasher has fixed keys: with random ones, a restart would change the day on which a version has its turn.
     let mut hasher = DefaultHasher::new();
     (&listed.key, &listed.id).hash(&mut hasher);
     let turn = u64::try_from(sweep.time.clock_reading.as_second() / 86_400).unwrap_or_default();
@@ -175,6 +177,7 @@ async fn verify_tag(
     tag: RetentionTag,
 ) -> Result<bool, StoreError> {
     match protection::read(store, version).await? {
+        // A version with a legal hold was placed in the meantime, and its new tag is correct.
         Some(marks) if !marks.legal_hold && marks.tag != Some(tag) => {
             Err(StoreError { operation: "PutObjectTagging", code: "ReadBackMismatch".into(), status: None })
         }
