@@ -52,6 +52,7 @@ pub fn lifecycle_rules(
             // A held object has another tag, so lifecycle does not even hide it.
             tags: BTreeMap::from([(TAG_KEY.to_owned(), RetentionTag::default_for(class).to_string())]),
             expire_after: Some(days),
+            // The least that S3 allows. `LIFECYCLE_MARGIN` counts on it.
             noncurrent_after: Some(1),
             ..BucketLifecycleRule::default()
         })

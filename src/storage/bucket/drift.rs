@@ -147,6 +147,7 @@ pub(crate) fn plan(desired: &DesiredBucket, state: &BucketState) -> Vec<BucketOp
         let differs = matches!(state, SubresourceState::Differs(_)) && !is_unsupported;
         (differs, BucketOperation::Set(*it))
     });
+    // A store without lifecycle (`None`) has nothing to write. `check_prerequisites` has asked for the exception.
     let has_other_rules = state.lifecycle.as_ref().is_some_and(|rules| *rules != desired.rule_set());
     let first = [
         (!state.versioning, BucketOperation::EnableVersioning),

@@ -230,6 +230,7 @@ impl Enforcement<'_> {
     ) -> Result<Dialect, EnforceError> {
         let principals = (self.spec.operator_principal.as_str(), self.spec.recorder_principal.as_str());
         let stored = match objects::read_json::<Dialect>(self.operator, DIALECT_KEY, None).await {
+            // A file that somebody overwrote reads as `None` too: a new proof replaces it.
             Err(error) if error.is_not_found() => None,
             stored => stored?,
         };
@@ -316,6 +317,7 @@ impl Enforcement<'_> {
             policy: if dialect.heeds_policies { Ok(policy) } else { Err(&ineffective) },
             lifecycle: &Verdict::from_expectation(has_rules),
         };
+        // On the heap, since the stages of a probe are large futures.
         Box::pin(probe::run(subject)).await
     }
 }

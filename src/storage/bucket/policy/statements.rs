@@ -134,6 +134,8 @@ fn recorder_denies(
         all.extend(tag_denies(at, recorder));
     }
     if !dialect.deny_tagging {
+        // The put itself needs this right there (AWS). A new object has no tag yet, so a Deny with this condition
+        // spares it.
         let retag = deny("RecorderRetags", recorder, &["s3:PutObjectTagging"], &[at.prefix_pattern("")]);
         let tag = format!("s3:ExistingObjectTag/{TAG_KEY}");
         all.push(with_condition(retag, json!({ "Null": { tag: "false" } })));

@@ -164,6 +164,7 @@ impl Actor<'_> {
 
     async fn can_set_retention(&self, version: &VersionRef) -> Effect {
         let retention = ObjectLockRetention::builder()
+            // Not compliance, which nobody can bypass: the operator removes the canary at the end of the run.
             .mode(ObjectLockRetentionMode::Governance)
             .retain_until_date(retention_end())
             .build();

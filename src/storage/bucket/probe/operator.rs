@@ -102,6 +102,7 @@ impl StoreStage<'_> {
         let operator = self.operator.store;
         ignore_rejection(write_legal_hold(operator, &it.version, true).await)?;
         let was_held = has_legal_hold(operator, &it.version).await?;
+        // A listed version does not show that its bytes are still there, so the operator also reads it.
         let is_gone = self.operator.can_delete_version(&it.version, by).await?
             || !self.operator.can_read(&it.canary, Some(&it.version.id)).await?;
         if is_gone {

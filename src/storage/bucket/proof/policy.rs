@@ -139,6 +139,7 @@ impl<'a> ProofPolicy<'a> {
     async fn try_put(&self, statements: &[Value]) -> Result<Result<(), StoreError>, StoreError> {
         match put_policy(self.operator, &[self.existing, statements].concat()).await {
             Ok(()) => Ok(Ok(())),
+            // Only 400 is about the content. Any other answer, such as 403 or 503, proves nothing about a principal.
             Err(error) if error.has_status(400) => Ok(Err(error)),
             Err(error) => Err(error),
         }
