@@ -144,6 +144,7 @@ impl Grants {
     /// Checks whether a single grant allows all of `request`.
     pub fn check(&self, request: &GrantRequest<'_>) -> Result<(), Denied> {
         let mut nearest = Denied::NotGranted;
+        // Only grants for this target explain a denial. Others would tell an author about another tenant's grants.
         for grant in self.0.iter().filter(|grant| grant.matches_target(request)) {
             match grant.allows(request) {
                 Ok(()) => return Ok(()),

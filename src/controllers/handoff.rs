@@ -204,6 +204,7 @@ impl SiteHandoff {
         change: impl FnOnce(&mut SiteEntry) -> bool,
     ) {
         let Some(uid) = site.uid() else { return };
+        // Only a change notifies: otherwise the Site and the retention controller would wake each other for ever.
         let is_changed = change(self.entries().entry(uid).or_default());
         if is_changed {
             // An error means that nobody listens.

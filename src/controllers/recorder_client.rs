@@ -82,6 +82,7 @@ impl RecorderClient {
             return answer.clone();
         }
         let answer = query(SocketAddr::new(address, STATUS_PORT), api).await;
+        // Errors too: a recorder that is down costs one timeout, not one for each of its cameras.
         *slot = Some((Instant::now(), answer.clone()));
         answer
     }
@@ -110,6 +111,7 @@ fn is_pod_address(address: &IpAddr) -> bool {
     let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        // A mapped address hides a loopback or link-local one from the checks above.
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
     };
     !special && !link_local

@@ -114,6 +114,7 @@ impl RetentionReconciler {
         let entries = fence.guard(ledger::read_all(&bucket.operator, &asked)).await??;
         let plan = plan_holds(&entries, &holds, policy.as_ref().map(|policy| &policy.spec), now);
         fence.guard(ledger::write_all(&bucket.operator, &plan.to_write)).await??;
+        // After the ledger: a resource that is deleted in between leaves an orphaned entry, which stays in force.
         self.ensure_finalizers(&holds, &plan).await?;
         Ok((holds, plan))
     }

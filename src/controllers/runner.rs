@@ -161,6 +161,7 @@ pub async fn report<K: Watched>(
 ) -> Result<bool, ApiError> {
     let changes = event::condition_changes(object.conditions(), next.conditions());
     let is_written = write_status(context, manager, object, next).await?;
+    // Only then: a write that fails is repeated, and so would be its events.
     if is_written {
         event::publish(&context.events, object, &changes).await;
     }

@@ -46,6 +46,7 @@ impl StoreLimits {
             Some(work.await)
         };
         let done = done.await;
+        // Before the count below, which would otherwise find this clone and keep the entry.
         drop(store_permits);
         self.lock_by_store().retain(|_, lane| Arc::strong_count(lane) > 1);
         done

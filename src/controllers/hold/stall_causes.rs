@@ -36,6 +36,7 @@ pub fn open_hold_causes(
         let soon = now.saturating_add(stall::REFERENCE_GRACE).unwrap_or(now);
         return match accepted.reason {
             Reason::ReferenceNotFound => vec![after_grace(accepted, stall::REFERENCE_GRACE)],
+            // A window that starts within minutes needs no person. One further ahead is probably a typo.
             Reason::NotStarted if hold.spec.window.from.0 <= soon => Vec::new(),
             _ => vec![StallCause::immediate((*accepted).clone())],
         };

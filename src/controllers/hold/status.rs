@@ -35,6 +35,7 @@ pub fn hold_status(
 ) -> (IncidentHoldStatus, Option<Timestamp>) {
     let (generation, before) = (hold.metadata.generation, hold.conditions());
     let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
+    // Not `is_resolved`: it waits until this status no longer has the reason `ResolutionInFuture`.
     let is_resolved = is_resolved_in_spec(hold, now);
     let accepted = accept_if_in_ledger(&valid.accepted, placement);
     let placed = (!is_resolved).then(|| placed(hold, &accepted, placement, now));

@@ -58,6 +58,7 @@ pub async fn fetch_all(
 ) -> Result<BTreeMap<String, ReferencedSecret>, ApiError> {
     let only = ListParams::default().fields(&format!("type={type_}"));
     let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace).list(&only).await?;
+    // Checked again, so that a mistake in the selector cannot hand over another Secret.
     let of_type = secrets.items.into_iter().filter(|secret| secret.type_.as_deref() == Some(type_));
     Ok(of_type.map(|secret| (secret.name_any(), read_secret(secret))).collect())
 }

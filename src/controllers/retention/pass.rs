@@ -102,6 +102,7 @@ impl RetentionPass<'_> {
             }
             done => done,
         };
+        // `and` evaluates its argument in any case: the sweep runs even after an error, and the first error counts.
         let done = go_on(placed).and(go_on(released));
         done.and(self.sweep_if_due(outcome).await)
     }
@@ -405,6 +406,7 @@ impl RetentionPass<'_> {
         let operator = &self.bucket.operator;
         for entry in closing {
             let end = async {
+                // The folder of a manifest has the name of the hold. An open successor of that name still uses it.
                 if !self.plan.is_open(&entry.name) {
                     manifest::remove(operator, &entry.name).await?;
                 }

@@ -77,6 +77,7 @@ pub fn plan_holds(
             None if !needs_ledger_lookup(hold, now) => (),
             None if is_resolved => plan_new_hold(&mut plan, &mut orphans, hold, &uid, now, true),
             None => {
+                // The cameras change only the message, so none are needed here.
                 let is_accepted =
                     policy.is_some_and(|policy| evaluate_acceptance(&hold.spec, policy, &[], now).is_true());
                 if is_accepted {

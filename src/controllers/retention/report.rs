@@ -148,6 +148,7 @@ pub fn retention_status(
         open_holds: saturating_count(plan.open.len() as u64),
         orphaned_holds: plan.orphaned.iter().take(MAX_ORPHANED_HOLDS).cloned().collect(),
         last_verification_time: outcome.verified_at.filter(|_| is_held).map(Time),
+        // Without coverage this was no full pass, which alone can tell that a rejection is over.
         store_rejection: if outcome.coverage.is_empty() {
             before.store_rejection.filter(|_| is_held)
         } else {
@@ -284,6 +285,7 @@ fn source_coverage(
                 .collect(),
         })
         .collect();
+    // Sources without a segment first, so that the limit of the status drops the unremarkable ones.
     all.sort_by_key(|source| (source.segments > 0, std::cmp::Reverse(source.missing_seconds)));
     all.truncate(MAX_SOURCES);
     all

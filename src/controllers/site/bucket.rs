@@ -98,6 +98,7 @@ impl BucketCache {
     fn get(&self, access: &BucketAccess, now: Timestamp) -> Option<BucketEvaluation> {
         let entries = self.entries();
         let memo = entries.get(&access.claim.uid).filter(|memo| {
+            // A clock that was ahead may have written `recheck_at`: then the entry would count for days.
             memo.access == *access && now < memo.recheck_at && reject_future(memo.checked_at, now).is_some()
         })?;
         Some(memo.bucket.clone())

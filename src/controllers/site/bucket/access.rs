@@ -59,6 +59,7 @@ pub fn evaluate_access(results: &ProbeResults, unknown: &[String], now: Timestam
     let at = &Timestamp::from_second(at.as_second()).unwrap_or(*at);
     let rows = |verdict| messages(&results.rows, verdict);
     let fails = rows(ConformanceResult::Failed);
+    // Before the age: only another probe can show that a failed check passes now.
     if !fails.is_empty() {
         let message = format!("{}; {REMEDY}; probed at {at}", fails.join(". "));
         return new_finding(ConditionStatus::False, Reason::AccessMismatch, message);

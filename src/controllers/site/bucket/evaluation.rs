@@ -176,6 +176,7 @@ fn storage_status(
     let state = &enforced.observed;
     let read = StorageStatus {
         last_read_time: Time(now),
+        // With a default retention, nothing can be deleted at its ceiling, so the lock is not as required.
         object_lock: state.object_lock && state.default_retention.is_none(),
         versioning: state.versioning,
         video_expiration_days: state.video_expiration_days(),

@@ -62,6 +62,7 @@ pub async fn apply(
     let all = list_site_pods(&pods, names).await?;
     let own: Vec<Pod> = controlled_by(&workload.object, &all).cloned().collect();
     let leaving_pods = count_leaving_pods(&all, names, expected.pods, &own);
+    // After the Secret, or the kubelet would renew the mount with the previous configuration.
     let is_touched = touch_pods(&pods, &own, &expected.revision).await?;
     Ok(AppliedPlan {
         recorders: Some(AppliedRecorders { expected, pods: own }),

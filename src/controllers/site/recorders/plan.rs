@@ -114,6 +114,7 @@ fn build_config(
         storage,
         segment_duration_ms: u64::try_from(segment).unwrap_or(u64::MAX),
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
+        // Divided first: multiplied first, a large quantity would overflow.
         spool_bytes: valid.spool_bytes / 100 * USABLE_SPOOL_PERCENT,
         cameras: camera_configs(site, previous, observed.replicas.unwrap_or_default(), valid, may_record),
         holds: HoldScopes::new(),

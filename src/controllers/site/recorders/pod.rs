@@ -202,6 +202,7 @@ fn pod_security_context() -> core::PodSecurityContext {
         run_as_user: Some(RUN_AS_ID),
         run_as_group: Some(RUN_AS_ID),
         fs_group: Some(RUN_AS_ID),
+        // Otherwise the kubelet changes the owner of every file of a full spool before each start.
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         seccomp_profile: Some(core::SeccompProfile {
             type_: "RuntimeDefault".to_owned(),
