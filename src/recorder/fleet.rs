@@ -80,6 +80,7 @@ impl Fleet {
 
     /// Ends all tasks after their files are complete.
     pub async fn stop(self) {
+        // All before the first wait, so that the cameras complete their files at the same time.
         self.members.values().for_each(|member| member.stop.cancel());
         let members = self.members.into_iter().map(|(name, member)| (name, member.task));
         for (name, task) in members.chain(self.stopping) {

@@ -106,6 +106,7 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
         ended = wait_for_shutdown(&shutdown, &mut services, &mut uploading) => ended,
     };
     tracing::info!("stopping: completing and uploading segments");
+    // Cameras and orphans still add segments, so `drained` comes last: the queue ends once the spool is empty.
     let ending = async {
         fleet.stop().await;
         while recover_orphan(&context).await {}
@@ -120,6 +121,7 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
         tracing::warn!(segments, "the grace period ended before all uploads: segments stay in the spool");
     }
     uploading.abort();
+    // Again, since the timeout may have dropped `ending` before its own call.
     persist_gaps_or_warn(&context.state).await;
     result
 }
@@ -172,6 +174,7 @@ impl SharedSettings {
         spool.set_holds(Arc::clone(&holds));
         spool.set_limit(config.spool_bytes);
         self.segment_duration.send_replace(millis(config.segment_duration_ms));
+        // A new uploader starts without connections, and without knowing whether the store supports conditional puts.
         let is_same = self.applied.as_ref().is_some_and(|known| known.storage == config.storage);
         if !is_same {
             match Uploader::new(&config.storage) {

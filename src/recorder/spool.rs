@@ -156,6 +156,7 @@ impl Spool {
 
     /// Deletes a segment.
     pub fn remove(&self, closed: &Closed) -> io::Result<()> {
+        // The index first, so that no upload takes the segment. Of two callers, only one deletes the file.
         let was_known = {
             let mut index = self.index();
             let known = index.segments.remove(closed).is_some();

@@ -270,6 +270,7 @@ impl UploadQueue {
 
     fn complete_upload(&self, closed: &Closed) {
         let RecorderContext { spool, state, .. } = &self.context;
+        // The next recorder finds the file and uploads it again under the same key, which does no harm.
         if let Err(error) = spool.remove(closed) {
             tracing::warn!(camera = closed.camera, error = %error.kind(), "an uploaded segment cannot be removed");
         }

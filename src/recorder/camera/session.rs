@@ -111,6 +111,8 @@ impl<'a> RecordingSession<'a> {
             tokio::pin!(recheck);
             loop {
                 tokio::select! {
+                    // In this order: frames that arrive without a pause must not delay a stop or the end of a
+                    // permission.
                     biased;
                     () = stop.cancelled() => return SessionEnd::Stopped,
                     () = &mut recheck => break,
