@@ -28,6 +28,7 @@ pub const RECORDER_VARIABLES: CredentialsVariables = CredentialsVariables {
     key: "TOEZICHT_RECORDER_ACCESS_KEY_ID",
     secret: "TOEZICHT_RECORDER_SECRET_ACCESS_KEY",
     token: "TOEZICHT_RECORDER_SESSION_TOKEN",
+    // A profile would be that of the operator, and the probe would try the wrong identity.
     has_fallbacks: false,
 };
 
@@ -87,6 +88,7 @@ pub fn read_proxy(
     let (upper, lower) =
         if is_plain_http { ("HTTP_PROXY", "http_proxy") } else { ("HTTPS_PROXY", "https_proxy") };
     let given = |one: &str, other: &str| {
+        // As with curl, an empty lower-case variable switches the upper-case one off.
         let value = variable(one).or_else(|| variable(other));
         value.filter(|value| !value.is_empty())
     };

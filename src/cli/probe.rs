@@ -72,6 +72,7 @@ pub(crate) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool
         OutputFormat::Json => format!("{:#}\n", to_json(&report, &request)),
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(ProbeCommandError::Print)?;
+    // After the result, which is valid even if something is left behind.
     if !report.leftovers.is_empty() {
         return Err(ProbeCommandError::NotCleanedUp(report.leftovers.join(", ")));
     }

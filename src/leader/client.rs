@@ -81,11 +81,13 @@ impl<S: Read + Unpin> Read for FencedStream<S> {
 
 impl<S: Write + Unpin> Write for FencedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // The default of `poll_write_vectored` calls this function too, so no write bypasses the check.
         self.fence.check().map_err(io::Error::other)?;
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A TCP stream has no buffer of its own: every byte has passed `poll_write`.
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 

@@ -233,6 +233,7 @@ impl OperatorTelemetry {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
         encode_registry(&mut text, &computed)?;
+        // Once, since a scraper stops at the first `# EOF`.
         encode_eof(&mut text)?;
         Ok(text)
     }
