@@ -67,6 +67,7 @@ impl Prerequisites {
             let all: Vec<&str> = unmet.iter().map(|(_, message)| message.as_str()).collect();
             return ConditionFinding::new(ConditionType::Permitted, false, *reason, all.join("; "));
         }
+        // Second: "resumes automatically" is true only while all prerequisites are met.
         if let Some(window) = suspended.window_at(now) {
             let end = window.until.map_or_else(|| "further notice".to_owned(), |until| until.to_string());
             let message = format!(

@@ -245,6 +245,7 @@ impl ForbiddenSubresource {
             Self::Cors => _ = send!(store, "DeleteBucketCors", delete_bucket_cors())?,
             Self::Replication => _ = send!(store, "DeleteBucketReplication", delete_bucket_replication())?,
             Self::Website => _ = send!(store, "DeleteBucketWebsite", delete_bucket_website())?,
+            // S3 has no request that deletes ACLs, notifications or logging: an empty configuration replaces them.
             Self::Acl => _ = send!(store, "PutBucketAcl", put_bucket_acl().acl(BucketCannedAcl::Private))?,
             Self::Notifications => {
                 let (operation, none) =

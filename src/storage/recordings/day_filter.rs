@@ -298,6 +298,8 @@ impl<'a> VersionLister<'a> {
         if stretch.after.as_ref() == Some(&next) {
             return Err(endless_listing_error());
         }
+        // Markers within one key before and after a page: this key's versions fill the page. The day's other keys go
+        // first, since no flood of versions of one key may delay them.
         let is_within =
             next.is_within_key(last) && stretch.after.as_ref().is_some_and(|after| after.is_within_key(last));
         let next =

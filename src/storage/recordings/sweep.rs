@@ -248,6 +248,7 @@ impl Sweep<'_> {
                 }
             }
         }
+        // The new listing may contain versions that came after the first.
         remaining.deleted = day.versions.saturating_sub(left);
         remaining.bytes = day.bytes.saturating_sub(bytes_left);
         Ok(remaining)

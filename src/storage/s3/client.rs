@@ -135,6 +135,7 @@ impl Purpose {
         let common = TimeoutConfig::builder().connect_timeout(CONNECT_DEADLINE);
         match self {
             Self::Configure => {
+                // Half of the operation for each attempt, so that one without an answer leaves time for another.
                 common.operation_timeout(OPERATION_DEADLINE).operation_attempt_timeout(ATTEMPT_DEADLINE)
             }
             Self::Upload => common,

@@ -89,6 +89,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     let mut before = None;
     for _ in 0..2 {
         let answer = match get_with_etag(store, key, id).await {
+            // `put` writes nothing so large, so somebody else did.
             Err(error) if error == too_large_error("GetObject") => return Ok(None),
             answer => answer?,
         };

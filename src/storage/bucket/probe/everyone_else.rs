@@ -75,6 +75,8 @@ impl EveryoneElseStage<'_> {
                 if recorder.can_put(&self.recorder_canary(&format!("{name}/exempt"))).await? {
                     return Ok(Verdict::Failed);
                 }
+                // Outside the folder of the statement: a recorder that can put nothing at all proves nothing about the
+                // exemptions.
                 if !recorder.can_put(&self.recorder_canary(&format!("{name}-control"))).await? {
                     return Err(UnknownReason::Inconclusive(NO_PUT));
                 }

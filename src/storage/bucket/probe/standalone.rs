@@ -282,6 +282,7 @@ impl StandaloneProbe<'_> {
         let mut note = |part: &str, restored: Result<(), StoreError>| {
             leftovers.extend(restored.err().map(|error| format!("{part}: {error}")));
         };
+        // Without the principal, the probe has not replaced the policy.
         let policy = self.initial.policy.as_ref().filter(|_| self.request.operator_principal.is_some());
         if let Some(policy) = policy {
             note("the policy", restore_policy(store, policy).await);
@@ -290,6 +291,7 @@ impl StandaloneProbe<'_> {
             let answer = send!(store, "DeleteBucketLifecycle", delete_bucket_lifecycle());
             note("lifecycle rules", removed(answer));
         }
+        // Last, since a store deletes only an empty bucket.
         if self.request.create {
             note("the bucket", removed(send!(store, "DeleteBucket", delete_bucket())));
         }
