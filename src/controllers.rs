@@ -48,6 +48,7 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
         context.config.watch_namespaces.iter().cloned().map(Some).collect()
     };
     let running = FuturesUnordered::new();
+    // The set aborts its tasks when this function returns. Detached ones would list for ever after a lost lease.
     let mut list_checks = JoinSet::new();
     for scope in scopes {
         list_checks.spawn(wait_until_readable::<RecordingPolicy>(context.clone(), scope.clone()));

@@ -267,6 +267,7 @@ async fn reconcile_object<R: Reconciler>(
                 name = metadata.name,
                 "cannot be deserialized: a newer operator may have written it"
             );
+            // A retry reads the same. Only a write makes the object readable, and wakes the controller.
             return Ok(Action::await_change());
         }
     };

@@ -52,6 +52,7 @@ pub fn camera_status(
         last_segment: last_segment(before.last_segment, observed.report(), has_changed, now),
         gaps: match observed.report() {
             Some(report) => gaps::merge(&before.gaps, &report.gaps, last_frame_at),
+            // A recorder that does not answer has not withdrawn its gaps.
             None => before.gaps,
         },
         conditions,

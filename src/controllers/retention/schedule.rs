@@ -278,6 +278,7 @@ pub(crate) fn next_verify_interval(
         .max(took.saturating_mul(DUTY_CYCLE))
         .max(times(TIME_PER_READ, versions))
         .max(times(TIME_PER_LISTING, placed.listed_days))
+        // Last: no cost postpones the verification further.
         .min(MAX_VERIFY_INTERVAL)
 }
 

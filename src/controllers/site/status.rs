@@ -258,6 +258,7 @@ fn evaluate_intact(
         .into_iter()
         .filter_map(|(subject, drift)| Some((subject, drift.filter(|drift| drift.is_recent(now))?)))
         .collect();
+    // Known drift needs no further read: it is reported even while the bucket is unreadable.
     if recent.is_empty() && !is_read_back {
         let message = "the bucket has not been read back yet: see StorageEnforced".to_owned();
         return finding(ConditionStatus::Unknown, Reason::DependencyNotReady, message);

@@ -176,6 +176,7 @@ fn resolve_policy<'a>(
         problems.push(Problem::new(Reason::ReferenceInvalid, message));
         return None;
     }
+    // The policy still counts: its ceilings are valid, and its embargo then applies.
     if let Err(error) = live_view::check(&site.name_any(), site.spec.live_view, &policy.spec) {
         problems.push(Problem::new(Reason::InvalidField, error));
     }

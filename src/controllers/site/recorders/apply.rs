@@ -83,8 +83,7 @@ fn count_leaving_pods(pods: &[Pod], names: &ChildNames, shards: u32, own: &[Pod]
 }
 
 /// Applies the StatefulSet, and returns the segments that wait in the spools of pods to be removed: a spool is lost with its
-/// pod. Re-creates a StatefulSet that cannot be updated: its pods complete their files and terminate, and the next
-/// reconcile creates it.
+/// pod. Re-creates a StatefulSet that cannot be updated, once none waits: the old pods then terminate.
 async fn ensure_workload(
     client: &Client,
     recorders: &RecorderClient,

@@ -134,6 +134,8 @@ fn camera_configs(
     valid: &ValidSite,
     may_record: bool,
 ) -> Vec<CameraConfig> {
+    // No window, rather than no camera: a camera that is missing here loses its pod, and its recorder reports no
+    // `NotPermitted`.
     let permitted = if may_record { valid.permission.windows.clone() } else { Windows::empty() };
     let assigned: BTreeMap<String, u32> = previous
         .iter()
