@@ -11,7 +11,7 @@ pub use self::status::*;
 pub use crate::rules::Window;
 pub use crate::rules::hold::scope::HoldScopeConfig;
 
-/// Format that this version writes. It reads this format and the previous one.
+/// Format that this version writes. A recorder of this version reads all formats up to it.
 pub const FORMAT: u32 = 1;
 /// File name of the configuration in the mounted Secret.
 pub const CONFIG_KEY: &str = "config.json";

@@ -94,6 +94,7 @@ fn validate(config: &RecorderConfig) -> Result<(), RecorderConfigError> {
     if tls::acceptor(&config.status_api).is_none() {
         return invalid("statusApi", "write a certificate and its key as PEM");
     }
+    // Only to check the target: otherwise the recorder would accept one that it cannot use, and only log that.
     Uploader::new(&config.storage)?;
     let mut names = BTreeSet::new();
     for (index, camera) in config.cameras.iter().enumerate() {
@@ -181,6 +182,7 @@ async fn reload(folder: &Path, current: &watch::Sender<ConfigState>) {
             let revision = bytes.ok().and_then(|bytes| parse_revision(&bytes));
             tracing::warn!(category = error.category(), revision, "configuration rejected: {error}");
             let rejected = RejectedConfig { revision, message: error.to_string() };
+            // The previous configuration stays in force: a bad edit must not end the recording.
             current.send_modify(|current| current.rejected = Some(rejected));
         }
     }

@@ -68,6 +68,8 @@ impl Fleet {
         for (name, camera) in wanted {
             match self.members.get(name) {
                 Some(member) => {
+                    // An equal configuration must not wake the task: it would end its wait after a failure, and reset
+                    // its backoff.
                     let is_changed = *member.config.borrow() != *camera;
                     if is_changed {
                         member.config.send_replace(camera.clone());

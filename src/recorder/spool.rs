@@ -186,10 +186,12 @@ impl Spool {
         };
         self.index().unreadable.retain(|orphan| {
             let written = std::fs::metadata(&orphan.path).and_then(|meta| meta.modified());
+            // A file whose time is unknown or in the future is not past the ceiling.
             let age = written.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
             let stays = age < ceiling;
             if !stays {
                 tracing::warn!(camera = orphan.camera, "an unreadable recording past its ceiling is purged");
+                // After an error, the file stays until the next start, which lists it again.
                 let _ = std::fs::remove_file(&orphan.path);
             }
             stays

@@ -156,6 +156,7 @@ impl UploadQueue {
         loop {
             let target = self.target.borrow_and_update().clone();
             if let Some(target) = &target {
+                // Before the uploads: a segment past its ceiling must not enter the bucket.
                 self.purge(target.ceiling);
                 self.start_uploads(target);
                 self.report_revision(&target.revision);
@@ -170,6 +171,7 @@ impl UploadQueue {
                 Some(ended) = self.running.join_next_with_id() => self.finish(ended),
                 () = spool.wait_for_change() => {}
                 changed = self.target.changed() => {
+                    // A closed channel answers at once, and without a pause this loop would spin.
                     if changed.is_err() { sleep(POLL_INTERVAL).await; }
                     // The credentials may be new, so earlier failures say nothing.
                     self.retry_now();

@@ -17,6 +17,7 @@ use crate::recorder::mp4::scan_fragments;
 pub fn part(path: &Path, camera: &str) -> io::Result<Option<Closed>> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let found = scan_fragments(&mut file).map_err(io::Error::other)?;
+    // A file name cannot express an earlier start: `name::entry` would take such a file for a foreign one.
     let start = found.start.filter(|start| *start >= Timestamp::UNIX_EPOCH);
     let (Some(start), true) = (start, found.fragments > 0) else {
         fs::remove_file(path)?;

@@ -105,6 +105,7 @@ impl SegmentWriter {
             bytes: self.bytes,
         };
         let (from, to) = (self.path.clone(), self.path.with_file_name(closed.file()));
+        // Without the sync, the new name could outlive a power failure, and its data not.
         blocking(move || file.sync_data().and_then(|()| std::fs::rename(from, to))).await??;
         self.closed = true;
         self.spool.release(self.bytes);
