@@ -101,6 +101,7 @@ impl<L: ResourceLock> Elector<L> {
         let mut reported = None;
         loop {
             let attempt = tokio::select! {
+                // A process that is to stop must not begin to lead.
                 biased;
                 () = stop.cancelled() => return false,
                 attempt = self.attempt_within(RENEW_DEADLINE) => attempt,
@@ -312,6 +313,7 @@ async fn within<T>(
     request: impl Future<Output = Result<T, LockError>>,
 ) -> Result<T, LockError> {
     tokio::select! {
+        // The answer first. The caller checks whether it came in time.
         biased;
         outcome = request => outcome,
         () = clock.sleep(limit) => Err(LockError::Unreachable("no answer in time".into())),

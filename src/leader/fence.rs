@@ -50,8 +50,8 @@ impl Fence {
         fence
     }
 
-    /// Opens the fence until `until`: the start of the last answered renewal plus the renew deadline. Does nothing once
-    /// the fence was closed.
+    /// Opens the fence until `until`: the start of the last answered renewal plus the renew deadline. A closed
+    /// fence stays closed.
     pub fn extend(&self, until: BootInstant) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }

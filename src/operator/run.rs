@@ -200,6 +200,7 @@ impl OperatorProcess {
             lost = elector.renew_until_lost(), if !work.is_terminated() => return Err(lost.into()),
             _ = &mut work, if !work.is_terminated() => true,
             () = tokio::time::sleep(DRAIN_TIMEOUT), if !work.is_terminated() => false,
+            // The controllers ended on their own: every other branch is off.
             else => true,
         };
         if !is_finished {
