@@ -95,6 +95,7 @@ pub async fn audit(
         store: &store,
         rules: &rules,
         sample_one_in: scope.sample_one_in.max(1),
+        // Another sample in each audit: with a fixed one, no audit would read the others.
         salt: simulation::random_salt(),
         tally: Mutex::new(tally),
         read_permits: Semaphore::new(MAX_CONCURRENT_READS),

@@ -105,6 +105,7 @@ impl PassErrors {
 
     pub(crate) fn add(&mut self, error: &HoldError) {
         self.versions += 1;
+        // A failure may pass, and then decides when the next attempt comes. It therefore replaces a rejection.
         if self.first_error.is_rejection() {
             self.first_error = error.clone();
         }

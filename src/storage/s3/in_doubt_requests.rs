@@ -70,6 +70,7 @@ impl InDoubtRequests {
     fn note_answered(&self, request: &ProtectionRequest) {
         let mut requests = self.requests();
         match requests.unanswered.get_mut(request) {
+            // The answer is to one of several equal requests. The others are still in doubt.
             Some((count, _)) if *count > 1 => *count -= 1,
             _ => drop(requests.unanswered.remove(request)),
         }
