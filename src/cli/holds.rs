@@ -89,6 +89,7 @@ pub(crate) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> 
 
 fn manifest_error(name: &str, error: HoldError) -> HoldsCommandError {
     match error {
+        // Without the right to list the bucket, S3 answers 403 even for an object that does not exist.
         HoldError::Storage(error) if error.is_denied() || error.code == NO_MANIFEST => {
             HoldsCommandError::NoManifest { name: name.to_owned(), answer: error.to_string() }
         }

@@ -81,6 +81,7 @@ impl Reconciler for HoldReconciler {
         let valid = validate(&hold.spec, &references, now);
         let (next, next_change) = status::hold_status(hold, &valid, now);
         let is_changed = runner::report(&self.context, MANAGER, hold, next).await?;
+        // After the status: without its last finalizer, the hold is gone.
         if meta::is_deleting(hold) && may_remove_finalizer(hold, now) {
             meta::remove_finalizer(client, hold, FINALIZER, MANAGER).await?;
         }

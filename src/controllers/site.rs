@@ -185,6 +185,7 @@ impl SiteReconciler {
     }
 
     async fn finish_deletion(&self, site: &Site) -> Result<(), SiteError> {
+        // First: if it fails, the next reconcile comes here again, and must not publish the event twice.
         meta::remove_finalizer(&self.context.client, site, FINALIZER, FIELD_MANAGER).await?;
         self.bucket_cache.forget(&site.uid().unwrap_or_default());
         self.context.handoff.forget(site);

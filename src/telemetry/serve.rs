@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Limit of a TLS handshake, and of the head of a request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that keeps its connection open for longer must not keep one of [`MAX_CONNECTIONS`].
 const CONNECTION_LIFETIME: Duration = Duration::from_mins(1);
 /// Simultaneous connections of one server: few enough to cost little, and more than a faulty client opens by mistake,
 /// since such a client would keep the kubelet's probes out.

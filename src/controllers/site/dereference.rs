@@ -52,6 +52,7 @@ pub async fn dereference(client: &Client, site: &Site) -> Result<ObservedSite, A
 async fn list_cameras(client: &Client, names: &ChildNames) -> Result<Vec<Camera>, ApiError> {
     let mut cameras = list::<Camera>(client, &names.namespace).await?;
     cameras.retain(|camera| camera.spec.site_ref.name == names.site && !meta::is_deleting(camera));
+    // The configuration, and with it its revision, must not depend on the order of the answer.
     cameras.sort_by_key(ResourceExt::name_any);
     Ok(cameras)
 }
