@@ -33,7 +33,7 @@ pub struct Fence {
 
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fence").field("holds", &self.is_open()).finish_non_exhaustive()
+        f.debug_struct("Fence").field("is_open", &self.is_open()).finish_non_exhaustive()
     }
 }
 

@@ -197,31 +197,40 @@ impl RecorderState {
     }
 
     /// Stores changed gaps for the next recorder, and deletes those of removed cameras.
+    ///
+    /// After an error, those that are not stored yet are stored by the next call.
     pub async fn persist_gaps(&self) -> io::Result<()> {
-        let changed: Vec<(String, Option<GapLog>)> = {
-            let mut inner = self.inner();
-            let changed = std::mem::take(&mut inner.unsaved);
-            let with_log = |name: String| {
-                let log = inner.cameras.get(&name).map(|camera| camera.gaps.clone());
-                (name, log)
-            };
-            changed.into_iter().map(with_log).collect()
-        };
+        let changed = std::mem::take(&mut self.inner().unsaved);
+        let mut remaining = changed.clone();
+        let stored = self.store_gaps(changed, &mut remaining).await;
+        self.inner().unsaved.append(&mut remaining);
+        stored
+    }
+
+    /// Stores the gaps of these cameras, and removes each that is stored from `remaining`.
+    async fn store_gaps(
+        &self,
+        changed: BTreeSet<String>,
+        remaining: &mut BTreeSet<String>,
+    ) -> io::Result<()> {
         if changed.is_empty() {
             return Ok(());
         }
         tokio::fs::create_dir_all(&self.gap_folder).await?;
-        for (camera, gaps) in changed {
+        for camera in changed {
+            let gaps = self.inner().cameras.get(&camera).map(|camera| camera.gaps.clone());
             let (file, new) = (self.gap_file(&camera), self.gap_folder.join(format!("{camera}.new")));
             let Some(gaps) = gaps else {
                 match tokio::fs::remove_file(file).await {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => continue,
-                }
+                    _ => remaining.remove(&camera),
+                };
+                continue;
             };
             // Written beside and renamed, so that a crash leaves the old file or the new one.
             tokio::fs::write(&new, serde_json::to_vec(&gaps).map_err(io::Error::other)?).await?;
             tokio::fs::rename(new, file).await?;
+            remaining.remove(&camera);
         }
         Ok(())
     }
@@ -276,6 +285,22 @@ mod tests {
         state.remove_all_except(&["deur".to_owned()].into()).await;
         state.persist_gaps().await.unwrap();
         assert_eq!(gap_file_names(&folder), ["deur.json".to_owned()].into());
+    }
+
+    #[tokio::test]
+    async fn gaps_that_could_not_be_stored_are_stored_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = RecorderState::new(folder.path(), RecorderMetrics::default());
+        for camera in ["hal", "deur", "erf"] {
+            state.add(camera, None, at(10)).await;
+        }
+        let gaps = folder.path().join("gaps");
+        std::fs::create_dir_all(gaps.join("erf.json/occupied")).unwrap();
+        state.persist_gaps().await.unwrap_err();
+        std::fs::remove_dir_all(gaps.join("erf.json")).unwrap();
+        state.remove("deur");
+        state.persist_gaps().await.unwrap();
+        assert_eq!(gap_file_names(&folder), ["erf.json", "hal.json"].map(str::to_owned).into());
     }
 
     #[tokio::test]

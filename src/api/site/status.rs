@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Days, schema};
+use crate::api::{Days, Duration, schema};
 
 /// Observed state of a Site.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,9 @@ pub struct SiteStatus {
     /// Last ceilings that were in force at this site (article 6). They still apply after the policy is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceilings: Option<Ceilings>,
+    /// Last embargo of a policy of this site (article 4.2). It still applies after the policy is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embargo: Option<Duration>,
     /// State of the bucket, as the operator last read it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,

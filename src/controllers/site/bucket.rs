@@ -42,7 +42,10 @@ pub struct BucketAccess {
 
 impl fmt::Debug for BucketAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("spec", &self.spec).field("claim", &self.claim).finish_non_exhaustive()
+        f.debug_struct("BucketAccess")
+            .field("spec", &self.spec)
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
     }
 }
 

@@ -61,6 +61,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         observed_generation: site.metadata.generation,
         conditions: merge(&before.conditions, &findings, site.metadata.generation, now),
         ceilings: valid.ceilings.clone(),
+        embargo: valid.embargo,
         storage: bucket.status.clone(),
         drift,
         // Other controllers write these, as other field managers.

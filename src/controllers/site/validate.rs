@@ -11,8 +11,8 @@ use super::dereference::ObservedSite;
 use super::recorders::names::ChildNames;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
-    AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site, SiteSpec,
-    is_one_identity,
+    AdoptionPolicy, Ceilings, Duration, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site,
+    SiteSpec, is_one_identity,
 };
 use crate::controllers::camera_source;
 use crate::controllers::config::OperatorConfig;
@@ -37,6 +37,8 @@ pub struct ValidSite {
     pub permission: SitePermission,
     /// Effective ceilings: those of the policy, or the last valid ones.
     pub ceilings: Option<Ceilings>,
+    /// Embargo of the policy, or its last one.
+    pub embargo: Option<Duration>,
     pub cluster_ceilings: Ceilings,
     /// Access to the bucket; `None`: the Site may not use it, or cannot.
     pub access: Option<BucketAccess>,
@@ -118,6 +120,8 @@ pub fn validate(
     let ceilings = policy
         .and_then(|policy| retention::validate_ceilings(&policy.spec.retention, &config.ceilings).ok())
         .or_else(|| site.status.as_ref()?.ceilings.clone());
+    let embargo = observed.policy.as_ref().map(|policy| live_view::policy_embargo(&policy.spec));
+    let embargo = embargo.or_else(|| site.status.as_ref()?.embargo);
     let permission = evaluate_permission(site, policy, observed, now);
     let access = bucket_access(site, observed, config, &names, cluster_id, ceilings.as_ref(), &mut problems);
     let access = access.unwrap_or_else(|problem| {
@@ -134,6 +138,7 @@ pub fn validate(
         accepted: accepted_finding(&problems),
         permission,
         ceilings,
+        embargo,
         cluster_ceilings: config.ceilings.clone(),
         access,
         cameras,

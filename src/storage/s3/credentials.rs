@@ -143,7 +143,7 @@ impl KeyEviction {
 
 impl Intercept for KeyEviction {
     fn name(&self) -> &'static str {
-        "Doubt"
+        "KeyEviction"
     }
 
     fn read_before_deserialization(

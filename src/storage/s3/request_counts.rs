@@ -25,7 +25,7 @@ pub(crate) struct RequestCounter;
 
 impl Intercept for RequestCounter {
     fn name(&self) -> &'static str {
-        "Counted"
+        "RequestCounter"
     }
 
     fn read_after_attempt(

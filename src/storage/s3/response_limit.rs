@@ -29,7 +29,7 @@ pub(crate) struct ResponseLimit;
 
 impl Intercept for ResponseLimit {
     fn name(&self) -> &'static str {
-        "Bounded"
+        "ResponseLimit"
     }
 
     fn modify_before_deserialization(

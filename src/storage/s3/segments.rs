@@ -210,7 +210,7 @@ impl PutInterceptor {
 
 impl Intercept for PutInterceptor {
     fn name(&self) -> &'static str {
-        "Exchange"
+        "PutInterceptor"
     }
 
     fn modify_before_signing(

@@ -19,7 +19,7 @@ pub(crate) struct TruncationGuard;
 
 impl Intercept for TruncationGuard {
     fn name(&self) -> &'static str {
-        "Whole"
+        "TruncationGuard"
     }
 
     fn read_after_deserialization(

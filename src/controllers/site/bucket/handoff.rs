@@ -55,7 +55,7 @@ pub fn deleted_site_bucket(
         operator: handoff.connect(&access.claim.uid, BucketIdentity::Operator, &access.operator)?,
         terms: RetentionTerms {
             ceilings,
-            embargo: effective_embargo(&site.name_any(), site.spec.live_view, policy),
+            embargo: effective_embargo(&site.name_any(), site.spec.live_view, policy, valid.embargo),
         },
         hold_ack,
         cameras: camera_creation_times(observed),
