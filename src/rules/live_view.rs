@@ -59,7 +59,7 @@ pub fn effective_embargo(
         return Embargo::LiveView;
     }
     // Without a policy, its last embargo applies: a deletion must not make recordings readable earlier.
-    let embargo = policy.map(policy_embargo).or_else(|| last).unwrap_or(DEFAULT_EMBARGO);
+    let embargo = policy.map(policy_embargo).or(last).unwrap_or(DEFAULT_EMBARGO);
     // An embargo that does not fit never ends, so no recording becomes readable by an overflow.
     Embargo::After(SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX))
 }
