@@ -6,7 +6,7 @@
 //! | 1 | failure; the last line has the error |
 //! | 2 | invalid command line |
 //! | 3 | leadership was lost; restart |
-//! | 4 | success, but not compliant: the probe has a fatal row, or the audit a violation |
+//! | 4 | success, but not compliant: the probe has a failed fatal check, or the audit a violation |
 
 mod audit;
 pub mod crds;

@@ -1,4 +1,4 @@
-//! Object storage, in three rooms: [`s3`] is the client of a store; [`bucket`] configures a Site's bucket, and probes whether the
+//! Object storage, in three modules: [`s3`] is the client of a store; [`bucket`] configures a Site's bucket, and probes whether the
 //! store enforces that; [`recordings`] protects, deletes and audits the recordings in it. Only this module uses the AWS SDK.
 
 pub mod bucket;

@@ -126,3 +126,32 @@ fn command_line_reference_is_up_to_date() {
     };
     assert_page("command-line.md", &text.lines().map(escaped).collect::<String>());
 }
+
+/// Reasons of the events that the code publishes with a text of its own, by file.
+fn event_reasons(file: &Path, reasons: &mut std::collections::BTreeSet<String>) {
+    if file.is_dir() {
+        for entry in std::fs::read_dir(file).unwrap() {
+            event_reasons(&entry.unwrap().path(), reasons);
+        }
+        return;
+    }
+    let text = std::fs::read_to_string(file).unwrap();
+    for call in ["normal(", "warning("] {
+        for (at, _) in text.match_indices(call) {
+            let argument = text[at + call.len()..].trim_start().strip_prefix('"');
+            reasons.extend(argument.and_then(|rest| rest.split('"').next()).map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn events_page_lists_every_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut reasons = std::collections::BTreeSet::new();
+    event_reasons(&root.join("src/controllers"), &mut reasons);
+    let page = std::fs::read_to_string(root.join("docs/reference/events.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let is_reason = |name: &&str| name.starts_with(char::is_uppercase);
+    let listed: std::collections::BTreeSet<String> = rows.filter(is_reason).map(str::to_owned).collect();
+    assert_eq!(listed, reasons);
+}

@@ -29,12 +29,12 @@ use super::{LocalRef, cel, schema};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::CAMERA_SPEC)))]
 pub struct CameraSpec {
-    /// Site where the camera hangs (article 2). Immutable: a recording's place is a fact.
+    /// Site where the camera is installed (article 2). Immutable: a recording's place is a fact.
     pub site_ref: LocalRef,
     /// Area in view of the camera (article 2), such as `Receptie`. 1 to 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub area: String,
-    /// Confirms that the camera hangs in plain sight. Must be `true`: article 1 forbids hidden cameras.
+    /// Confirms that the camera is installed in plain sight. Must be `true`: article 1 forbids hidden cameras.
     #[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::VISIBLE)))]
     pub visible: bool,
     /// RTSP stream of the camera.

@@ -57,7 +57,7 @@ pub struct TimeWindow {
 /// Decision on an exception from the protocol (article 9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
-    /// Office that decided, such as `Gemeentesecretaris`. 1 to 128 characters.
+    /// Job title of the person who decided, not a name, such as `Gemeentesecretaris`. 1 to 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
     /// Date of the decision, such as `2026-04-12`.

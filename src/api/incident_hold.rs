@@ -34,8 +34,8 @@ use super::{LocalRef, StoreRejectionStatus, TimeWindow, cel, schema};
 pub struct IncidentHoldSpec {
     /// Site of the incident. Immutable once the hold is accepted.
     pub site_ref: LocalRef,
-    /// Names of the Cameras whose recordings are kept, at most 256, each once. Defaults to every source of the site,
-    /// including deleted cameras. Once the hold is in effect, names can be added, and names in `status.unknownCameras`
+    /// Names of the Cameras whose recordings are kept, at most 256, each once. Defaults to every camera of the site,
+    /// including deleted ones. Once the hold is in effect, names can be added, and names in `status.unknownCameras`
     /// can be removed. An empty list stays empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::camera_names")]
@@ -80,7 +80,7 @@ pub struct Resolution {
     /// stays open and can be corrected.
     #[schemars(schema_with = "schema::instant")]
     pub time: Time,
-    /// Office that resolved the incident, such as `Gemeentesecretaris`. 1 to 128 characters.
+    /// Job title of the person who resolved the incident, not a name, such as `Gemeentesecretaris`. 1 to 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
     /// `HandedOver`: recordings were handed over to police or the judiciary (article 4.3). `NothingVisible`: no
@@ -101,7 +101,7 @@ pub struct Review {
     /// Time of the review: RFC 3339 with its offset, not before the previous review.
     #[schemars(schema_with = "schema::instant")]
     pub time: Time,
-    /// Office that reviewed the hold, such as `Gemeentesecretaris`. 1 to 128 characters.
+    /// Job title of the person who reviewed the hold, not a name, such as `Gemeentesecretaris`. 1 to 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
 }
@@ -120,8 +120,9 @@ pub struct IncidentHoldStatus {
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// Actual state of the hold. `Rejected`: it keeps nothing; see `Accepted`. `Scheduled`: its window starts in the
-    /// future, and it keeps nothing yet. `Open`: it keeps recordings. `Releasing`: its incident is resolved,
-    /// and it may still keep recordings. `Released`: it keeps nothing.
+    /// future, and it keeps nothing yet. `Open`: it is accepted and not resolved. It keeps recordings once `placement` exists,
+    /// and all of them once `Placed` is `True`. `Releasing`: its incident is resolved, and it may still keep recordings.
+    /// `Released`: it keeps nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<HoldPhase>,
     /// Names in `spec.cameras` for which the Site has no Camera and the bucket has no segment in the window. At most
@@ -250,7 +251,8 @@ pub struct CoverageGap {
     /// End, exclusive (UTC).
     pub until: Time,
     /// Cause that the recorder reported: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted`
-    /// or `ClockNotSynchronized`. `ExpiredBeforeHold`: the recordings passed their ceiling before the hold was created.
+    /// or `ClockNotSynchronized`. `ExpiredBeforeHold`: lifecycle rules may have deleted the recordings before the hold took
+    /// effect.
     /// `Unexplained`: no recorder reported a cause.
     #[schemars(length(min = 1, max = 32))]
     pub reason: String,
@@ -263,7 +265,7 @@ impl IncidentHold {
             column("Reference", "string", ".spec.reference"),
             described(
                 column("State", "string", ".status.state"),
-                "Open: it keeps recordings. Rejected, Scheduled: it keeps nothing. Releasing, Released: its incident is resolved",
+                "Open: accepted; see Placed. Rejected, Scheduled: it keeps nothing. Releasing, Released: its incident is resolved",
             ),
             described(
                 condition_column("Placed", Placed, "status"),

@@ -123,10 +123,11 @@ pub struct HoldRules {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Officer {
-    /// Office, such as `gemeentesecretaris`. 1 to 64 characters.
+    /// Job title of the officer, not a name, such as `gemeentesecretaris`. 1 to 64 characters.
     #[schemars(length(min = 1, max = 64))]
     pub office: String,
-    /// Identity in the cluster.
+    /// Name of the person or group in the cluster, for the record. It grants nothing: bind a role with a `RoleBinding`, and set
+    /// `principal` for access to recordings.
     pub subject: Subject,
     /// Identity at the object store, as its policies name it. 1 to 256 characters. Must be one identity: not a
     /// wildcard, an account or its root. Without it, the officer has no access to recordings.

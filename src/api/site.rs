@@ -85,7 +85,8 @@ pub struct PostalAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Manager {
-    /// Identity in the cluster.
+    /// Name of the person or group in the cluster, for the record. It grants nothing: bind a role with a `RoleBinding`, and set
+    /// `principal` for access to recordings.
     pub subject: Subject,
     /// Identity at the object store, as its policies name it. 1 to 256 characters. Must be one identity: not a
     /// wildcard, an account or its root. Without it, the manager has no access to recordings.

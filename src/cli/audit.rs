@@ -24,8 +24,8 @@ pub(crate) struct AuditArgs {
     /// Ceiling of recorded calls in days (article 6).
     #[arg(long, value_name = "DAYS", default_value = "7d")]
     calls_ceiling: Days,
-    /// Minimum age at which a recording can be read, such as `1h`, at a site without live viewing (article 4.2) [default:
-    /// the site has live viewing].
+    /// Minimum age at which a recording can be read, such as `1h` (article 4.2). Set it for a site without live viewing;
+    /// otherwise held segments under embargo count as the violation `HeldMistagged` [default: none].
     #[arg(long, value_name = "DURATION")]
     embargo: Option<Duration>,
     /// List only the days at the ceiling, to find overdue recordings.
@@ -78,7 +78,7 @@ fn render_table(tally: &Tally) -> String {
     };
     let mut text = format!(
         "versions        {}\nbytes           {}\ndelete markers  {}\nheld            {}\ninspected       {}\noldest video    {}\n\
-         oldest call     {}\nstore lag       {} s\n\n",
+         oldest call     {}\nlifecycle lag   {} s\n\n",
         tally.versions,
         tally.bytes,
         tally.delete_markers,

@@ -25,7 +25,7 @@ const LINE_WIDTH: usize = 100;
 /// profile (`AWS_PROFILE`, `~/.aws`). Credentials of the recorders are optional and come from
 /// `TOEZICHT_RECORDER_ACCESS_KEY_ID`, `TOEZICHT_RECORDER_SECRET_ACCESS_KEY` and `TOEZICHT_RECORDER_SESSION_TOKEN`.
 ///
-/// Exit status: 0, no fatal failure; 4, a fatal row failed, or was tried with an unknown result; 1, the probe could not
+/// Exit status: 0, no fatal failure; 4, a fatal check failed or gave no clear result; 1, the probe could not
 /// be completed.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ProbeArgs {

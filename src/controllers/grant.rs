@@ -112,15 +112,22 @@ pub struct GrantRequest<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     #[error(
-        "spec.storage: no grant allows this namespace to use this endpoint and bucket: ask the cluster's administrators"
+        "spec.storage: no grant allows this namespace to use this endpoint and bucket; ask the cluster's administrators for a grant of all \
+         three"
     )]
     NotGranted,
-    #[error("spec.storage: the grant for this bucket does not allow {}: ask the cluster's administrators", <&str>::from(.0))]
+    #[error(
+        "spec.storage: the grant for this bucket does not allow {name}; ask the cluster's administrators to add {name} to its exceptions",
+        name = <&str>::from(.0)
+    )]
     Exception(Exception),
-    #[error("spec.storage.endpoint: the grant for this bucket does not allow http://: use https://")]
+    #[error(
+        "spec.storage.endpoint: the grant for this bucket does not allow http://; use https://, or ask the cluster's administrators \
+         to set plainHttp"
+    )]
     PlainHttp,
     #[error(
-        "spec.storage: the grant for this bucket does not allow workload identity as {0}: set credentialsRef, or ask the cluster's \
+        "spec.storage: the grant for this bucket does not allow workload identity as {0}; set credentialsRef, or ask the cluster's \
          administrators to add the role to the grant's roles"
     )]
     Role(String),

@@ -116,16 +116,16 @@ impl Prerequisites {
                            then set Site spec.notices.staffInformedDate and spec.notices.signsPostedDate";
             unmet.push((Reason::NotInformed, message.to_owned()));
         }
-        let consent = "article 8: the works council's consent takes effect at";
-        let staff = "article 7.1: staff will be informed at";
-        let signs = "article 7.2: signs will be posted at";
+        let consent = "article 8: the works council's consent takes effect from";
+        let staff = "article 7.1: staff are informed from";
+        let signs = "article 7.2: signs are posted from";
         for (date, reason, text, field) in [
             (self.consent, Reason::NoConsent, consent, "RecordingPolicy spec.worksCouncilConsent.date"),
             (self.staff_informed, Reason::NotInformed, staff, "Site spec.notices.staffInformedDate"),
             (self.signs_posted, Reason::NotInformed, signs, "Site spec.notices.signsPostedDate"),
         ] {
             if let Some(date) = date.filter(|date| *date > now) {
-                unmet.push((reason, format!("{text} {date} ({field})")));
+                unmet.push((reason, format!("{text} {date} on ({field})")));
             }
         }
         if self.in_force.from > now {

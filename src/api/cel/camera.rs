@@ -20,7 +20,7 @@ pub(crate) const CAMERA_SPEC: &[CelRule] = &[CelRule {
 pub(crate) const VISIBLE: &[CelRule] = &[CelRule {
     field: "",
     cel: "self",
-    message: "article 1: hidden cameras are forbidden; hang the camera in plain sight and set visible to \
+    message: "article 1: hidden cameras are forbidden; install the camera in plain sight and set visible to \
                   true, or remove it",
 }];
 

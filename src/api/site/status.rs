@@ -55,10 +55,12 @@ pub struct SiteStatus {
 pub struct DriftStatus {
     /// Time when the operator last detected a change (UTC).
     pub last_detection_time: Time,
-    /// Changed values and their desired values, newest first: the latest change and those of the day before it.
+    /// Changed values and their desired values, newest first: the latest change, and earlier ones, each within a day
+    /// of the next.
     #[schemars(length(min = 1, max = 1024))]
     pub message: String,
-    /// Number of times that the operator reverted a change, each within a day of the previous one.
+    /// Number of consecutive changes, each detected within a day of the previous one. It restarts at 1 after a day
+    /// without a change.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub count: i64,
@@ -127,8 +129,8 @@ pub struct RetentionStatus {
     #[schemars(range(min = 0))]
     pub undeletable_versions: i64,
     /// Number of multipart uploads, started over a day ago, that the last sweep found and did not abort. The store
-    /// refused, or there were too many for one sweep. If the number stays above 0, abort them as an administrator
-    /// of the store.
+    /// refused, or there were too many for one sweep. If the number stays above 0, see `ToezichtUndeletableVersions` in
+    /// docs/reference/alerts.md.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub incomplete_uploads: i64,
@@ -301,7 +303,7 @@ pub struct ConformanceRow {
     /// `Passed`, `Failed`, or `Unknown` if the probe could not determine it.
     pub result: ConformanceResult,
     /// Consequence of a failure. `Fatal`: the operator rejects the bucket unless the Site has an exception.
-    /// `Warning`: the operator compensates, and `message` describes the weaker protection.
+    /// `Warning`: recording continues, and `message` describes the consequence.
     pub severity: ConformanceSeverity,
     /// Consequence of the failure, or the reason that the result is unknown. Absent if the result is `Passed`.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -51,7 +51,10 @@ fn accepted(camera: &Camera, snapshot: &SiteSnapshot) -> ConditionFinding {
     };
     if snapshot.site.is_none() {
         let name = &camera.spec.site_ref.name;
-        let message = format!("spec.siteRef.name: this namespace has no Site {name:?}: correct it");
+        let message = format!(
+            "spec.siteRef.name: this namespace has no Site {name:?}; create that Site, or delete this Camera and create it again (siteRef is \
+             immutable)"
+        );
         return finding(false, Reason::ReferenceNotFound, message);
     }
     let Err(error) = camera_source::resolve(&camera.spec, &snapshot.secrets) else {

@@ -95,7 +95,7 @@ fn unknown_cameras_message(unknown: &[String], segments: i64) -> String {
     };
     format!(
         "spec.cameras: the Site has no Camera named {}, and the bucket has no segment of that name in the window; {others}; add \
-         the right name and remove this one",
+         the right name and remove these",
         join_names(unknown)
     )
 }
@@ -115,7 +115,7 @@ fn nothing_found_message(hold: &IncidentHold, valid: &HoldValidation, placement:
     let created_at = valid.site.as_ref().and_then(|site| site.created_at);
     let mut gaps = placement.sources.iter().flat_map(|source| &source.gaps);
     let cause = if gaps.any(|gap| gap.reason == "ExpiredBeforeHold") {
-        "recordings of the window had passed their ceiling before the hold was declared".to_owned()
+        "lifecycle rules may have deleted recordings of the window before the hold took effect".to_owned()
     } else if let Some(created_at) = created_at.filter(|created_at| until <= *created_at) {
         format!("the window ends before the Site was created ({created_at}): check its offset from UTC")
     } else {

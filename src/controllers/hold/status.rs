@@ -155,8 +155,8 @@ pub fn placed(
         "every recorder acknowledged the hold; waiting until no request of an earlier release can still arrive, and a pass over \
          the bucket has read back the legal hold and tag of each segment"
     } else {
-        "waiting until every recorder acknowledges the hold; if this lasts, see Ready of the Site (an upload in doubt delays it by \
-         up to 16 minutes)"
+        "waiting until every recorder acknowledges the hold, which an upload without an answer delays; if this lasts, see Ready of the \
+         Site (RecorderNotReady) and the recorder pods"
     };
     finding(False, Reason::Placing, format!("{message}; {waits_for}"))
 }
@@ -243,7 +243,8 @@ pub fn released(
     match (released_at, placement.and_then(incomplete_reason)) {
         (Some(at), _) => {
             let message = format!(
-                "nothing has been kept for the hold since {}; segments that no other hold covers expire before their ceiling",
+                "nothing has been kept for the hold since {}; segments that no other hold covers were deleted if past their \
+                 ceiling, and expire otherwise",
                 at.0
             );
             finding(True, Reason::Verified, message)

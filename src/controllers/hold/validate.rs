@@ -38,11 +38,12 @@ pub fn validate(spec: &IncidentHoldSpec, references: &HoldReferences, now: Times
     let HoldReferences { site, policy, cameras } = references;
     let name = &spec.site_ref.name;
     let accepted = match (site, policy) {
-        (None, _) => {
-            reference_not_found(format!("spec.siteRef.name: this namespace has no Site {name:?}: correct it"))
-        }
+        (None, _) => reference_not_found(format!(
+            "spec.siteRef.name: this namespace has no Site {name:?}; correct the name, or create the Site"
+        )),
         (Some(site), None) => reference_not_found(format!(
-            "spec.policyRef.name of the Site {name:?}: this namespace has no RecordingPolicy {:?}: correct it",
+            "spec.policyRef.name of the Site {name:?}: this namespace has no RecordingPolicy {:?}; correct the name, or \
+             create the RecordingPolicy",
             site.spec.policy_ref.name
         )),
         (Some(_), Some(policy)) => accept::evaluate_acceptance(spec, &policy.spec, cameras, now),

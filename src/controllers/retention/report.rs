@@ -393,7 +393,7 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
         swept(|swept| swept.incomplete_uploads).map(|count| {
             let note = format!(
                 "{count} incomplete multipart uploads remain: the store did not abort them, or there are too many for one sweep; \
-                 if this lasts, abort them as the store's administrator"
+                 if this lasts, see docs/reference/alerts.md, ToezichtUndeletableVersions"
             );
             warning("IncompleteUploads", note)
         }),

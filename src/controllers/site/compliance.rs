@@ -78,13 +78,20 @@ pub fn evaluate_compliance(
     };
     let boundary_at = audit.last_boundary_audit_time.0;
     if reject_future(boundary_at, now).is_none_or(|at| now.duration_since(at) > MAX_AUDIT_AGE) {
-        let message =
-            format!("the last audit is too old, from {boundary_at}: check the store and StorageEnforced");
+        let message = format!(
+            "the last audit was at {boundary_at}, not within the last three hours; see StorageEnforced"
+        );
         return finding(Unknown, Reason::NotAudited, message);
     }
-    let counts = describe_counts(audit, ceilings);
-    if audit.findings.iter().any(|finding| finding.violation) {
-        let message = format!("{counts}: docs/how-to/audit-a-bucket.md explains each finding");
+    let violations = describe_findings(audit, true);
+    let mut counts = describe_counts(audit, ceilings);
+    let notes = describe_findings(audit, false);
+    if !notes.is_empty() {
+        let _ = write!(counts, "; also reported: {notes}");
+    }
+    if !violations.is_empty() {
+        // The verdict comes first: an event has room for the beginning of a message only.
+        let message = format!("{violations}; docs/how-to/audit-a-bucket.md explains each finding; {counts}");
         return finding(False, Reason::ViolationsFound, message);
     }
     let classes = ceilings.map(|ceilings| ceilings.classes(audit));
@@ -116,7 +123,15 @@ fn describe_lowered_ceiling(class: &ClassCompliance<'_>) -> String {
     )
 }
 
-/// Describes the audit: times, counts, the oldest recording of each class, and the findings.
+/// Describes the findings that are violations, or the others.
+fn describe_findings(audit: &AuditStatus, is_violation: bool) -> String {
+    let findings = audit.findings.iter().filter(|finding| finding.violation == is_violation);
+    let findings: Vec<String> =
+        findings.map(|finding| format!("{} {}", finding.count, finding.type_)).collect();
+    findings.join(", ")
+}
+
+/// Describes the audit: times, counts and the oldest recording of each class.
 fn describe_counts(audit: &AuditStatus, ceilings: Option<&SiteCeilings>) -> String {
     let mut text = format!(
         "audited at {}, the days at the ceiling at {}; the next full audit follows within {FULL_AUDIT_INTERVAL}; {} versions of {}, \
@@ -131,11 +146,6 @@ fn describe_counts(audit: &AuditStatus, ceilings: Option<&SiteCeilings>) -> Stri
     if let Some(ceilings) = ceilings {
         describe_oldest(&mut text, audit, ceilings);
     }
-    let findings: Vec<String> =
-        audit.findings.iter().map(|finding| format!("{} {}", finding.count, finding.type_)).collect();
-    if !findings.is_empty() {
-        let _ = write!(text, "; {}", findings.join(", "));
-    }
     text
 }
 
@@ -143,13 +153,16 @@ fn describe_counts(audit: &AuditStatus, ceilings: Option<&SiteCeilings>) -> Stri
 /// and not with ages, which would change the status at each reconcile.
 fn describe_oldest(text: &mut String, audit: &AuditStatus, ceilings: &SiteCeilings) {
     for class in ceilings.classes(audit) {
-        let ClassCompliance { name, effective, cluster, .. } = class;
+        let ClassCompliance { name, field, effective, cluster, .. } = class;
         if let Some(Time(oldest)) = class.oldest {
             let until = expires_at(*oldest, effective);
-            let _ = write!(text, "; the oldest {name} without a hold is of {oldest} and expires by {until}");
+            let _ = write!(
+                text,
+                "; the oldest {name} that no hold covers began at {oldest} and expires by {until}"
+            );
         }
         if cluster < effective {
-            let _ = write!(text, "; the cluster's ceiling for each {name} is {cluster}");
+            let _ = write!(text, "; the cluster's ceiling of {field} is {cluster}");
         }
     }
     if audit.lifecycle_lag_seconds > 0 {

@@ -119,7 +119,7 @@ pub fn deleting_conditions(
 fn release_blocked_finding(accepted: &ConditionFinding) -> ConditionFinding {
     let message = format!(
         "the bucket cannot be used, so no hold can be released: {}; in a namespace that is being deleted, follow \
-         docs/how-to/delete-a-site.md#a-namespace-that-cannot-go",
+         docs/how-to/delete-a-site.md#a-namespace-that-stays-terminating",
         accepted.message
     );
     ConditionFinding::new(ConditionType::Stalled, true, accepted.reason, message)

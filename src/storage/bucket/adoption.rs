@@ -42,12 +42,12 @@ impl AdoptionConflict {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::NoObjectLock => {
-                "make a new bucket with Object Lock and without default retention, and name that, or let the operator \
-                 make it"
+                "delete the Site and create it again with another spec.storage.bucket, which the operator then creates; or replace this \
+                 bucket with a new bucket of the same name that has Object Lock and no default retention"
             }
             Self::DefaultRetention { exceeds_ceiling: true, .. } => {
-                "remove it; objects that it already protects cannot be deleted before their date, so choose another \
-                 bucket unless this one is empty"
+                "remove it; objects that it already protects cannot be deleted before their date, so unless this bucket is empty, \
+                 delete the Site and create it again with another spec.storage.bucket"
             }
             Self::Unreadable(ForbiddenSubresource::Replication) => {
                 "give the operator the right to read it (docs/reference/stores.md lists all), or let it make the bucket"
@@ -90,7 +90,8 @@ pub(crate) fn describe(conflicts: &[AdoptionConflict]) -> String {
         conflicts.iter().map(|conflict| format!("it {conflict}: {}", conflict.remedy())).collect();
     let mut text = format!("the bucket cannot be adopted as it is: {}", each.join("; "));
     if conflicts.iter().all(AdoptionConflict::is_resolved_by_take_over) {
-        text.push_str("; or choose another bucket, or decide on adoptionPolicy: TakeOver (objects stay)");
+        text.push_str("; or decide on adoptionPolicy: TakeOver (objects stay), or delete the Site and create it again with another \
+                       spec.storage.bucket, which is immutable");
     }
     text
 }

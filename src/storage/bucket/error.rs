@@ -10,8 +10,8 @@ use crate::storage::s3::target::TargetError;
 pub enum EnforceError {
     /// Another Site claimed the bucket first. The operator wrote nothing.
     #[error(
-        "spec.storage.bucket: claimed by another Site; choose another bucket. If this cluster replaces the one that claimed \
-         it, give the operator the clusterId of that cluster"
+        "spec.storage.bucket: claimed by another Site; the field is immutable, so delete this Site and create it again with another \
+         bucket. If this cluster replaces the one that claimed it, give the operator the clusterId of that cluster"
     )]
     ClaimedByOther,
     /// The bucket is unclaimed and cannot be adopted. The operator wrote nothing.

@@ -1,4 +1,4 @@
-//! Lifecycle rules in one form: stores write the same rule in different ways.
+//! Lifecycle rules in one form: stores write the same rule in different ways. `rules/retention` decides their days.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -180,8 +180,8 @@ impl StoreError {
                 "the pod has no service account token; see workload identity in docs/how-to/workload-identity.md",
             ),
             "UnreadableLedger" => Some(
-                "a version under ledger/holds/ or ledger/closed/ has another form than the operator writes; delete that version as the \
-                 store's administrator, so that the previous one counts again",
+                "a version under ledger/holds/ or ledger/closed/ has another form than the operator writes; delete that version with the \
+                 operator's credentials (the bucket policy denies it to everyone else), so that the previous one counts again",
             ),
             _ => None,
         }

@@ -1,4 +1,4 @@
-//! Single objects of the ledger and the probe.
+//! Requests for single objects: those of the ledger and the probe, and the deletion of one version of any object.
 
 use aws_sdk_s3::primitives::ByteStream;
 use serde::de::DeserializeOwned;
@@ -116,7 +116,8 @@ pub(crate) async fn put(store: &BucketClient, key: &str, bytes: Vec<u8>) -> Resu
 /// Deletes one version permanently.
 ///
 /// Recordings are deleted only by the sweep (`recordings/sweep`) and by the release of a hold (`recordings/hold/release`), both
-/// after `rules/hold/expiry` has decided. `tests/architecture` lists all callers, and what they delete.
+/// after `rules/hold/expiry` has decided. `tests/architecture` lists all callers, and what they delete. Two more parties delete
+/// recordings: the sweep in batches (`recordings/sweep/batch`), and the store by the rules of `bucket/lifecycle`.
 pub(crate) async fn delete_version(store: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
     send!(store, "DeleteObject", delete_object().key(&version.key).version_id(&version.id)).map(|_| ())
 }

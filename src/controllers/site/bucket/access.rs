@@ -71,7 +71,7 @@ pub fn evaluate_access(results: &ProbeResults, unknown: &[String], now: Timestam
     let missing = Check::ALL.iter().filter(|check| {
         check.is_access_check() && !results.rows.iter().any(|row| row.name == check.as_str())
     });
-    let missing = missing.map(|check| format!("{}: this row was not probed", check.as_str()));
+    let missing = missing.map(|check| format!("{}: this check was not probed", check.as_str()));
     let unknown: Vec<String> = rows(ConformanceResult::Unknown).into_iter().chain(missing).collect();
     if !unknown.is_empty() {
         let message =
@@ -79,8 +79,8 @@ pub fn evaluate_access(results: &ProbeResults, unknown: &[String], now: Timestam
         return new_finding(ConditionStatus::Unknown, Reason::NotProbed, message);
     }
     let message = format!(
-        "probed at {at} as the operator, as a recorder, as another identity and without credentials: each can read and write what \
-         it may, and nothing else"
+        "probed at {at} as the operator, as a recorder, as a stranger (an identity that the bucket policy does not name) and \
+         without credentials: each can read and write only what it may"
     );
     new_finding(ConditionStatus::True, Reason::AccessVerified, message)
 }
@@ -197,7 +197,8 @@ mod tests {
     fn access_consequences_name_the_identity() {
         for check in Check::ALL.iter().filter(|check| check.is_access_check()) {
             let said = check.about().consequence;
-            let who = ["A recorder can", "Anyone ", "Managers and officers can", "The operator"];
+            let who =
+                ["A recorder can", "A stranger ", "Anyone ", "Managers and officers can", "The operator"];
             assert!(who.iter().any(|who| said.starts_with(who)), "{check:?}: {said}");
         }
     }

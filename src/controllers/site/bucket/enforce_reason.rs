@@ -49,7 +49,7 @@ mod tests {
         let retention =
             crate::storage::BucketDefaultRetention { description: "GOVERNANCE 400 days".into(), days: 400 };
         for (obstacle, reason, remedy) in [
-            (AdoptionConflict::NoObjectLock, "NoObjectLock", "make a new bucket"),
+            (AdoptionConflict::NoObjectLock, "NoObjectLock", "a new bucket"),
             (
                 AdoptionConflict::DefaultRetention { retention, exceeds_ceiling: true },
                 "ForeignDefaultRetention",

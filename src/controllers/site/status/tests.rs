@@ -282,7 +282,7 @@ fn compliant_message_has_audit_counts_and_ceilings() {
     let (truth, _, message) = condition(&status, "Compliant");
     let expected = format!(
         "audited at {}, the days at the ceiling at {}; the next full audit follows within 24 h; 5 versions of 3.0 MiB, 1 of them \
-         held, 2 inspected; the oldest video without a hold is of {} and expires by {}; the store's lifecycle was 60 s late",
+         held, 2 inspected; the oldest video that no hold covers began at {} and expires by {}; the store's lifecycle was 60 s late",
         full_audit.0,
         hours_ago(&fixture, 1).0,
         hours_ago(&fixture, age).0,
@@ -382,9 +382,10 @@ fn deleting_site_with_unusable_bucket_explains_hold_release() {
     assert_eq!(status.conditions[0].type_, "Ready");
     let (truth, reason, message) = condition(&status, "Stalled");
     assert_eq!((truth, reason), ("True", "ReferenceNotFound"));
-    for part in
-        ["spec.storage.operator.credentialsRef", "docs/how-to/delete-a-site.md#a-namespace-that-cannot-go"]
-    {
+    for part in [
+        "spec.storage.operator.credentialsRef",
+        "docs/how-to/delete-a-site.md#a-namespace-that-stays-terminating",
+    ] {
         assert!(message.contains(part), "{message}");
     }
     let (truth, reason, message) = condition(&status, "StorageEnforced");

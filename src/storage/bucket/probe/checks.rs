@@ -89,28 +89,28 @@ checks! {
         "the age of a released recording starts again in the store's lifecycle: the operator must delete it at its ceiling";
     HeldIsReadable: Operator, Warning,
         "if a policy allows objects tagged `held`, such an object can be read",
-        "Managers and officers cannot read held recordings by the bucket policy: they need another way";
+        "Managers and officers cannot read held recordings through the bucket policy: use another store if they must";
     HeldVersionIsReadable: Operator, Warning,
         "if a policy allows objects tagged `held`, such a version can be read by its id",
-        "Managers and officers cannot read held recordings by the bucket policy: they need another way";
+        "Managers and officers cannot read held recordings through the bucket policy: use another store if they must";
     SealedIsUnreadable: Operator, Warning,
         "if a policy allows only objects tagged `held`, an object tagged `sealed` cannot be read",
-        "Managers and officers can read recordings under embargo: name no principals of theirs on this store";
+        "Managers and officers can read recordings under embargo: set no principal in spec.managers and incidentOfficers";
     SealedVersionIsUnreadable: Operator, Warning,
         "if a policy allows only objects tagged `held`, a version tagged `sealed` cannot be read by its id",
-        "Managers and officers can read recordings under embargo: name no principals of theirs on this store";
+        "Managers and officers can read recordings under embargo: set no principal in spec.managers and incidentOfficers";
     VideoIsUnreadable: Operator, Warning,
         "if a policy allows only objects tagged `held`, an object tagged `video` cannot be read",
-        "Managers and officers can read recordings that no incident holds: name no principals of theirs on this store";
+        "Managers and officers can read recordings that no incident holds: set no principal in spec.managers and incidentOfficers";
     VideoVersionIsUnreadable: Operator, Warning,
         "if a policy allows only objects tagged `held`, a version tagged `video` cannot be read by its id",
-        "Managers and officers can read recordings that no incident holds: name no principals of theirs on this store";
+        "Managers and officers can read recordings that no incident holds: set no principal in spec.managers and incidentOfficers";
     OperatorCannotGet: Operator, Warning,
         "the operator cannot read an object that a recorder wrote",
         "The operator's credentials can read recordings";
     EveryoneElseIsDenied: Operator, Fatal,
         "an identity that the bucket policy does not name cannot read or write, even with rights from elsewhere",
-        "Anyone with an account at the store can read and write recordings, as far as the account's own rights go";
+        "A stranger (an identity that the bucket policy does not name) can read and write recordings, as far as its own rights go";
     RecorderCanPut: Recorder, Fatal,
         "a recorder can write an object tagged `video`",
         "A recorder cannot write: nothing can be recorded";
