@@ -138,7 +138,7 @@ async fn operator_and_recorders_authenticate_with_service_account_tokens() {
         radosgw_admin(&["role", "modify", &role, &with_operator]).await;
         scene.wait_for_site("StorageEnforced", "True", HANG).await;
         let told = scene.site_says("AccessRestricted", "AccessMismatch", HANG).await;
-        let as_of_users = "A recorder can write objects with a legal hold, which stay until an administrator of the store clears it. A recorder can";
+        let as_of_users = "A recorder can write objects with a legal hold, which stay until a person clears it with the operator's keys. A recorder can";
         assert!(told.starts_with(as_of_users), "{told}");
         let from = Timestamp::now();
         scene.camera("hal", "h264/4").await;

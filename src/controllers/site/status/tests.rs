@@ -1,7 +1,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
-use crate::api::{AuditStatus, Ceilings, Days, RetentionStatus};
+use crate::api::{AuditFinding, AuditStatus, Ceilings, Days, RetentionStatus};
 use crate::controllers::grant::Grants;
 use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
@@ -289,6 +289,25 @@ fn compliant_message_has_audit_counts_and_ceilings() {
         hours_ago(&fixture, age - 28 * 24).0,
     );
     assert_eq!((truth, message), ("True", expected.as_str()));
+}
+
+#[test]
+fn compliant_message_begins_with_violations() {
+    let mut fixture = fixture();
+    let finding = |type_: &str, violation| AuditFinding {
+        type_: type_.to_owned(),
+        count: 3,
+        violation,
+        examples: Vec::new(),
+    };
+    let findings = vec![finding("LateUpload", false), finding("HeldUnprotected", true)];
+    let audit = AuditStatus { findings, ..audit(&fixture, 1) };
+    fixture.site.status = Some(SiteStatus { audit: Some(audit), ..SiteStatus::default() });
+    let status = compliant_status(&fixture);
+    let (_, reason, message) = condition(&status, "Compliant");
+    assert_eq!(reason, "ViolationsFound");
+    assert!(message.starts_with("3 HeldUnprotected; docs/how-to/audit-a-bucket.md"), "{message}");
+    assert!(message.ends_with("; also reported: 3 LateUpload"), "{message}");
 }
 
 #[test]

@@ -149,7 +149,7 @@ checks! {
         "A recorder can remove tags: only the operator then deletes those recordings at their ceiling";
     RecorderCannotSetLegalHold: Recorder, Warning,
         "a recorder cannot set a legal hold",
-        "A recorder can set legal holds: such recordings stay until an administrator of the store clears the hold";
+        "A recorder can set legal holds: such recordings stay until a person clears the hold with the operator's keys";
     RecorderCannotClearLegalHold: Recorder, Warning,
         "a recorder cannot clear a legal hold",
         "A recorder can clear legal holds: evidence is unprotected until the operator sets them again";
@@ -158,7 +158,7 @@ checks! {
         "A recorder can set retentions: such recordings outlive their ceiling";
     RecorderCannotPutWithLegalHold: Recorder, Warning,
         "a recorder cannot write an object with a legal hold",
-        "A recorder can write objects with a legal hold, which stay until an administrator of the store clears it";
+        "A recorder can write objects with a legal hold, which stay until a person clears it with the operator's keys";
     RecorderCannotPutWithRetention: Recorder, Warning,
         "a recorder cannot write an object with a retention",
         "A recorder can write objects with a retention, which outlive their ceiling";
