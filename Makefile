@@ -52,7 +52,7 @@ test-unit:         ## run unit and property tests, the architecture tests, the h
 
 # SEED=7 runs one seed. STEPS sets the number of requests, FROM the first seed.
 STEPS = 1000000
-test-simulation:   ## run the real code against a simulated store that lies, from many seeds (minutes); SEED=… repeats one
+test-simulation:   ## run the real code against a simulated store that gives wrong answers, from many seeds (minutes); SEED=… repeats one
 	SEED=$(SEED) STEPS=$(STEPS) FROM=$(FROM) cargo test --locked --test sim -- --nocapture seeds
 
 test-requests:     ## count the requests of whole days and compare them with docs/development/request-costs.md (15 min)
