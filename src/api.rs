@@ -15,6 +15,8 @@ mod principal;
 mod recording_policy;
 pub(crate) mod schema;
 mod site;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use self::duration::*;
 pub use camera::*;

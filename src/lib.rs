@@ -4,6 +4,7 @@
 //! Each module uses only the modules above it, and no two files use each other. `tests/architecture` checks both.
 //!
 //! * [`failure`]: trait of all errors.
+//! * `sync`: locks of state that tasks share.
 //! * [`api`]: custom resources and their conditions.
 //! * [`rules`]: rules of the protocol as pure functions. [`rules::hold`] has every decision about holds.
 //! * [`wire`]: documents that operator and recorder exchange.
@@ -24,5 +25,6 @@ pub mod operator;
 pub mod recorder;
 pub mod rules;
 pub mod storage;
+mod sync;
 pub mod telemetry;
 pub mod wire;

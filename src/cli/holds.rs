@@ -10,6 +10,7 @@ use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Duration, GROUP, VERSION};
 use crate::rules::hold::entry::LedgerEntry;
+use crate::rules::hold::scope::CameraSelector;
 use crate::storage::recordings::error::HoldError;
 use crate::storage::recordings::hold::manifest;
 use crate::storage::recordings::hold::manifest::{HoldLinks, NO_MANIFEST, SegmentLink};
@@ -117,13 +118,13 @@ fn render_table(links: &HoldLinks) -> String {
 fn render_hold(entry: &LedgerEntry) -> Result<String, serde_saphyr::SerializeError> {
     let mut spec = json!({
         "siteRef": {"name": entry.site},
-        "includeCalls": entry.calls,
-        "window": entry.window,
+        "includeCalls": entry.scope.calls,
+        "window": entry.scope.window,
         "purpose": entry.purpose,
         "reference": entry.reference,
     });
-    if let Some(fields) = spec.as_object_mut().filter(|_| !entry.cameras.is_empty()) {
-        fields.insert("cameras".to_owned(), json!(entry.cameras));
+    if let (CameraSelector::Named(cameras), Some(fields)) = (&entry.scope.cameras, spec.as_object_mut()) {
+        fields.insert("cameras".to_owned(), json!(cameras));
     }
     serde_saphyr::to_string(&json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),

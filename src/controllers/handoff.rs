@@ -3,7 +3,7 @@
 //! In-memory only: after a restart, the next reconcile of each Site restores it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -19,7 +19,8 @@ use crate::storage::recordings::hold::memory_budget::MemoryBudget;
 use crate::storage::recordings::hold::protection_cache::ProtectionCache;
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
 use crate::storage::{BucketConnection, TargetError};
-use crate::wire::{Gap, HoldScopeConfig, StorageTarget};
+use crate::sync::lock;
+use crate::wire::{Gap, HoldScope, StorageTarget};
 
 /// Channel capacity. A receiver that lags misses notifications; its periodic requeue covers them.
 const NOTIFICATION_CAPACITY: usize = 1024;
@@ -59,7 +60,7 @@ impl HoldAck {
 }
 
 /// Scope of each open hold, by its UID.
-pub type HoldScopes = BTreeMap<String, HoldScopeConfig>;
+pub type HoldScopes = BTreeMap<String, HoldScope>;
 /// Namespace and name of a Site.
 pub type SiteKey = (String, String);
 
@@ -119,13 +120,14 @@ impl SiteHandoff {
         identity: BucketIdentity,
         target: &StorageTarget,
     ) -> Result<BucketConnection, TargetError> {
-        let known = self.entries().get(site_uid).and_then(|entry| entry.connections.get(&identity).cloned());
+        let known =
+            lock(&self.entries).get(site_uid).and_then(|entry| entry.connections.get(&identity).cloned());
         if let Some(connection) = known.filter(|connection| connection.target() == target) {
             return Ok(connection);
         }
         // Without the lock: this reads the machine's certificates.
         let connection = BucketConnection::new(target)?;
-        self.entries()
+        lock(&self.entries)
             .entry(site_uid.to_owned())
             .or_default()
             .connections
@@ -147,9 +149,12 @@ impl SiteHandoff {
     pub fn protection_cache(&self, site: &Site) -> Arc<ProtectionCache> {
         let memory = || Arc::new(ProtectionCache::with_budget(self.under_way.clone(), &self.budget));
         match site.uid() {
-            Some(uid) => {
-                self.entries().entry(uid).or_default().protection_cache.get_or_insert_with(memory).clone()
-            }
+            Some(uid) => lock(&self.entries)
+                .entry(uid)
+                .or_default()
+                .protection_cache
+                .get_or_insert_with(memory)
+                .clone(),
             None => memory(),
         }
     }
@@ -165,11 +170,7 @@ impl SiteHandoff {
     }
 
     fn entry(&self, site: &Site) -> SiteEntry {
-        site.uid().and_then(|uid| self.entries().get(&uid).cloned()).unwrap_or_default()
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<String, SiteEntry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        site.uid().and_then(|uid| lock(&self.entries).get(&uid).cloned()).unwrap_or_default()
     }
 
     /// Sets or withdraws the bucket of `site`. Called by the Site controller only.
@@ -205,7 +206,7 @@ impl SiteHandoff {
     ) {
         let Some(uid) = site.uid() else { return };
         // Only a change notifies: otherwise the Site and the retention controller would wake each other for ever.
-        let is_changed = change(self.entries().entry(uid).or_default());
+        let is_changed = change(lock(&self.entries).entry(uid).or_default());
         if is_changed {
             // An error means that nobody listens.
             let _ = notify.send((site.namespace().unwrap_or_default(), site.name_any()));
@@ -215,7 +216,7 @@ impl SiteHandoff {
     /// Removes a Site that is gone.
     pub fn forget(&self, site: &Site) {
         if let Some(uid) = site.uid() {
-            self.entries().remove(&uid);
+            lock(&self.entries).remove(&uid);
         }
     }
 
@@ -257,25 +258,11 @@ fn notifications(changed: broadcast::Receiver<SiteKey>) -> impl Stream<Item = Si
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controllers::testing::site;
+    use crate::rules::hold::scope::tests::video_scope;
     use crate::rules::retention::PROTOCOL_CEILINGS;
     use crate::storage::s3::stub;
     use crate::wire::{Credentials, Window};
-
-    fn site() -> Site {
-        serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "s", "namespace": "n", "uid": "u"},
-            "spec": {
-                "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"},
-                "managers": [],
-                "storage": {
-                    "bucket": "bucket", "region": "r",
-                    "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
-                    "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
-                },
-            },
-        }))
-        .unwrap()
-    }
 
     fn target(secret: &str) -> StorageTarget {
         StorageTarget { credentials: Credentials::access_key("k", secret), ..stub::target() }
@@ -292,27 +279,27 @@ mod tests {
     }
 
     fn scopes(uids: &[&str]) -> HoldScopes {
-        let covering = HoldScopeConfig {
-            cameras: std::collections::BTreeSet::new(),
-            calls: false,
-            window: Window::new(jiff::Timestamp::UNIX_EPOCH, None),
-        };
-        uids.iter().map(|uid| ((*uid).to_owned(), covering.clone())).collect()
+        let scope = video_scope(&[], Window::new(Timestamp::UNIX_EPOCH, None));
+        uids.iter().map(|uid| ((*uid).to_owned(), scope.clone())).collect()
     }
 
     #[test]
     fn connection_is_reused_until_the_target_changes() {
         let handoff = SiteHandoff::default();
         let connect = |identity, secret| {
-            handoff.connect("u", identity, &target(secret)).unwrap();
-            handoff.entries.lock().unwrap()["u"].connections.len()
+            handoff.connect("uid-of-site", identity, &target(secret)).unwrap();
+            handoff.entries.lock().unwrap()["uid-of-site"].connections.len()
         };
         assert_eq!(connect(BucketIdentity::Operator, "s"), 1);
         assert_eq!(connect(BucketIdentity::Recorder, "other"), 2);
         let secret = |identity| {
             let entries = handoff.entries.lock().unwrap();
-            let keys =
-                entries["u"].connections[&identity].target().credentials.as_access_key().unwrap().clone();
+            let keys = entries["uid-of-site"].connections[&identity]
+                .target()
+                .credentials
+                .as_access_key()
+                .unwrap()
+                .clone();
             keys.secret_access_key.reveal().to_owned()
         };
         assert_eq!(

@@ -5,12 +5,13 @@ pub mod camera_recording;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use sha2::{Digest, Sha256};
 
+use crate::sync::lock;
 use crate::wire::{RecorderStatus, STATUS_PORT, STATUS_SERVER_NAME, StatusApi};
 
 /// Deadline of a request.
@@ -88,7 +89,7 @@ impl RecorderClient {
     }
 
     fn slot(&self, key: [u8; 32]) -> StatusSlot {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         if slots.len() >= MAX_CACHED_STATUSES {
             slots.clear();
         }

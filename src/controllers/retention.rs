@@ -217,7 +217,7 @@ pub fn deadlines(plan: &HoldPlan, outcome: &PassOutcome, now: Timestamp) -> Vec<
     // The last segment that overlaps an ended window is still being uploaded, and then a pass must find it.
     let last = MAX_UPLOAD_DELAY + ONGOING_HOLD_INTERVAL * 9;
     let is_ongoing = |entry: &crate::rules::hold::entry::LedgerEntry| {
-        entry.window.until.is_none_or(|until| until + last > now)
+        entry.scope.window.until.is_none_or(|until| until + last > now)
     };
     let mut deadlines = vec![outcome.sweep_at];
     if plan.open.values().any(is_ongoing) {

@@ -1,9 +1,11 @@
 //! Limits the concurrent work for each store, so that a store that takes minutes to answer does not block the others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
+
+use crate::sync::lock;
 
 /// Concurrent reconciles and passes for one store.
 const MAX_PER_STORE: usize = 16;
@@ -33,7 +35,7 @@ impl StoreLimits {
         shutdown: impl Future<Output = ()>,
     ) -> Option<T> {
         let room = || Arc::new(Semaphore::new(MAX_PER_STORE));
-        let store_permits = self.lock_by_store().entry(store).or_insert_with(room).clone();
+        let store_permits = lock(&self.by_store).entry(store).or_insert_with(room).clone();
         let done = async {
             // No semaphore is ever closed.
             // The store's permit first: work for a slow store must not occupy the permits of all stores.
@@ -48,12 +50,8 @@ impl StoreLimits {
         let done = done.await;
         // Before the count below, which would otherwise find this clone and keep the entry.
         drop(store_permits);
-        self.lock_by_store().retain(|_, lane| Arc::strong_count(lane) > 1);
+        lock(&self.by_store).retain(|_, lane| Arc::strong_count(lane) > 1);
         done
-    }
-
-    fn lock_by_store(&self) -> MutexGuard<'_, HashMap<Option<String>, Arc<Semaphore>>> {
-        self.by_store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,13 +78,13 @@ mod tests {
             let done = limits.run(lane, ready(7), pending()).now_or_never();
             assert_eq!(done, Some(Some(7)));
         }
-        assert_eq!(limits.lock_by_store().len(), 1, "those that are empty are forgotten");
+        assert_eq!(lock(&limits.by_store).len(), 1, "those that are empty are forgotten");
         let ended = limits.run(slow(), ready(7), ready(())).now_or_never();
         assert_eq!(ended, Some(None), "what waits when all ends is not begun");
         drop(stuck.pop());
         assert_eq!(next.now_or_never(), Some(Some(7)));
         drop(stuck);
         limits.run(None, ready(7), pending()).now_or_never();
-        assert!(limits.lock_by_store().is_empty());
+        assert!(lock(&limits.by_store).is_empty());
     }
 }

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tower::filter::FilterLayer;
 
 use super::clock::{BootClock, BootInstant, Clock};
+
+use crate::sync::lock;
 
 /// This process does not lead, or cannot be sure that it still does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +55,7 @@ impl Fence {
     /// Opens the fence until `until`: the start of the last answered renewal plus the renew deadline. A closed
     /// fence stays closed.
     pub fn extend(&self, until: BootInstant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        *lock(&self.until) = Some(until);
     }
 
     /// Closes the fence permanently: no process leads twice.
@@ -63,7 +65,7 @@ impl Fence {
 
     /// Returns whether this process may write now.
     pub fn is_open(&self) -> bool {
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *lock(&self.until);
         !self.leadership_lost.is_cancelled() && until.is_some_and(|until| self.clock.now() < until)
     }
 

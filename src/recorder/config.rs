@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::http::tls;
 use super::rtsp::CameraAddress;
 use crate::failure::Failure;
+use crate::rules::recording::key::is_source_name;
 use crate::storage::TargetError;
 use crate::storage::s3::segments::Uploader;
-use crate::wire::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig};
+use crate::wire::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig, Window};
 
 /// Interval of checks of the mounted file. The kubelet swaps a symbolic link, so a check is cheap.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -110,27 +111,19 @@ fn validate(config: &RecorderConfig) -> Result<(), RecorderConfigError> {
 }
 
 fn validate_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str)> {
-    if !is_valid_camera_name(&camera.name) {
+    // Names become folders and object keys, so no name may lead out of its folder.
+    if !is_source_name(&camera.name) {
         return Err(("name", "write a lower-case DNS name"));
     }
     if CameraAddress::parse(camera.source.url.reveal()).is_err() {
         return Err(("url", "write an rtsp:// or rtsps:// URL without user and password"));
     }
     for (field, windows) in [("permitted", &camera.permitted), ("suspended", &camera.suspended)] {
-        if windows.iter().any(|window| window.until.is_some_and(|until| until <= window.from)) {
+        if windows.iter().any(Window::is_empty) {
             return Err((field, "a window must end after it begins"));
         }
     }
     Ok(())
-}
-
-/// Camera names become folders and object keys, so no name may lead out of its folder.
-fn is_valid_camera_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let label = |label: &str| {
-        !label.is_empty() && label.chars().all(plain) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// Version of the mounted file: the target of the kubelet's link if there is one, and the file's time and size.

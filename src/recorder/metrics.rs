@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::sync::lock;
 use crate::wire::GapCause;
 
 type CameraLabels = [(&'static str, String); 1];
@@ -75,12 +76,12 @@ impl RecorderMetrics {
     }
 
     pub fn count_connection_failure(&self, camera: &str, category: &'static str) {
-        self.lock_reasons().insert((camera.to_owned(), category));
+        lock(&self.reasons).insert((camera.to_owned(), category));
         self.connection_failures.get_or_create(&camera_reason_labels(camera, category)).inc();
     }
 
     pub fn count_gap(&self, camera: &str, cause: GapCause) {
-        self.lock_reasons().insert((camera.to_owned(), cause.into()));
+        lock(&self.reasons).insert((camera.to_owned(), cause.into()));
         self.gaps.get_or_create(&camera_reason_labels(camera, cause.into())).inc();
     }
 
@@ -112,7 +113,7 @@ impl RecorderMetrics {
         {
             family.remove(&camera_labels(camera));
         }
-        self.lock_reasons().retain(|(other, reason)| {
+        lock(&self.reasons).retain(|(other, reason)| {
             let stays = other != camera;
             if !stays {
                 self.connection_failures.remove(&camera_reason_labels(camera, reason));
@@ -120,10 +121,6 @@ impl RecorderMetrics {
             }
             stays
         });
-    }
-
-    fn lock_reasons(&self) -> MutexGuard<'_, BTreeSet<(String, &'static str)>> {
-        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -27,7 +27,7 @@ use super::upload::{SegmentSink, UploadQueue, UploadTarget};
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::s3::segments::Uploader;
 use crate::telemetry::serve::serve;
-use crate::wire::{GapCause, HEALTH_PORT, HoldScopeConfig, RecorderConfig, STATUS_PORT};
+use crate::wire::{GapCause, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -170,7 +170,7 @@ struct SharedSettings {
 
 impl SharedSettings {
     fn apply(&mut self, spool: &Spool, config: &Arc<RecorderConfig>) {
-        let holds: Arc<[HoldScope]> = config.holds.values().map(HoldScopeConfig::scope).collect();
+        let holds: Arc<[HoldScope]> = config.holds.values().cloned().collect();
         spool.set_holds(Arc::clone(&holds));
         spool.set_limit(config.spool_bytes);
         self.segment_duration.send_replace(millis(config.segment_duration_ms));

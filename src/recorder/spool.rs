@@ -16,7 +16,7 @@ mod writer;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -29,6 +29,7 @@ use index::{Orphan, SpoolIndex, UploadState};
 use name::Entry;
 
 use crate::rules::hold::scope::HoldScope;
+use crate::sync::lock;
 use crate::wire::SpoolStatus;
 
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
@@ -117,19 +118,19 @@ impl Spool {
 
     /// Sets the scopes of open holds. Held segments are neither evicted nor purged.
     pub fn set_holds(&self, holds: Arc<[HoldScope]>) {
-        self.index().holds = holds;
+        lock(&self.index).holds = holds;
     }
 
     /// Sets the capacity.
     pub fn set_limit(&self, bytes: u64) {
-        self.index().limit = bytes;
+        lock(&self.index).limit = bytes;
     }
 
     /// Returns the next segment to upload at `now`, and marks it as running. Untried segments come first, oldest first, then
     /// the one with the earliest retry. If it were always the oldest, a segment that every store rejects would block all
     /// others.
     pub fn take_next(&self, now: Instant) -> Option<Closed> {
-        let mut index = self.index();
+        let mut index = lock(&self.index);
         let is_ready = |upload: &UploadState| matches!(upload, UploadState::Waiting(until) if until.is_none_or(|until| until <= now));
         let waiting = index.segments.iter_mut().filter(|(_, upload)| is_ready(upload));
         let (closed, upload) = waiting.min_by_key(|(_, upload)| match upload {
@@ -142,14 +143,14 @@ impl Spool {
 
     /// Returns a segment after a failed upload. It waits at least until `not_before`.
     pub fn put_back(&self, closed: &Closed, not_before: Option<Instant>) {
-        if let Some(upload) = self.index().segments.get_mut(closed) {
+        if let Some(upload) = lock(&self.index).segments.get_mut(closed) {
             *upload = UploadState::Waiting(not_before);
         }
     }
 
     /// Ends all waits of segments, since their cause may be gone.
     pub fn retry_now(&self) {
-        let mut index = self.index();
+        let mut index = lock(&self.index);
         let waiting = index.segments.values_mut().filter(|upload| matches!(upload, UploadState::Waiting(_)));
         waiting.for_each(|upload| *upload = UploadState::Waiting(None));
     }
@@ -158,7 +159,7 @@ impl Spool {
     pub fn remove(&self, closed: &Closed) -> io::Result<()> {
         // The index first, so that no upload takes the segment. Of two callers, only one deletes the file.
         let was_known = {
-            let mut index = self.index();
+            let mut index = lock(&self.index);
             let known = index.segments.remove(closed).is_some();
             if known {
                 index.segment_bytes = index.segment_bytes.saturating_sub(closed.bytes);
@@ -172,7 +173,7 @@ impl Spool {
     /// Deletes segments that are past the ceiling and not held, and returns them.
     pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
         let old = {
-            let index = self.index();
+            let index = lock(&self.index);
             eviction::over_age(index.unheld(index.segments.keys()), ceiling, now)
         };
         self.purge_unreadable(ceiling);
@@ -184,7 +185,7 @@ impl Spool {
         let Ok(ceiling) = Duration::try_from(ceiling) else {
             return;
         };
-        self.index().unreadable.retain(|orphan| {
+        lock(&self.index).unreadable.retain(|orphan| {
             let written = std::fs::metadata(&orphan.path).and_then(|meta| meta.modified());
             // A file whose time is unknown or in the future is not past the ceiling.
             let age = written.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
@@ -200,14 +201,14 @@ impl Spool {
 
     /// Returns the segments evicted since the last call.
     pub fn take_evicted(&self) -> Vec<Closed> {
-        std::mem::take(&mut self.index().evicted)
+        std::mem::take(&mut lock(&self.index).evicted)
     }
 
     /// Recovers one orphan. Returns `None` if there is none.
     pub async fn recover_orphan(self: &Arc<Self>) -> Option<OrphanRecovery> {
         // So that `None` also means that no other task is recovering an orphan.
         let _guard = self.recovery_lock.lock().await;
-        let Orphan { camera, path } = self.index().orphans.pop_front()?;
+        let Orphan { camera, path } = lock(&self.index).orphans.pop_front()?;
         let (of, part) = (camera.clone(), path.clone());
         let read = tokio::task::spawn_blocking(move || recover::part(&part, &of)).await;
         match read.unwrap_or_else(|failed| Err(io::Error::other(failed))) {
@@ -218,7 +219,7 @@ impl Spool {
             }
             Err(error) => {
                 tracing::error!(camera, error = %error.kind(), "an incomplete recording cannot be read");
-                self.index().unreadable.push(Orphan { camera, path });
+                lock(&self.index).unreadable.push(Orphan { camera, path });
                 Some(OrphanRecovery::Unreadable)
             }
         }
@@ -235,12 +236,12 @@ impl Spool {
 
     /// Returns the files of all complete segments.
     pub fn paths(&self) -> HashSet<PathBuf> {
-        let index = self.index();
+        let index = lock(&self.index);
         index.segments.keys().map(|closed| self.path(closed)).collect()
     }
 
     pub fn status(&self) -> SpoolStatus {
-        let index = self.index();
+        let index = lock(&self.index);
         SpoolStatus {
             segments: index.segments.len() as u64,
             bytes: index.segment_bytes.saturating_add(index.open_bytes),
@@ -249,17 +250,17 @@ impl Spool {
     }
 
     pub fn waiting_segments(&self, camera: &str) -> u64 {
-        self.index().segments.keys().filter(|closed| closed.camera == camera).count() as u64
+        lock(&self.index).segments.keys().filter(|closed| closed.camera == camera).count() as u64
     }
 
     /// Returns the end of a camera's newest complete segment.
     pub fn newest_end(&self, camera: &str) -> Option<Timestamp> {
-        self.index().segments.keys().filter(|closed| closed.camera == camera).map(Closed::end).max()
+        lock(&self.index).segments.keys().filter(|closed| closed.camera == camera).map(Closed::end).max()
     }
 
     /// Returns whether `bytes` more fit, perhaps after evictions.
     pub fn has_room(&self, bytes: u64) -> bool {
-        let index = self.index();
+        let index = lock(&self.index);
         let used = index.segment_bytes.saturating_add(index.open_bytes);
         eviction::select_evictions(index.unheld(index.not_uploading()), used, bytes, index.limit).is_some()
     }
@@ -276,7 +277,7 @@ impl Spool {
     /// Reserves `bytes`, and evicts segments if necessary.
     fn reserve(&self, bytes: u64) -> Result<(), SpoolError> {
         let evictions = {
-            let mut index = self.index();
+            let mut index = lock(&self.index);
             let used = index.segment_bytes.saturating_add(index.open_bytes);
             let spare = index.unheld(index.not_uploading());
             let evictions =
@@ -292,7 +293,7 @@ impl Spool {
     /// Evicts the oldest segment, since the disk is full before the limit is reached. Returns whether there was one.
     fn evict_oldest(&self) -> bool {
         let oldest: Vec<Closed> = {
-            let index = self.index();
+            let index = lock(&self.index);
             index.unheld(index.not_uploading()).take(1).cloned().collect()
         };
         let any = !oldest.is_empty();
@@ -306,18 +307,18 @@ impl Spool {
                 tracing::warn!(camera = closed.camera, error = %error.kind(), "a segment cannot be deleted");
             }
             // Reported even if the file is still there: no upload will find it.
-            self.index().evicted.push(closed);
+            lock(&self.index).evicted.push(closed);
         }
     }
 
     fn release(&self, bytes: u64) {
-        let mut index = self.index();
+        let mut index = lock(&self.index);
         index.open_bytes = index.open_bytes.saturating_sub(bytes);
     }
 
     fn add_segment(&self, closed: Closed) {
         {
-            let mut index = self.index();
+            let mut index = lock(&self.index);
             index.segment_bytes = index.segment_bytes.saturating_add(closed.bytes);
             index.segments.insert(closed, UploadState::Waiting(None));
         }
@@ -325,12 +326,7 @@ impl Spool {
     }
 
     fn add_orphan(&self, camera: String, path: PathBuf) {
-        self.index().orphans.push_back(Orphan { camera, path });
-    }
-
-    fn index(&self) -> MutexGuard<'_, SpoolIndex> {
-        // No holder of the lock panics in the middle of a change, so the index behind a poisoned lock is valid.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.index).orphans.push_back(Orphan { camera, path });
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 
 use super::gaps::GapLog;
 use super::metrics::RecorderMetrics;
 use super::spool::Spool;
+use crate::sync::lock;
 use crate::wire::{CameraReport, CameraState, GapCause, SegmentReport};
 
 const MAX_ERROR_CHARS: usize = 300;
@@ -50,19 +51,9 @@ impl RecorderState {
         let mut gaps: GapLog =
             stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         gaps.resume(recorded);
-        let report = CameraReport {
-            name: camera.to_owned(),
-            state: CameraState::Connecting,
-            since: now,
-            codec: None,
-            last_frame: gaps.recorded_until(),
-            last_segment: None,
-            uploaded: 0,
-            waiting: 0,
-            last_error: None,
-            gaps: Vec::new(),
-        };
-        let mut inner = self.inner();
+        let last_frame = gaps.recorded_until();
+        let report = CameraReport { last_frame, ..CameraReport::new(camera, CameraState::Connecting, now) };
+        let mut inner = lock(&self.inner);
         inner.unsaved.insert(camera.to_owned());
         inner.cameras.insert(camera.to_owned(), CameraEntry { report, gaps });
     }
@@ -70,7 +61,7 @@ impl RecorderState {
     /// Removes a camera. The next [`Self::persist_gaps`] deletes its stored gaps: if the camera is added again, no recording
     /// is missing between.
     pub fn remove(&self, camera: &str) {
-        let mut inner = self.inner();
+        let mut inner = lock(&self.inner);
         inner.cameras.remove(camera);
         inner.unsaved.insert(camera.to_owned());
         drop(inner);
@@ -87,7 +78,7 @@ impl RecorderState {
             let name = file.file_name();
             let camera = name.to_str().and_then(|name| name.strip_suffix(".json"));
             if let Some(camera) = camera.filter(|camera| !cameras.contains(*camera)) {
-                self.inner().unsaved.insert(camera.to_owned());
+                lock(&self.inner).unsaved.insert(camera.to_owned());
             }
         }
     }
@@ -112,7 +103,7 @@ impl RecorderState {
     pub fn begin_gap(&self, camera: &str, cause: GapCause, now: Timestamp) {
         if self.with_camera(camera, |entry| entry.gaps.begin(cause, now)) == Some(true) {
             self.metrics.count_gap(camera, cause);
-            self.inner().unsaved.insert(camera.to_owned());
+            lock(&self.inner).unsaved.insert(camera.to_owned());
         }
     }
 
@@ -141,20 +132,20 @@ impl RecorderState {
                 self.metrics.count_gap(camera, gap.cause);
             }
         }
-        self.inner().unsaved.insert(camera.to_owned());
+        lock(&self.inner).unsaved.insert(camera.to_owned());
     }
 
     /// Notes that the previous recorder had recorded until `end`.
     pub fn mark_recovered(&self, camera: &str, end: Timestamp) {
         self.with_camera(camera, |entry| entry.gaps.mark_recovered(end));
-        self.inner().unsaved.insert(camera.to_owned());
+        lock(&self.inner).unsaved.insert(camera.to_owned());
     }
 
     /// Notes that a recording was lost.
     pub fn mark_lost(&self, camera: &str, cause: GapCause, from: Timestamp, until: Timestamp) {
         self.metrics.count_gap(camera, cause);
         self.with_camera(camera, |entry| entry.gaps.add_loss(cause, from, until));
-        self.inner().unsaved.insert(camera.to_owned());
+        lock(&self.inner).unsaved.insert(camera.to_owned());
     }
 
     pub fn mark_uploaded(&self, camera: &str, segment: SegmentReport) {
@@ -170,21 +161,21 @@ impl RecorderState {
 
     /// Sets the revision that all uploads use; `None`: at least one uses another.
     pub fn set_uploads_revision(&self, revision: Option<String>) {
-        self.inner().uploads_revision = revision;
+        lock(&self.inner).uploads_revision = revision;
     }
 
     pub fn uploads_revision(&self) -> Option<String> {
-        self.inner().uploads_revision.clone()
+        lock(&self.inner).uploads_revision.clone()
     }
 
     /// Sets the lead of this clock over the store's.
     pub fn set_clock_offset(&self, ms: i64) {
-        self.inner().clock_offset_ms = Some(ms);
+        lock(&self.inner).clock_offset_ms = Some(ms);
         self.metrics.set_clock_offset(ms);
     }
 
     pub fn clock_offset_ms(&self) -> Option<i64> {
-        self.inner().clock_offset_ms
+        lock(&self.inner).clock_offset_ms
     }
 
     pub fn camera_reports(&self, spool: &Spool) -> Vec<CameraReport> {
@@ -193,17 +184,17 @@ impl RecorderState {
             gaps: camera.gaps.latest(),
             ..camera.report.clone()
         };
-        self.inner().cameras.values().map(report).collect()
+        lock(&self.inner).cameras.values().map(report).collect()
     }
 
     /// Stores changed gaps for the next recorder, and deletes those of removed cameras.
     ///
     /// After an error, those that are not stored yet are stored by the next call.
     pub async fn persist_gaps(&self) -> io::Result<()> {
-        let changed = std::mem::take(&mut self.inner().unsaved);
+        let changed = std::mem::take(&mut lock(&self.inner).unsaved);
         let mut remaining = changed.clone();
         let stored = self.store_gaps(changed, &mut remaining).await;
-        self.inner().unsaved.append(&mut remaining);
+        lock(&self.inner).unsaved.append(&mut remaining);
         stored
     }
 
@@ -218,7 +209,7 @@ impl RecorderState {
         }
         tokio::fs::create_dir_all(&self.gap_folder).await?;
         for camera in changed {
-            let gaps = self.inner().cameras.get(&camera).map(|camera| camera.gaps.clone());
+            let gaps = lock(&self.inner).cameras.get(&camera).map(|camera| camera.gaps.clone());
             let (file, new) = (self.gap_file(&camera), self.gap_folder.join(format!("{camera}.new")));
             let Some(gaps) = gaps else {
                 match tokio::fs::remove_file(file).await {
@@ -240,12 +231,7 @@ impl RecorderState {
     }
 
     fn with_camera<T>(&self, camera: &str, change: impl FnOnce(&mut CameraEntry) -> T) -> Option<T> {
-        self.inner().cameras.get_mut(camera).map(change)
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // No holder of the lock panics in the middle of a change, so the state behind a poisoned lock is valid.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner).cameras.get_mut(camera).map(change)
     }
 }
 

@@ -76,13 +76,13 @@ pub fn check(site: &str, live_view: bool, policy: &RecordingPolicySpec) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::policy::tests::policy;
+    use crate::api::testing;
 
     #[test]
     fn embargo_outlives_its_policy() {
         let hours = |hours| Duration(std::time::Duration::from_hours(hours));
         let allowed = |embargo| Some(LiveView { sites: vec!["zwembad".into()], embargo });
-        let policy = |live_view| RecordingPolicySpec { live_view, ..policy() };
+        let policy = |live_view| RecordingPolicySpec { live_view, ..testing::policy().spec };
         let day = policy(allowed(hours(24)));
         let default = policy(None);
         for (live_view, policy, last, expected) in [

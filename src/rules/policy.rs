@@ -53,34 +53,15 @@ fn date_problems(policy: &RecordingPolicySpec, zone: &jiff::tz::TimeZone) -> Vec
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::api::{
-        Date, DateOrInstant, Days, Duration, HoldRules, InForcePeriod, LiveView, PolicyAdoption,
-        RetentionCeilings, WorksCouncilConsent,
-    };
+    use crate::api::{Date, DateOrInstant, Days, testing};
     use crate::rules::live_view;
+    use crate::rules::retention::PROTOCOL_CEILINGS as CLUSTER;
 
-    pub(crate) fn policy() -> RecordingPolicySpec {
-        RecordingPolicySpec {
-            title: "Protocol cameratoezicht".into(),
-            time_zone: "Europe/Amsterdam".into(),
-            adoption: PolicyAdoption { by: "College".into(), date: Date("2020-05-04".into()) },
-            replaces: None,
-            in_force: InForcePeriod { from: DateOrInstant("2020-05-06".into()), until: None },
-            works_council_consent: Some(WorksCouncilConsent { date: Date("2020-04-21".into()) }),
-            purposes: vec!["Theft".into(), "Aggression".into()],
-            retention: RetentionCeilings { video: Days(28), calls: Days(7) },
-            live_view: Some(LiveView {
-                sites: vec!["dillenburcht".into()],
-                embargo: Duration(std::time::Duration::from_hours(1)),
-            }),
-            holds: HoldRules { review_interval: Days(28) },
-            incident_officers: Vec::new(),
-        }
+    fn policy() -> RecordingPolicySpec {
+        testing::policy().spec
     }
-
-    const CLUSTER: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
     fn assert_rejected(edit: impl FnOnce(&mut RecordingPolicySpec), path: &str) {
         let mut policy = policy();
@@ -123,13 +104,12 @@ pub(crate) mod tests {
     #[test]
     fn live_view_requires_the_site_in_the_policy() {
         let policy = policy();
-        assert!(live_view::check("dillenburcht", true, &policy).is_ok());
+        assert!(live_view::check("zwembad", true, &policy).is_ok());
         assert!(live_view::check("milieustraat", false, &policy).is_ok());
         let error = live_view::check("milieustraat", true, &policy).unwrap_err();
         assert!(error.to_string().starts_with("spec.liveView: article 4.2"));
         assert!(
-            live_view::check("dillenburcht", true, &RecordingPolicySpec { live_view: None, ..policy })
-                .is_err()
+            live_view::check("zwembad", true, &RecordingPolicySpec { live_view: None, ..policy }).is_err()
         );
     }
 }

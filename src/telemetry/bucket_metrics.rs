@@ -164,32 +164,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::testing;
 
     #[test]
     fn bucket_gauges_follow_site_status_and_end_with_the_site() {
-        let site: Site = serde_json::from_value(json!({
-                "metadata": {"name": "s", "namespace": "n"},
-                "spec": {
-                    "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"},
-                    "managers": [],
-                    "storage": {
-                        "bucket": "bucket", "region": "r",
-                        "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
-                        "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
-                    },
-                },
-                "status": {
-                    "ceilings": {"video": "28d", "calls": "7d"},
-                    "drift": {"lastDetectionTime": "2026-01-01T00:00:00Z", "message": "policy: a → b"},
-                    "retention": {"openHolds": 2, "orphanedHolds": ["x"], "deletedVersions": 3, "undeletableVersions": 1, "lastSweepTime": "2026-01-01T00:00:00Z"},
-                    "audit": {
-                        "lastFullAuditTime": "2026-01-01T00:00:00Z", "lastBoundaryAuditTime": "2026-01-01T00:00:00Z", "versions": 5, "bytes": 10,
-                        "heldVersions": 1, "inspectedVersions": 1, "sampleOneIn": 100, "oldestUnheldVideoTime": "2026-01-01T00:00:00Z",
-                        "lifecycleLagSeconds": 7, "findings": [{"type": "Overdue", "count": 4, "violation": true}],
-                    },
-                },
-            }))
-            .unwrap();
+        let mut site = testing::site();
+        (site.metadata.namespace, site.metadata.name) = (Some("n".into()), Some("s".into()));
+        site.status = serde_json::from_value(json!({
+            "ceilings": {"video": "28d", "calls": "7d"},
+            "drift": {"lastDetectionTime": "2026-01-01T00:00:00Z", "message": "policy: a → b"},
+            "retention": {"openHolds": 2, "orphanedHolds": ["x"], "deletedVersions": 3, "undeletableVersions": 1, "lastSweepTime": "2026-01-01T00:00:00Z"},
+            "audit": {
+                "lastFullAuditTime": "2026-01-01T00:00:00Z", "lastBoundaryAuditTime": "2026-01-01T00:00:00Z", "versions": 5, "bytes": 10,
+                "heldVersions": 1, "inspectedVersions": 1, "sampleOneIn": 100, "oldestUnheldVideoTime": "2026-01-01T00:00:00Z",
+                "lifecycleLagSeconds": 7, "findings": [{"type": "Overdue", "count": 4, "violation": true}],
+            },
+        }))
+        .unwrap();
         let encoded = |sites: &[Site]| {
             let mut registry = Registry::with_prefix("toezicht");
             register(&mut registry, sites);

@@ -2,7 +2,7 @@
 //! name resources.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -22,6 +22,7 @@ use super::readiness::{Readiness, ReadinessGate};
 use crate::api::Site;
 use crate::storage::Subresource;
 use crate::storage::s3::request_counts;
+use crate::sync::lock;
 
 const PREFIX: &str = "toezicht";
 /// Seconds: a reconcile that only compares takes milliseconds, one that tests a bucket takes seconds.
@@ -237,10 +238,6 @@ impl OperatorTelemetry {
         encode_eof(&mut text)?;
         Ok(text)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Readiness of the operator: typed gates, so that an answer names the missing ones.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use strum::IntoStaticStr;
+
+use crate::sync::lock;
 
 /// A precondition of readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
@@ -52,7 +54,7 @@ impl Readiness {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<ReadinessGate, usize>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut lock(&self.0))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Window;
-use crate::rules::hold::scope::HoldScopeConfig;
+use crate::rules::hold::scope::HoldScope;
 
 /// A confidential text. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -57,7 +57,7 @@ pub struct RecorderConfig {
     /// Scopes of open holds, by the UID of the hold. The recorder uploads segments in a scope with the tag `sealed`. If the
     /// scopes do not fit into a Secret, the operator replaces them by wider ones under other names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub holds: BTreeMap<String, HoldScopeConfig>,
+    pub holds: BTreeMap<String, HoldScope>,
     /// Server of `/v1/status`.
     pub status_api: StatusApi,
 }

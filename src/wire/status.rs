@@ -94,6 +94,24 @@ pub struct CameraReport {
     pub gaps: Vec<Gap>,
 }
 
+impl CameraReport {
+    /// Returns the report of a camera that is in `state` since this time and has recorded nothing yet.
+    pub fn new(name: &str, state: CameraState, since: Timestamp) -> Self {
+        Self {
+            name: name.to_owned(),
+            state,
+            since,
+            codec: None,
+            last_frame: None,
+            last_segment: None,
+            uploaded: 0,
+            waiting: 0,
+            last_error: None,
+            gaps: Vec::new(),
+        }
+    }
+}
+
 /// State of a camera.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CameraState {

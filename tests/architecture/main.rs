@@ -25,6 +25,7 @@ struct Room {
 /// network.
 const ROOMS: &[Room] = &[
     Room { path: "failure", may_use: &[], may_not_use: &["aws_*", "kube", "tokio", "jiff"] },
+    Room { path: "sync", may_use: &[], may_not_use: &["aws_*", "kube", "tokio", "jiff"] },
     Room { path: "api", may_use: &[], may_not_use: &["aws_*", "tokio", "reqwest", "hyper"] },
     Room {
         path: "rules",
@@ -159,7 +160,7 @@ fn violations(sources: &Sources) -> Vec<String> {
                     let used = used.join("::");
                     let allowed = self::room(&used).is_none_or(|other| {
                         other.path == room.path
-                            || other.path == "failure"
+                            || matches!(other.path, "failure" | "sync")
                             || room.may_use.iter().any(|allowed| {
                                 other.path == *allowed || other.path.starts_with(&format!("{allowed}::"))
                             })

@@ -102,7 +102,7 @@ impl Facts {
 
     /// The resource of a hold, where there is one.
     pub fn resource(&self, hold: usize, declared: Declared) -> Option<IncidentHold> {
-        let window = self.entries[hold].window;
+        let window = self.entries[hold].scope.window;
         let of = |is_resolved| incident(hold, (window.from, window.until.unwrap()), is_resolved);
         match declared {
             Declared::NotYet | Declared::Lost => None,
@@ -126,11 +126,11 @@ impl Facts {
     }
 
     pub fn covers(&self, holds: Set) -> Vec<HoldScope> {
-        each(holds).map(|n| self.entries[n].scope()).collect()
+        each(holds).map(|n| self.entries[n].scope.clone()).collect()
     }
 
     pub fn coverings(&self, holds: Set) -> HoldScopes {
-        each(holds).map(|n| (uid(n), self.entries[n].scope_config())).collect()
+        each(holds).map(|n| (uid(n), self.entries[n].scope.clone())).collect()
     }
 
     /// A hold's resource with what the operator wrote of it, and its status.

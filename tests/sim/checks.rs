@@ -118,8 +118,7 @@ impl Checks {
             let declared = self.declared.get(&entry.uid).and_then(|covers| covers.first());
             declared.map_or(entry.accepted_at, |(since, _)| *since)
         };
-        let mut orphans =
-            orphans.filter(|entry| since(entry) <= at && entry.scope().covers(&key.recording()));
+        let mut orphans = orphans.filter(|entry| since(entry) <= at && entry.scope.covers(&key.recording()));
         orphans.next().map(|entry| entry.uid)
     }
 
@@ -213,7 +212,7 @@ impl Checks {
         }
         match &effect.what {
             What::Hold(true) => {
-                let is_explained = ledger(store).values().any(|entry| entry.scope().covers(&key.recording()));
+                let is_explained = ledger(store).values().any(|entry| entry.scope.covers(&key.recording()));
                 let is_calm = self
                     .ledger_disturbed
                     .is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(1));
@@ -314,7 +313,7 @@ impl Checks {
             let is_disturbed = self.disturbed.get(&id).is_some_and(|at| *at >= began);
             let is_kept = self.covering(&parsed, store, api, now, now).is_some()
                 // Another that is resolved, and not released yet.
-                || ledger(store).values().any(|entry| entry.uid != uid && entry.scope().covers(&parsed.recording()));
+                || ledger(store).values().any(|entry| entry.uid != uid && entry.scope.covers(&parsed.recording()));
             if is_new || is_disturbed || is_kept || is_late_duplicate(store, key, &id.1) {
                 continue;
             }
@@ -385,7 +384,7 @@ impl Checks {
                 // One whose key cannot be true is kept for holds over the time in which it came, too.
                 // An entry never covers less than it did: what somebody changed his mind about explains a mark, too.
                 None if is_marked(version)
-                    && !entries.values().any(|entry| entry.scope().covers(&parsed.recording()))
+                    && !entries.values().any(|entry| entry.scope.covers(&parsed.recording()))
                     && counts_from(&parsed, version) == parsed.start()
                     && self.ledger_disturbed.is_none()
                     && is_old(key, version)

@@ -218,7 +218,7 @@ impl World {
                 let parsed: Result<toezicht::rules::recording::key::Key, _> = key.parse();
                 let entries = super::checks::ledger(&self.store);
                 let is_explained = parsed
-                    .is_ok_and(|key| entries.values().any(|entry| entry.scope().covers(&key.recording())));
+                    .is_ok_and(|key| entries.values().any(|entry| entry.scope.covers(&key.recording())));
                 if is_explained { self.store.answer(by, ask) } else { Ok(Answer::Done) }
             }
             (rule, Ask::List { asked, .. }) => {

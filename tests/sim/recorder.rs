@@ -16,7 +16,7 @@ use toezicht::rules::recording::key::{Class, Key};
 use toezicht::storage::BucketConnection;
 use toezicht::storage::s3::segments::Uploader;
 use toezicht::storage::s3::simulation::{Simulation, run_within};
-use toezicht::wire::{Credentials, HoldScopeConfig, StorageTarget};
+use toezicht::wire::{Credentials, StorageTarget};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::checks::CEILING;
@@ -168,7 +168,7 @@ async fn upload_spool(world: &Shared, of: &(Class, String), uploader: &Uploader)
             let mut world = lock(world);
             let is_untagged = world.is_broken(Mutation::RecorderIgnoresHolds);
             let recorder = world.recorders.all.get_mut(of).unwrap();
-            let covers: Vec<HoldScope> = recorder.follows.values().map(HoldScopeConfig::scope).collect();
+            let covers: Vec<HoldScope> = recorder.follows.values().cloned().collect();
             let covers = if is_untagged { Vec::new() } else { covers };
             (
                 retention_tag(&covers, &one.key),

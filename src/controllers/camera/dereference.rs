@@ -1,7 +1,7 @@
 //! Step one: fetches the objects that a camera depends on. One snapshot of a site serves all its cameras.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -15,6 +15,7 @@ use crate::controllers::kubernetes::secret_ref;
 use crate::controllers::runner::fetch;
 use crate::controllers::site::recorders::names::{ChildNames, RECORDER_SELECTOR, SITE_LABEL};
 use crate::controllers::site::recorders::workload::fetch_recorder_config;
+use crate::sync::lock;
 use crate::wire::RecorderConfig;
 
 /// Age up to which a snapshot is used. The next reconcile, some seconds later, sees newer changes.
@@ -63,7 +64,7 @@ impl SiteSnapshots {
     }
 
     fn slot(&self, namespace: &str, site: &str) -> SnapshotSlot {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         if slots.len() >= MAX_SNAPSHOTS {
             slots.clear();
         }

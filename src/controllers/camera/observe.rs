@@ -1,7 +1,7 @@
 //! Step three: queries the camera's recorder.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -11,6 +11,7 @@ use super::dereference::SiteSnapshot;
 use crate::api::Camera;
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
 use crate::controllers::site::recorders::names::ChildNames;
+use crate::sync::lock;
 use crate::wire::{CameraReport, StatusApi};
 
 /// Recorder of a camera.
@@ -69,7 +70,7 @@ pub struct LastFrames {
 impl LastFrames {
     /// Returns the time of the last known frame. After a restart of the operator, only the status has it.
     pub fn last_frame_at(&self, camera: &Camera) -> Option<Timestamp> {
-        let last_frame_at = self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_frame_at = lock(&self.last_frame_at);
         let observed = camera.uid().and_then(|uid| last_frame_at.get(&uid).copied());
         let reported = camera.status.as_ref().and_then(|status| status.last_segment.as_ref());
         observed.max(reported.map(|last| segment_end(last.start_time.0, last.duration_milliseconds)))
@@ -86,12 +87,12 @@ impl LastFrames {
         let Some(newest) = report.last_frame.max(confirmed_until) else {
             return;
         };
-        self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, newest);
+        lock(&self.last_frame_at).insert(uid, newest);
     }
 
     pub fn forget(&self, camera: &Camera) {
         if let Some(uid) = camera.uid() {
-            self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            lock(&self.last_frame_at).remove(&uid);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Errors of the API server, and the backoff after a failed reconcile.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::leader::fence::NotLeader;
+use crate::sync::lock;
 
 /// A request to the API server failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +82,7 @@ pub struct ReconcileBackoff {
 impl ReconcileBackoff {
     /// Records a failure of `key`, and returns the delay before the next attempt.
     pub fn record_failure(&self, key: &str) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = lock(&self.failures);
         let count = failures.entry(key.to_owned()).or_default();
         let delay = backoff_delay(*count, rand::random::<f64>());
         *count = count.saturating_add(1);
@@ -90,7 +91,7 @@ impl ReconcileBackoff {
 
     /// Records a success of `key`, or its deletion.
     pub fn reset(&self, key: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        lock(&self.failures).remove(key);
     }
 }
 

@@ -77,7 +77,6 @@ fn evaluate_connected(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controllers::testing;
     use crate::wire::SegmentReport;
 
     const SEGMENT: SignedDuration = SignedDuration::from_secs(60);
@@ -93,7 +92,7 @@ mod tests {
             duration_ms: 60_000,
             bytes: 1,
         });
-        CameraReport { last_segment, ..testing::camera_report("a", state, at(since)) }
+        CameraReport { last_segment, ..CameraReport::new("a", state, at(since)) }
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl RetentionPass<'_> {
         let acknowledged =
             self.plan.open.values().filter(|entry| is_followed || schedule.was_acknowledged(entry));
         outcome.acknowledged = acknowledged.map(|entry| entry.uid.clone()).collect();
-        let closing: Vec<HoldScope> = self.plan.closing.iter().map(LedgerEntry::scope).collect();
+        let closing: Vec<HoldScope> = self.plan.closing.iter().map(|entry| entry.scope.clone()).collect();
         // Resumes an interrupted verification: protections read since its start are trusted.
         let is_time = schedule.is_verify_due();
         let began = self.protection_cache.place_deadline.started_at();
@@ -206,7 +206,7 @@ impl RetentionPass<'_> {
                 bucket,
                 &entry.uid,
                 &entry.scope_hash(),
-                &entry.scope(),
+                &entry.scope,
             );
             let own = own.map(|left| SignedDuration::try_from(left).unwrap_or_default());
             own.max(of_leader)
@@ -318,11 +318,9 @@ impl RetentionPass<'_> {
             }
             let resolved_at = entry.resolved_at.unwrap_or(self.now);
             let bucket = &self.bucket.operator.target().bucket;
-            if let Some(left) = self.protection_cache.in_doubt.protect_in_doubt_for(
-                bucket,
-                &entry.scope(),
-                &self.plan.scopes(),
-            ) {
+            if let Some(left) =
+                self.protection_cache.in_doubt.protect_in_doubt_for(bucket, &entry.scope, &self.plan.scopes())
+            {
                 let left = SignedDuration::try_from(left).unwrap_or_default();
                 outcome.release_from = outcome.release_from.max(Some(self.now + left));
                 outcome.release_waits.insert(entry.uid.clone(), ReleaseWait::EarlierRequests);

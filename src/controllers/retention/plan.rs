@@ -161,7 +161,7 @@ impl HoldPlan {
     /// Returns the open scopes in the form that recorders acknowledge.
     pub fn recorder_scopes(&self) -> HoldScopes {
         let open = self.open.iter();
-        open.map(|(uid, entry)| (uid.clone(), entry.scope_config())).collect()
+        open.map(|(uid, entry)| (uid.clone(), entry.scope.clone())).collect()
     }
 
     /// Returns whether versions may be held for the hold with this UID: it is open or not yet released.
@@ -175,7 +175,7 @@ impl HoldPlan {
     }
 
     pub fn scopes(&self) -> Vec<HoldScope> {
-        self.open.values().map(LedgerEntry::scope).collect()
+        self.open.values().map(|entry| entry.scope.clone()).collect()
     }
 }
 

@@ -216,7 +216,7 @@ pub fn placement_status(
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.release_time = outcome.released.contains(&uid).then_some(Time(now));
         if !outcome.deferred_releases.contains(&uid) {
-            let unseen = outcome.unseen.errors_for(&entry.scope());
+            let unseen = outcome.unseen.errors_for(&entry.scope);
             let refused = outcome.release_rejections.get(&uid).or(unseen.as_ref());
             next.store_rejection = rejection_status(refused, now);
         }
@@ -258,7 +258,8 @@ pub fn placement_status(
             return Some(next);
         }
         let known_until = coverage.known_until(|name, covered| is_relevant_source(hold, name, covered));
-        next.coverage_until_time = Some(known_until).filter(|known| *known > entry.window.from).map(Time);
+        next.coverage_until_time =
+            Some(known_until).filter(|known| *known > entry.scope.window.from).map(Time);
         next.coverage = coverage_percent(hold, coverage, known_until, now);
         next.sources = source_coverage(hold, coverage, known_until, outcome, entry.accepted_at);
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +20,7 @@ use crate::controllers::handoff::{BucketIdentity, SiteHandoff};
 use crate::controllers::kubernetes::error::ReconcileBackoff;
 use crate::leader::fence::{Fence, NotLeader};
 use crate::storage::{self, BucketSpec, Claim, EnforceFailure, EnforceReport, Probe};
+use crate::sync::lock;
 use crate::wire::StorageTarget;
 
 /// Time for which a read-back counts.
@@ -94,12 +95,12 @@ struct Cached {
 impl BucketCache {
     /// Removes a Site that is gone.
     pub fn forget(&self, uid: &str) {
-        self.entries().remove(uid);
+        lock(&self.entries).remove(uid);
         self.backoff.reset(uid);
     }
 
     fn get(&self, access: &BucketAccess, now: Timestamp) -> Option<BucketEvaluation> {
-        let entries = self.entries();
+        let entries = lock(&self.entries);
         let memo = entries.get(&access.claim.uid).filter(|memo| {
             // A clock that was ahead may have written `recheck_at`: then the entry would count for days.
             memo.access == *access && now < memo.recheck_at && reject_future(memo.checked_at, now).is_some()
@@ -109,7 +110,7 @@ impl BucketCache {
 
     /// Clears the changes of a Site's bucket after the status reports them.
     pub fn mark_reported(&self, uid: &str) {
-        if let Some(memo) = self.entries().get_mut(uid) {
+        if let Some(memo) = lock(&self.entries).get_mut(uid) {
             memo.bucket.changes.clear();
             memo.bucket.is_drift = false;
         }
@@ -117,7 +118,7 @@ impl BucketCache {
 
     /// Returns whether a probe is due because the desired state changed or the last probe did not complete.
     fn is_probe_pending(&self, access: &BucketAccess) -> bool {
-        self.entries()
+        lock(&self.entries)
             .get(&access.claim.uid)
             .is_some_and(|memo| memo.is_probe_pending || memo.access != *access)
     }
@@ -134,11 +135,8 @@ impl BucketCache {
         bucket.recheck_at = Some(recheck_at);
         let (access, bucket) = (access.clone(), bucket.clone());
         let uid = access.claim.uid.clone();
-        self.entries().insert(uid, Cached { access, bucket, checked_at: now, recheck_at, is_probe_pending });
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<String, Cached>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
+            .insert(uid, Cached { access, bucket, checked_at: now, recheck_at, is_probe_pending });
     }
 }
 

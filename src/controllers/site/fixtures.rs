@@ -58,13 +58,8 @@ pub fn fixture() -> Fixture {
 
 /// Returns a bucket that was read back as required.
 pub fn compliant_bucket(now: Timestamp) -> BucketEvaluation {
-    let report = EnforceReport {
-        observed: BucketState { object_lock: true, versioning: true, ..BucketState::default() },
-        changes: vec![],
-        conformance: None,
-        limitations: vec![],
-        unknown_principals: vec![],
-    };
+    let observed = BucketState { object_lock: true, versioning: true, ..BucketState::default() };
+    let report = EnforceReport { observed, ..EnforceReport::default() };
     evaluate_bucket(Ok(report), None, now)
 }
 

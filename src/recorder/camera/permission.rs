@@ -60,7 +60,7 @@ pub fn denial_at(camera: &CameraConfig, now: Timestamp) -> Option<GapCause> {
 }
 
 fn is_within_any(windows: &[Window], now: Timestamp) -> bool {
-    windows.iter().any(|window| window.from <= now && window.until.is_none_or(|until| now < until))
+    windows.iter().any(|window| window.contains(now))
 }
 
 #[cfg(test)]

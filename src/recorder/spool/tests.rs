@@ -155,17 +155,12 @@ async fn dropped_writer_leaves_complete_fragments() {
 #[tokio::test]
 async fn held_segment_is_neither_evicted_nor_purged() {
     use crate::rules::Window;
-    use crate::rules::hold::scope::CameraSelector;
+    use crate::rules::hold::scope::tests::video_scope;
 
     let (_folder, spool) = spool(100).await;
     let oldest = write_segment(&spool, 10, 40).await;
     let younger = write_segment(&spool, 100, 40).await;
-    let hold = HoldScope {
-        cameras: CameraSelector::Named(["hal".to_owned()].into()),
-        calls: false,
-        window: Window::new(second(15), Some(second(16))),
-    };
-    spool.set_holds([hold].into());
+    spool.set_holds([video_scope(&["hal"], Window::new(second(15), Some(second(16))))].into());
     let third = write_segment(&spool, 200, 40).await;
     assert_eq!(spool.take_evicted(), [younger], "the held segment stays, although it is older");
     let later = second(100_000);

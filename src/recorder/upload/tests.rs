@@ -2,6 +2,8 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::recorder::spool::{SegmentWriter, Spool};
+use crate::rules::Window;
+use crate::rules::hold::scope::tests::video_scope;
 
 /// Time after which a test counts as hanging.
 const TEST_TIMEOUT: Duration = Duration::from_mins(5);
@@ -208,12 +210,6 @@ async fn segment_past_ceiling_is_never_uploaded() {
     assert!(stored.iter().all(|key| key.contains("/deur/")), "{stored:?}");
 }
 
-fn hold_on_everything() -> Arc<[HoldScope]> {
-    let window = crate::rules::Window::new(Timestamp::UNIX_EPOCH, None);
-    let sources = crate::rules::hold::scope::CameraSelector::All;
-    Arc::from([HoldScope { cameras: sources, calls: false, window }])
-}
-
 #[tokio::test]
 async fn held_segment_is_sealed_and_earlier_uploads_are_in_doubt() {
     let bench = UploadFixture::new().await;
@@ -223,7 +219,8 @@ async fn held_segment_is_sealed_and_earlier_uploads_are_in_doubt() {
     // The first upload's outcome is unknown. It may still arrive without the hold's seal.
     bench.target.send_modify(|target| {
         if let Some(target) = target {
-            (target.holds, target.revision) = (hold_on_everything(), "2".to_owned());
+            let on_everything = video_scope(&[], Window::new(Timestamp::UNIX_EPOCH, None));
+            (target.holds, target.revision) = (Arc::from([on_everything]), "2".to_owned());
         }
     });
     bench.wait_for_revision(None).await;

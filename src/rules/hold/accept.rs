@@ -100,22 +100,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::{LocalRef, Resolution, ResolutionOutcome, Review, TimeWindow};
-    use crate::rules::policy::tests::policy;
+    use crate::api::{Resolution, ResolutionOutcome, Review, TimeWindow, testing};
     use crate::rules::window::tests::instant;
 
     fn hold(purpose: &str, from: Timestamp) -> IncidentHoldSpec {
         IncidentHoldSpec {
-            site_ref: LocalRef { name: "die-heijgrave".into() },
             cameras: vec!["receptie".into()],
-            include_calls: false,
             window: TimeWindow { from: Time(from), until: None },
             purpose: purpose.into(),
-            reference: "2026-0412".into(),
-            state: HoldState::Open,
-            resolution: None,
-            review: None,
+            ..testing::hold("h").spec
         }
+    }
+
+    fn policy() -> RecordingPolicySpec {
+        testing::policy().spec
     }
 
     proptest! {

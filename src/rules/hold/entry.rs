@@ -1,14 +1,12 @@
 //! Ledger entry of a hold, and its permitted changes. Pure.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::api::{IncidentHoldSpec, reject_future};
 use crate::rules::Window;
-use crate::rules::hold::scope::{HoldScope, HoldScopeConfig};
+use crate::rules::hold::scope::{CameraSelector, HoldScope};
 
 /// Format of the entries. The operator releases nothing because of an entry with another format.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -36,12 +34,8 @@ pub struct LedgerEntry {
     pub reference: String,
     pub purpose: String,
     pub site: String,
-    /// Empty: all cameras.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub cameras: BTreeSet<String>,
-    #[serde(default)]
-    pub calls: bool,
-    pub window: Window,
+    #[serde(flatten)]
+    pub scope: HoldScope,
     pub accepted_at: Timestamp,
     /// Time at which the operator first observed the resolution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,9 +62,7 @@ impl LedgerEntry {
             reference: spec.reference.clone(),
             purpose: spec.purpose.clone(),
             site: spec.site_ref.name.clone(),
-            cameras: spec.cameras.iter().cloned().collect(),
-            calls: spec.include_calls,
-            window: Window::new(spec.window.from.0, spec.window.until.as_ref().map(|until| until.0)),
+            scope: spec.into(),
             accepted_at,
             resolved_at: None,
             closed_at: None,
@@ -81,17 +73,9 @@ impl LedgerEntry {
         self.closed_at.is_none()
     }
 
-    pub fn scope_config(&self) -> HoldScopeConfig {
-        HoldScopeConfig { cameras: self.cameras.clone(), calls: self.calls, window: self.window }
-    }
-
-    pub fn scope(&self) -> HoldScope {
-        self.scope_config().scope()
-    }
-
     /// Returns a short hash of the scope.
     pub fn scope_hash(&self) -> String {
-        let bytes = serde_json::to_vec(&self.scope_config()).unwrap_or_default();
+        let bytes = serde_json::to_vec(&self.scope).unwrap_or_default();
         let hash = Sha256::digest(bytes);
         hex::encode(hash.get(..8).unwrap_or_default())
     }
@@ -100,19 +84,14 @@ impl LedgerEntry {
     /// the window ends `now` at the earliest, so nothing that was covered is released.
     #[must_use]
     pub fn extended(&self, spec: &IncidentHoldSpec, now: Timestamp) -> Self {
-        let cameras = union_of_cameras(&self.cameras, &spec.cameras.iter().cloned().collect());
-        let until = match (self.window.until, spec.window.until.as_ref().map(|until| until.0)) {
+        let added = HoldScope::from(spec);
+        let mut scope = union_of_scopes(&self.scope, &added);
+        scope.window.until = match (self.scope.window.until, added.window.until) {
             (None, Some(until)) => Some(until.max(now)),
             (Some(before), Some(until)) => Some(until.max(before)),
             (_, None) => None,
         };
-        Self {
-            cameras,
-            calls: self.calls || spec.include_calls,
-            // A re-created resource may begin later than its predecessor, and the earlier recordings stay held.
-            window: Window::new(self.window.from.min(spec.window.from.0), until),
-            ..self.with_clamped_accepted_at(now)
-        }
+        Self { scope, ..self.with_clamped_accepted_at(now) }
     }
 
     /// Returns the entry with `accepted_at` not in the future: a clock that was ahead may have written it.
@@ -152,16 +131,8 @@ impl LedgerEntry {
     /// Returns the entry, extended by the scope of another entry of the same hold.
     #[must_use]
     pub fn merged(&self, other: &Self) -> Self {
-        let cameras = union_of_cameras(&self.cameras, &other.cameras);
-        // Without an end in one of the two, `zip` returns `None`: an ongoing hold stays ongoing.
-        let until = self.window.until.zip(other.window.until);
         Self {
-            cameras,
-            calls: self.calls || other.calls,
-            window: Window::new(
-                self.window.from.min(other.window.from),
-                until.map(|(one, other)| one.max(other)),
-            ),
+            scope: union_of_scopes(&self.scope, &other.scope),
             // Recordings are protected since the first of the two acceptances.
             accepted_at: self.accepted_at.min(other.accepted_at),
             ..self.clone()
@@ -186,15 +157,26 @@ impl LedgerEntry {
     }
 }
 
-/// Returns the union. Empty is all cameras. A union that exceeds [`MAX_NAME_BYTES`] becomes all cameras: the entry then covers
-/// more, never less.
-fn union_of_cameras(one: &BTreeSet<String>, other: &BTreeSet<String>) -> BTreeSet<String> {
-    if one.is_empty() || other.is_empty() {
-        return BTreeSet::new();
+/// Returns a scope that covers both.
+fn union_of_scopes(one: &HoldScope, other: &HoldScope) -> HoldScope {
+    // Without an end in one of the two, `zip` returns `None`: an ongoing hold stays ongoing.
+    let until = one.window.until.zip(other.window.until);
+    HoldScope {
+        cameras: union_of_cameras(&one.cameras, &other.cameras),
+        calls: one.calls || other.calls,
+        // A re-created resource may begin later than its predecessor, and the earlier recordings stay held.
+        window: Window::new(one.window.from.min(other.window.from), until.map(|(one, other)| one.max(other))),
     }
-    let both: BTreeSet<String> = one.union(other).cloned().collect();
+}
+
+/// Returns the union. If it exceeds [`MAX_NAME_BYTES`], it becomes all cameras: the entry then covers more, never less.
+fn union_of_cameras(one: &CameraSelector, other: &CameraSelector) -> CameraSelector {
+    let (CameraSelector::Named(one), CameraSelector::Named(other)) = (one, other) else {
+        return CameraSelector::All;
+    };
+    let both = one | other;
     let bytes: usize = both.iter().map(|name| name.len() + NAME_OVERHEAD).sum();
-    if bytes > MAX_NAME_BYTES { BTreeSet::new() } else { both }
+    if bytes > MAX_NAME_BYTES { CameraSelector::All } else { CameraSelector::Named(both) }
 }
 
 #[cfg(test)]

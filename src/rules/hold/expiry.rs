@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::rules::Window;
-    use crate::rules::hold::scope::CameraSelector;
+    use crate::rules::hold::scope::tests::video_scope;
     use crate::rules::retention::PROTOCOL_CEILINGS;
 
     const DAY: i64 = 86_400;
@@ -258,11 +258,7 @@ mod tests {
     }
 
     fn hold(from: i64, until: i64) -> HoldScope {
-        HoldScope {
-            cameras: CameraSelector::All,
-            calls: true,
-            window: Window::new(at(from), Some(at(until))),
-        }
+        HoldScope { calls: true, ..video_scope(&[], Window::new(at(from), Some(at(until)))) }
     }
 
     #[test]

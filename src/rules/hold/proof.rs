@@ -3,9 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::resolution::is_resolved;
-use super::scope::{HoldScope, HoldScopeConfig};
+use super::scope::HoldScope;
 use crate::api::{IncidentHold, ReleaseWait};
-use crate::rules::Window;
 
 /// Maximum time after the resolution for which recorders that do not respond delay a release. Such a recorder may still tag its
 /// uploads `sealed`. The sweep restores these tags on the day after a recording, and those of older recordings within four
@@ -39,17 +38,7 @@ pub const fn is_placed(unconfirmed: u64, has_errors: bool, is_acknowledged: bool
 /// Returns the scopes of the open holds among `holds`. Includes holds that are not accepted: when in doubt, nothing is deleted.
 pub fn open_scopes(holds: &[IncidentHold], now: Timestamp) -> Vec<HoldScope> {
     let open = holds.iter().filter(|hold| !is_resolved(hold, now));
-    open.map(hold_scope).collect()
-}
-
-fn hold_scope(hold: &IncidentHold) -> HoldScope {
-    let spec = &hold.spec;
-    HoldScopeConfig {
-        cameras: spec.cameras.iter().cloned().collect(),
-        calls: spec.include_calls,
-        window: Window::new(spec.window.from.0, spec.window.until.as_ref().map(|until| until.0)),
-    }
-    .scope()
+    open.map(|hold| HoldScope::from(&hold.spec)).collect()
 }
 
 #[cfg(test)]

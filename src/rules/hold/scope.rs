@@ -8,49 +8,63 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::api::IncidentHoldSpec;
 use crate::rules::Window;
 use crate::rules::live_view::Embargo;
 use crate::rules::recording::tag::RetentionTag;
 use crate::rules::recording::{Class, Recording};
 
+/// Cameras of a hold. As JSON: their names; none for all cameras.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BTreeSet<String>", into = "BTreeSet<String>")]
+pub enum CameraSelector {
+    /// All cameras, including deleted ones.
+    #[default]
+    All,
+    Named(BTreeSet<String>),
+}
+
+impl CameraSelector {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+}
+
+impl From<BTreeSet<String>> for CameraSelector {
+    fn from(names: BTreeSet<String>) -> Self {
+        if names.is_empty() { Self::All } else { Self::Named(names) }
+    }
+}
+
+impl From<CameraSelector> for BTreeSet<String> {
+    fn from(cameras: CameraSelector) -> Self {
+        match cameras {
+            CameraSelector::All => Self::new(),
+            CameraSelector::Named(names) => names,
+        }
+    }
+}
+
+/// Scope of a hold, as the ledger and the recorders' configuration have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HoldScopeConfig {
-    /// Empty: all cameras.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub cameras: BTreeSet<String>,
+pub struct HoldScope {
+    #[serde(default, skip_serializing_if = "CameraSelector::is_all")]
+    pub cameras: CameraSelector,
+    /// Includes recorded calls of every telephone.
     #[serde(default)]
     pub calls: bool,
     pub window: Window,
 }
 
-impl HoldScopeConfig {
-    pub fn scope(&self) -> HoldScope {
-        HoldScope {
-            cameras: if self.cameras.is_empty() {
-                CameraSelector::All
-            } else {
-                CameraSelector::Named(self.cameras.clone())
-            },
-            calls: self.calls,
-            window: self.window,
+impl From<&IncidentHoldSpec> for HoldScope {
+    fn from(spec: &IncidentHoldSpec) -> Self {
+        Self {
+            cameras: spec.cameras.iter().cloned().collect::<BTreeSet<_>>().into(),
+            calls: spec.include_calls,
+            window: Window::new(spec.window.from.0, spec.window.until.as_ref().map(|until| until.0)),
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CameraSelector {
-    /// All cameras, including deleted ones.
-    All,
-    Named(BTreeSet<String>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HoldScope {
-    pub cameras: CameraSelector,
-    /// Includes recorded calls of every telephone.
-    pub calls: bool,
-    pub window: Window,
 }
 
 impl HoldScope {
@@ -82,7 +96,7 @@ pub fn held_tag_for_end(end: Timestamp, embargo: Embargo, now: Timestamp) -> Ret
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use jiff::SignedDuration;
     use proptest::prelude::*;
 
@@ -106,8 +120,14 @@ mod tests {
         Recording { class: Class::Video, source, start: at(start), end: at(start + duration) }
     }
 
+    /// Returns the scope of a hold without calls on these cameras, or on all.
+    pub(crate) fn video_scope(cameras: &[&str], window: Window) -> HoldScope {
+        let names: BTreeSet<String> = cameras.iter().map(|name| (*name).to_owned()).collect();
+        HoldScope { cameras: names.into(), calls: false, window }
+    }
+
     fn scope(from: i64, until: Option<i64>) -> HoldScope {
-        HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(from), until.map(at)) }
+        video_scope(&[], Window::new(at(from), until.map(at)))
     }
 
     prop_compose! {
@@ -117,8 +137,8 @@ mod tests {
             names in proptest::option::of(proptest::collection::btree_set("[a-c]", 1..3)),
             calls: bool,
         ) -> HoldScope {
-            let sources = names.map_or(CameraSelector::All, CameraSelector::Named);
-            HoldScope { cameras: sources, calls, ..scope(from, length.map(|length| from + length)) }
+            let cameras = names.map_or(CameraSelector::All, CameraSelector::Named);
+            HoldScope { cameras, calls, ..scope(from, length.map(|length| from + length)) }
         }
     }
 

@@ -86,7 +86,7 @@ impl fmt::Display for StoreChange {
 }
 
 /// Report of a successful [`enforce`](super::enforce).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnforceReport {
     /// The bucket, read back after the last change.
     pub observed: BucketState,

@@ -7,7 +7,7 @@ mod tally;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -40,6 +40,7 @@ use crate::storage::s3::protection;
 use crate::storage::s3::request_each::request_each;
 use crate::storage::s3::simulation;
 use crate::storage::s3::store_clock::ClockSkew;
+use crate::sync::lock;
 
 /// Time in which a hold must be placed.
 const PLACEMENT_GRACE: SignedDuration = SignedDuration::from_mins(10);
@@ -146,16 +147,16 @@ async fn read_holds(
         }
         holds.manifests.extend(told.iter().cloned());
         if !is_resolved {
-            holds.unresolved.push(entry.scope());
+            holds.unresolved.push(entry.scope.clone());
             holds.unresolved_manifests.extend(told);
         }
         if !is_resolved
             // A clock that was ahead may have written the time. Then nothing excuses a missing protection.
             && reject_future(entry.accepted_at, now).is_none_or(|at| now.duration_since(at) > PLACEMENT_GRACE)
         {
-            holds.settled.push(entry.scope());
+            holds.settled.push(entry.scope.clone());
         }
-        holds.open.push(entry.scope());
+        holds.open.push(entry.scope.clone());
     }
     Ok(holds)
 }
@@ -172,28 +173,24 @@ struct Audit<'a> {
 }
 
 impl Audit<'_> {
-    fn lock_tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the prefixes of the days among `wanted` that have objects, by source.
     async fn list_days(&self, class: Class, wanted: &[DayFilter]) -> Result<Vec<Vec<String>>, StoreError> {
         let now = self.rules.now;
         let expected =
             expected_days_with_holds(&self.rules.holds.open, class, &self.rules.terms.ceilings, now);
         let (sources, days) = sources::list_days(self.store, class, wanted, expected.as_slice(), now).await?;
-        self.lock_tally().add_foreign(FindingKind::UnparsableKey, &sources.foreign);
+        lock(&self.tally).add_foreign(FindingKind::UnparsableKey, &sources.foreign);
         for source in &sources.deferred {
-            self.lock_tally().add(FindingKind::UnvisitedSource, source);
+            lock(&self.tally).add(FindingKind::UnvisitedSource, source);
         }
         if sources.is_truncated {
-            self.lock_tally().add(FindingKind::UnvisitedSource, class.prefix());
+            lock(&self.tally).add(FindingKind::UnvisitedSource, class.prefix());
         }
         let mut all = Vec::new();
         for (source, found) in days {
-            self.lock_tally().add_foreign(FindingKind::UnparsableKey, &found.foreign);
+            lock(&self.tally).add_foreign(FindingKind::UnparsableKey, &found.foreign);
             for _ in 0..found.deferred {
-                self.lock_tally().add(FindingKind::UnvisitedDay, &source);
+                lock(&self.tally).add(FindingKind::UnvisitedDay, &source);
             }
             let days = found.days.into_iter();
             all.push(days.map(|day| Key::day_prefix(class, &source, day)).collect());
@@ -217,7 +214,7 @@ impl Audit<'_> {
                 next => next?,
             };
         }
-        let mut tally = self.lock_tally();
+        let mut tally = lock(&self.tally);
         tally.add_foreign(FindingKind::UnparsableKey, &walk.foreign);
         tally.add_foreign(FindingKind::CrowdedKey, &walk.crowded_keys);
         tally.add_foreign(FindingKind::UnlistedKey, &walk.unlisted);
@@ -240,10 +237,10 @@ impl Audit<'_> {
         let is_all = scan(self.store, prefix, by_folder, |page| {
             let keys = page.versions.iter().map(|listed| &listed.key);
             let others = page.folders.iter().chain(keys).filter(|key| !is_known(key));
-            others.for_each(|key| self.lock_tally().add(FindingKind::UnexpectedObject, key));
+            others.for_each(|key| lock(&self.tally).add(FindingKind::UnexpectedObject, key));
         });
         if !is_all.await? {
-            self.lock_tally().add(FindingKind::UnexpectedObject, &format!("{prefix}…"));
+            lock(&self.tally).add(FindingKind::UnexpectedObject, &format!("{prefix}…"));
         }
         Ok(())
     }
@@ -254,7 +251,7 @@ impl Audit<'_> {
         found: &'l [ListedVersion],
         newer: &mut Option<ListedVersion>,
     ) -> Vec<(StoredRecording<'l>, bool)> {
-        let (mut chosen, mut tally) = (Vec::new(), self.lock_tally());
+        let (mut chosen, mut tally) = (Vec::new(), lock(&self.tally));
         for listed in found {
             let recording = tally::tally_listed(&mut tally, self.rules, listed, newer.as_ref());
             *newer = Some(listed.clone());
@@ -284,13 +281,13 @@ impl Audit<'_> {
         let unread = request_each(chosen, MAX_CONCURRENT_READS, read, |(stored, is_held), marks| {
             // A version that is gone since the listing has no protection.
             if let Some(marks) = marks {
-                tally::tally_inspected(&mut self.lock_tally(), self.rules, &stored, is_held, &marks);
+                tally::tally_inspected(&mut lock(&self.tally), self.rules, &stored, is_held, &marks);
             }
         });
         let unread = unread.await?;
         for ((stored, _), error) in &unread {
             let key = &stored.listed.key;
-            self.lock_tally().add(FindingKind::UnreadProtection, &format!("{key}: {error}"));
+            lock(&self.tally).add(FindingKind::UnreadProtection, &format!("{key}: {error}"));
         }
         Ok(())
     }

@@ -100,7 +100,7 @@ pub fn open_scopes_except(
     entries
         .values()
         .filter(|entry| entry.is_open() && !closing.contains(entry.uid.as_str()))
-        .map(LedgerEntry::scope)
+        .map(|entry| entry.scope.clone())
         .collect()
 }
 

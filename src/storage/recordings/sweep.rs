@@ -10,7 +10,7 @@ pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::channel::mpsc;
@@ -42,6 +42,7 @@ use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::is_unlisted_key_error;
 use crate::storage::s3::store_clock::DecisionTime;
+use crate::sync::lock;
 
 /// Versions of one request: a larger batch would occupy a server for long.
 const BATCH_SIZE: usize = 100;
@@ -116,7 +117,7 @@ impl Sweep<'_> {
     ) -> Result<Option<Vec<ListedVersion>>, SweepError> {
         match walk.next_page().await {
             Err(error) if is_unlisted_key_error(&error) => {
-                let mut hidden = self.unlisted_days.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut hidden = lock(&self.unlisted_days);
                 hidden.insert(day.to_owned());
                 Ok(None)
             }
@@ -157,7 +158,7 @@ impl Sweep<'_> {
     /// Returns the prefixes of the days among `wanted` that have objects, and the number of deferred days.
     async fn list_days(&self, class: Class, wanted: &[DayFilter]) -> Result<(Vec<String>, u64), SweepError> {
         let expected =
-            expected_days_with_holds(&self.lock_observed_holds(), class, self.ceilings, self.time.now);
+            expected_days_with_holds(&lock(&self.observed_holds), class, self.ceilings, self.time.now);
         let (_, days) =
             sources::list_days(self.store, class, wanted, expected.as_slice(), self.time.now).await?;
         let put_off = days.iter().map(|(_, found)| found.deferred).sum();
@@ -242,7 +243,7 @@ impl Sweep<'_> {
                 left += 1;
                 bytes_left += listed.size;
                 // A hold that was open at any time of the sweep explains why the version is still there.
-                match self.disposition(&listed, &self.lock_observed_holds()) {
+                match self.disposition(&listed, &lock(&self.observed_holds)) {
                     Disposition::Held => remaining.held += 1,
                     _ => remaining.undeletable += 1,
                 }
@@ -315,14 +316,10 @@ impl Sweep<'_> {
     ) -> Result<Vec<HoldScope>, SweepError> {
         let mut holds = ledger::open_scopes_except(entries, &BTreeSet::new());
         holds.extend(self.holds.scopes().await?);
-        let mut seen = self.lock_observed_holds();
+        let mut seen = lock(&self.observed_holds);
         let new = holds.iter().filter(|hold| !seen.contains(hold));
         let new: Vec<HoldScope> = new.cloned().collect();
         seen.extend(new);
         Ok(holds)
-    }
-
-    fn lock_observed_holds(&self) -> MutexGuard<'_, Vec<HoldScope>> {
-        self.observed_holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,13 @@
 //! Advice on errors caused by the Site's storage fields: region, addressing and keys.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_sdk_s3::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
 use super::target::is_valid_region;
+use crate::sync::lock;
 use crate::wire::StorageTarget;
 
 /// Longest prefix of an error document that is searched for a region.
@@ -52,7 +53,7 @@ pub(crate) struct NamedRegion(Arc<Mutex<Option<String>>>);
 
 impl NamedRegion {
     pub(crate) fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 
@@ -77,7 +78,7 @@ impl Intercept for NamedRegion {
         let named = header.or_else(|| parse_region(response.body().bytes()?));
         // Reported in a status later, so nothing but a region may get there.
         if let Some(region) = named.filter(|name| is_valid_region(name)) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(region.to_owned());
+            *lock(&self.0) = Some(region.to_owned());
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Credentials of an identity: static keys, or a provider that renews them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -21,6 +21,7 @@ use aws_sdk_s3::error::BoxError;
 use super::error::{StoreError, TOKEN_EXCHANGE};
 use super::response_limit::ResponseLimit;
 use super::target::TargetError;
+use crate::sync::lock;
 use crate::wire::{AccessKey, Credentials, StorageTarget, WebIdentity};
 
 /// Provider name in the SDK's messages.
@@ -98,7 +99,7 @@ struct TemporaryKeys {
 static CACHE: LazyLock<Mutex<HashMap<(String, WebIdentity), CachedKeys>>> = LazyLock::new(Mutex::default);
 
 fn cached_keys(sts: String, identity: &WebIdentity) -> CachedKeys {
-    let mut all = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = lock(&CACHE);
     if all.len() >= MAX_CACHED {
         // Without a bound, roles of deleted Sites would stay for ever. Clearing costs each other role one exchange.
         all.clear();

@@ -1,9 +1,10 @@
 //! Cache of ledger entries.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::rules::hold::entry::LedgerEntry;
+use crate::sync::lock;
 
 /// Last read version of each ledger entry, by key.
 #[derive(Clone, Debug, Default)]
@@ -13,14 +14,14 @@ pub(crate) struct EntryCache {
 
 impl EntryCache {
     pub(crate) fn get(&self, key: &str, id: &str) -> Option<LedgerEntry> {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = lock(&self.read);
         // An object without versioning changes under the same id.
         let (known, entry) = read.get(key).filter(|_| id != "null")?;
         (known == id).then(|| entry.clone())
     }
 
     pub(crate) fn insert(&self, key: String, id: String, entry: LedgerEntry) {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = lock(&self.read);
         read.insert(key, (id, entry));
     }
 }

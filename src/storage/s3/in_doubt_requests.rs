@@ -6,7 +6,7 @@
 //! their signature expires.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_s3::config::interceptors::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::key::{Class, Key};
 use crate::rules::recording::tag::RetentionTag;
+use crate::sync::lock;
 
 /// Time in which a delayed request may still be accepted: the validity of its signature (S3: fifteen minutes, Signature
 /// Version 4, "Authenticating Requests"), plus the tolerated clock skew.
@@ -48,12 +49,8 @@ struct RequestLog {
 }
 
 impl InDoubtRequests {
-    fn requests(&self) -> MutexGuard<'_, RequestLog> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn note_sent(&self, request: ProtectionRequest, now: Instant) {
-        let mut requests = self.requests();
+        let mut requests = lock(&self.0);
         if requests.unanswered.len() >= MAX_REQUESTS {
             requests.unanswered.retain(|_, (_, sent)| is_signature_valid(*sent, now));
         }
@@ -68,7 +65,7 @@ impl InDoubtRequests {
     }
 
     fn note_answered(&self, request: &ProtectionRequest) {
-        let mut requests = self.requests();
+        let mut requests = lock(&self.0);
         match requests.unanswered.get_mut(request) {
             // The answer is to one of several equal requests. The others are still in doubt.
             Some((count, _)) if *count > 1 => *count -= 1,
@@ -117,7 +114,7 @@ impl InDoubtRequests {
 
     fn longest_in_doubt(&self, counts: impl Fn(&ProtectionRequest) -> bool) -> Option<Duration> {
         let now = Instant::now();
-        let mut requests = self.requests();
+        let mut requests = lock(&self.0);
         requests.unanswered.retain(|_, (_, sent)| is_signature_valid(*sent, now));
         let counted = requests.unanswered.iter().filter(|(request, _)| counts(request));
         let sent = counted.map(|(_, (_, sent))| *sent).chain(requests.overflow_sent_at);
@@ -220,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::rules::Window;
-    use crate::rules::hold::scope::CameraSelector;
+    use crate::rules::hold::scope::tests::video_scope;
     use crate::rules::recording::version::VersionRef;
     use crate::storage::s3::protection;
     use crate::storage::s3::stub::Stub;
@@ -229,11 +226,7 @@ mod tests {
         "http://s3/b/video/hal/2026/03/02/101010.000Z-60000-0123456789abcdef.mp4?legal-hold&versionId=1";
 
     fn cover(camera: &str) -> HoldScope {
-        HoldScope {
-            cameras: CameraSelector::Named([camera.to_owned()].into()),
-            calls: false,
-            window: Window::new(Timestamp::MIN, None),
-        }
+        video_scope(&[camera], Window::new(Timestamp::MIN, None))
     }
 
     fn change(uri: &str) -> ProtectionRequest {

@@ -1,7 +1,7 @@
 //! Clock of the store, from its answers. Lifetimes are decided by the local clock. If the two differ, one is wrong, and
 //! nothing may be deleted.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::simulation::LocalClock;
 use crate::api::MAX_CLOCK_SKEW;
+use crate::sync::lock;
 
 /// The clocks are too far apart to delete anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,13 +52,13 @@ impl StoreClock {
 
     /// Fails if the `Date` of the last answer is too far from the local clock. A store without `Date` passes.
     pub(crate) fn check(&self) -> Result<(), ClockSkew> {
-        let last = *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *lock(&self.last_answer);
         last.map_or(Ok(()), |(theirs, ours)| check_skew(theirs, ours))
     }
 
     /// Returns the earlier of `ours` and the store's time: a fast clock must not end an embargo early.
     pub(crate) fn earlier(&self, ours: Timestamp) -> Timestamp {
-        let last = *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *lock(&self.last_answer);
         last.map_or(ours, |(theirs, _)| ours.min(theirs))
     }
 
@@ -65,7 +66,7 @@ impl StoreClock {
     /// may have been corrected.
     pub(crate) fn check_time(&self, time: DecisionTime) -> Result<(), ClockSkew> {
         self.check()?;
-        let last = *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *lock(&self.last_answer);
         match last.map(|(theirs, _)| time.clock_reading.duration_since(theirs)) {
             Some(apart) if apart > MAX_CLOCK_SKEW => Err(ClockSkew { skew: apart }),
             _ => Ok(()),
@@ -99,8 +100,7 @@ impl Intercept for StoreClock {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(theirs) = parse_date_header(context.response().headers().get("date")) {
-            *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((theirs, self.local.now()));
+            *lock(&self.last_answer) = Some((theirs, self.local.now()));
         }
         Ok(())
     }

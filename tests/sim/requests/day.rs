@@ -229,7 +229,7 @@ impl Operator {
         self.part(Part::Recorders);
         self.next.segments = at + SEGMENT;
         let held = self.buckets.holds(&self.api.site).unwrap_or_default();
-        let covers: Vec<HoldScope> = held.values().map(toezicht::wire::HoldScopeConfig::scope).collect();
+        let covers: Vec<HoldScope> = held.values().cloned().collect();
         for key in recorded(&self.cameras, at - UPLOAD_DELAY) {
             let tag = retention_tag(&covers, &key);
             if let Some(uploader) = &self.uploader {

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::tests::{PassFixture, hal_entry, hold};
 use super::*;
 use crate::controllers::retention::report::placement_status;
+use crate::rules::hold::scope::CameraSelector;
 use crate::rules::recording::Class;
 use crate::rules::recording::key::Key;
 use crate::storage::s3::stub::{FakeBucket, ReceivedRequest, Stub, error_answer, listed};
@@ -29,7 +30,7 @@ async fn failure_on_one_open_hold_does_not_block_the_others() {
         let has_failed = answer.0 == 500;
         let stub = rejecting_store(now, "OFF", answer).await;
         let mut of_gang = hal_entry("gang", now);
-        of_gang.cameras = ["gang".to_owned()].into();
+        of_gang.scope.cameras = CameraSelector::Named(["gang".to_owned()].into());
         let open = [hal_entry("hal", now), of_gang].map(|entry| (entry.uid.clone(), entry));
         let plan = HoldPlan { open: open.into(), ..HoldPlan::default() };
         let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
@@ -81,7 +82,7 @@ async fn rejection_of_one_resolved_hold_does_not_block_the_others() {
     let stub = rejecting_store(now, "ON", (403, "AccessDenied")).await;
     let [of_gang, late] = ["gang", "late"].map(|uid| {
         let mut entry = hal_entry(uid, now).resolved(now);
-        entry.cameras = ["gang".to_owned()].into();
+        entry.scope.cameras = CameraSelector::Named(["gang".to_owned()].into());
         entry
     });
     let plan =

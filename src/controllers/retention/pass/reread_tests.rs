@@ -5,6 +5,7 @@ use serde_json::json;
 use super::crowded_tests::{RECORDINGS, count_held_and_manifests, crowded_store};
 use super::tests::{PassFixture, hal_entry, hold};
 use super::*;
+use crate::rules::hold::scope::CameraSelector;
 
 /// Another hold stays open throughout, so that the cache is not cleared.
 #[tokio::test]
@@ -14,7 +15,7 @@ async fn released_versions_are_held_again_for_another_hold() {
     let memory = ProtectionCache::default();
     let (first, second) = (hal_entry("hal", now), hal_entry("second", now));
     let mut other = hal_entry("gang", now);
-    other.cameras = ["gang".to_owned()].into();
+    other.scope.cameras = CameraSelector::Named(["gang".to_owned()].into());
     let run_pass = async |open: &[&LedgerEntry], closing: &[&LedgerEntry], minute: i64| {
         let now = now + SignedDuration::from_mins(minute);
         let open = open.iter().map(|entry| (entry.uid.clone(), (*entry).clone()));

@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::controllers::handoff::HoldAck;
 use crate::controllers::retention::report::placement_status;
+use crate::controllers::testing;
 use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 use crate::storage::recordings::open_holds::OpenHoldsError;
 use crate::storage::s3::connection::BucketConnection;
@@ -24,21 +25,6 @@ pub(crate) fn hal_entry(uid: &str, now: Timestamp) -> LedgerEntry {
     LedgerEntry::new(uid.into(), "n".into(), uid.into(), &spec, now)
 }
 
-fn site() -> Site {
-    serde_json::from_value(json!({
-        "metadata": {"name": "s", "namespace": "n"},
-        "spec": {
-            "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"}, "managers": [],
-            "storage": {
-                "bucket": "b", "region": "r",
-                "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
-                "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
-            },
-        },
-    }))
-    .unwrap()
-}
-
 /// Inputs of a pass for a Site without a status.
 pub(crate) struct PassFixture {
     pub(crate) fence: Fence,
@@ -52,7 +38,7 @@ impl PassFixture {
     pub(crate) fn new(operator: BucketConnection, declared: Vec<HoldScope>) -> Self {
         Self {
             fence: Fence::always_open(),
-            site: site(),
+            site: testing::site(),
             bucket: SiteBucket {
                 operator,
                 terms: RetentionTerms::with_live_view(PROTOCOL_CEILINGS),

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::controllers::testing;
 use crate::rules::recording::{Class, Recording};
 
 fn at(second: i64) -> Timestamp {
@@ -9,12 +10,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn policy() -> RecordingPolicySpec {
-    serde_json::from_value(json!({
-        "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
-        "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
-        "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewInterval": "28d"},
-    }))
-    .unwrap()
+    testing::policy().spec
 }
 
 fn hold(uid: &str, from: i64, until: Option<i64>, resolved: Option<i64>) -> IncidentHold {
@@ -92,7 +88,7 @@ fn orphaned_hold_stays_open_until_recreated() {
 
     let anew = plan_holds(&ledger, &[hold("2", 10, Some(40), None)], Some(&policy), at(80));
     assert!(anew.orphaned.is_empty());
-    assert_eq!(anew.open["2"].window.from, at(0), "what the first covered is covered");
+    assert_eq!(anew.open["2"].scope.window.from, at(0), "what the first covered is covered");
     let ledger = ledger_after(ledger, &anew, at(80));
     assert!(!ledger["1"].is_open() && ledger["2"].is_open());
 

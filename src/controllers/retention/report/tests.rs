@@ -26,7 +26,7 @@ fn rejection_is_reported_until_next_full_pass() {
     let mut hold = hold();
     let now = Timestamp::UNIX_EPOCH;
     let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, now);
-    let cover = entry.scope();
+    let cover = entry.scope.clone();
     let plan = HoldPlan { open: [("1".to_owned(), entry)].into(), ..HoldPlan::default() };
     let mut report = |refused: Option<Option<u64>>| {
         let coverage = refused.map(|refused| {
@@ -126,7 +126,7 @@ fn unvisited_calls_are_reported_only_for_holds_with_calls() {
     let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, now);
     let told = |calls: bool, released: bool| {
         let mut entry = entry.clone();
-        entry.calls = calls;
+        entry.scope.calls = calls;
         let plan = HoldPlan { closing: vec![entry], ..HoldPlan::default() };
         let unseen = Unchecked { has_unvisited_calls: true, ..Unchecked::default() };
         let outcome = PassOutcome {
@@ -151,7 +151,7 @@ fn coverage_is_reported_once_known() {
     let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, at(95));
     let plan = HoldPlan { open: [("1".to_owned(), entry.clone())].into(), ..HoldPlan::default() };
     let told = |hold: &IncidentHold, now: Timestamp, recorded: &[(i64, i64)]| {
-        let mut coverage = Coverage::new(&entry.scope(), &BTreeMap::new(), now);
+        let mut coverage = Coverage::new(&entry.scope, &BTreeMap::new(), now);
         for (start, end) in recorded {
             let recording = crate::rules::recording::Recording {
                 class: crate::rules::recording::Class::Video,

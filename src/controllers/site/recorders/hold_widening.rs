@@ -6,7 +6,8 @@
 //! tag `sealed` until the daily sweep restores it. The Site's `Ready` reports it.
 
 use crate::controllers::handoff::HoldScopes;
-use crate::wire::{HoldScopeConfig, Window};
+use crate::rules::hold::scope::{CameraSelector, HoldScope};
+use crate::wire::Window;
 
 /// Largest configuration. The API server accepts 1 MiB in all values of a Secret.
 pub const MAX_CONFIG_BYTES: usize = 1_000_000;
@@ -83,8 +84,8 @@ fn widen_to_everything(held: &HoldScopes) -> HoldScopes {
     [(EVERYTHING_NAME.to_owned(), unrestricted_scope(calls, window))].into()
 }
 
-fn unrestricted_scope(calls: bool, window: Window) -> HoldScopeConfig {
-    HoldScopeConfig { cameras: std::collections::BTreeSet::new(), calls, window }
+fn unrestricted_scope(calls: bool, window: Window) -> HoldScope {
+    HoldScope { cameras: CameraSelector::All, calls, window }
 }
 
 /// Returns the later of two ends. `None`: no end.
@@ -112,9 +113,9 @@ mod tests {
             calls in any::<bool>(),
             from in 0_i64..200,
             length in proptest::option::of(0_i64..60),
-        ) -> HoldScopeConfig {
+        ) -> HoldScope {
             let window = Window::new(at(from), length.map(|length| at(from + length)));
-            HoldScopeConfig { cameras, calls, window }
+            HoldScope { cameras: cameras.into(), calls, window }
         }
     }
 
@@ -132,7 +133,7 @@ mod tests {
                 start: at(start),
                 end: at(start + duration),
             };
-            let covers = |scopes: &HoldScopes| scopes.values().any(|one| one.scope().covers(&recording));
+            let covers = |scopes: &HoldScopes| scopes.values().any(|one| one.covers(&recording));
             prop_assert!(covers(&fitted) || !covers(&held), "{held:?} as {fitted:?}");
             prop_assert!(json_bytes(&fitted) <= max_bytes.max(160), "{fitted:?} in {max_bytes}");
             prop_assert_eq!(detect_widening(&fitted).is_none(), fitted == held);
@@ -145,7 +146,7 @@ mod tests {
         let one = |name: &str, from: i64| {
             let cameras: BTreeSet<String> = (0..50).map(|number| format!("{name}-{number}")).collect();
             let window = Window::new(at(from), Some(at(from) + SignedDuration::from_secs(10)));
-            (name.to_owned(), HoldScopeConfig { cameras, calls: false, window })
+            (name.to_owned(), HoldScope { cameras: cameras.into(), calls: false, window })
         };
         let held: HoldScopes = [one("a", 0), one("b", 5), one("c", 100)].into();
         assert_eq!(fit_to_size(&held, json_bytes(&held)), held);

@@ -193,18 +193,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rules::hold::scope::tests::video_scope;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn cover(from: i64, until: Option<i64>, names: &[&str]) -> HoldScope {
-        let cameras = names.iter().map(|name| (*name).to_owned()).collect();
-        HoldScope {
-            cameras: if names.is_empty() { CameraSelector::All } else { CameraSelector::Named(cameras) },
-            calls: false,
-            window: Window::new(at(from), until.map(at)),
-        }
+        video_scope(names, Window::new(at(from), until.map(at)))
     }
 
     fn recording(source: &str, start: i64, end: i64) -> Recording<'_> {

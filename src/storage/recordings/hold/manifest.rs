@@ -82,7 +82,7 @@ pub async fn write(
     let mut index = ManifestIndex {
         uid: entry.uid.clone(),
         reference: entry.reference.clone(),
-        window: entry.window,
+        window: entry.scope.window,
         segments: 0,
         missing: missing.to_vec(),
         parts: Vec::new(),

@@ -66,7 +66,7 @@ fn coverage_of(
     all: &[ListedVersion],
     now: Timestamp,
 ) -> Coverage {
-    let mut coverage = Coverage::new(&entry.scope(), &BTreeMap::new(), now);
+    let mut coverage = Coverage::new(&entry.scope, &BTreeMap::new(), now);
     for listed in all {
         coverage.present.insert(memory.fingerprint(&listed.key, &listed.id));
         coverage.days.insert(SourceDay::of(&listed.key.parse().unwrap()));

@@ -10,7 +10,8 @@ use super::protection_cache::{ManifestVersions, ProtectionCache};
 use super::{PlaceInput, PlaceReport, Release, ReleaseReport, place};
 use crate::rules::Window;
 use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::hold::scope::{CameraSelector, HoldScope};
+use crate::rules::hold::scope::HoldScope;
+use crate::rules::hold::scope::tests::video_scope;
 use crate::rules::recording::key::{Class, Key};
 use crate::rules::recording::version::ListedVersion;
 use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
@@ -39,11 +40,7 @@ async fn start_bucket(listed: &ListedVersion) -> Stub {
 
 /// Scope over `hal` between these ages.
 fn scope(now: Timestamp, from: SignedDuration, until: Option<SignedDuration>) -> HoldScope {
-    HoldScope {
-        cameras: CameraSelector::Named(["hal".to_owned()].into()),
-        calls: false,
-        window: Window::new(now - from, until.map(|until| now - until)),
-    }
+    video_scope(&["hal"], Window::new(now - from, until.map(|until| now - until)))
 }
 
 /// Ledger entry of a resolved hold.

@@ -1,6 +1,6 @@
 //! Deadline of a pass, so that releases, sweeps and new holds are not delayed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use tokio::time::Instant;
 
 use crate::storage::recordings::error::HoldError;
+use crate::sync::lock;
 
 /// A sweep is due hourly and looks two hours ahead.
 const MIN_PASS_DURATION: Duration = Duration::from_mins(20);
@@ -39,34 +40,34 @@ impl PassDeadline {
     pub(crate) fn instant(&self) -> Instant {
         let now = Instant::now();
         // The duration doubles without limit, and `+` panics beyond the last instant.
-        now.checked_add(self.state().duration).unwrap_or(now + MIN_PASS_DURATION)
+        now.checked_add(lock(&self.0).duration).unwrap_or(now + MIN_PASS_DURATION)
     }
 
     /// Returns the start of the first incomplete full pass. `None`: the last one completed.
     pub fn started_at(&self) -> Option<Timestamp> {
-        self.state().started_at
+        lock(&self.0).started_at
     }
 
     /// Returns the day that the last pass reached. `None`: it completed. Later days go first, since they may belong to
     /// other holds.
     pub(crate) fn reached_day(&self) -> Option<Date> {
-        self.state().reached_day
+        lock(&self.0).reached_day
     }
 
     /// Doubles the duration after a partial pass timed out.
     pub(crate) fn extend(&self) {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         state.duration = state.duration.saturating_mul(2);
     }
 
     /// Forgets incomplete passes.
     pub fn reset(&self) {
-        *self.state() = DeadlineState::default();
+        *lock(&self.0) = DeadlineState::default();
     }
 
     /// Records the result of a full pass that started at `now`.
     pub(crate) fn note_result(&self, ended: &Result<(), HoldError>, now: Timestamp) {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         match ended {
             Err(HoldError::PassTimeout { day }) => {
                 state.duration = state.duration.saturating_mul(2);
@@ -77,10 +78,6 @@ impl PassDeadline {
             // Another failure does not show how long a pass takes.
             Err(_) => (),
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, DeadlineState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

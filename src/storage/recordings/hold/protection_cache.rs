@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,6 +26,7 @@ use crate::rules::recording::tag::RetentionTag;
 use crate::rules::recording::version::ListedVersion;
 use crate::storage::recordings::error::SourceDay;
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
+use crate::sync::lock;
 
 /// Cache of one Site's held versions.
 #[derive(Debug, Default)]
@@ -153,7 +154,7 @@ impl ProtectionCache {
         since: Timestamp,
     ) -> bool {
         let version = self.fingerprint(&listed.key, &listed.id);
-        let read = self.verified().get(version);
+        let read = lock(&self.verified).get(version);
         read.is_some_and(|read| {
             // Some stores change this time together with the legal hold, so a removed legal hold is read at once.
             let is_same = read.tag == tag && read.modified == listed.modified.as_microsecond();
@@ -163,13 +164,13 @@ impl ProtectionCache {
 
     /// Returns whether a version's protection was verified.
     pub(crate) fn is_verified(&self, version: Fingerprint) -> bool {
-        self.verified().get(version).is_some()
+        lock(&self.verified).get(version).is_some()
     }
 
     pub(crate) fn note_verified(&self, listed: &ListedVersion, tag: RetentionTag, at: Timestamp) {
         let version = self.fingerprint(&listed.key, &listed.id);
         let (modified, at) = (listed.modified.as_microsecond(), at.as_second());
-        self.verified().insert(version, VerifiedProtection { tag, modified, at });
+        lock(&self.verified).insert(version, VerifiedProtection { tag, modified, at });
     }
 
     /// Returns an empty cache that shares the requests in doubt and the memory budget.
@@ -186,7 +187,7 @@ impl ProtectionCache {
     #[must_use]
     pub fn empty_sibling(&self) -> Self {
         Self {
-            verified: Mutex::new(self.verified().empty_sibling()),
+            verified: Mutex::new(lock(&self.verified).empty_sibling()),
             manifest_reservation: self.manifest_reservation.clone(),
             ..Self::default()
         }
@@ -211,7 +212,7 @@ impl ProtectionCache {
         cover: &HoldScope,
     ) -> Option<Duration> {
         let now = (scope.to_owned(), Instant::now());
-        let mut asked = self.scope_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = lock(&self.scope_since);
         let of = asked.entry(uid.to_owned()).or_insert_with(|| now.clone());
         if of.0 != scope {
             *of = now;
@@ -222,17 +223,17 @@ impl ProtectionCache {
     /// Drops a version's protection before a change: the cached value is valid for no hold any more.
     pub(crate) fn invalidate(&self, listed: &ListedVersion) {
         let version = self.fingerprint(&listed.key, &listed.id);
-        self.verified().invalidate(version);
+        lock(&self.verified).invalidate(version);
     }
 
     /// Drops protections that were read before `since`.
     pub fn evict_before(&self, since: Timestamp) {
-        self.verified().evict_before(since.as_second());
+        lock(&self.verified).evict_before(since.as_second());
     }
 
     /// Returns the versions in the manifest of the hold with this UID, if cached.
     pub fn manifest(&self, uid: &str) -> Option<Arc<ManifestVersions>> {
-        self.manifests().get(uid).cloned()
+        lock(&self.manifests).get(uid).cloned()
     }
 
     /// Returns whether one of these manifests lists a version.
@@ -262,42 +263,30 @@ impl ProtectionCache {
 
     pub(crate) fn put_manifest(&self, uid: &str, told: ManifestVersions) -> Arc<ManifestVersions> {
         let told = Arc::new(told);
-        self.manifests().insert(uid.to_owned(), told.clone());
+        lock(&self.manifests).insert(uid.to_owned(), told.clone());
         told
     }
 
     /// Drops manifests that exceeded the budget: there may be room now.
     pub fn evict_over_budget(&self) {
-        self.manifests().retain(|_, told| !told.versions.is_over_budget());
+        lock(&self.manifests).retain(|_, told| !told.versions.is_over_budget());
     }
 
     /// Drops the manifests of all other holds.
     pub fn retain_manifests(&self, uids: &BTreeSet<&str>) {
-        self.manifests().retain(|uid, _| uids.contains(uid.as_str()));
-        let mut asked = self.scope_since.lock().unwrap_or_else(PoisonError::into_inner);
+        lock(&self.manifests).retain(|uid, _| uids.contains(uid.as_str()));
+        let mut asked = lock(&self.scope_since);
         asked.retain(|uid, _| uids.contains(uid.as_str()));
     }
 
     /// Returns the `cameras` that this process has not registered in the bucket.
     pub fn unregistered<'c>(&self, cameras: impl Iterator<Item = &'c String>) -> BTreeSet<String> {
-        let registered = self.registered();
+        let registered = lock(&self.registered);
         cameras.filter(|camera| !registered.contains(*camera)).cloned().collect()
     }
 
     pub fn note_registered(&self, cameras: BTreeSet<String>) {
-        self.registered().extend(cameras);
-    }
-
-    fn registered(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn verified(&self) -> MutexGuard<'_, VerifiedProtections> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn manifests(&self) -> MutexGuard<'_, HashMap<String, Arc<ManifestVersions>>> {
-        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.registered).extend(cameras);
     }
 }
 
@@ -305,7 +294,7 @@ impl ProtectionCache {
 mod tests {
     use super::*;
     use crate::rules::Window;
-    use crate::rules::hold::scope::CameraSelector;
+    use crate::rules::hold::scope::tests::video_scope;
     use crate::storage::recordings::hold::memory_budget::VERIFIED_ENTRY_BYTES;
     use crate::storage::s3::stub::listed;
 
@@ -315,8 +304,7 @@ mod tests {
 
     /// Coverage of a hold over all cameras.
     fn empty_coverage() -> Coverage {
-        let window = Window::new(Timestamp::UNIX_EPOCH, None);
-        let scope = HoldScope { cameras: CameraSelector::All, calls: false, window };
+        let scope = video_scope(&[], Window::new(Timestamp::UNIX_EPOCH, None));
         Coverage::new(&scope, &BTreeMap::new(), Timestamp::UNIX_EPOCH)
     }
 

@@ -26,6 +26,7 @@ use crate::storage::s3::connection::BucketConnection;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::store_clock::DecisionTime;
 use crate::storage::s3::{objects, protection};
+use crate::sync::lock;
 
 /// Report of a release pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl ReleaseReport {
         let uid = &entry.uid;
         let all = [&self.changed, &self.waiting_for_ledger, &self.waiting_for_manifest];
         let is_left = all.iter().any(|uids| uids.contains(uid)) || self.errors.contains_key(uid);
-        !is_left && self.unchecked.errors_for(&entry.scope()).is_none()
+        !is_left && self.unchecked.errors_for(&entry.scope).is_none()
     }
 }
 
@@ -131,7 +132,7 @@ impl<'a> Release<'a> {
         released: &mut ReleaseReport,
     ) -> Result<(), HoldError> {
         let store = operator.tracking_client(&self.cache.in_doubt);
-        let covers: Vec<HoldScope> = self.closing.iter().map(LedgerEntry::scope).collect();
+        let covers: Vec<HoldScope> = self.closing.iter().map(|entry| entry.scope.clone()).collect();
         let uids: Vec<&str> = self.closing.iter().map(|entry| entry.uid.as_str()).collect();
         let mut told = Vec::new();
         for entry in self.closing {
@@ -302,7 +303,7 @@ impl Operation for ReleaseOperation<'_> {
         for entry in others {
             match self.load_manifest(entry).await {
                 Ok(its) => told.push(its),
-                Err(why) => untold.push((entry.scope(), why)),
+                Err(why) => untold.push((entry.scope.clone(), why)),
             }
         }
         // The API server last: a hold may be declared while the ledger is read.
@@ -350,7 +351,7 @@ impl Operation for ReleaseOperation<'_> {
 impl ReleaseOperation<'_> {
     /// Returns the versions in the manifest of another open hold.
     async fn load_manifest(&self, entry: &LedgerEntry) -> Result<Arc<ManifestVersions>, HoldError> {
-        let unread = || self.manifest_errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let unread = || lock(&self.manifest_errors);
         if let Some(why) = unread().get(&entry.uid) {
             return Err(why.clone());
         }

@@ -45,19 +45,13 @@ mod tests {
 
     use super::*;
     use crate::rules::Window;
-    use crate::rules::hold::scope::CameraSelector;
+    use crate::rules::hold::scope::tests::video_scope;
     use crate::rules::recording::Class;
 
     #[test]
     fn unchecked_parts_block_only_holds_over_them() {
-        let cover = |cameras: &[&str], calls| HoldScope {
-            cameras: match cameras {
-                [] => CameraSelector::All,
-                _ => CameraSelector::Named(cameras.iter().map(|name| (*name).to_owned()).collect()),
-            },
-            calls,
-            window: Window::new(Timestamp::UNIX_EPOCH, None),
-        };
+        let window = Window::new(Timestamp::UNIX_EPOCH, None);
+        let cover = |cameras: &[&str], calls| HoldScope { calls, ..video_scope(cameras, window) };
         let hidden = |class, source: &str| SourceDay {
             day: "2026-03-01".parse().unwrap(),
             class,

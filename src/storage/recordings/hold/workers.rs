@@ -2,7 +2,7 @@
 //! one lists its next page, the workers continue with the others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -18,6 +18,7 @@ use crate::storage::recordings::day_filter::VersionLister;
 use crate::storage::recordings::error::{HoldError, SourceDay};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::listing::is_unlisted_key_error;
+use crate::sync::lock;
 
 const VERSIONS_AT_ONCE: usize = 48;
 /// Concurrent sources, each with one page in memory. They share [`VERSIONS_AT_ONCE`].
@@ -89,7 +90,7 @@ pub(crate) async fn for_each_version<W: Operation>(
     let (note, workers_ref) = (&Mutex::new(note), &workers);
     // Each source occurs once a day, so notes of one source stay in order.
     for day in places.chunk_by(|one, next| one.day == next.day) {
-        workers.progress().day = day.first().map(|place| place.day);
+        lock(&workers.progress).day = day.first().map(|place| place.day);
         let place = |place| async move { workers_ref.process_day(place, since, note).await };
         stream::iter(day).for_each_concurrent(DAYS_AT_ONCE, place).await;
     }
@@ -134,7 +135,7 @@ impl<W: Operation> Workers<'_, W> {
                 Ok(Some(found)) => found,
                 Ok(None) => return,
                 Err(error) if is_unlisted_key_error(&error) => {
-                    self.progress().incomplete_listings.insert(place.clone());
+                    lock(&self.progress).incomplete_listings.insert(place.clone());
                     return;
                 }
                 Err(error) => return self.stop(error.into()),
@@ -147,7 +148,7 @@ impl<W: Operation> Workers<'_, W> {
                 carried = same.cloned().collect();
             }
             let done = self.process_page(&page).await;
-            let mut note = note.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut note = lock(note);
             done.into_iter().for_each(&mut *note);
         }
     }
@@ -204,7 +205,10 @@ impl<W: Operation> Workers<'_, W> {
             all.extend(done);
             left.retain(|(number, _)| failed.contains(number));
             // If a part of the store hangs, retries would take hours and delay all other holds.
-            if left.is_empty() || self.has_stopped() || self.progress().failed >= MAX_CONSECUTIVE_FAILURES {
+            if left.is_empty()
+                || self.has_stopped()
+                || lock(&self.progress).failed >= MAX_CONSECUTIVE_FAILURES
+            {
                 break;
             }
             if round < MAX_RETRIES {
@@ -227,7 +231,7 @@ impl<W: Operation> Workers<'_, W> {
             .then(|one| with_permit(self.permits.clone(), one))
             .take_while(|_| std::future::ready(!self.has_stopped()));
         let jobs = at_their_turn.map(|(turn, (number, (listed, markers)))| async move {
-            let before = self.progress().answered;
+            let before = lock(&self.progress).answered;
             let done = self.operation.apply(known, listed, markers).await;
             if is_first {
                 self.count_result(&done, before);
@@ -250,7 +254,7 @@ impl<W: Operation> Workers<'_, W> {
         let jobs: Vec<_> = some
             .into_iter()
             .map(|one| async {
-                let before = self.progress().answered;
+                let before = lock(&self.progress).answered;
                 let done = self.operation.apply_deferred(&known, one).await;
                 self.count_result(&done, before);
                 done
@@ -262,7 +266,7 @@ impl<W: Operation> Workers<'_, W> {
     /// Stops the pass after too many consecutive failures. `before` is the number of answers when the request began.
     /// Slow failures complete together, long after the store has answered other requests.
     fn count_result(&self, done: &W::Output, before: usize) {
-        let mut course = self.progress();
+        let mut course = lock(&self.progress);
         let Some(error) = self.operation.error(done).filter(|error| !error.is_rejection()) else {
             course.answered += 1;
             course.consecutive_failures = 0;
@@ -276,19 +280,15 @@ impl<W: Operation> Workers<'_, W> {
     }
 
     fn stop(&self, error: HoldError) {
-        self.progress().stopped_by.get_or_insert(error);
+        lock(&self.progress).stopped_by.get_or_insert(error);
     }
 
     fn has_stopped(&self) -> bool {
-        let mut course = self.progress();
+        let mut course = lock(&self.progress);
         if let Some(day) = course.day.filter(|_| Instant::now() >= self.deadline) {
             course.stopped_by.get_or_insert(HoldError::PassTimeout { day });
         }
         course.stopped_by.is_some()
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

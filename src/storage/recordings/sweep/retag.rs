@@ -20,6 +20,7 @@ use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::protection;
 use crate::storage::s3::request_each::request_each;
+use crate::sync::lock;
 
 /// Concurrent reads of tags for each day.
 const MAX_CONCURRENT_READS: usize = 8;
@@ -54,7 +55,7 @@ pub(crate) async fn retag(sweep: &Sweep<'_>, listed: &[ListedVersion]) -> Result
     let mut retagged = RetagReport::default();
     let chosen = listed.iter().filter(|listed| is_checked_today(sweep, listed));
     // Open at any time of the sweep. This only saves requests: before a tag is written, the holds are read again.
-    let holds = sweep.lock_observed_holds().clone();
+    let holds = lock(&sweep.observed_holds).clone();
     let unheld = chosen.filter(|listed| {
         let stored = StoredRecording::of(listed, sweep.ceilings);
         let is_kept = |stored: &StoredRecording<'_>| {

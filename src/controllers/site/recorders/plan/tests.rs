@@ -6,8 +6,9 @@ use crate::controllers::site::bucket::evaluation::evaluate_bucket;
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
 use crate::controllers::site::recorders::hold_widening::Widening;
 use crate::controllers::testing::camera;
+use crate::rules::hold::scope::{CameraSelector, HoldScope};
 use crate::storage::EnforceError;
-use crate::wire::{CONFIG_KEY, HoldScopeConfig, Window};
+use crate::wire::{CONFIG_KEY, Window};
 
 fn config_of(plan: &SitePlan) -> RecorderConfig {
     let data = plan.recorders.as_ref().unwrap().config_secret.data.clone().unwrap();
@@ -205,11 +206,8 @@ fn many_holds(holds: usize, cameras: usize, letters: usize) -> HoldScopes {
         |hold: usize| (0..cameras).map(move |camera| format!("c{:0>letters$}", hold * cameras + camera));
     let scope = |hold: usize| {
         let from = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(i64::try_from(3 * hold).unwrap());
-        HoldScopeConfig {
-            cameras: names(hold).collect(),
-            calls: false,
-            window: Window::new(from, Some(from + SignedDuration::from_hours(1))),
-        }
+        let window = Window::new(from, Some(from + SignedDuration::from_hours(1)));
+        HoldScope { cameras: CameraSelector::Named(names(hold).collect()), calls: false, window }
     };
     (0..holds).map(|hold| (format!("{hold:0>36}"), scope(hold))).collect()
 }

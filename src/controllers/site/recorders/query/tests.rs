@@ -10,7 +10,7 @@ fn reply(fixture: &Fixture, cameras: &[(&str, CameraState)]) -> ShardReply {
     let last_segment = Some(SegmentReport { key: "k".into(), start: now, duration_ms: 1, bytes: 1 });
     let report = |(name, state): &(&str, CameraState)| CameraReport {
         last_segment: last_segment.clone(),
-        ..testing::camera_report(name, *state, now)
+        ..CameraReport::new(name, *state, now)
     };
     let cameras = cameras.iter().map(report).collect();
     ShardReply { shard: 0, status: Ok(testing::recorder_status("new", now, cameras)) }

@@ -1,24 +1,9 @@
 use super::*;
+use crate::api::testing::site;
 use crate::storage::bucket::policy::document::Policy;
 
-const SITE: &str = r"
-metadata: {name: zwembad, namespace: gemeente}
-spec:
-  displayName: Zwembad
-  address: {street: Zwaansweg 4, city: Vlijmen}
-  policyRef: {name: protocol-2020}
-  managers: [{subject: {kind: Group, name: m}, principal: manager}]
-  storage:
-    bucket: gemeente-zwembad
-    endpoint: https://s3.example.nl
-    region: nl-1
-    operator: {principal: operator, credentialsRef: {name: a}}
-    recorder: {principal: recorder, credentialsRef: {name: b}}
-";
-
 fn statements_for(form: IamFormat, key: &str) -> Vec<Value> {
-    let site: Site = serde_saphyr::from_str(SITE).unwrap();
-    let all = documents(&site, None, form).unwrap();
+    let all = documents(&site(), None, form).unwrap();
     let statements = all[key]["Statement"].as_array().unwrap();
     statements.clone()
 }
@@ -98,9 +83,8 @@ fn identity_policies_omit_denies_with_bucket_policies() {
 
 #[test]
 fn seaweedfs_identity_uses_its_bare_name() {
-    let site: Site =
-        serde_saphyr::from_str(&SITE.replace("principal: operator", "principal: \"arn:aws:iam::1:user/op\""))
-            .unwrap();
+    let mut site = site();
+    site.spec.storage.operator.principal = "arn:aws:iam::1:user/op".into();
     let all = documents(&site, None, IamFormat::SeaweedFs).unwrap();
     assert_eq!(all[OPERATOR], json!({"name": "op", "actions": ["Admin:gemeente-zwembad"]}));
     assert_eq!(all[RECORDER], json!({"name": "recorder", "actions": []}));
@@ -109,14 +93,17 @@ fn seaweedfs_identity_uses_its_bare_name() {
 
 #[test]
 fn ambiguous_principals_are_rejected() {
-    for (field, principal_line) in [
-        ("spec.managers[0].principal", "principal: manager"),
-        ("spec.storage.operator.principal", "principal: operator"),
-        ("spec.storage.recorder.principal", "principal: recorder"),
-    ] {
+    for field in
+        ["spec.managers[0].principal", "spec.storage.operator.principal", "spec.storage.recorder.principal"]
+    {
         for principal in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "*"] {
-            let site = SITE.replace(principal_line, &format!("principal: {principal:?}"));
-            let site: Site = serde_saphyr::from_str(&site).unwrap();
+            let mut site = site();
+            let storage = &mut site.spec.storage;
+            match field {
+                "spec.storage.operator.principal" => storage.operator.principal = principal.into(),
+                "spec.storage.recorder.principal" => storage.recorder.principal = principal.into(),
+                _ => site.spec.managers[0].principal = Some(principal.into()),
+            }
             let error = documents(&site, None, IamFormat::Aws).unwrap_err().to_string();
             assert!(error.starts_with(field) && error.contains("article 4.1"), "{error}");
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::rules::Window;
-use crate::rules::hold::scope::CameraSelector;
+use crate::rules::hold::scope::tests::video_scope;
 use crate::rules::live_view::Embargo;
 use crate::rules::recording::key::Key;
 use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
@@ -20,7 +20,7 @@ fn listed_version(source: &str, start: i64, modified: i64) -> ListedVersion {
 }
 
 fn hold_over_all() -> [HoldScope; 1] {
-    [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }]
+    [video_scope(&[], Window::new(at(0), None))]
 }
 
 fn settled_holds(covers: &[HoldScope]) -> AuditedHolds {

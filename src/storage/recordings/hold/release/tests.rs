@@ -144,7 +144,7 @@ fn unvisited_calls_block_only_holds_on_calls() {
     let now = jiff::Timestamp::now();
     let of_video = entry_over("1", &["hal"], now);
     let mut of_calls = of_video.clone();
-    (of_calls.uid, of_calls.calls) = ("2".into(), true);
+    (of_calls.uid, of_calls.scope.calls) = ("2".into(), true);
     let unvisited = ReleaseReport {
         unchecked: Unchecked { has_unvisited_calls: true, ..Unchecked::default() },
         ..ReleaseReport::default()
