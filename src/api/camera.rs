@@ -117,8 +117,8 @@ pub struct LastSegment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraGap {
-    /// Cause: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted` or
-    /// `ClockNotSynchronized`. `Other`: the recorder is newer than the operator and reports another cause.
+    /// Cause: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted`,
+    /// `SpoolLost` or `ClockNotSynchronized`. `Other`: the recorder is newer than the operator and reports another cause.
     #[schemars(length(max = 32))]
     pub reason: String,
     /// Time of the last frame before the gap (UTC). Absent if it is unknown.

@@ -250,8 +250,8 @@ pub struct CoverageGap {
     pub from: Time,
     /// End, exclusive (UTC).
     pub until: Time,
-    /// Cause that the recorder reported: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted`
-    /// or `ClockNotSynchronized`. `ExpiredBeforeHold`: lifecycle rules may have deleted the recordings before the hold took
+    /// Cause that the recorder reported: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted`,
+    /// `SpoolLost` or `ClockNotSynchronized`. `ExpiredBeforeHold`: lifecycle rules may have deleted the recordings before the hold took
     /// effect.
     /// `Unexplained`: no recorder reported a cause.
     #[schemars(length(min = 1, max = 32))]

@@ -27,6 +27,7 @@ use self::bucket::handoff::{deleted_site_bucket, site_bucket};
 use self::bucket::{BucketCache, S3};
 use self::recorders::apply::{AppliedPlan, apply};
 use self::recorders::delete::{BlockingHolds, DeletionPhase, POD_POLL_INTERVAL, delete};
+use self::recorders::drain::{DISCARD_SPOOLS_ANNOTATION, SpoolReport, discard_reason};
 use self::recorders::identity::{IdentityError, ensure_identity};
 use self::recorders::names::{FIELD_MANAGER, FINALIZER};
 use self::recorders::plan::plan;
@@ -112,12 +113,16 @@ impl SiteReconciler {
         let bucket = bucket::ensure(&stores, &self.bucket_cache, fence, access, reported, now).await?;
         let existing = observed.recorder_config.as_ref().map(|config| &config.status_api);
         let identity = ensure_identity(existing, now)?;
+        let is_given_up = discard_reason(site).is_some();
         let plan = plan(site, &observed, &valid, &bucket, &identity, handoff.holds(site), config);
-        let applied = Box::pin(apply(client, recorders, &valid.names, plan)).await;
+        let applied = Box::pin(apply(client, recorders, &valid.names, plan, is_given_up)).await;
         let replies = match applied.as_ref().ok().and_then(|applied| applied.recorders.as_ref()) {
             Some(running) => query_recorders(recorders, &valid.names, running).await,
             None => Vec::new(),
         };
+        if let Ok(applied) = &applied {
+            event::publish(&self.context.events, site, &recordings_lost_event(site, &applied.given_up)).await;
+        }
         let site_bucket =
             site_bucket(site, &observed, &valid, &bucket, applied.as_ref().ok(), &replies, handoff);
         let is_hold_ack_pending =
@@ -151,21 +156,21 @@ impl SiteReconciler {
         if !site.finalizers().iter().any(|name| name == FINALIZER) {
             return Ok(Reconciled::AWAIT_CHANGE);
         }
-        let phase = delete(client, recorders, site, now).await?;
-        let blocking = self.blocking_holds(site, &phase, now).await?;
+        let holds = retention::list_holds(client, site).await?;
+        let blocking = BlockingHolds::from_holds(&holds, now);
+        let phase = delete(client, recorders, site, blocking.has_holds(), now).await?;
+        let blocking = self.continue_retention(site, &phase, blocking, now).await?;
         let waits_for = match phase {
             DeletionPhase::Done if blocking.has_holds() => blocking.to_string(),
             DeletionPhase::Done => {
                 self.finish_deletion(site).await?;
                 return Ok(Reconciled { is_changed: true, ..Reconciled::AWAIT_CHANGE });
             }
-            DeletionPhase::Draining(segments) => {
-                format!(
-                    "waiting until the recorders have uploaded everything in their spools: {segments} segments"
-                )
+            DeletionPhase::Draining(report) => {
+                format!("waiting until the spools of the recorders are empty: {}", report.message())
             }
             DeletionPhase::Terminating(lost) => {
-                event::publish(&self.context.events, site, &recordings_lost_event(lost)).await;
+                event::publish(&self.context.events, site, &recordings_lost_event(site, &lost)).await;
                 "the recorders are terminating".to_owned()
             }
             DeletionPhase::WaitingForPods(pods) => {
@@ -197,17 +202,16 @@ impl SiteReconciler {
         Ok(())
     }
 
-    /// Returns the holds that the deletion waits for. The retention controller places and releases them until then, if
-    /// the bucket can still be used.
-    async fn blocking_holds(
+    /// Lets the retention controller place and release the holds that the deletion waits for, if the bucket can still be
+    /// used.
+    async fn continue_retention(
         &self,
         site: &Site,
         phase: &DeletionPhase,
+        mut blocking: BlockingHolds,
         now: Timestamp,
     ) -> Result<BlockingHolds, SiteError> {
         let Context { client, config, cluster_id, handoff, .. } = &self.context;
-        let holds = retention::list_holds(client, site).await?;
-        let mut blocking = BlockingHolds::from_holds(&holds, now);
         if !blocking.has_holds() && *phase != DeletionPhase::Done {
             return Ok(blocking);
         }
@@ -261,13 +265,22 @@ fn bucket_retained_event(site: &Site) -> Vec<Event> {
     }
 }
 
-fn recordings_lost_event(segments: u64) -> Vec<Event> {
-    if segments == 0 {
+/// Returns an event if the spools of a deleted Site were not proved empty.
+fn recordings_lost_event(site: &Site, lost: &SpoolReport) -> Vec<Event> {
+    if lost.is_empty() {
         return Vec::new();
     }
-    let note = format!(
-        "the store did not accept {segments} segments within ten minutes: they are lost with the recorders' spools"
-    );
+    let why = match discard_reason(site) {
+        Some(reason) => format!("given up by the annotation {DISCARD_SPOOLS_ANNOTATION}: {reason}"),
+        None => "not drained within ten minutes".to_owned(),
+    };
+    let mut parts = Vec::new();
+    if lost.segments > 0 {
+        parts.push(format!("{} segments in the spools of {}", lost.segments, lost.filled.join(", ")));
+    }
+    let unknown = lost.unknown.iter().map(|(pod, why)| format!("the unknown content of {pod} ({why})"));
+    parts.extend(unknown);
+    let note = format!("lost with the recorders' spools, {why}: {}", parts.join("; "));
     vec![event::warning("RecordingsLost", "Delete", &note)]
 }
 

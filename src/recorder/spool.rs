@@ -109,7 +109,7 @@ impl Spool {
             let entry = name::entry(camera, &file.file_name(), meta.len());
             match entry {
                 Entry::Closed(closed) if meta.is_file() => self.add_segment(closed),
-                Entry::Part if meta.is_file() => self.add_orphan(camera.to_owned(), file.path()),
+                Entry::Part if meta.is_file() => self.add_orphan(camera.to_owned(), file.path(), meta.len()),
                 _ => foreign += 1,
             }
         }
@@ -208,21 +208,26 @@ impl Spool {
     pub async fn recover_orphan(self: &Arc<Self>) -> Option<OrphanRecovery> {
         // So that `None` also means that no other task is recovering an orphan.
         let _guard = self.recovery_lock.lock().await;
-        let Orphan { camera, path } = lock(&self.index).orphans.pop_front()?;
-        let (of, part) = (camera.clone(), path.clone());
+        let orphan = lock(&self.index).orphans.pop_front()?;
+        let (of, part) = (orphan.camera.clone(), orphan.path.clone());
         let read = tokio::task::spawn_blocking(move || recover::part(&part, &of)).await;
-        match read.unwrap_or_else(|failed| Err(io::Error::other(failed))) {
-            Ok(None) => Some(OrphanRecovery::Empty),
+        let bytes = orphan.bytes;
+        let outcome = match read.unwrap_or_else(|failed| Err(io::Error::other(failed))) {
+            Ok(None) => OrphanRecovery::Empty,
             Ok(Some(closed)) => {
                 self.add_segment(closed.clone());
-                Some(OrphanRecovery::Recovered(closed))
+                OrphanRecovery::Recovered(closed)
             }
             Err(error) => {
-                tracing::error!(camera, error = %error.kind(), "an incomplete recording cannot be read");
-                lock(&self.index).unreadable.push(Orphan { camera, path });
-                Some(OrphanRecovery::Unreadable)
+                tracing::error!(camera = orphan.camera, error = %error.kind(), "an incomplete recording cannot be read");
+                lock(&self.index).unreadable.push(orphan);
+                OrphanRecovery::Unreadable
             }
-        }
+        };
+        // Last: meanwhile the spool must not look empty.
+        let mut index = lock(&self.index);
+        index.orphan_bytes = index.orphan_bytes.saturating_sub(bytes);
+        Some(outcome)
     }
 
     /// Waits until a segment was added or removed.
@@ -244,7 +249,7 @@ impl Spool {
         let index = lock(&self.index);
         SpoolStatus {
             segments: index.segments.len() as u64,
-            bytes: index.segment_bytes.saturating_add(index.open_bytes),
+            bytes: index.segment_bytes.saturating_add(index.open_bytes).saturating_add(index.orphan_bytes),
             limit: index.limit,
         }
     }
@@ -317,16 +322,29 @@ impl Spool {
     }
 
     fn add_segment(&self, closed: Closed) {
+        lock(&self.index).add_segment(closed);
+        self.changed.notify_one();
+    }
+
+    /// Adds the segment of a file in progress. Under one lock, since in between the spool would look empty.
+    fn complete(&self, closed: Closed) {
         {
             let mut index = lock(&self.index);
-            index.segment_bytes = index.segment_bytes.saturating_add(closed.bytes);
-            index.segments.insert(closed, UploadState::Waiting(None));
+            index.open_bytes = index.open_bytes.saturating_sub(closed.bytes);
+            index.add_segment(closed);
         }
         self.changed.notify_one();
     }
 
-    fn add_orphan(&self, camera: String, path: PathBuf) {
-        lock(&self.index).orphans.push_back(Orphan { camera, path });
+    /// Makes a file in progress an orphan.
+    fn abandon(&self, camera: String, path: PathBuf, bytes: u64) {
+        let mut index = lock(&self.index);
+        index.open_bytes = index.open_bytes.saturating_sub(bytes);
+        index.add_orphan(Orphan { camera, path, bytes });
+    }
+
+    fn add_orphan(&self, camera: String, path: PathBuf, bytes: u64) {
+        lock(&self.index).add_orphan(Orphan { camera, path, bytes });
     }
 }
 

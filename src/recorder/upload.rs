@@ -2,6 +2,7 @@
 //! leaves the spool only then, when the spool is full, or past its ceiling.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::key::{Class, Key, KeyError};
 use crate::rules::recording::tag::RetentionTag;
 use crate::storage::s3::segments::{PutError, PutOutcome, Uploader};
-use crate::wire::SegmentReport;
+use crate::wire::{GapCause, SegmentReport};
 
 const MAX_CONCURRENT_UPLOADS: usize = 4;
 /// Limit of an upload, in addition to the time for its bytes at the slowest useful rate. A longer upload is retried: a network
@@ -254,6 +255,10 @@ impl UploadQueue {
             }
             Err(error) => {
                 metrics.count_upload(error.category());
+                if matches!(&error, UploadError::Put(PutError::File(io::ErrorKind::NotFound))) {
+                    self.report_lost_file(closed);
+                    return None;
+                }
                 // A fault of one segment does not stop the others: they continue after the shortest wait.
                 let (wait, segment_wait) = if error.is_store_wide() {
                     let wait = self.backoff.next_delay();
@@ -286,6 +291,18 @@ impl UploadQueue {
             bytes: closed.bytes,
         };
         state.mark_uploaded(&closed.camera, report);
+    }
+
+    /// Gives up a segment whose file disappeared. Retried for ever, it would keep the spool from ever being empty.
+    fn report_lost_file(&self, closed: &Closed) {
+        let RecorderContext { spool, state, metrics, .. } = &self.context;
+        let Closed { camera, start, .. } = closed;
+        tracing::error!(camera, %start, "the file of a segment disappeared from the spool: the segment is lost");
+        metrics.count_discarded("file_missing");
+        state.mark_lost(camera, GapCause::SpoolLost, *start, closed.end());
+        state.set_last_error(camera, "the file of a segment disappeared from the spool: the segment is lost");
+        // Only the index has it.
+        let _ = spool.remove(closed);
     }
 
     fn purge(&self, ceiling: SignedDuration) {

@@ -57,7 +57,7 @@ pub struct RejectedConfig {
 pub struct SpoolStatus {
     /// Number of complete segments.
     pub segments: u64,
-    /// Bytes, including incomplete segments.
+    /// Bytes, including segments in progress and files of the previous recorder that are not recovered yet.
     pub bytes: u64,
     /// Capacity in bytes.
     pub limit: u64,
@@ -172,6 +172,8 @@ pub enum GapCause {
     SpoolFull,
     /// The recorder was not running.
     RecorderRestarted,
+    /// A file disappeared from the spool before it was uploaded.
+    SpoolLost,
     /// The recorder's clock was not synchronized.
     ClockNotSynchronized,
     /// A cause that only newer recorders report.

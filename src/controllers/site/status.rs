@@ -143,10 +143,9 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         }
         Ok(applied) => applied,
     };
-    if applied.pending_segments > 0 {
-        let message = "recorders that are to be removed stay until the segments in their spools are uploaded; if this lasts, check StorageEnforced and \
-             the recorder pods";
-        return finding(false, Reason::RecorderNotReady, message.to_owned());
+    if !applied.pending.is_empty() {
+        let message = format!("recorders that are to be removed stay: {}", applied.pending.message());
+        return finding(false, Reason::RecorderNotReady, message);
     }
     if let Some(expected) = applied.recorders.as_ref().map(|recorders| &recorders.expected) {
         if let Some(lagging) = query::describe_lagging(replies, &expected.revision) {

@@ -24,6 +24,8 @@ pub struct SpoolIndex {
     pub limit: u64,
     /// Files without a writer, after a crash of a camera's task or of the previous recorder.
     pub orphans: VecDeque<Orphan>,
+    /// Bytes of the orphans, until their recovery ends.
+    pub orphan_bytes: u64,
     /// Orphans that could not be read. The next recorder tries them again, until they are past the ceiling.
     pub unreadable: Vec<Orphan>,
     pub evicted: Vec<Closed>,
@@ -32,6 +34,16 @@ pub struct SpoolIndex {
 }
 
 impl SpoolIndex {
+    pub fn add_segment(&mut self, closed: Closed) {
+        self.segment_bytes = self.segment_bytes.saturating_add(closed.bytes);
+        self.segments.insert(closed, UploadState::Waiting(None));
+    }
+
+    pub fn add_orphan(&mut self, orphan: Orphan) {
+        self.orphan_bytes = self.orphan_bytes.saturating_add(orphan.bytes);
+        self.orphans.push_back(orphan);
+    }
+
     /// Returns the segments that no upload is sending. If one of the others were evicted, its loss would be in doubt.
     pub fn not_uploading(&self) -> impl Iterator<Item = &Closed> {
         let is_idle = |upload: &UploadState| *upload != UploadState::Running;
@@ -48,4 +60,5 @@ impl SpoolIndex {
 pub struct Orphan {
     pub camera: String,
     pub path: PathBuf,
+    pub bytes: u64,
 }

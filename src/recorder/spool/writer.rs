@@ -108,8 +108,7 @@ impl SegmentWriter {
         // Without the sync, the new name could outlive a power failure, and its data not.
         blocking(move || file.sync_data().and_then(|()| std::fs::rename(from, to))).await??;
         self.closed = true;
-        self.spool.release(self.bytes);
-        self.spool.add_segment(closed.clone());
+        self.spool.complete(closed.clone());
         Ok(closed)
     }
 }
@@ -117,8 +116,7 @@ impl SegmentWriter {
 impl Drop for SegmentWriter {
     fn drop(&mut self) {
         if !self.closed {
-            self.spool.release(self.bytes);
-            self.spool.add_orphan(std::mem::take(&mut self.camera), std::mem::take(&mut self.path));
+            self.spool.abandon(std::mem::take(&mut self.camera), std::mem::take(&mut self.path), self.bytes);
         }
     }
 }

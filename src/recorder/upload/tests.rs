@@ -25,7 +25,9 @@ struct FakeSink {
 impl SegmentSink for FakeSink {
     async fn put(&self, key: &Key, file: &Path, _: [u8; 32], tag: RetentionTag) -> UploadResult {
         self.tags.lock().unwrap().push(tag);
-        assert!(file.exists());
+        if !file.exists() {
+            return Err(PutError::File(io::ErrorKind::NotFound).into());
+        }
         assert!(!std::mem::take(&mut *self.should_panic.lock().unwrap()), "a requested panic");
         *self.attempts.lock().unwrap() += 1;
         if *self.is_down.lock().unwrap()
@@ -151,6 +153,24 @@ async fn rejected_segment_does_not_block_others() {
     bench.wait_for_stored().await;
     assert_eq!(bench.context.spool.waiting_segments("hal"), 1);
     bench.task.abort();
+}
+
+#[tokio::test]
+async fn vanished_file_is_reported_and_forgotten() {
+    let bench = UploadFixture::new().await;
+    bench.context.state.add("hal", None, Timestamp::now()).await;
+    bench.set_down(true);
+    bench.record("hal", 300).await;
+    bench.record("deur", 100).await;
+    bench.wait_for_attempts(1).await;
+    for file in std::fs::read_dir(bench.folder.path().join("video/hal")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    bench.set_down(false);
+    let (state, spool) = (Arc::clone(&bench.context.state), Arc::clone(&bench.context.spool));
+    assert_eq!(bench.drain().await.len(), 1);
+    let gaps = &state.camera_reports(&spool)[0].gaps;
+    assert!(gaps.iter().any(|gap| gap.cause == GapCause::SpoolLost && gap.until.is_some()), "{gaps:?}");
 }
 
 #[tokio::test]

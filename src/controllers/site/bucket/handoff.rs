@@ -74,7 +74,7 @@ fn camera_creation_times(observed: &ObservedSite) -> BTreeMap<String, Timestamp>
 /// Unknown while a recorder does not answer, or has an upload that began earlier. Also unknown while recorders with
 /// spooled segments are to be removed or pods are terminating: these no longer receive holds.
 fn evaluate_hold_ack(applied: &AppliedPlan, replies: &[ShardReply]) -> HoldAck {
-    if applied.pending_segments > 0 || applied.leaving_pods > 0 {
+    if !applied.pending.is_empty() || applied.leaving_pods > 0 {
         return HoldAck::Unknown;
     }
     let Some(running) = &applied.recorders else {
@@ -116,10 +116,10 @@ mod tests {
         assert_eq!(evaluate_hold_ack(&applied, &[]), holds);
         applied.leaving_pods = 1;
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
-        (applied.leaving_pods, applied.pending_segments) = (0, 1);
+        (applied.leaving_pods, applied.pending.filled) = (0, vec!["zwembad-recorder-1".to_owned()]);
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
         // No recorder is desired any more.
-        (applied.leaving_pods, applied.pending_segments, applied.recorders) = (1, 0, None);
+        applied = AppliedPlan { leaving_pods: 1, ..AppliedPlan::default() };
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
         applied.leaving_pods = 0;
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::NoRecorders);

@@ -4,33 +4,40 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use kube::{Api, Client, ResourceExt};
 
+use super::drain::SpoolReport;
 use super::names::{ChildNames, FIELD_MANAGER};
-use super::plan::{RecorderPlan, SitePlan};
+use super::plan::{RecorderPlan, SitePlan, closing_config};
+use super::query::ShardReply;
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, controlled_by, delete_workload, is_recorder, is_terminated,
-    list_site_pods, replicas, touch_pods, workload_pods,
+    AppliedRecorders, ExpectedRecorders, controlled_by, delete_workload, fetch_recorder_config, is_recorder,
+    is_terminated, list_site_pods, read_config, replicas, touch_pods,
 };
 use super::{drain, objects, query};
 use crate::controllers::kubernetes::apply::{AppliedObject, ApplyError, WriteReason, apply_child, get_owned};
 use crate::controllers::recorder_client::RecorderClient;
+use crate::wire::RecorderConfig;
 
 #[derive(Clone, Debug, Default)]
 pub struct AppliedPlan {
     /// The recorders; `None`: the plan has none.
     pub recorders: Option<AppliedRecorders>,
-    /// Segments in the spools of pods that are to be removed. These pods stay until the segments are uploaded.
-    pub pending_segments: u64,
+    /// Spools of pods that are to be removed. These pods stay until their spools are empty.
+    pub pending: SpoolReport,
+    /// Spools of pods that were removed although they were not proved empty.
+    pub given_up: SpoolReport,
     /// Recorder pods that are terminating or to be removed. They may upload by an earlier configuration.
     pub leaving_pods: usize,
     pub is_changed: bool,
 }
 
-/// Applies `plan` in the order of its dependencies. Writes nothing if everything is in sync.
+/// Applies `plan` in the order of its dependencies. Writes nothing if everything is in sync. `is_given_up`: people give up what
+/// is in the spools of pods that are to be removed.
 pub async fn apply(
     client: &Client,
     recorders: &RecorderClient,
     names: &ChildNames,
     plan: SitePlan,
+    is_given_up: bool,
 ) -> Result<AppliedPlan, ApplyError> {
     let namespace = names.namespace.as_str();
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
@@ -41,15 +48,48 @@ pub async fn apply(
         });
     };
     // Without `..`: the compiler then finds a field that this function forgets.
-    let RecorderPlan { service_account, service, config_secret, workload, expected } = planned;
+    let RecorderPlan { service_account, service, mut config_secret, mut workload, mut expected } = planned;
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     let services = Api::<Service>::namespaced(client.clone(), namespace);
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
+    let workloads = Api::<StatefulSet>::namespaced(client.clone(), namespace);
     let account = apply_child(&accounts, FIELD_MANAGER, service_account).await?;
     let service = apply_child(&services, FIELD_MANAGER, service).await?;
+    let live = get_owned(&workloads, &names.recorder, &names.uid).await?;
+    let removal = live.and_then(|live| Removal::new(live, &workload));
+    if let Some(removal) = &removal
+        && removal.must_recreate
+    {
+        let (_, replies) = removal.query(client, recorders, names, &expected).await?;
+        let current = fetch_recorder_config(secrets.clone(), names).await?;
+        if let Some(closing) = closing_plan(names, &config_secret, current.as_ref(), &replies) {
+            (config_secret, expected.revision) = closing;
+        }
+    }
     let secret = apply_child(&secrets, FIELD_MANAGER, config_secret).await?;
-    let (workload, pending_segments) =
-        Box::pin(ensure_workload(client, recorders, names, workload, &expected)).await?;
+    let (mut pending, mut given_up) = (SpoolReport::default(), SpoolReport::default());
+    if let Some(removal) = &removal {
+        let (all, replies) = removal.query(client, recorders, names, &expected).await?;
+        let report = drain::report_spools(&removal.live, names, &all, &replies, &expected.revision);
+        *(if is_given_up { &mut given_up } else { &mut pending }) = report;
+    }
+    let workload = match &removal {
+        Some(Removal { live, must_recreate: true, .. }) if !pending.is_empty() => {
+            AppliedObject { object: live.clone(), write_reason: None }
+        }
+        Some(Removal { live, must_recreate: true, .. }) => {
+            let (namespace, site) = (&names.namespace, &names.site);
+            tracing::info!(namespace, site, "re-creating the recorders' StatefulSet");
+            delete_workload(&workloads, live).await?;
+            apply_child(&workloads, FIELD_MANAGER, workload).await?
+        }
+        Some(Removal { live, .. }) if !pending.is_empty() => {
+            // Everything but the replicas: the pods that stay need the new template now.
+            workload.spec.get_or_insert_default().replicas = i32::try_from(replicas(live)).ok();
+            apply_child(&workloads, FIELD_MANAGER, workload).await?
+        }
+        _ => apply_child(&workloads, FIELD_MANAGER, workload).await?,
+    };
     let writes = [
         ("ServiceAccount", account.write_reason),
         ("Service", service.write_reason),
@@ -66,7 +106,8 @@ pub async fn apply(
     let is_touched = touch_pods(&pods, &own, &expected.revision).await?;
     Ok(AppliedPlan {
         recorders: Some(AppliedRecorders { expected, pods: own }),
-        pending_segments,
+        pending,
+        given_up,
         leaving_pods,
         is_changed: is_touched || writes.iter().any(|(_, reason)| reason.is_some()),
     })
@@ -82,47 +123,55 @@ fn count_leaving_pods(pods: &[Pod], names: &ChildNames, shards: u32, own: &[Pod]
     leaving.count()
 }
 
-/// Applies the StatefulSet, and returns the segments that wait in the spools of pods to be removed: a spool is lost with its
-/// pod. Re-creates a StatefulSet that cannot be updated, once none waits: the old pods then terminate.
-async fn ensure_workload(
-    client: &Client,
-    recorders: &RecorderClient,
+/// Recorders that exist, and what the plan does to them.
+struct Removal {
+    live: StatefulSet,
+    /// The StatefulSet cannot be updated: its pods go, and it is created again.
+    must_recreate: bool,
+    /// First shard whose pod is to be removed.
+    first_shard: u32,
+}
+
+impl Removal {
+    /// Returns the removal that `desired` needs; `None`: no pod is to be removed.
+    fn new(live: StatefulSet, desired: &StatefulSet) -> Option<Self> {
+        let must_recreate = !objects::can_be_updated(desired, &live);
+        let first_shard = if must_recreate { 0 } else { replicas(desired) };
+        (first_shard < replicas(&live)).then_some(Self { live, must_recreate, first_shard })
+    }
+
+    /// Queries the recorders that are to be removed.
+    async fn query(
+        &self,
+        client: &Client,
+        recorders: &RecorderClient,
+        names: &ChildNames,
+        expected: &ExpectedRecorders,
+    ) -> Result<(Vec<Pod>, Vec<ShardReply>), ApplyError> {
+        let pods = list_site_pods(&Api::namespaced(client.clone(), &names.namespace), names).await?;
+        let expected = ExpectedRecorders { pods: replicas(&self.live), ..expected.clone() };
+        let own = controlled_by(&self.live, &pods).cloned().collect();
+        let applied = AppliedRecorders { expected, pods: own };
+        let mut replies = query::query_recorders(recorders, names, &applied).await;
+        replies.retain(|reply| reply.shard >= self.first_shard);
+        Ok((pods, replies))
+    }
+}
+
+/// Returns the configuration of recorders that are to be replaced, and its revision, if they should stop recording now.
+fn closing_plan(
     names: &ChildNames,
-    mut desired: StatefulSet,
-    expected: &ExpectedRecorders,
-) -> Result<(AppliedObject<StatefulSet>, u64), ApplyError> {
-    let api = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
-    let Some(live) = get_owned(&api, &names.recorder, &names.uid).await? else {
-        return Ok((apply_child(&api, FIELD_MANAGER, desired).await?, 0));
-    };
-    let must_recreate = !objects::can_be_updated(&desired, &live);
-    let (current_replicas, desired_replicas) = (replicas(&live), replicas(&desired));
-    let first_removed_shard = if must_recreate { 0 } else { desired_replicas };
-    if first_removed_shard < current_replicas {
-        let pods = workload_pods(&Api::namespaced(client.clone(), &names.namespace), names, &live).await?;
-        let expected = ExpectedRecorders { pods: current_replicas, ..expected.clone() };
-        let mut replies =
-            query::query_recorders(recorders, names, &AppliedRecorders { expected, pods }).await;
-        replies.retain(|reply| reply.shard >= first_removed_shard);
-        let pending = drain::pending_segments(&replies);
-        if pending > 0 && must_recreate {
-            return Ok((AppliedObject { object: live, write_reason: None }, pending));
-        }
-        if pending > 0 {
-            // Everything but the replicas: the pods that stay need the new template now.
-            desired.spec.get_or_insert_default().replicas = i32::try_from(current_replicas).ok();
-            return Ok((apply_child(&api, FIELD_MANAGER, desired).await?, pending));
-        }
-    }
-    if must_recreate {
-        tracing::info!(
-            namespace = names.namespace,
-            site = names.site,
-            "re-creating the recorders' StatefulSet"
-        );
-        delete_workload(&api, &live).await?;
-    }
-    Ok((apply_child(&api, FIELD_MANAGER, desired).await?, 0))
+    planned: &Secret,
+    current: Option<&RecorderConfig>,
+    replies: &[ShardReply],
+) -> Option<(Secret, String)> {
+    let closed = closing_config(&read_config(planned)?);
+    let is_closing = current.is_some_and(|current| {
+        current.cameras.iter().all(|camera| camera.permitted.is_empty()) && !current.cameras.is_empty()
+    });
+    let owner = planned.metadata.owner_references.clone().unwrap_or_default();
+    let secret = objects::config_secret(names, &owner, &closed);
+    drain::should_close(replies, is_closing).then_some((secret, closed.revision))
 }
 
 fn log_write(names: &ChildNames, kind: &str, reason: Option<&WriteReason>) {

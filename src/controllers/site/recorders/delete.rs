@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 
-use super::drain::{DrainStatus, drain};
+use super::drain::{DrainStatus, SpoolReport, drain};
 use super::names::{ChildNames, SITE_LABEL};
 use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
 use crate::api::condition::ConditionFinding;
@@ -29,10 +29,10 @@ pub const POD_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Phase of a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeletionPhase {
-    /// Waiting for the upload of this number of segments in the spools.
-    Draining(u64),
-    /// The StatefulSet is deleted, with this number of segments that the store did not accept.
-    Terminating(u64),
+    /// Waiting until these spools are empty.
+    Draining(SpoolReport),
+    /// The StatefulSet is deleted, with what these spools still had.
+    Terminating(SpoolReport),
     /// Waiting for these pods to terminate.
     WaitingForPods(Vec<String>),
     Done,
@@ -79,19 +79,20 @@ impl fmt::Display for BlockingHolds {
     }
 }
 
-/// Takes the next step of deleting `site`.
+/// Takes the next step of deleting `site`. `is_held`: an open hold may cover what is in its spools.
 pub async fn delete(
     client: &Client,
     recorders: &RecorderClient,
     site: &Site,
+    is_held: bool,
     now: Timestamp,
 ) -> Result<DeletionPhase, ApplyError> {
     let names = ChildNames::of(site);
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
     let live = workloads.get_opt(&names.recorder).await.map_err(ApiError::from)?;
     if let Some(live) = live.filter(|live| is_own_workload(live, &names) && !meta::is_deleting(live)) {
-        return match drain(client, recorders, site, &live, now).await? {
-            DrainStatus::Pending(segments) => Ok(DeletionPhase::Draining(segments)),
+        return match drain(client, recorders, site, &live, is_held, now).await? {
+            DrainStatus::Pending(report) => Ok(DeletionPhase::Draining(report)),
             DrainStatus::Done(lost) => {
                 delete_workload(&workloads, &live).await?;
                 Ok(DeletionPhase::Terminating(lost))

@@ -1,4 +1,8 @@
 //! Draining of recorders before their removal: a spool is lost with its pod, so its segments are uploaded first.
+//!
+//! A spool counts as empty only if its recorder proves it: a recorder that does not answer may have anything.
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -9,135 +13,197 @@ use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::closing_config;
 use super::query::ShardReply;
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, fetch_recorder_config, replicas, touch_pods, workload_pods,
+    AppliedRecorders, ExpectedRecorders, controlled_by, fetch_recorder_config, is_terminated, list_site_pods,
+    replicas, touch_pods,
 };
 use super::{objects, query};
 use crate::api::Site;
 use crate::controllers::kubernetes::apply::{ApplyError, apply_child};
 use crate::controllers::recorder_client::RecorderClient;
 
-/// Time for the uploads of a recorder that answers. A store may be away permanently, and a deletion must end.
-const UPLOAD_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
-/// Time for a recorder that does not answer.
-const UNREACHABLE_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
+/// Reason why people give up the content of spools that cannot be drained. It ends up in an event.
+pub const DISCARD_SPOOLS_ANNOTATION: &str = "toezicht.dev/discard-spools";
+/// Time for the uploads of a deleted Site without holds. A store may be away permanently, and a deletion must end.
+const DRAIN_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
+/// Time for the uploads of recorders that stopped for their replacement.
+const MAX_CLOSED: SignedDuration = SignedDuration::from_mins(2);
+/// Longest reason that is reported.
+const MAX_REASON_CHARS: usize = 256;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DrainStatus {
-    /// This number of segments waits, as far as the recorders report it.
-    Pending(u64),
-    /// The wait is over, with this number of segments not uploaded.
-    Done(u64),
+/// Content of spools that are to be removed, as far as their recorders prove it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpoolReport {
+    /// Segments that the recorders report.
+    pub segments: u64,
+    /// Recorders that report content, by their pods.
+    pub filled: Vec<String>,
+    /// Recorders that do not answer, by their pods, with the reason. Their spools may have content.
+    pub unknown: BTreeMap<String, String>,
 }
 
-/// Stops recording at `site`, which is being deleted, and counts the segments in the spools. If the configuration is
-/// deleted already, nothing can be drained.
+impl SpoolReport {
+    pub fn is_empty(&self) -> bool {
+        self.filled.is_empty() && self.unknown.is_empty()
+    }
+
+    /// Describes what is waited for, with the remedy.
+    pub fn message(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.filled.is_empty() {
+            parts.push(format!(
+                "{} segments in the spools of {} are not uploaded yet",
+                self.segments,
+                self.filled.join(", ")
+            ));
+        }
+        let unknown = self.unknown.iter().map(|(pod, why)| format!("the content of {pod} is unknown: {why}"));
+        parts.extend(unknown);
+        format!(
+            "{}; if this lasts, check StorageEnforced and the pods, or give up these recordings with the annotation \
+             {DISCARD_SPOOLS_ANNOTATION} on the Site, whose value is the reason",
+            parts.join("; ")
+        )
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DrainStatus {
+    Pending(SpoolReport),
+    /// The wait is over. What the report has is lost.
+    Done(SpoolReport),
+}
+
+/// Returns the reason for which people give up spools; `None`: they do not.
+pub fn discard_reason(site: &Site) -> Option<String> {
+    let reason = site.annotations().get(DISCARD_SPOOLS_ANNOTATION)?.trim();
+    (!reason.is_empty()).then(|| reason.chars().take(MAX_REASON_CHARS).collect())
+}
+
+/// Stops recording at `site`, which is being deleted, and reports the content of its spools. `is_held`: an open hold may cover
+/// what is in them, so the wait has no end.
 pub async fn drain(
     client: &Client,
     recorders: &RecorderClient,
     site: &Site,
     live: &StatefulSet,
+    is_held: bool,
     now: Timestamp,
 ) -> Result<DrainStatus, ApplyError> {
     let names = ChildNames::of(site);
     let secrets = Api::<Secret>::namespaced(client.clone(), &names.namespace);
-    let Some(config) = fetch_recorder_config(secrets.clone(), &names).await? else {
-        return Ok(DrainStatus::Done(0));
-    };
-    let closed = closing_config(&config);
-    if closed != config {
-        let owner: Vec<_> = site.controller_owner_ref(&()).into_iter().collect();
-        match apply_child(&secrets, FIELD_MANAGER, objects::config_secret(&names, &owner, &closed)).await {
-            // The Secret was deleted meanwhile, and in a namespace that is being deleted nothing can be created.
-            Err(ApplyError::Api(error)) if error.is_not_found() || error.is_namespace_terminating() => {
-                return Ok(DrainStatus::Done(0));
-            }
-            result => result.map(drop)?,
-        }
-    }
     let pods_api = Api::<Pod>::namespaced(client.clone(), &names.namespace);
-    let pods = workload_pods(&pods_api, &names, live).await?;
-    touch_pods(&pods_api, &pods, &closed.revision).await?;
-    let running: Vec<Pod> = pods.into_iter().filter(is_running).collect();
-    let applied = AppliedRecorders {
-        expected: ExpectedRecorders {
-            pods: replicas(live),
-            revision: closed.revision.clone(),
-            api: closed.status_api.clone(),
-            holds: closed.holds.clone(),
-            widening: None,
-        },
-        pods: running.clone(),
+    let config = fetch_recorder_config(secrets.clone(), &names).await?;
+    let closed = match config.map(|config| (closing_config(&config), config)) {
+        Some((closed, config)) if closed != config => {
+            let owner: Vec<_> = site.controller_owner_ref(&()).into_iter().collect();
+            let secret = objects::config_secret(&names, &owner, &closed);
+            match apply_child(&secrets, FIELD_MANAGER, secret).await {
+                // The Secret was deleted meanwhile, and in a namespace that is being deleted nothing can be created.
+                Err(ApplyError::Api(error)) if error.is_not_found() || error.is_namespace_terminating() => {
+                    None
+                }
+                result => result.map(|_| Some(closed))?,
+            }
+        }
+        unchanged => unchanged.map(|(closed, _)| closed),
     };
-    let mut replies = query::query_recorders(recorders, &names, &applied).await;
-    replies.retain(|reply| running.iter().any(|pod| pod.name_any() == names.pod(reply.shard)));
+    let all = list_site_pods(&pods_api, &names).await?;
+    let report = match closed {
+        Some(closed) => {
+            let pods: Vec<Pod> = controlled_by(live, &all).cloned().collect();
+            touch_pods(&pods_api, &pods, &closed.revision).await?;
+            let expected = ExpectedRecorders {
+                pods: replicas(live),
+                revision: closed.revision.clone(),
+                api: closed.status_api.clone(),
+                holds: closed.holds.clone(),
+                widening: None,
+            };
+            let applied = AppliedRecorders { expected, pods };
+            let replies = query::query_recorders(recorders, &names, &applied).await;
+            report_spools(live, &names, &all, &replies, &closed.revision)
+        }
+        // Without its token, no recorder answers.
+        None => report_silent(live, &names, &all, &format!("the Secret {} is gone", names.config)),
+    };
     let since = site.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
-    Ok(evaluate_drain(&replies, &closed.revision, now.duration_since(since)))
+    let is_given_up =
+        discard_reason(site).is_some() || !is_held && now.duration_since(since) >= DRAIN_TIMEOUT;
+    Ok(if report.is_empty() || is_given_up {
+        DrainStatus::Done(report)
+    } else {
+        DrainStatus::Pending(report)
+    })
 }
 
-/// Counts the segments in the spools of the recorders that answered.
-pub fn pending_segments(replies: &[ShardReply]) -> u64 {
-    let statuses = replies.iter().filter_map(|reply| reply.status.as_ref().ok());
-    statuses.map(|status| status.spool.segments).sum()
-}
-
-fn evaluate_drain(replies: &[ShardReply], revision: &str, waited: SignedDuration) -> DrainStatus {
-    let is_pending = |reply: &ShardReply| match &reply.status {
-        Ok(status) => {
+/// Reports the spools behind `replies`. `pods` are all pods of the Site.
+pub fn report_spools(
+    live: &StatefulSet,
+    names: &ChildNames,
+    pods: &[Pod],
+    replies: &[ShardReply],
+    revision: &str,
+) -> SpoolReport {
+    let mut report = SpoolReport::default();
+    for ShardReply { shard, status } in replies {
+        let name = names.pod(*shard);
+        match status {
             // The revision: an earlier configuration still records. The bytes: an open file becomes a segment only when
             // its camera stops.
-            let is_empty =
-                status.revision == revision && status.spool.segments == 0 && status.spool.bytes == 0;
-            !is_empty && waited < UPLOAD_TIMEOUT
+            Ok(status)
+                if status.revision == revision && status.spool.segments == 0 && status.spool.bytes == 0 => {}
+            Ok(status) => {
+                report.segments += status.spool.segments;
+                report.filled.push(name);
+            }
+            Err(_) if !can_have_content(live, pods, &name) => {}
+            Err(error) => {
+                report.unknown.insert(name, error.to_string());
+            }
         }
-        Err(_) => waited < UNREACHABLE_TIMEOUT,
-    };
-    if replies.iter().any(is_pending) {
-        DrainStatus::Pending(pending_segments(replies))
-    } else {
-        DrainStatus::Done(pending_segments(replies))
     }
+    report
 }
 
-/// Whether the spool of `pod` can have content.
-fn is_running(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    phase == Some("Running")
+/// Returns whether the recorders that are to be replaced should stop recording now. Until the store has taken what they
+/// completed, they go on: the replacement must not cost more than one gap. If the store then takes too long for the rest, they
+/// record again.
+pub fn should_close(replies: &[ShardReply], is_closing: bool) -> bool {
+    replies.iter().all(|reply| match &reply.status {
+        Ok(status) if is_closing => {
+            let since = status.cameras.iter().map(|camera| camera.since).max().unwrap_or(status.now);
+            status.spool.segments == 0 || status.now.duration_since(since) < MAX_CLOSED
+        }
+        Ok(status) => status.spool.segments == 0,
+        Err(_) => false,
+    })
+}
+
+/// Reports the spools of recorders that nobody can query.
+fn report_silent(live: &StatefulSet, names: &ChildNames, pods: &[Pod], why: &str) -> SpoolReport {
+    let all = (0..replicas(live)).map(|shard| names.pod(shard));
+    let unknown = all.filter(|name| can_have_content(live, pods, name)).map(|name| (name, why.to_owned()));
+    SpoolReport { unknown: unknown.collect(), ..SpoolReport::default() }
+}
+
+/// Returns whether the spool of the pod `name` can have content. A volume claim outlives its pod, and so does its content. An
+/// `emptyDir` has none before the recorder first starts, and goes with its pod.
+fn can_have_content(live: &StatefulSet, pods: &[Pod], name: &str) -> bool {
+    let has_claims = live.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+    has_claims.is_some_and(|claims| !claims.is_empty())
+        || pods.iter().any(|pod| pod.name_any() == name && has_started(pod) && !is_terminated(pod))
+}
+
+/// Returns whether a container of `pod` ever started.
+fn has_started(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    statuses.into_iter().flatten().any(|container| {
+        let state = container.state.as_ref();
+        container.restart_count > 0
+            || container.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+            || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controllers::recorder_client::RecorderStatusError;
-    use crate::controllers::testing;
-    use crate::wire::{RecorderStatus, SpoolStatus};
-
-    fn replying(shard: u32, revision: &str, segments: u64, bytes: u64) -> ShardReply {
-        let spool = SpoolStatus { segments, bytes, limit: 1 << 30 };
-        let status = testing::recorder_status(revision, Timestamp::UNIX_EPOCH, vec![]);
-        ShardReply { shard, status: Ok(RecorderStatus { spool, ..status }) }
-    }
-
-    fn unreachable(shard: u32) -> ShardReply {
-        ShardReply { shard, status: Err(RecorderStatusError::Unreachable) }
-    }
-
-    #[test]
-    fn drain_waits_for_pending_segments_until_timeout() {
-        let minutes = SignedDuration::from_mins;
-        for (replies, waited, expected) in [
-            (vec![], 0, DrainStatus::Done(0)),
-            (vec![replying(0, "closed", 0, 0)], 0, DrainStatus::Done(0)),
-            // The recorder still records, or completes its last file.
-            (vec![replying(0, "open", 0, 0)], 0, DrainStatus::Pending(0)),
-            (vec![replying(0, "closed", 0, 5)], 0, DrainStatus::Pending(0)),
-            (vec![replying(0, "closed", 0, 0), replying(1, "closed", 7, 70)], 9, DrainStatus::Pending(7)),
-            (vec![replying(0, "closed", 7, 70)], 10, DrainStatus::Done(7)),
-            (vec![unreachable(0)], 0, DrainStatus::Pending(0)),
-            (vec![unreachable(0)], 1, DrainStatus::Done(0)),
-            (vec![unreachable(0), replying(1, "closed", 2, 9)], 1, DrainStatus::Pending(2)),
-        ] {
-            let found = evaluate_drain(&replies, "closed", minutes(waited));
-            assert_eq!(found, expected, "{replies:?} after {waited}");
-        }
-    }
-}
+mod tests;

@@ -57,15 +57,6 @@ pub async fn delete_workload(api: &Api<StatefulSet>, live: &StatefulSet) -> Resu
     }
 }
 
-/// Returns the pods that `workload` controls.
-pub async fn workload_pods(
-    api: &Api<Pod>,
-    names: &ChildNames,
-    workload: &StatefulSet,
-) -> Result<Vec<Pod>, ApiError> {
-    Ok(controlled_by(workload, &list_site_pods(api, names).await?).cloned().collect())
-}
-
 pub(crate) async fn list_site_pods(api: &Api<Pod>, names: &ChildNames) -> Result<Vec<Pod>, ApiError> {
     let params = ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site));
     Ok(api.list(&params).await?.items)
@@ -124,6 +115,11 @@ pub async fn fetch_recorder_config(
         Err(ApplyError::Api(error)) => return Err(error),
         Err(ApplyError::ForeignObject { .. } | ApplyError::NotSerializable(_)) => None,
     };
-    let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-    Ok(data.get(CONFIG_KEY).and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
+    Ok(secret.as_ref().and_then(read_config))
+}
+
+/// Returns the configuration in a Secret.
+pub fn read_config(secret: &core::Secret) -> Option<RecorderConfig> {
+    let bytes = secret.data.as_ref()?.get(CONFIG_KEY)?;
+    serde_json::from_slice(&bytes.0).ok()
 }

@@ -1,0 +1,143 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controllers::recorder_client::RecorderStatusError;
+use crate::controllers::testing;
+use crate::wire::{CameraState, RecorderStatus, SpoolStatus};
+
+fn names() -> ChildNames {
+    ChildNames::of(&testing::site())
+}
+
+fn replying(shard: u32, revision: &str, segments: u64, bytes: u64) -> ShardReply {
+    let spool = SpoolStatus { segments, bytes, limit: 1 << 30 };
+    let status = testing::recorder_status(revision, Timestamp::UNIX_EPOCH, vec![]);
+    ShardReply { shard, status: Ok(RecorderStatus { spool, ..status }) }
+}
+
+fn unreachable(shard: u32) -> ShardReply {
+    ShardReply { shard, status: Err(RecorderStatusError::Unreachable) }
+}
+
+fn workload(replicas: u32, has_claims: bool) -> StatefulSet {
+    let claims = if has_claims { json!([{"metadata": {"name": "spool"}}]) } else { json!([]) };
+    serde_json::from_value(json!({
+        "metadata": {"name": "zwembad-recorder"},
+        "spec": {
+            "replicas": replicas, "volumeClaimTemplates": claims, "selector": {}, "template": {}, "serviceName": "zwembad-recorder",
+        },
+    }))
+    .unwrap()
+}
+
+fn pod(shard: u32, phase: &str, container: Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("zwembad-recorder-{shard}")},
+        "status": {"phase": phase, "containerStatuses": [container]},
+    }))
+    .unwrap()
+}
+
+fn running(shard: u32) -> Pod {
+    pod(shard, "Running", container(json!({"running": {}}), 0))
+}
+
+fn container(state: Value, restarts: u32) -> Value {
+    json!({"name": "recorder", "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": state})
+}
+
+#[test]
+fn only_a_proof_makes_a_spool_empty() {
+    let pods = [running(0), running(1)];
+    for (replies, segments, filled, unknown) in [
+        (vec![replying(0, "closed", 0, 0)], 0, 0, 0),
+        // It still records, or completes its last file, or has not recovered the files of the previous recorder.
+        (vec![replying(0, "open", 0, 0)], 0, 1, 0),
+        (vec![replying(0, "closed", 0, 5)], 0, 1, 0),
+        (vec![replying(0, "closed", 0, 0), replying(1, "closed", 7, 70)], 7, 1, 0),
+        (vec![unreachable(0)], 0, 0, 1),
+        (vec![unreachable(0), replying(1, "closed", 2, 9)], 2, 1, 1),
+    ] {
+        let report = report_spools(&workload(2, false), &names(), &pods, &replies, "closed");
+        let found = (report.segments, report.filled.len(), report.unknown.len());
+        assert_eq!(found, (segments, filled, unknown), "{replies:?}");
+        assert_eq!(report.is_empty(), filled + unknown == 0);
+    }
+}
+
+#[test]
+fn silent_recorder_is_empty_only_if_its_volume_never_had_content() {
+    let waiting = |restarts| container(json!({"waiting": {"reason": "ImagePullBackOff"}}), restarts);
+    let ended = container(json!({"terminated": {"exitCode": 1}}), 0);
+    for (has_claims, pods, is_empty) in [
+        // An emptyDir has gone with its pod.
+        (false, vec![], true),
+        (false, vec![pod(0, "Pending", waiting(0))], true),
+        (false, vec![pod(0, "Failed", ended.clone())], true),
+        (false, vec![pod(0, "Running", waiting(3))], false),
+        (false, vec![pod(0, "Running", ended)], false),
+        (false, vec![running(0)], false),
+        // A claim has what an earlier pod wrote.
+        (true, vec![], false),
+        (true, vec![pod(0, "Pending", waiting(0))], false),
+    ] {
+        let live = workload(1, has_claims);
+        let report = report_spools(&live, &names(), &pods, &[unreachable(0)], "closed");
+        assert_eq!(report.is_empty(), is_empty, "{has_claims} {pods:?}");
+        assert_eq!(
+            report_silent(&live, &names(), &pods, "why").is_empty(),
+            is_empty,
+            "{has_claims} {pods:?}"
+        );
+    }
+}
+
+#[test]
+fn message_names_pods_causes_and_the_way_out() {
+    let pods = [running(0), running(1)];
+    let replies = [replying(0, "closed", 3, 30), unreachable(1)];
+    let message = report_spools(&workload(2, false), &names(), &pods, &replies, "closed").message();
+    for part in [
+        "3 segments in the spools of zwembad-recorder-0",
+        "zwembad-recorder-1 is unknown: it does not answer",
+        DISCARD_SPOOLS_ANNOTATION,
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn recorders_stop_for_their_replacement_only_while_the_store_takes_segments() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let closed_since = |second, segments| {
+        let camera = serde_json::from_value(json!({
+            "name": "hal", "state": CameraState::NotPermitted, "since": at(second), "uploaded": 0, "waiting": segments,
+        }));
+        let status = testing::recorder_status("r", at(1_000), vec![camera.unwrap()]);
+        let spool = SpoolStatus { segments, bytes: segments, limit: 1 };
+        ShardReply { shard: 0, status: Ok(RecorderStatus { spool, ..status }) }
+    };
+    for (replies, is_closing, expected) in [
+        (vec![replying(0, "r", 0, 5)], false, true),
+        (vec![replying(0, "r", 1, 5)], false, false),
+        (vec![replying(0, "r", 0, 5), unreachable(1)], false, false),
+        (vec![closed_since(900, 1)], true, true),
+        (vec![closed_since(800, 1)], true, false),
+        (vec![closed_since(800, 0)], true, true),
+        (vec![unreachable(0)], true, false),
+    ] {
+        assert_eq!(should_close(&replies, is_closing), expected, "{replies:?} {is_closing}");
+    }
+}
+
+#[test]
+fn spools_are_given_up_only_for_a_reason() {
+    for (value, expected) in
+        [(None, None), (Some(" "), None), (Some(" the disk burned "), Some("the disk burned"))]
+    {
+        let mut site = testing::site();
+        site.metadata.annotations =
+            value.map(|value| [(DISCARD_SPOOLS_ANNOTATION.to_owned(), value.to_owned())].into());
+        assert_eq!(discard_reason(&site).as_deref(), expected);
+    }
+}
