@@ -40,7 +40,7 @@ pub type VersionId = (String, String);
 impl TestBed {
     /// The store of the test bed, or of whoever says so.
     pub fn from_settings() -> Self {
-        Self { server: S3Server::first() }
+        Self { server: S3Server::primary() }
     }
 
     /// What the benchmarks' report calls it.

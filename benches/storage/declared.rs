@@ -25,8 +25,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An hour of five cameras, declared and resolved so many times.
 pub async fn bench_placement_latency(bed: &TestBed, rounds: usize) -> Section {
-    let _operator = operator::present().await;
-    let scene = Scene::new(&cluster::client().await, "bench", S3Server::first(), |_, _| ()).await;
+    let _operator = operator::shared().await;
+    let scene = Scene::new(&cluster::client().await, "bench", S3Server::primary(), |_, _| ()).await;
     let cameras: Vec<String> = (0..CAMERAS).map(|n| format!("camera-{n:02}")).collect();
     for (n, camera) in cameras.iter().enumerate() {
         scene.camera(camera, &format!("h264/{n}")).await;
@@ -34,7 +34,7 @@ pub async fn bench_placement_latency(bed: &TestBed, rounds: usize) -> Section {
     for camera in &cameras {
         scene.wait_for_camera(camera, "Recording", "True", TIMEOUT).await;
     }
-    scene.is_settled(TIMEOUT).await;
+    scene.wait_until_settled(TIMEOUT).await;
     let end = bed.fill(&scene.bucket.name, CAMERAS * MINUTES, CAMERAS).await;
     let from = end - SignedDuration::from_mins(i64::try_from(MINUTES).unwrap());
     let mut took = Vec::new();

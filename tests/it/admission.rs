@@ -1,8 +1,8 @@
-//! What the API server lets in and what it refuses, on the default version and on the newest: the definitions
-//! as they are committed, and the files under `examples/`.
+//! Validation by the API server, in the default and in the newest version, with the committed definitions and the
+//! files under `examples/`.
 //!
-//! On the default server the definitions are installed under a group of the test's own, since there the
-//! chart owns the real ones.
+//! On the default server the tests install the definitions under their own API group,
+//! because the chart owns the real ones.
 
 mod case;
 mod mutants;
@@ -12,53 +12,55 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use toezicht::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
-use case::{Case, examples};
-use server::{Server, Verdict};
+use case::{Case, example_objects};
+use server::{AdmissionResult, Server};
 
-/// How many requests are under way at once.
-const AT_ONCE: usize = 8;
+/// Maximum number of concurrent requests.
+const MAX_CONCURRENT_REQUESTS: usize = 8;
 
 async fn invalid_cases_are_rejected(server: Server) {
-    let cases = Case::all();
+    let cases = Case::load_all();
     assert!(cases.len() >= 100, "only {} cases were found", cases.len());
-    let wrong: Vec<String> = futures::stream::iter(&cases)
+    let failures: Vec<String> = futures::stream::iter(&cases)
         .map(async |case| match server.try_case(case).await {
-            Verdict::Refused(said) if said.iter().any(|one| case.expects(one)) => None,
-            Verdict::Refused(said) => Some(format!("{case}: refused by another rule: {said:#?}")),
-            Verdict::Admitted => Some(format!("{case}: let in")),
+            AdmissionResult::Rejected(found) if found.iter().any(|cause| case.expects(cause)) => None,
+            AdmissionResult::Rejected(found) => Some(format!("{case}: rejected by another rule: {found:#?}")),
+            AdmissionResult::Admitted => Some(format!("{case}: admitted")),
         })
-        .buffer_unordered(AT_ONCE)
-        .filter_map(async |wrong| wrong)
+        .buffer_unordered(MAX_CONCURRENT_REQUESTS)
+        .filter_map(async |failure| failure)
         .collect()
         .await;
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    server.clean().await;
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    server.clean_up().await;
 }
 
 async fn examples_are_admitted(server: Server) {
-    let objects = examples();
+    let objects = example_objects();
     assert!(objects.len() >= 20, "only {} objects were found under examples/", objects.len());
     for (file, object) in &objects {
-        let made = match server.dry_run_apply(object).await {
-            Ok(made) => made,
-            Err(refusal) => panic!("{file}: {refusal}"),
+        let applied = match server.dry_run_apply(object).await {
+            Ok(applied) => applied,
+            Err(rejection) => panic!("{file}: {rejection}"),
         };
-        // What the API server lets in, with its defaults, the operator can read.
-        let read = match object["kind"].as_str().unwrap() {
-            "RecordingPolicy" => serde_json::from_value::<RecordingPolicy>(made).err(),
-            "Site" => serde_json::from_value::<Site>(made).err(),
-            "Camera" => serde_json::from_value::<Camera>(made).err(),
-            "IncidentHold" => serde_json::from_value::<IncidentHold>(made).err(),
+        // The operator must be able to parse an admitted object with its defaults.
+        let parse_error = match object["kind"].as_str().unwrap() {
+            "RecordingPolicy" => serde_json::from_value::<RecordingPolicy>(applied).err(),
+            "Site" => serde_json::from_value::<Site>(applied).err(),
+            "Camera" => serde_json::from_value::<Camera>(applied).err(),
+            "IncidentHold" => serde_json::from_value::<IncidentHold>(applied).err(),
             _ => None,
         };
-        assert!(read.is_none(), "{file}: the operator cannot read it: {read:?}");
+        assert!(parse_error.is_none(), "{file}: the operator cannot parse it: {parse_error:?}");
     }
-    server.clean().await;
+    server.clean_up().await;
 }
 
 async fn new_object_has_pending_conditions(server: Server) {
-    let (_, policy) =
-        examples().into_iter().find(|(_, object)| object["kind"] == "RecordingPolicy").expect("a policy");
+    let (_, policy) = example_objects()
+        .into_iter()
+        .find(|(_, object)| object["kind"] == "RecordingPolicy")
+        .expect("a policy");
     server.create(&policy).await;
     let read = server.get("recordingpolicy", "heusden-2020").await;
     let conditions = read["status"]["conditions"].as_array().expect("conditions").clone();
@@ -68,10 +70,11 @@ async fn new_object_has_pending_conditions(server: Server) {
         assert_eq!(condition["status"], "Unknown");
         assert_eq!(condition["reason"], "Pending");
     }
-    server.clean().await;
+    server.clean_up().await;
 }
 
-/// The ledger may have one that is accepted, before its status says so.
+/// Once `Accepted` is true, `siteRef` is immutable: the ledger may contain the hold before `status.placement` says
+/// so.
 async fn accepted_hold_rejects_site_change(server: &Server, hold: Value) {
     let kind = "incidenthold";
     server.create(&hold).await;
@@ -79,38 +82,41 @@ async fn accepted_hold_rejects_site_change(server: &Server, hold: Value) {
         let condition = json!({
             "type": "Accepted", "status": status, "reason": "Valid", "message": "", "lastTransitionTime": "2026-04-12T22:20:00Z",
         });
-        let says = json!({"conditions": [condition]});
-        server.reported(kind, "accepted", &says).await;
+        let status_patch = json!({"conditions": [condition]});
+        server.set_status(kind, "accepted", &status_patch).await;
         let spec = json!({"siteRef": {"name": site}});
-        let refused = match server.change(kind, "accepted", &spec).await {
-            Verdict::Refused(causes) => causes.first().map(|cause| cause.field.clone()),
-            Verdict::Admitted => None,
+        let rejected_field = match server.patch_spec(kind, "accepted", &spec).await {
+            AdmissionResult::Rejected(causes) => causes.first().map(|cause| cause.field.clone()),
+            AdmissionResult::Admitted => None,
         };
-        assert_eq!(refused.as_deref(), expected);
+        assert_eq!(rejected_field.as_deref(), expected);
     }
-    let verdict = server.change(kind, "accepted", &json!({"reference": "2026-0413"})).await;
-    assert!(matches!(verdict, Verdict::Admitted), "{verdict:?}");
+    let result = server.patch_spec(kind, "accepted", &json!({"reference": "2026-0413"})).await;
+    assert!(matches!(result, AdmissionResult::Admitted), "{result:?}");
 }
 
-/// A hold that keeps nothing yet can be corrected in every field; one that counts only where nothing is released by it.
+/// A hold that protects nothing yet can be corrected in every field. An effective hold accepts only corrections that
+/// release nothing.
 async fn hold_accepts_corrections_that_release_nothing(server: Server) {
     let (_, hold) =
-        examples().into_iter().find(|(_, object)| object["kind"] == "IncidentHold").expect("a hold");
+        example_objects().into_iter().find(|(_, object)| object["kind"] == "IncidentHold").expect("a hold");
     let kind = "incidenthold";
     let named = |name: &str| {
         let mut hold = hold.clone();
         hold["metadata"]["name"] = name.into();
         hold
     };
-    let is_let_in = async |name: &str, spec: Value| {
-        let verdict = server.change(kind, name, &spec).await;
-        assert!(matches!(verdict, Verdict::Admitted), "{spec}: {verdict:?}");
+    let check_admitted = async |name: &str, spec: Value| {
+        let result = server.patch_spec(kind, name, &spec).await;
+        assert!(matches!(result, AdmissionResult::Admitted), "{spec}: {result:?}");
     };
-    let is_refused = async |name: &str, field: &str, spec: Value| match server.change(kind, name, &spec).await
-    {
-        Verdict::Refused(causes) => assert!(causes.iter().any(|cause| cause.field == field), "{causes:?}"),
-        Verdict::Admitted => panic!("{spec} is let in"),
-    };
+    let check_rejected =
+        async |name: &str, field: &str, spec: Value| match server.patch_spec(kind, name, &spec).await {
+            AdmissionResult::Rejected(causes) => {
+                assert!(causes.iter().any(|cause| cause.field == field), "{causes:?}");
+            }
+            AdmissionResult::Admitted => panic!("{spec} is admitted"),
+        };
 
     server.create(&named("typo")).await;
     let resolved = |at: &str| json!({"time": at, "by": "Gemeentesecretaris", "outcome": "Closed"});
@@ -123,7 +129,7 @@ async fn hold_accepts_corrections_that_release_nothing(server: Server) {
         json!({"state": "Resolved", "resolution": resolved("2026-05-20T10:00:00Z")}),
         json!({"state": "Open", "resolution": null}),
     ] {
-        is_let_in("typo", spec).await;
+        check_admitted("typo", spec).await;
     }
 
     accepted_hold_rejects_site_change(&server, named("accepted")).await;
@@ -132,7 +138,7 @@ async fn hold_accepts_corrections_that_release_nothing(server: Server) {
         "observedGeneration": 1, "acceptanceTime": "2026-04-12T22:20:00Z", "verified": true, "segments": 3, "size": "9 MiB",
         "sealedSegments": 0,
     });
-    let says = |type_: &str, reason: &str| {
+    let conditions = |type_: &str, reason: &str| {
         json!([{
             "type": type_, "status": "False", "reason": reason, "message": "",
             "lastTransitionTime": "2026-04-12T22:20:00Z",
@@ -140,32 +146,32 @@ async fn hold_accepts_corrections_that_release_nothing(server: Server) {
     };
     server.create(&named("counts")).await;
     let status = json!({"placement": placement, "unknownCameras": ["die-heijgrave-parkeerterrein"]});
-    server.reported(kind, "counts", &status).await;
-    is_refused("counts", "spec.reference", json!({"reference": "2026-0413"})).await;
-    is_let_in("counts", json!({"cameras": ["die-heijgrave-receptie", "die-heijgrave-zwembad"]})).await;
-    // A year that was mistyped: as long as the operator says that it lies ahead.
-    let ahead = json!({"state": "Resolved", "resolution": resolved("2062-05-20T10:00:00Z")});
-    is_let_in("counts", ahead.clone()).await;
-    is_refused("counts", "spec", json!({"resolution": {"time": "2026-05-20T10:00:00Z"}})).await;
-    let said = json!({"conditions": says("Released", "ResolutionInFuture")});
-    server.reported(kind, "counts", &said).await;
-    is_let_in("counts", json!({"resolution": {"time": "2031-05-20T10:00:00Z"}})).await;
-    is_let_in("counts", json!({"state": "Open", "resolution": null})).await;
-    is_let_in("counts", ahead).await;
-    is_refused("counts", "spec.reference", json!({"reference": "2026-0413"})).await;
-    let said = json!({"conditions": says("Released", "Releasing")});
-    server.reported(kind, "counts", &said).await;
-    is_refused("counts", "spec.state", json!({"state": "Open", "resolution": null})).await;
+    server.set_status(kind, "counts", &status).await;
+    check_rejected("counts", "spec.reference", json!({"reference": "2026-0413"})).await;
+    check_admitted("counts", json!({"cameras": ["die-heijgrave-receptie", "die-heijgrave-zwembad"]})).await;
+    // A mistyped year can be corrected while the operator reports that it is in the future.
+    let in_future = json!({"state": "Resolved", "resolution": resolved("2062-05-20T10:00:00Z")});
+    check_admitted("counts", in_future.clone()).await;
+    check_rejected("counts", "spec", json!({"resolution": {"time": "2026-05-20T10:00:00Z"}})).await;
+    let status = json!({"conditions": conditions("Released", "ResolutionInFuture")});
+    server.set_status(kind, "counts", &status).await;
+    check_admitted("counts", json!({"resolution": {"time": "2031-05-20T10:00:00Z"}})).await;
+    check_admitted("counts", json!({"state": "Open", "resolution": null})).await;
+    check_admitted("counts", in_future).await;
+    check_rejected("counts", "spec.reference", json!({"reference": "2026-0413"})).await;
+    let status = json!({"conditions": conditions("Released", "Releasing")});
+    server.set_status(kind, "counts", &status).await;
+    check_rejected("counts", "spec.state", json!({"state": "Open", "resolution": null})).await;
 
     server.create(&named("reviewed")).await;
-    server.reported(kind, "reviewed", &json!({"placement": placement})).await;
+    server.set_status(kind, "reviewed", &json!({"placement": placement})).await;
     let review = |at: &str| json!({"review": {"time": at, "by": "Team"}});
-    is_let_in("reviewed", review("2062-05-20T10:00:00Z")).await;
-    is_refused("reviewed", "spec.review.time", review("2026-05-20T10:00:00Z")).await;
-    let said = json!({"conditions": says("ReviewDue", "ReviewInFuture")});
-    server.reported(kind, "reviewed", &said).await;
-    is_let_in("reviewed", review("2026-05-20T10:00:00Z")).await;
-    server.clean().await;
+    check_admitted("reviewed", review("2062-05-20T10:00:00Z")).await;
+    check_rejected("reviewed", "spec.review.time", review("2026-05-20T10:00:00Z")).await;
+    let status = json!({"conditions": conditions("ReviewDue", "ReviewInFuture")});
+    server.set_status(kind, "reviewed", &status).await;
+    check_admitted("reviewed", review("2026-05-20T10:00:00Z")).await;
+    server.clean_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

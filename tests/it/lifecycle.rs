@@ -1,9 +1,9 @@
-//! The store's own lifecycle, on a store where it really runs: Ceph's bed has days of ten seconds.
+//! The store's own lifecycle rules, on Ceph, where the test bed shortens a day to ten seconds.
 
 mod expiry;
 mod incident;
 
 use std::time::Duration;
 
-/// The lowest ceiling: five of the store's days. A day to expire, one to be noncurrent and one for the marker are less.
+/// Lowest ceiling: five of the store's days. Expiration, noncurrent expiration and delete marker removal take three.
 const CEILING: Duration = Duration::from_secs(50);

@@ -1,10 +1,10 @@
-//! The whole line, on a real cluster: from `kubectl apply` to frames in the bucket.
+//! End-to-end tests on a real cluster, from `kubectl apply` to frames in the bucket.
 
-mod added;
-mod closed;
-mod drained;
-mod gates;
-mod held;
+mod added_camera;
 mod heusden;
 mod in_sync;
+mod incident;
+mod policy_end;
+mod preconditions;
 mod restart;
+mod site_deletion;

@@ -1,9 +1,9 @@
-//! The tests against real peers: API servers, a kubelet, S3 servers, RTSP cameras.
+//! Integration tests against real API servers, a kubelet, S3 servers and RTSP cameras.
 //!
-//! `make test-integration` runs them in the test bed; with `KUBECONFIG` and the settings named in `support::settings` they
-//! run against any cluster and S3 endpoint.
+//! `make test-integration` runs them in the test bed. With `KUBECONFIG` and the variables read by `support::settings`
+//! they run against any cluster and S3 endpoint.
 
-// Whatever is not as expected is a failure of the test, and a panic is how a test fails: in helpers, too.
+// A test fails by panicking, in helpers too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,15 +11,15 @@
     clippy::indexing_slicing,
     clippy::match_wild_err_arm
 )]
-// A test's future is polled once in its life, and limits are read in seconds.
+// Test futures may be large: each runs once. Timeouts are easier to read in seconds.
 #![allow(
     clippy::large_futures,
     clippy::duration_suboptimal_units,
     clippy::redundant_closure_for_method_calls
 )]
-// The peers here are our own, and what they answer is short.
+// Responses come from the test bed's own servers and are short, so reading them without a limit is safe.
 #![allow(clippy::disallowed_methods)]
-// Benchmarks load `support` by its path, and then only a `mod.rs` finds what is below it.
+// The benchmarks include `support` by path, and only a `mod.rs` finds its submodules then.
 #![allow(clippy::mod_module_files)]
 
 mod admission;

@@ -1,15 +1,15 @@
 //! The operator as a process, its controllers, and its chart.
 
 mod chart;
-mod drifted;
+mod corrections;
+mod drift;
 mod egress;
-mod frozen;
-mod going;
+mod frozen_leader;
 mod killed;
 mod leader;
+mod namespace_deletion;
 mod process;
 mod refused;
 mod reports;
 mod site;
 mod tokens;
-mod withdrawn;

@@ -1,11 +1,11 @@
-//! The recorder as a process of its own, against real cameras and a real S3 server: killed, stopped, told
-//! otherwise, cut off from camera and store. What it recorded is accounted for frame by frame.
+//! The recorder as a process, with real RTSP cameras and a real S3 server: killed, stopped, reconfigured, cut off
+//! from camera and store. Its recordings are checked frame by frame.
 
-mod bench;
 mod cameras;
+mod fixture;
 mod interrupted;
 mod permitted;
 mod reloaded;
 mod served;
-mod steady;
-mod store;
+mod store_outage;
+mod undisturbed;

@@ -1,4 +1,4 @@
-//! The files under `examples/`: objects, and edits of them that must be refused.
+//! The files under `examples/`: valid objects, and edits of them that the API server must reject.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,11 +17,11 @@ pub struct Case {
     pub name: String,
     /// The folder: a kind in lowercase.
     pub kind: String,
-    /// What is made first; `None`: the case is about creation.
+    /// Object to create first, or `None` if the case is about creation.
     pub before: Option<Value>,
-    /// What must be refused.
+    /// Object or change that must be rejected.
     pub after: Value,
-    /// What the refusal says.
+    /// Expected cause of the rejection.
     pub expect: Expectation,
 }
 
@@ -36,7 +36,7 @@ type Edits = BTreeMap<String, Value>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct CaseFile {
     from: String,
     edit: Option<Edits>,
     before: Option<Edits>,
@@ -45,8 +45,8 @@ struct File {
 }
 
 impl Case {
-    /// All of them, by name.
-    pub fn all() -> Vec<Self> {
+    /// Reads all cases, sorted by path.
+    pub fn load_all() -> Vec<Self> {
         yaml_files(&root().join("examples/invalid")).iter().map(|path| Self::read(path)).collect()
     }
 
@@ -54,19 +54,19 @@ impl Case {
         let kind = path.parent().and_then(Path::file_name).unwrap().to_string_lossy().into_owned();
         let stem = path.file_stem().unwrap().to_string_lossy();
         let name = format!("{kind}/{stem}");
-        let file: File = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap())
+        let file: CaseFile = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let mut base = documents(&root().join("examples").join(&file.from))
+        let mut base = read_documents(&root().join("examples").join(&file.from))
             .into_iter()
-            .find(|object| object["kind"].as_str().is_some_and(|of| of.to_lowercase() == kind))
+            .find(|object| object["kind"].as_str().is_some_and(|found| found.to_lowercase() == kind))
             .unwrap_or_else(|| panic!("{name}: no {kind} in {}", file.from));
         let (before, after) = match (file.edit, file.before, file.after) {
-            (Some(edits), None, None) => (None, edited(base, &edits, &name)),
+            (Some(edits), None, None) => (None, apply_edits(base, &edits, &name)),
             (None, Some(before), Some(after)) => {
-                // Cases are tried side by side, so each has an object of its own.
+                // Cases run concurrently, so each needs an object of its own.
                 base["metadata"]["name"] = stem.chars().take(40).collect::<String>().into();
-                let before = edited(base, &before, &name);
-                let after = edited(before.clone(), &after, &name);
+                let before = apply_edits(base, &before, &name);
+                let after = apply_edits(before.clone(), &after, &name);
                 (Some(before), after)
             }
             _ => panic!("{name}: write either edit, or before and after"),
@@ -74,7 +74,7 @@ impl Case {
         Self { name, kind, before, after, expect: file.expect }
     }
 
-    /// Whether a cause of a refusal is the expected one.
+    /// Returns whether a rejection's cause is the expected one.
     pub fn expects(&self, cause: &Cause) -> bool {
         cause.field == self.expect.field && cause.message.contains(&self.expect.message)
     }
@@ -86,13 +86,13 @@ impl fmt::Display for Case {
     }
 }
 
-/// Every object under `examples/` that is not there to be refused, with its file.
-pub fn examples() -> Vec<(String, Value)> {
+/// Returns every valid object under `examples/` with its file.
+pub fn example_objects() -> Vec<(String, Value)> {
     let dir = root().join("examples");
     let mut objects = Vec::new();
     for path in yaml_files(&dir).into_iter().filter(|path| !path.starts_with(dir.join("invalid"))) {
-        for object in documents(&path) {
-            // Read by kubectl, not by the API server; `make demo` applies it.
+        for object in read_documents(&path) {
+            // Kustomizations are for kubectl, not for the API server. `make demo` applies this one.
             if object["kind"] != "Kustomization" {
                 objects.push((path.strip_prefix(&dir).unwrap().display().to_string(), object));
             }
@@ -101,22 +101,22 @@ pub fn examples() -> Vec<(String, Value)> {
     objects
 }
 
-/// The YAML files under a folder, by name.
+/// Returns the YAML files under a folder, sorted by path.
 fn yaml_files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(yaml_files(&path));
+            files.extend(yaml_files(&path));
         } else if path.extension().is_some_and(|extension| extension == "yaml") {
-            found.push(path);
+            files.push(path);
         }
     }
-    found.sort();
-    found
+    files.sort();
+    files
 }
 
-fn documents(path: &Path) -> Vec<Value> {
+fn read_documents(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.split("\n---\n")
         .map(|document| {
@@ -125,16 +125,16 @@ fn documents(path: &Path) -> Vec<Value> {
         .collect()
 }
 
-fn edited(mut object: Value, edits: &Edits, case: &str) -> Value {
+fn apply_edits(mut object: Value, edits: &Edits, case: &str) -> Value {
     for (path, value) in edits {
         let steps: Vec<&str> = path.split('.').collect();
-        set(&mut object, &steps, value).unwrap_or_else(|| panic!("{case}: {path} does not lead anywhere"));
+        set_path(&mut object, &steps, value).unwrap_or_else(|| panic!("{case}: no field at {path}"));
     }
     object
 }
 
-/// Puts `value` where `steps` lead, or takes the field away where it is null.
-fn set(part: &mut Value, steps: &[&str], value: &Value) -> Option<()> {
+/// Sets the field at the path `steps` to `value`, or removes it if `value` is null.
+fn set_path(part: &mut Value, steps: &[&str], value: &Value) -> Option<()> {
     let (step, rest) = steps.split_first()?;
     match part {
         Value::Object(fields) if rest.is_empty() && value.is_null() => {
@@ -146,7 +146,7 @@ fn set(part: &mut Value, steps: &[&str], value: &Value) -> Option<()> {
         Value::Object(fields) => {
             let field =
                 fields.entry((*step).to_owned()).or_insert_with(|| Value::Object(serde_json::Map::new()));
-            set(field, rest, value)?;
+            set_path(field, rest, value)?;
         }
         Value::Array(items) => {
             let index: usize = step.parse().ok()?;
@@ -155,7 +155,7 @@ fn set(part: &mut Value, steps: &[&str], value: &Value) -> Option<()> {
             } else if rest.is_empty() {
                 *items.get_mut(index)? = value.clone();
             } else {
-                set(items.get_mut(index)?, rest, value)?;
+                set_path(items.get_mut(index)?, rest, value)?;
             }
         }
         _ => return None,

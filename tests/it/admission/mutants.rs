@@ -1,4 +1,4 @@
-//! Each rule in CEL is needed: a copy of its definition without it lets in a case that the whole one refuses.
+//! Every CEL rule is needed: without it, the definition admits a case that the full definition rejects.
 
 use futures::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -6,28 +6,28 @@ use serde_json::Value;
 use toezicht::cli::crds;
 
 use super::case::Case;
-use super::server::{Server, Verdict, newest};
+use super::server::{AdmissionResult, Server, newest_client};
 
-/// A definition without one of its rules.
+/// A definition without one of its CEL rules.
 struct Mutant {
     definition: CustomResourceDefinition,
     kind: String,
-    /// The field that the rule's refusal names, without indices.
+    /// Field that the rule's rejection names, without indices.
     field: String,
     rule: String,
     message: String,
 }
 
-/// For every rule of every kind: without it, at least one of the cases that name it is let in.
+/// Checks for every rule of every kind that removing it admits at least one of its cases.
 pub async fn each_rule_rejects_some_case() {
-    let cases = Case::all();
-    let mutants: Vec<Mutant> = crds::definitions().iter().flat_map(mutants).collect();
+    let cases = Case::load_all();
+    let mutants: Vec<Mutant> = crds::definitions().iter().flat_map(mutants_of).collect();
     assert!(mutants.len() >= 60, "only {} rules were found", mutants.len());
-    let client = newest().await;
+    let client = newest_client().await;
     let unneeded: Vec<String> = futures::stream::iter(mutants.iter().enumerate())
         .map(async |(number, mutant)| {
-            let meant: Vec<&Case> = cases.iter().filter(|case| mutant.is_targeted_by(case)).collect();
-            if meant.is_empty() {
+            let targeted: Vec<&Case> = cases.iter().filter(|case| mutant.is_targeted_by(case)).collect();
+            if targeted.is_empty() {
                 return Some(format!(
                     "{} {}: no case names the rule {}",
                     mutant.kind, mutant.field, mutant.rule
@@ -35,15 +35,16 @@ pub async fn each_rule_rejects_some_case() {
             }
             let group = format!("mutant{number}.toezicht.dev");
             let server =
-                Server::with(client.clone(), "mutant", &group, vec![mutant.definition.clone()]).await;
-            let mut found = false;
-            for case in meant {
-                found = found || matches!(server.try_case(case).await, Verdict::Admitted);
+                Server::with_definitions(client.clone(), "mutant", &group, vec![mutant.definition.clone()])
+                    .await;
+            let mut is_admitted = false;
+            for case in targeted {
+                is_admitted = is_admitted || matches!(server.try_case(case).await, AdmissionResult::Admitted);
             }
-            server.clean().await;
-            (!found).then(|| {
+            server.clean_up().await;
+            (!is_admitted).then(|| {
                 format!(
-                    "{} {}: without {} every case is still refused",
+                    "{} {}: without {} every case is still rejected",
                     mutant.kind, mutant.field, mutant.rule
                 )
             })
@@ -63,16 +64,16 @@ impl Mutant {
     }
 }
 
-fn mutants(definition: &CustomResourceDefinition) -> Vec<Mutant> {
+fn mutants_of(definition: &CustomResourceDefinition) -> Vec<Mutant> {
     let mut whole = serde_json::to_value(definition).unwrap();
-    // Only what is validated counts; the rest would cost the server time.
+    // Printer columns do not affect validation and would cost the server time.
     whole["spec"]["versions"][0].as_object_mut().unwrap().remove("additionalPrinterColumns");
     let schema = &whole["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let mut places = Vec::new();
-    rules(schema, "/spec/versions/0/schema/openAPIV3Schema", "", &mut places);
-    places
+    let mut locations = Vec::new();
+    collect_rule_locations(schema, "/spec/versions/0/schema/openAPIV3Schema", "", &mut locations);
+    locations
         .into_iter()
-        .map(|Place { pointer, index, field }| {
+        .map(|RuleLocation { pointer, index, field }| {
             let mut without = whole.clone();
             let part = without.pointer_mut(&pointer).and_then(Value::as_object_mut).unwrap();
             let list = part["x-kubernetes-validations"].as_array_mut().unwrap();
@@ -97,24 +98,29 @@ fn mutants(definition: &CustomResourceDefinition) -> Vec<Mutant> {
         .collect()
 }
 
-/// Where a rule stands.
-struct Place {
+/// Location of a rule in the schema.
+struct RuleLocation {
     pointer: String,
     index: usize,
     field: String,
 }
 
-fn rules(schema: &Value, pointer: &str, field: &str, found: &mut Vec<Place>) {
+fn collect_rule_locations(schema: &Value, pointer: &str, field: &str, locations: &mut Vec<RuleLocation>) {
     let count = schema["x-kubernetes-validations"].as_array().map_or(0, Vec::len);
-    found.extend((0..count).map(|index| Place {
+    locations.extend((0..count).map(|index| RuleLocation {
         pointer: pointer.to_owned(),
         index,
         field: field.to_owned(),
     }));
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        rules(property, &format!("{pointer}/properties/{name}"), &format!("{field}.{name}"), found);
+        collect_rule_locations(
+            property,
+            &format!("{pointer}/properties/{name}"),
+            &format!("{field}.{name}"),
+            locations,
+        );
     }
     if schema["items"].is_object() {
-        rules(&schema["items"], &format!("{pointer}/items"), field, found);
+        collect_rule_locations(&schema["items"], &format!("{pointer}/items"), field, locations);
     }
 }

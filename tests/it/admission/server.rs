@@ -1,4 +1,4 @@
-//! An API server with the definitions installed, and a namespace to try objects in.
+//! An API server with the definitions installed, and a namespace for test objects.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,19 +22,19 @@ pub struct Server {
     pub client: Client,
     pub namespace: String,
     group: String,
-    /// Whether the definitions go with the test.
+    /// Whether the test deletes the definitions at its end.
     is_own_group: bool,
     resources: BTreeMap<String, ApiResource>,
 }
 
-/// What the API server says of an object.
+/// The API server's decision on an object.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum AdmissionResult {
     Admitted,
-    Refused(Vec<Cause>),
+    Rejected(Vec<Cause>),
 }
 
-/// One thing that is wrong with an object.
+/// One cause of a rejection.
 #[derive(Debug)]
 pub struct Cause {
     pub field: String,
@@ -42,19 +42,19 @@ pub struct Cause {
 }
 
 impl Server {
-    /// The server of `KUBECONFIG`; the definitions go under a group of the test's own.
+    /// Returns the server of `KUBECONFIG` with the definitions under the test's own group.
     pub async fn default_version(prefix: &str) -> Self {
         let group = format!("{prefix}.test.toezicht.dev");
-        Self::with(client().await, prefix, &group, crds::definitions()).await
+        Self::with_definitions(client().await, prefix, &group, crds::definitions()).await
     }
 
-    /// The server of the newest version; the definitions go under their own group.
+    /// Returns the server of the newest version with the definitions under their real group.
     pub async fn newest_version(prefix: &str) -> Self {
-        Self::with(newest().await, prefix, GROUP, crds::definitions()).await
+        Self::with_definitions(newest_client().await, prefix, GROUP, crds::definitions()).await
     }
 
-    /// Installs `definitions` under `group`, and makes a namespace whose name begins with `prefix`.
-    pub async fn with(
+    /// Installs `definitions` under `group` and creates a namespace with a name that begins with `prefix`.
+    pub async fn with_definitions(
         client: Client,
         prefix: &str,
         group: &str,
@@ -62,15 +62,15 @@ impl Server {
     ) -> Self {
         let mut resources = BTreeMap::new();
         for definition in definitions {
-            let resource = install(&client, renamed(definition, group)).await;
+            let resource = install(&client, with_group(definition, group)).await;
             resources.insert(resource.kind.to_lowercase(), resource);
         }
         let namespace = TestNamespace::new(&client, prefix).await.name;
         Self { client, namespace, group: group.to_owned(), is_own_group: group != GROUP, resources }
     }
 
-    /// Deletes the namespace, and the definitions of a group of the test's own; called by a test that passed.
-    pub async fn clean(self) {
+    /// Deletes the namespace and the definitions under the test's own group. Only tests that passed call this.
+    pub async fn clean_up(self) {
         if self.is_own_group {
             for resource in self.resources.values() {
                 uninstall(&self.client, &format!("{}.{}", resource.plural, resource.group)).await;
@@ -79,62 +79,62 @@ impl Server {
         TestNamespace { client: self.client, name: self.namespace }.delete().await;
     }
 
-    /// Tries what a case must not be able to do.
-    pub async fn try_case(&self, case: &Case) -> Verdict {
+    /// Tries the creation or the change of a case, as a dry run.
+    pub async fn try_case(&self, case: &Case) -> AdmissionResult {
         let api = self.api(&case.kind);
-        let after = self.own(&case.after);
+        let after = self.in_test_namespace(&case.after);
         let dry = PostParams { dry_run: true, ..PostParams::default() };
-        let answer = match &case.before {
+        let result = match &case.before {
             None => api.create(&dry, &after).await,
             Some(before) => {
-                let made = api.create(&PostParams::default(), &self.own(before)).await;
-                let made =
-                    made.unwrap_or_else(|error| panic!("{case}: what comes before is refused: {error}"));
-                let made = match before.get("status") {
-                    None => made,
-                    Some(status) => self.reported(&case.kind, &made.name_any(), status).await,
+                let created = api.create(&PostParams::default(), &self.in_test_namespace(before)).await;
+                let created = created
+                    .unwrap_or_else(|error| panic!("{case}: the object to change is rejected: {error}"));
+                let created = match before.get("status") {
+                    None => created,
+                    Some(status) => self.set_status(&case.kind, &created.name_any(), status).await,
                 };
                 let mut after = after;
-                after.metadata.resource_version = made.metadata.resource_version;
+                after.metadata.resource_version = created.metadata.resource_version;
                 api.replace(after.metadata.name.clone().unwrap().as_str(), &dry, &after).await
             }
         };
-        verdict(answer, &case.name)
+        admission_result(result, &case.name)
     }
 
-    /// Writes this into the status of an object, as an operator would.
-    pub async fn reported(&self, kind: &str, name: &str, status: &Value) -> DynamicObject {
+    /// Patches the status of an object, as the operator would.
+    pub async fn set_status(&self, kind: &str, name: &str, status: &Value) -> DynamicObject {
         let patch = Patch::Merge(json!({"status": status}));
         let written = self.api(kind).patch_status(name, &PatchParams::default(), &patch).await;
         written.unwrap_or_else(|error| panic!("the status of {name}: {error}"))
     }
 
-    /// Changes the spec of an object; what the server says.
-    pub async fn change(&self, kind: &str, name: &str, spec: &Value) -> Verdict {
+    /// Patches the spec of an object and returns the server's decision.
+    pub async fn patch_spec(&self, kind: &str, name: &str, spec: &Value) -> AdmissionResult {
         let patch = Patch::Merge(json!({"spec": spec}));
-        let answer = self.api(kind).patch(name, &PatchParams::default(), &patch).await;
-        verdict(answer, name)
+        let result = self.api(kind).patch(name, &PatchParams::default(), &patch).await;
+        admission_result(result, name)
     }
 
-    /// Applies an object of any kind, strictly, without keeping it.
+    /// Applies an object of any kind as a dry run with strict field validation.
     pub async fn dry_run_apply(&self, object: &Value) -> Result<Value, kube::Error> {
         let kind = object["kind"].as_str().unwrap();
         let api = match self.resources.get(&kind.to_lowercase()) {
             Some(_) => self.api(&kind.to_lowercase()),
             None => self.core_api(kind),
         };
-        let object = self.own(object);
+        let object = self.in_test_namespace(object);
         let name = object.metadata.name.clone().unwrap();
         let strictly =
             PatchParams { dry_run: true, ..PatchParams::apply("admission-test") }.validation_strict();
-        let made = api.patch(&name, &strictly, &Patch::Apply(&object)).await?;
-        Ok(serde_json::to_value(made).unwrap())
+        let applied = api.patch(&name, &strictly, &Patch::Apply(&object)).await?;
+        Ok(serde_json::to_value(applied).unwrap())
     }
 
-    /// Makes an object of one of the four kinds.
+    /// Creates an object of one of the four kinds.
     pub async fn create(&self, object: &Value) {
         let kind = object["kind"].as_str().unwrap().to_lowercase();
-        self.api(&kind).create(&PostParams::default(), &self.own(object)).await.unwrap();
+        self.api(&kind).create(&PostParams::default(), &self.in_test_namespace(object)).await.unwrap();
     }
 
     /// Reads an object of one of the four kinds.
@@ -154,8 +154,8 @@ impl Server {
         }
     }
 
-    /// An object as this server has it: in its group, in the test's namespace.
-    fn own(&self, object: &Value) -> DynamicObject {
+    /// Returns the object with this server's group and namespace.
+    fn in_test_namespace(&self, object: &Value) -> DynamicObject {
         let mut object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
         let types = object.types.as_mut().unwrap();
         if types.api_version.contains('/') {
@@ -168,17 +168,17 @@ impl Server {
     }
 }
 
-/// A client of the API server of the newest version.
-pub async fn newest() -> Client {
-    // As `client` does: the first caller wins.
+/// Returns a client of the API server of the newest version.
+pub async fn newest_client() -> Client {
+    // As in `cluster::client`, only the first call takes effect.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let file = Kubeconfig::read_from(setting("TOEZICHT_TEST_KUBECONFIG_NEWEST")).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
-/// A definition under another group.
-pub fn renamed(mut definition: CustomResourceDefinition, group: &str) -> CustomResourceDefinition {
+/// Returns a definition under another group.
+pub fn with_group(mut definition: CustomResourceDefinition, group: &str) -> CustomResourceDefinition {
     definition.metadata.name = Some(format!("{}.{group}", definition.spec.names.plural));
     group.clone_into(&mut definition.spec.group);
     definition
@@ -191,16 +191,21 @@ pub async fn install(client: &Client, definition: CustomResourceDefinition) -> A
     let gvk = GroupVersionKind::gvk(&definition.spec.group, VERSION, &names.kind);
     let resource = ApiResource::from_gvk_with_plural(&gvk, &names.plural);
     let api = Api::<CustomResourceDefinition>::all(client.clone());
-    let ours = PatchParams::apply("admission-test").force();
-    api.patch(&name, &ours, &Patch::Apply(&definition))
+    let params = PatchParams::apply("admission-test").force();
+    api.patch(&name, &params, &Patch::Apply(&definition))
         .await
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     let limit = Duration::from_mins(1);
     eventually(&format!("{name} is established"), limit, async || {
         let conditions =
             api.get(&name).await.map_err(|error| error.to_string())?.status.unwrap_or_default().conditions;
-        let is = |type_: &str| conditions.iter().flatten().any(|c| c.type_ == type_ && c.status == "True");
-        if is("Established") && is("NamesAccepted") { Ok(()) } else { Err(format!("{conditions:?}")) }
+        let is_true =
+            |type_: &str| conditions.iter().flatten().any(|c| c.type_ == type_ && c.status == "True");
+        if is_true("Established") && is_true("NamesAccepted") {
+            Ok(())
+        } else {
+            Err(format!("{conditions:?}"))
+        }
     })
     .await;
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
@@ -211,21 +216,21 @@ pub async fn install(client: &Client, definition: CustomResourceDefinition) -> A
     resource
 }
 
-/// Removes a definition without waiting.
+/// Deletes a definition without waiting.
 async fn uninstall(client: &Client, name: &str) {
     let api = Api::<CustomResourceDefinition>::all(client.clone());
     api.delete(name, &DeleteParams::default()).await.unwrap();
 }
 
-fn verdict(answer: Result<DynamicObject, kube::Error>, case: &str) -> Verdict {
-    match answer {
-        Ok(_) => Verdict::Admitted,
+fn admission_result(result: Result<DynamicObject, kube::Error>, case: &str) -> AdmissionResult {
+    match result {
+        Ok(_) => AdmissionResult::Admitted,
         Err(kube::Error::Api(status)) if status.code == 422 => {
             let causes = status.details.map(|details| details.causes).unwrap_or_default();
-            Verdict::Refused(
+            AdmissionResult::Rejected(
                 causes.into_iter().map(|c| Cause { field: c.field, message: c.message }).collect(),
             )
         }
-        Err(error) => panic!("{case}: neither let in nor refused: {error}"),
+        Err(error) => panic!("{case}: neither admitted nor rejected: {error}"),
     }
 }

@@ -1,4 +1,4 @@
-//! A recorder that goes away comes back: one gap, and nothing else is missing.
+//! A restarted recorder leaves one gap and loses nothing else.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
@@ -7,14 +7,14 @@ use toezicht::api::Camera;
 use crate::support::cluster;
 use crate::support::operator;
 use crate::support::pod;
-use crate::support::recorded::{FrameGap, complete, keys, time};
+use crate::support::recorded::{FrameGap, keys, segments_with_gaps, time};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_recorder_leaves_one_gap() {
-    let _operator = operator::present().await;
+    let _operator = operator::shared().await;
     let scene = recording_scene("line-delete", 9).await;
     let pod = format!("{SITE}-recorder-0");
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
@@ -25,18 +25,21 @@ async fn deleted_recorder_leaves_one_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_recorder_keeps_its_spool() {
-    let _operator = operator::present().await;
+    let _operator = operator::shared().await;
     let scene = recording_scene("line-kill", 10).await;
     let pod: Pod = scene.namespace.api().get(&format!("{SITE}-recorder-0")).await.unwrap();
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
     let killed = kill_recorder(&pod.metadata.uid.unwrap());
-    let hole = wait_for_single_gap(&scene, taken).await;
-    println!("{} s from the kill at {killed}: {hole:?}", hole.until.duration_since(killed).as_secs_f64());
+    let missing = wait_for_single_gap(&scene, taken).await;
+    println!(
+        "{} s from the kill at {killed}: {missing:?}",
+        missing.until.duration_since(killed).as_secs_f64()
+    );
     scene.delete().await;
 }
 
 async fn recording_scene(prefix: &str, camera: u32) -> Scene {
-    let scene = Scene::new(&cluster::client().await, prefix, S3Server::first(), |_, _| ()).await;
+    let scene = Scene::new(&cluster::client().await, prefix, S3Server::primary(), |_, _| ()).await;
     scene.camera("receptie", &format!("h264/{camera}")).await;
     scene.wait_for_camera("receptie", "Recording", "True", HANG).await;
     let uploaded = newest_key(&scene).await.expect("a segment where Recording is True");
@@ -44,8 +47,8 @@ async fn recording_scene(prefix: &str, camera: u32) -> Scene {
     scene
 }
 
-/// Waits until the restarted recorder has reported its gap, and uploaded what it recorded after: the only hole, with all
-/// before it that was in the spool when `taken` pictures had been.
+/// Waits until the restarted recorder has reported its gap and uploaded a segment after it. Asserts that no other
+/// frames are missing, and that the `taken` frames in the spool before the restart are in the bucket.
 async fn wait_for_single_gap(scene: &Scene, taken: u64) -> FrameGap {
     let api: Api<Camera> = scene.namespace.api();
     let gap = eventually("a finished gap with cause Restart", HANG, || async {
@@ -59,18 +62,21 @@ async fn wait_for_single_gap(scene: &Scene, taken: u64) -> FrameGap {
     .await;
     let uploaded = newest_key(scene).await.expect("a segment before the restart");
     wait_for_newer_segment(scene, &uploaded).await;
-    let (recorded, holes) = complete(&scene.bucket, "receptie", 1).await;
-    let [hole] = holes.as_slice() else { panic!("{holes:?}") };
+    let (recorded, gaps) = segments_with_gaps(&scene.bucket, "receptie", 1).await;
+    let [missing] = gaps.as_slice() else { panic!("{gaps:?}") };
     let (from, until) = (gap.from.as_ref().unwrap().0, gap.until.as_ref().unwrap().0);
-    // A status keeps whole seconds, keys are true within half a second, and of a camera's first pictures the delay is not
-    // known as well as of those that follow.
+    // Statuses are in whole seconds and keys are exact within half a second. The delay of a camera's first frames is
+    // estimated less precisely than that of later ones.
     let slack = jiff::SignedDuration::from_millis(2000);
-    assert!(hole.from >= from - slack && hole.until <= until + slack, "{hole:?} is not within {gap:?}");
-    // Of what a fragment had brought into the spool nothing is lost.
+    assert!(
+        missing.from >= from - slack && missing.until <= until + slack,
+        "{missing:?} is not within {gap:?}"
+    );
+    // No fragment that was in the spool is lost.
     let frames = recorded.iter().flat_map(|segment| &segment.frames);
-    let before = frames.filter(|frame| time(frame) <= hole.from).count();
-    assert!(before as u64 >= taken, "{before} pictures before {hole:?}, {taken} were in the spool");
-    *hole
+    let before = frames.filter(|frame| time(frame) <= missing.from).count();
+    assert!(before as u64 >= taken, "{before} frames before {missing:?}, {taken} were in the spool");
+    *missing
 }
 
 /// Waits until the bucket has a newer segment than `key`.
@@ -86,7 +92,7 @@ async fn newest_key(scene: &Scene) -> Option<String> {
     keys(&scene.bucket, "receptie").await.pop()
 }
 
-/// Sends SIGKILL to the recorder process of a pod on this machine; says when.
+/// Sends SIGKILL to the recorder process of a pod on this machine and returns the time.
 fn kill_recorder(pod_uid: &str) -> jiff::Timestamp {
     let pid =
         recorder_pid(pod_uid).expect("a recorder process of the pod: does the cluster run on this machine?");

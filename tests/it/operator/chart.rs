@@ -1,4 +1,4 @@
-//! The chart: what it renders, whom it gives which rights, and what its admission policies refuse.
+//! The chart: its manifests, RBAC rules and admission policies.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ use crate::support::tools::{run, try_run};
 
 const GRANT: &str =
     r#"grants=[{"namespaces":["heusden"],"endpoints":["https://s3.example.nl"],"buckets":["heusden-*"]}]"#;
-/// Everything that can be switched on.
-const ALL: [&str; 9] = [
+/// Arguments that enable all optional features.
+const ALL_FEATURES: [&str; 9] = [
     "--set=networkPolicy.enabled=true",
     "--set=metrics.serviceMonitor.enabled=true",
     "--set=metrics.prometheusRule.enabled=true",
@@ -32,55 +32,55 @@ const ALL: [&str; 9] = [
     GRANT,
 ];
 
-async fn text(values: &[&str]) -> String {
+async fn render_text(values: &[&str]) -> String {
     let chart = root().join("charts/toezicht").display().to_string();
     let mut args = vec!["template", "tz", &chart, "--namespace", "system", "--kube-version", "1.34.0"];
     args.extend(values);
     run("helm", &args, None).await
 }
 
-pub async fn rendered(values: &[&str]) -> Vec<Value> {
-    let text = text(values).await;
+pub async fn render(values: &[&str]) -> Vec<Value> {
+    let text = render_text(values).await;
     let documents = serde_saphyr::from_multiple::<Value>(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     documents.into_iter().filter(|document| !document.is_null()).collect()
 }
 
-pub fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub fn documents_of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
     documents.iter().filter(|document| document["kind"] == kind).collect()
 }
 
-fn names(documents: &[Value], kind: &str) -> Vec<String> {
-    of_kind(documents, kind)
+fn names_of_kind(documents: &[Value], kind: &str) -> Vec<String> {
+    documents_of_kind(documents, kind)
         .iter()
         .map(|found| found["metadata"]["name"].as_str().unwrap().to_owned())
         .collect()
 }
 
-/// What fires when is in the file that promtool is given; that each alert is explained is here.
+/// Runs promtool's tests of the alerts, and checks that each alert has a test and a section in the reference.
 #[tokio::test]
 async fn alerts_fire_and_are_documented() {
     let rules = "charts/toezicht/files/rules.yaml";
     run("promtool", &["check", "rules", rules], None).await;
     run("promtool", &["test", "rules", "tests/testbed/rules-test.yaml"], None).await;
-    let documents = rendered(&ALL).await;
-    let groups = &of_kind(&documents, "PrometheusRule")[0]["spec"]["groups"];
+    let documents = render(&ALL_FEATURES).await;
+    let groups = &documents_of_kind(&documents, "PrometheusRule")[0]["spec"]["groups"];
     let file = std::fs::read_to_string(root().join(rules)).unwrap();
     let file: Value = serde_saphyr::from_str(&file).unwrap();
-    assert_eq!(*groups, file["groups"], "the chart brings the file as it is");
-    let explained = std::fs::read_to_string(root().join("docs/reference/alerts.md")).unwrap();
-    let tried = std::fs::read_to_string(root().join("tests/testbed/rules-test.yaml")).unwrap();
-    let tried: Value = serde_saphyr::from_str(&tried).unwrap();
-    let tests = tried["tests"].as_array().unwrap().iter();
+    assert_eq!(*groups, file["groups"], "the chart contains the rules file unchanged");
+    let reference = std::fs::read_to_string(root().join("docs/reference/alerts.md")).unwrap();
+    let rule_tests = std::fs::read_to_string(root().join("tests/testbed/rules-test.yaml")).unwrap();
+    let rule_tests: Value = serde_saphyr::from_str(&rule_tests).unwrap();
+    let tests = rule_tests["tests"].as_array().unwrap().iter();
     let cases: Vec<&Value> = tests.flat_map(|test| test["alert_rule_test"].as_array().unwrap()).collect();
     let fires = |alert: &str| {
-        let mut of = cases.iter().filter(|case| case["alertname"] == alert);
-        of.any(|case| case["exp_alerts"].as_array().is_some_and(|fired| !fired.is_empty()))
+        let mut matching = cases.iter().filter(|case| case["alertname"] == alert);
+        matching.any(|case| case["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty()))
     };
     for rule in groups[0]["rules"].as_array().unwrap() {
         let alert = rule["alert"].as_str().unwrap();
-        assert!(fires(alert), "{alert} was never made to fire");
+        assert!(fires(alert), "no test makes {alert} fire");
         let anchor = format!("docs/reference/alerts.md#{}", alert.to_lowercase());
-        assert!(explained.contains(&format!("\n## {alert}\n")), "docs/reference/alerts.md has no {alert}");
+        assert!(reference.contains(&format!("\n## {alert}\n")), "docs/reference/alerts.md has no {alert}");
         assert!(rule["annotations"]["runbook_url"].as_str().unwrap().starts_with(&anchor), "{alert}");
     }
 }
@@ -101,24 +101,26 @@ async fn chart_crds_match_generated_crds() {
             let text = std::fs::read_to_string(entry.path()).unwrap();
             found.insert(entry.file_name().into_string().unwrap(), text);
         }
-        assert!(found == generated, "{folder} is out of step: run `make crds`");
+        assert!(found == generated, "{folder} is outdated: run `make crds`");
     }
-    let documents = rendered(&[]).await;
-    let definitions = of_kind(&documents, "CustomResourceDefinition");
+    let documents = render(&[]).await;
+    let definitions = documents_of_kind(&documents, "CustomResourceDefinition");
     assert_eq!(definitions.len(), generated.len());
     for definition in definitions {
         assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
         let rendered: CustomResourceDefinition = serde_json::from_value(definition.clone()).unwrap();
         let original =
             crds::definitions().into_iter().find(|original| original.name_any() == rendered.name_any());
-        assert!(rendered.spec == original.unwrap().spec, "{} is changed by rendering", rendered.name_any());
+        assert!(rendered.spec == original.unwrap().spec, "rendering changes {}", rendered.name_any());
     }
-    assert!(names(&rendered(&["--set=crds.enabled=false"]).await, "CustomResourceDefinition").is_empty());
+    assert!(
+        names_of_kind(&render(&["--set=crds.enabled=false"]).await, "CustomResourceDefinition").is_empty()
+    );
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Rule {
+struct RbacRule {
     api_groups: Vec<String>,
     resources: Vec<String>,
     verbs: Vec<String>,
@@ -126,28 +128,28 @@ struct Rule {
     resource_names: Vec<String>,
 }
 
-fn rules(role: &Value) -> Vec<Rule> {
+fn rbac_rules(role: &Value) -> Vec<RbacRule> {
     serde_json::from_value(role["rules"].clone()).unwrap()
 }
 
 #[tokio::test]
 async fn rbac_rules_have_no_wildcards_and_are_commented() {
     for values in [vec![], vec!["--set=watchNamespaces={a,b}"]] {
-        let text = text(&values).await;
+        let text = render_text(&values).await;
         let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
         for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("- apiGroups:")) {
             let before = number.checked_sub(1).map_or("", |before| lines[before]);
             if lines[number..].iter().take(4).any(|line| line.starts_with("verbs:")) {
-                assert!(before.starts_with('#'), "no comment before {line}, after {before}");
+                assert!(before.starts_with('#'), "no comment before {line} (previous line: {before})");
             }
         }
-        for document in rendered(&values).await {
+        for document in render(&values).await {
             if !matches!(document["kind"].as_str(), Some("Role" | "ClusterRole")) {
                 continue;
             }
-            for rule in rules(&document) {
-                let all = [&rule.api_groups, &rule.resources, &rule.verbs];
-                assert!(all.into_iter().flatten().all(|word| !word.contains('*')), "{rule:?}");
+            for rule in rbac_rules(&document) {
+                let words = [&rule.api_groups, &rule.resources, &rule.verbs];
+                assert!(words.into_iter().flatten().all(|word| !word.contains('*')), "{rule:?}");
             }
         }
     }
@@ -156,12 +158,12 @@ async fn rbac_rules_have_no_wildcards_and_are_commented() {
 /// Changing this list is a decision: see docs/threat-model.md.
 #[tokio::test]
 async fn operator_cluster_role_grants_only_listed_verbs() {
-    let documents = rendered(&[]).await;
-    let role = of_kind(&documents, "ClusterRole")
+    let documents = render(&[]).await;
+    let role = documents_of_kind(&documents, "ClusterRole")
         .into_iter()
         .find(|role| role["metadata"]["name"] == "tz-toezicht-operator");
     let mut rights: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for rule in rules(role.unwrap()) {
+    for rule in rbac_rules(role.unwrap()) {
         for resource in &rule.resources {
             rights
                 .entry(format!("{}/{resource}", rule.api_groups.join(",")))
@@ -170,7 +172,7 @@ async fn operator_cluster_role_grants_only_listed_verbs() {
         }
     }
     let rights: Vec<String> =
-        rights.into_iter().map(|(what, verbs)| format!("{what}: {}", verbs.join(" "))).collect();
+        rights.into_iter().map(|(resource, verbs)| format!("{resource}: {}", verbs.join(" "))).collect();
     assert_eq!(
         rights,
         [
@@ -196,16 +198,15 @@ async fn operator_cluster_role_grants_only_listed_verbs() {
 #[tokio::test]
 async fn watch_namespaces_replace_cluster_roles() {
     let documents =
-        rendered(&["--set=watchNamespaces={a,b}", "--set=clusterId=here", "--set=personas.create=false"])
-            .await;
-    assert!(names(&documents, "ClusterRole").is_empty());
-    assert!(names(&documents, "ClusterRoleBinding").is_empty());
-    let namespaces: Vec<&str> = of_kind(&documents, "Role")
+        render(&["--set=watchNamespaces={a,b}", "--set=clusterId=here", "--set=personas.create=false"]).await;
+    assert!(names_of_kind(&documents, "ClusterRole").is_empty());
+    assert!(names_of_kind(&documents, "ClusterRoleBinding").is_empty());
+    let namespaces: Vec<&str> = documents_of_kind(&documents, "Role")
         .iter()
         .map(|role| role["metadata"]["namespace"].as_str().unwrap())
         .collect();
     assert_eq!(namespaces, ["a", "b", "system"]);
-    for binding in of_kind(&documents, "ValidatingAdmissionPolicyBinding") {
+    for binding in documents_of_kind(&documents, "ValidatingAdmissionPolicyBinding") {
         let selector = &binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0];
         assert_eq!(selector["values"], json!(["a", "b"]));
     }
@@ -213,32 +214,32 @@ async fn watch_namespaces_replace_cluster_roles() {
 
 #[tokio::test]
 async fn leader_role_is_limited_to_its_lease() {
-    let documents = rendered(&[]).await;
-    let role = of_kind(&documents, "Role")
+    let documents = render(&[]).await;
+    let role = documents_of_kind(&documents, "Role")
         .into_iter()
         .find(|role| role["metadata"]["name"] == "tz-toezicht-leader")
         .unwrap();
-    let named: Vec<Rule> = rules(role);
+    let named: Vec<RbacRule> = rbac_rules(role);
     assert_eq!(named[0].resource_names, ["tz-toezicht"]);
     assert_eq!(named[0].verbs, ["get", "update"]);
-    assert_eq!(named[1].verbs, ["create"], "which RBAC cannot limit by name");
+    assert_eq!(named[1].verbs, ["create"], "RBAC cannot limit create by name");
     let arguments =
-        &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"];
+        &documents_of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"];
     assert!(arguments.as_array().unwrap().contains(&json!("--lease-name=tz-toezicht")), "{arguments}");
 }
 
 #[tokio::test]
 async fn operator_pod_is_restricted_with_all_values() {
-    for values in [&[][..], &ALL[..]] {
-        let documents = rendered(values).await;
-        let pod = &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"];
+    for values in [&[][..], &ALL_FEATURES[..]] {
+        let documents = render(values).await;
+        let pod = &documents_of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"];
         let context = &pod["containers"][0]["securityContext"];
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
         assert_eq!(context["allowPrivilegeEscalation"], false);
         assert_eq!(context["readOnlyRootFilesystem"], true);
         assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
-        let config = of_kind(&documents, "ConfigMap")[0]["data"]["operator.yaml"].as_str().unwrap();
+        let config = documents_of_kind(&documents, "ConfigMap")[0]["data"]["operator.yaml"].as_str().unwrap();
         OperatorConfig::parse(config).unwrap_or_else(|e| panic!("{e}\n{config}"));
     }
 }
@@ -265,19 +266,19 @@ async fn invalid_values_are_rejected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn admission_policy_rejects_retention_above_ceiling() {
-    let _present = operator::present().await;
+    let _operator = operator::shared().await;
     let namespace = TestNamespace::new(&client().await, "chart-admission").await;
     let policies = namespace.api::<RecordingPolicy>();
     let mut above = policy();
     above["spec"]["retention"]["video"] = "29d".into();
     let above: RecordingPolicy = serde_json::from_value(above).unwrap();
-    let refused = policies.create(&PostParams::default(), &above).await.unwrap_err().to_string();
-    assert!(refused.contains("spec.retention.video: at most 28d on this cluster"), "{refused}");
+    let rejection = policies.create(&PostParams::default(), &above).await.unwrap_err().to_string();
+    assert!(rejection.contains("spec.retention.video: at most 28d on this cluster"), "{rejection}");
     let within: RecordingPolicy = serde_json::from_value(policy()).unwrap();
     policies.create(&PostParams::default(), &within).await.unwrap();
     let raise = Patch::Merge(json!({"spec": {"retention": {"calls": "8d"}}}));
-    let refused = policies.patch(POLICY, &PatchParams::default(), &raise).await.unwrap_err().to_string();
-    assert!(refused.contains("spec.retention.calls: at most 7d on this cluster"), "{refused}");
+    let rejection = policies.patch(POLICY, &PatchParams::default(), &raise).await.unwrap_err().to_string();
+    assert!(rejection.contains("spec.retention.calls: at most 7d on this cluster"), "{rejection}");
 
     namespace.delete().await;
 }

@@ -1,4 +1,4 @@
-//! Of several operators one writes: also when it is frozen, thawed, or asked to stop.
+//! Only one of several operators writes, even if the leader is frozen, thawed or stopped.
 
 use std::time::Duration;
 
@@ -10,33 +10,34 @@ use serde_json::{Value, json};
 use toezicht::api::RecordingPolicy;
 use tokio_util::sync::CancellationToken;
 
-use super::process::{LEASE, Process, leader, leads, with_chart_scaled_down};
+use super::process::{LEASE, Process, leader, wait_for_leader, with_chart_scaled_down};
 use crate::support::audit::{self, Mark};
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{has, policy};
 use crate::support::wait::{HANG, eventually};
 
-/// Policies that change all the time, so that a leader is in the middle of a write whenever it is stopped.
-const BUSY: usize = 8;
+/// Number of policies that change continuously, so that a leader is always in the middle of a write.
+const CHANGING_POLICIES: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frozen_leader_is_replaced_and_writes_nothing_after_thaw() {
     with_chart_scaled_down("leader-frozen", |namespace| async move {
         let mut first = Process::start(&namespace, "frozen-first");
-        leads(&namespace, "frozen-first").await;
+        wait_for_leader(&namespace, "frozen-first").await;
         let second = Process::start(&namespace, "frozen-second");
-        first.is_ready().await;
-        second.is_ready().await;
+        first.wait_until_ready().await;
+        second.wait_until_ready().await;
         let (status, metrics) = first.get("/metrics").await.unwrap();
         assert!(status == 200 && metrics.lines().any(|line| line == "toezicht_leader 1"), "{metrics}");
         assert!(second.get("/metrics").await.unwrap().1.lines().any(|line| line == "toezicht_leader 0"));
 
-        for number in 0..BUSY {
-            create(&namespace, &format!("busy-{number}")).await;
+        for number in 0..CHANGING_POLICIES {
+            create_policy(&namespace, &format!("busy-{number}")).await;
         }
-        let calm = CancellationToken::new();
-        let churn = tokio::spawn(churn(namespace.client.clone(), namespace.name.clone(), calm.clone()));
-        is_reported(&namespace, "busy-0").await;
+        let stop = CancellationToken::new();
+        let changes =
+            tokio::spawn(change_policies(namespace.client.clone(), namespace.name.clone(), stop.clone()));
+        wait_until_reported(&namespace, "busy-0").await;
 
         let before = audit::end();
         eventually("the leader writes", HANG, || async {
@@ -45,28 +46,28 @@ async fn frozen_leader_is_replaced_and_writes_nothing_after_thaw() {
         })
         .await;
         first.signal("STOP").await;
-        create(&namespace, "after").await;
-        is_reported(&namespace, "after").await;
+        create_policy(&namespace, "after").await;
+        wait_until_reported(&namespace, "after").await;
         assert_eq!(leader(&namespace).await.unwrap(), "frozen-second");
 
         let thawed = audit::end();
         first.signal("CONT").await;
-        let ended = first.ends().await;
-        assert_eq!(ended.code(), Some(3), "{}", first.said());
-        // The other goes on writing: whatever the first had under way arrived before that.
-        let over = audit::end();
-        eventually("the second writes", HANG, || async {
-            let writes = writes_of("frozen-second", over);
+        let ended = first.wait_for_exit().await;
+        assert_eq!(ended.code(), Some(3), "{}", first.log());
+        // The second leader keeps writing. Pending writes of the first arrive before these.
+        let exited = audit::end();
+        eventually("the second leader writes", HANG, || async {
+            let writes = writes_of("frozen-second", exited);
             (writes.len() > 10).then_some(()).ok_or_else(|| format!("{writes:?}"))
         })
         .await;
         let all = audit::writes_until_now(&namespace, thawed).await;
         let late = all.iter().filter(|event| audit::is_write_of(event, "frozen-first"));
-        let late: Vec<String> = late.map(audit::told).collect();
-        assert!(late.is_empty(), "{late:#?}\n{}", first.said());
+        let late: Vec<String> = late.map(audit::describe).collect();
+        assert!(late.is_empty(), "{late:#?}\n{}", first.log());
         assert_eq!(leader(&namespace).await.unwrap(), "frozen-second");
-        calm.cancel();
-        churn.await.unwrap();
+        stop.cancel();
+        changes.await.unwrap();
     })
     .await;
 }
@@ -75,16 +76,16 @@ async fn frozen_leader_is_replaced_and_writes_nothing_after_thaw() {
 async fn stopping_leader_releases_its_lease_at_once() {
     with_chart_scaled_down("leader-stops", |namespace| async move {
         let mut first = Process::start(&namespace, "stops-first");
-        leads(&namespace, "stops-first").await;
+        wait_for_leader(&namespace, "stops-first").await;
         let second = Process::start(&namespace, "stops-second");
-        second.is_ready().await;
+        second.wait_until_ready().await;
         let api = namespace.api::<Lease>();
         let version = api.get(LEASE).await.unwrap().metadata.resource_version.unwrap();
         first.signal("TERM").await;
-        leads(&namespace, "stops-second").await;
-        let ended = first.ends().await;
-        assert!(ended.success(), "{ended}: {}", first.said());
-        // Not because it ran out: there was a moment without a leader.
+        wait_for_leader(&namespace, "stops-second").await;
+        let ended = first.wait_for_exit().await;
+        assert!(ended.success(), "{ended}: {}", first.log());
+        // The Lease was released, not expired: for a moment it had no holder.
         let name = WatchParams::default().fields(&format!("metadata.name={LEASE}"));
         let mut versions = api.watch(&name, &version).await.unwrap().boxed();
         let mut holders = Vec::new();
@@ -94,10 +95,10 @@ async fn stopping_leader_releases_its_lease_at_once() {
             holders.push(lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default());
         }
         holders.dedup();
-        let let_go = holders.iter().rev().nth(1);
-        assert_eq!(let_go, Some(&String::new()), "{holders:?}\n{}", first.said());
-        create(&namespace, "after").await;
-        is_reported(&namespace, "after").await;
+        let previous_holder = holders.iter().rev().nth(1);
+        assert_eq!(previous_holder, Some(&String::new()), "{holders:?}\n{}", first.log());
+        create_policy(&namespace, "after").await;
+        wait_until_reported(&namespace, "after").await;
     })
     .await;
 }
@@ -108,30 +109,30 @@ fn writes_of(instance: &str, from: Mark) -> Vec<Value> {
     writes
 }
 
-async fn create(namespace: &TestNamespace, name: &str) {
+async fn create_policy(namespace: &TestNamespace, name: &str) {
     let mut policy = policy();
     policy["metadata"]["name"] = name.into();
     let policy: RecordingPolicy = serde_json::from_value(policy).unwrap();
     namespace.api::<RecordingPolicy>().create(&PostParams::default(), &policy).await.unwrap();
 }
 
-async fn is_reported(namespace: &TestNamespace, name: &str) {
-    eventually(&format!("{name} is reported"), HANG, || async {
+async fn wait_until_reported(namespace: &TestNamespace, name: &str) {
+    eventually(&format!("the status of {name} is reported"), HANG, || async {
         let policy = namespace.api::<RecordingPolicy>().get(name).await.map_err(|e| e.to_string())?;
         has(&policy.status.unwrap_or_default().conditions, "Ready", "True")
     })
     .await;
 }
 
-/// Changes policies such that their status has to be written anew each time.
-async fn churn(client: kube::Client, namespace: String, calm: CancellationToken) {
+/// Changes policies continuously, so that each change needs a new status.
+async fn change_policies(client: kube::Client, namespace: String, stop: CancellationToken) {
     let api = kube::Api::<RecordingPolicy>::namespaced(client, &namespace);
     let mut round = 0_i64;
-    while !calm.is_cancelled() {
+    while !stop.is_cancelled() {
         round += 1;
         let until = Timestamp::from_second(4_000_000_000 + round).unwrap();
         let patch = json!({"spec": {"inForce": {"until": until.to_string()}}});
-        for number in 0..BUSY {
+        for number in 0..CHANGING_POLICIES {
             let name = format!("busy-{number}");
             api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
         }

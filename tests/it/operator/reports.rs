@@ -1,4 +1,4 @@
-//! What the controllers of policies, cameras and holds say, on a real API server.
+//! Conditions that the controllers of policies, cameras and holds report on a real API server.
 
 use std::fmt::Debug;
 
@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 use toezicht::api::{Camera, IncidentHold, RecordingPolicy, Site};
 use toezicht::controllers::runner::Watched;
 
-use super::process::{Process, leads, with_chart_scaled_down};
+use super::process::{Process, wait_for_leader, with_chart_scaled_down};
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{POLICY, SITE, policy};
 use crate::support::wait::{HANG, eventually};
 
-/// Below the policy's own retention.
-const CEILING: &str = "20d";
+/// The operator's ceiling, below the policy's retention.
+const CLUSTER_CEILING: &str = "20d";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_cameras_and_holds_report_their_conditions() {
     with_chart_scaled_down("reports", |namespace| async move {
-        let operator = Process::with_ceiling(&namespace, "reports", CEILING);
-        leads(&namespace, "reports").await;
+        let operator = Process::with_ceiling(&namespace, "reports", CLUSTER_CEILING);
+        wait_for_leader(&namespace, "reports").await;
 
         check_camera_without_site(&namespace).await;
         check_policy_above_ceiling(&namespace).await;
@@ -33,42 +33,58 @@ async fn policies_cameras_and_holds_report_their_conditions() {
         create::<Site>(&namespace, site()).await;
         check_camera_with_wrong_secret(&namespace).await;
         check_hold_with_site(&namespace).await;
-        counted(&namespace).await;
-        // Nothing that is the same is written again.
+        check_policy_counts(&namespace).await;
+        // An unchanged status is not written again.
         operator.wait_until_in_sync(&namespace).await;
-        assert!(!operator.said().contains("zeer-geheim"), "a secret is in the log");
-        operator.is_ready().await;
+        assert!(!operator.log().contains("zeer-geheim"), "the log contains a secret");
+        operator.wait_until_ready().await;
     })
     .await;
 }
 
 async fn check_camera_without_site(namespace: &TestNamespace) {
     create::<Camera>(namespace, camera()).await;
-    says::<Camera>(namespace, "receptie", "Accepted", "False", "ReferenceNotFound", "spec.siteRef.name")
-        .await;
-    says::<Camera>(namespace, "receptie", "Permitted", "False", "DependencyNotReady", "").await;
-    // It may still come, as where all is applied at once.
-    says::<Camera>(namespace, "receptie", "Stalled", "False", "AsRequired", "").await;
+    wait_for_condition::<Camera>(
+        namespace,
+        "receptie",
+        "Accepted",
+        "False",
+        "ReferenceNotFound",
+        "spec.siteRef.name",
+    )
+    .await;
+    wait_for_condition::<Camera>(namespace, "receptie", "Permitted", "False", "DependencyNotReady", "").await;
+    // The Site may still be created, as when all manifests are applied at once.
+    wait_for_condition::<Camera>(namespace, "receptie", "Stalled", "False", "AsRequired", "").await;
 }
 
-/// The schema allows it, and so does the chart's admission; this operator's ceiling does not, and nothing is
-/// clamped.
+/// A policy above the operator's ceiling, which the schema and the chart's admission policy allow, is rejected and
+/// not clamped.
 async fn check_policy_above_ceiling(namespace: &TestNamespace) {
     create::<RecordingPolicy>(namespace, policy()).await;
-    says::<RecordingPolicy>(namespace, POLICY, "Accepted", "False", "InvalidField", "spec.retention.video")
+    wait_for_condition::<RecordingPolicy>(
+        namespace,
+        POLICY,
+        "Accepted",
+        "False",
+        "InvalidField",
+        "spec.retention.video",
+    )
+    .await;
+    wait_for_condition::<RecordingPolicy>(namespace, POLICY, "InForce", "False", "DependencyNotReady", "")
         .await;
-    says::<RecordingPolicy>(namespace, POLICY, "InForce", "False", "DependencyNotReady", "").await;
-    says::<RecordingPolicy>(namespace, POLICY, "Stalled", "True", "InvalidField", "").await;
-    let patch = Patch::Merge(json!({"spec": {"retention": {"video": CEILING}}}));
+    wait_for_condition::<RecordingPolicy>(namespace, POLICY, "Stalled", "True", "InvalidField", "").await;
+    let patch = Patch::Merge(json!({"spec": {"retention": {"video": CLUSTER_CEILING}}}));
     namespace.api::<RecordingPolicy>().patch(POLICY, &PatchParams::default(), &patch).await.unwrap();
-    says::<RecordingPolicy>(namespace, POLICY, "Accepted", "True", "Valid", "").await;
-    says::<RecordingPolicy>(namespace, POLICY, "InForce", "True", "InForce", "article 11").await;
-    says::<RecordingPolicy>(namespace, POLICY, "Ready", "True", "InForce", "").await;
+    wait_for_condition::<RecordingPolicy>(namespace, POLICY, "Accepted", "True", "Valid", "").await;
+    wait_for_condition::<RecordingPolicy>(namespace, POLICY, "InForce", "True", "InForce", "article 11")
+        .await;
+    wait_for_condition::<RecordingPolicy>(namespace, POLICY, "Ready", "True", "InForce", "").await;
 }
 
 async fn check_hold_without_site(namespace: &TestNamespace) {
     create::<IncidentHold>(namespace, hold("incident", "Theft")).await;
-    says::<IncidentHold>(
+    wait_for_condition::<IncidentHold>(
         namespace,
         "incident",
         "Accepted",
@@ -79,18 +95,18 @@ async fn check_hold_without_site(namespace: &TestNamespace) {
     .await;
 }
 
-/// All that the camera's status says in words, and of which generation.
-async fn said(namespace: &TestNamespace) -> (Option<i64>, Vec<String>) {
+/// Returns the observed generation and the conditions of the camera.
+async fn camera_conditions(namespace: &TestNamespace) -> (Option<i64>, Vec<String>) {
     let status = namespace.api::<Camera>().get("receptie").await.unwrap().status.unwrap();
     let conditions = status.conditions.iter();
-    let words = conditions.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
-    (status.observed_generation, words.collect())
+    let lines = conditions.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
+    (status.observed_generation, lines.collect())
 }
 
-/// A Secret of another type looks like none, whatever is in it.
+/// A Secret of another type is reported as missing, whatever its contents.
 async fn check_camera_with_wrong_secret(namespace: &TestNamespace) {
     let login = || [("username", "u".to_owned()), ("password", "zeer-geheim".to_owned())];
-    says::<Camera>(
+    wait_for_condition::<Camera>(
         namespace,
         "receptie",
         "Accepted",
@@ -99,60 +115,69 @@ async fn check_camera_with_wrong_secret(namespace: &TestNamespace) {
         "spec.stream.credentialsRef",
     )
     .await;
-    let absent = said(namespace).await;
+    let without_secret = camera_conditions(namespace).await;
     namespace.secret("login", "Opaque", login()).await;
-    // Looked at again, with the Secret there.
+    // The change triggers a reconcile while the Secret exists.
     let patch = json!({"spec": {"area": "Balie"}});
     let changed = namespace
         .api::<Camera>()
         .patch("receptie", &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .unwrap();
-    let of_another_type = eventually("the camera is looked at again", HANG, || async {
-        let (generation, said) = said(namespace).await;
+    let with_wrong_type = eventually("the camera is reconciled again", HANG, || async {
+        let (generation, conditions) = camera_conditions(namespace).await;
         if generation == changed.metadata.generation {
-            Ok(said)
+            Ok(conditions)
         } else {
             Err(format!("of generation {generation:?}"))
         }
     })
     .await;
-    assert_eq!(of_another_type, absent.1);
+    assert_eq!(with_wrong_type, without_secret.1);
     namespace.secret("camera-login", "toezicht.dev/camera", login()).await;
     let patch = json!({"spec": {"stream": {"credentialsRef": {"name": "camera-login"}}}});
     let api = namespace.api::<Camera>();
     api.patch("receptie", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
-    says::<Camera>(namespace, "receptie", "Accepted", "True", "Valid", "").await;
-    says::<Camera>(namespace, "receptie", "Permitted", "True", "Permitted", "").await;
-    // The site may store nowhere, so it has no recorders.
-    says::<Site>(namespace, SITE, "Accepted", "False", "NotGranted", "spec.storage").await;
-    says::<Camera>(namespace, "receptie", "Recording", "Unknown", "RecorderNotReady", "").await;
-    says::<Camera>(namespace, "receptie", "Ready", "False", "RecorderNotReady", "").await;
+    wait_for_condition::<Camera>(namespace, "receptie", "Accepted", "True", "Valid", "").await;
+    wait_for_condition::<Camera>(namespace, "receptie", "Permitted", "True", "Permitted", "").await;
+    // No grant covers the site's store, so it has no recorders.
+    wait_for_condition::<Site>(namespace, SITE, "Accepted", "False", "NotGranted", "spec.storage").await;
+    wait_for_condition::<Camera>(namespace, "receptie", "Recording", "Unknown", "RecorderNotReady", "").await;
+    wait_for_condition::<Camera>(namespace, "receptie", "Ready", "False", "RecorderNotReady", "").await;
 }
 
-/// The site may store nowhere, so nothing can be placed, and nobody says that it was.
+/// No grant covers the site's store, so no hold can be placed, and none is reported as placed.
 async fn check_hold_with_site(namespace: &TestNamespace) {
-    says::<IncidentHold>(namespace, "incident", "Accepted", "True", "Valid", "").await;
-    says::<IncidentHold>(namespace, "incident", "Placed", "False", "Placing", "").await;
-    says::<IncidentHold>(namespace, "incident", "Ready", "False", "Placing", "").await;
+    wait_for_condition::<IncidentHold>(namespace, "incident", "Accepted", "True", "Valid", "").await;
+    wait_for_condition::<IncidentHold>(namespace, "incident", "Placed", "False", "Placing", "").await;
+    wait_for_condition::<IncidentHold>(namespace, "incident", "Ready", "False", "Placing", "").await;
     create::<IncidentHold>(namespace, hold("curious", "Curiosity")).await;
-    says::<IncidentHold>(namespace, "curious", "Accepted", "False", "InvalidField", "spec.purpose").await;
-    says::<IncidentHold>(namespace, "curious", "Placed", "False", "DependencyNotReady", "").await;
+    wait_for_condition::<IncidentHold>(
+        namespace,
+        "curious",
+        "Accepted",
+        "False",
+        "InvalidField",
+        "spec.purpose",
+    )
+    .await;
+    wait_for_condition::<IncidentHold>(namespace, "curious", "Placed", "False", "DependencyNotReady", "")
+        .await;
     eventually("a warning about the hold", HANG, || async {
         let events =
             namespace.api::<Event>().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
-        let told = events.items.iter().any(|event| {
+        let is_reported = events.items.iter().any(|event| {
             event.type_.as_deref() == Some("Warning")
                 && event.reason.as_deref() == Some("InvalidField")
-                && event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some("curious")
+                && event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some("curious")
         });
-        told.then_some(()).ok_or_else(|| format!("{} events", events.items.len()))
+        is_reported.then_some(()).ok_or_else(|| format!("{} events", events.items.len()))
     })
     .await;
 }
 
-async fn counted(namespace: &TestNamespace) {
-    eventually("the policy counts what is under it", HANG, || async {
+async fn check_policy_counts(namespace: &TestNamespace) {
+    eventually("the policy counts its sites and cameras", HANG, || async {
         let policy = namespace.api::<RecordingPolicy>().get(POLICY).await.map_err(|e| e.to_string())?;
         let status = policy.status.unwrap_or_default();
         match (status.sites, status.cameras) {
@@ -163,7 +188,7 @@ async fn counted(namespace: &TestNamespace) {
     .await;
 }
 
-async fn says<K>(
+async fn wait_for_condition<K>(
     namespace: &TestNamespace,
     name: &str,
     condition: &str,

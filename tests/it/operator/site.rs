@@ -1,5 +1,5 @@
-//! The Site controller on a real API server, kubelet and store: who may connect where, what is learnt of a
-//! Secret, drift put back, nothing written in sync, and deletion in any order.
+//! The Site controller on a real API server, kubelet and store: grants, Secrets of the wrong type, drift, zero writes
+//! in sync, and deletion in any order.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use toezicht::api::{RecordingPolicy, Site};
 use toezicht::controllers::kubernetes::status::REFRESH_INTERVAL;
 
-use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
+use super::process::{Process, config_for_store, wait_for_leader, with_chart_scaled_down};
 use crate::support::audit;
 use crate::support::cluster::TestNamespace;
-use crate::support::counted::Counted;
+use crate::support::packet_counters::PacketCounters;
 use crate::support::proxy::Proxy;
 use crate::support::scene::{POLICY, SITE, Scene};
 use crate::support::settings::S3Server;
@@ -25,22 +25,22 @@ use crate::support::wait::{HANG, eventually};
 const RECORDER: &str = "die-heijgrave-recorder";
 
 fn config() -> Value {
-    config_for_store(&S3Server::first().endpoint)
+    config_for_store(&S3Server::primary().endpoint)
 }
 
-/// An operator for `namespace`, that leads.
-async fn operator(namespace: &TestNamespace, instance: &str) -> Process {
+/// Starts an operator for `namespace` and waits until it is the leader.
+async fn start_operator(namespace: &TestNamespace, instance: &str) -> Process {
     let process = Process::with_config(namespace, namespace, instance, config());
-    leads(namespace, instance).await;
+    wait_for_leader(namespace, instance).await;
     process
 }
 
-async fn scene(namespace: TestNamespace, edit: impl Fn(&mut Value, &mut Value)) -> Scene {
-    Scene::within(namespace, S3Server::first(), edit).await
+async fn new_scene(namespace: TestNamespace, edit: impl Fn(&mut Value, &mut Value)) -> Scene {
+    Scene::within(namespace, S3Server::primary(), edit).await
 }
 
-/// Waits until a condition of the site has status and reason; its message.
-async fn says(scene: &Scene, type_: &str, status: &str, reason: &str) -> String {
+/// Waits until a condition of the site has status and reason, and returns its message.
+async fn wait_for_condition(scene: &Scene, type_: &str, status: &str, reason: &str) -> String {
     eventually(&format!("{type_}={status} {reason}"), HANG, || async {
         let site = scene.namespace.api::<Site>().get(SITE).await.map_err(|e| e.to_string())?;
         let conditions = site.status.unwrap_or_default().conditions;
@@ -50,18 +50,18 @@ async fn says(scene: &Scene, type_: &str, status: &str, reason: &str) -> String 
     .await
 }
 
-/// Deletes the Site, and waits until it is gone.
-async fn gone(sites: &Api<Site>) {
+/// Deletes the Site and waits until it no longer exists.
+async fn delete_site(sites: &Api<Site>) {
     sites.delete(SITE, &DeleteParams::default()).await.unwrap();
-    eventually("the last one is gone", HANG, || async {
+    eventually("the Site is deleted", HANG, || async {
         let left = sites.get_opt(SITE).await.map_err(|e| e.to_string())?;
         left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
     })
     .await;
 }
 
-/// Where a Site of somebody else's might point the operator, in the words of nftables. Nobody else of this
-/// machine goes there: the cluster's pods reach its API server from networks of their own.
+/// Destinations that a malicious Site could name, as nftables rules. No other process of this machine connects to
+/// them: the cluster's pods reach the API server from other networks.
 const FORBIDDEN: [(&str, &str); 4] = [
     ("listener", "tcp dport 28338"),
     ("metadata", "ip daddr 169.254.169.254"),
@@ -72,18 +72,18 @@ const FORBIDDEN: [(&str, &str); 4] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn operator_connects_only_to_granted_stores() {
     with_chart_scaled_down("site-grants", |namespace| async move {
-        let proxy = Proxy::start(&S3Server::first().endpoint, 28339).await;
-        let counted = Counted::new(&FORBIDDEN).await;
-        // It counts: the test itself tries what the operator must not.
+        let proxy = Proxy::start(&S3Server::primary().endpoint, 28339).await;
+        let counters = PacketCounters::new(&FORBIDDEN).await;
+        // Check the counters first: the test itself tries the forbidden connections.
         for address in ["10.244.0.1:28338", "169.254.169.254:80", "10.96.0.1:443"] {
             let connect = tokio::net::TcpStream::connect(address);
-            // Nobody answers there.
+            // These addresses do not answer.
             let _ = tokio::time::timeout(Duration::from_millis(200), connect).await;
         }
-        let question = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-        question.send_to(b"?", "192.0.2.1:53").unwrap();
-        eventually("the kernel counts what the test itself tries", HANG, || async {
-            let packets = counted.packets().await;
+        let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        probe.send_to(b"?", "192.0.2.1:53").unwrap();
+        eventually("the kernel counts the test's own attempts", HANG, || async {
+            let packets = counters.packets().await;
             let all = packets.iter().all(|(_, packets)| *packets > 0);
             all.then_some(()).ok_or_else(|| format!("{packets:?}"))
         })
@@ -92,9 +92,9 @@ async fn operator_connects_only_to_granted_stores() {
         let mut config = config();
         config["grants"][0]["endpoints"] = json!([proxy.endpoint]);
         let process = Process::with_config(&namespace, &namespace, "grants", config);
-        leads(&namespace, "grants").await;
-        let before = counted.packets().await;
-        let scene = scene(namespace, |_, site| {
+        wait_for_leader(&namespace, "grants").await;
+        let before = counters.packets().await;
+        let scene = new_scene(namespace, |_, site| {
             site["spec"]["storage"]["endpoint"] = "http://10.244.0.1:28338".into();
         })
         .await;
@@ -104,33 +104,33 @@ async fn operator_connects_only_to_granted_stores() {
             ("http://169.254.169.254", "tz-a"),
             ("https://kubernetes.default.svc", "tz-a"),
             ("https://10.96.0.1", "tz-a"),
-            // The granted store, with a bucket that is not.
+            // The granted store with a bucket that is not granted.
             (proxy.endpoint.as_str(), "other-tenants-bucket"),
         ] {
-            gone(&sites).await;
+            delete_site(&sites).await;
             let mut site = scene.site();
             site["spec"]["storage"]["endpoint"] = endpoint.into();
             site["spec"]["storage"]["bucket"] = bucket.into();
             scene.create::<Site>(site).await;
-            let message = says(&scene, "Accepted", "False", "NotGranted").await;
+            let message = wait_for_condition(&scene, "Accepted", "False", "NotGranted").await;
             assert!(message.starts_with("spec.storage: no grant"), "{message}");
-            says(&scene, "Stalled", "True", "NotGranted").await;
-            says(&scene, "StorageEnforced", "Unknown", "DependencyNotReady").await;
+            wait_for_condition(&scene, "Stalled", "True", "NotGranted").await;
+            wait_for_condition(&scene, "StorageEnforced", "Unknown", "DependencyNotReady").await;
         }
         assert_eq!(scene.namespace.api::<StatefulSet>().get_opt(RECORDER).await.unwrap(), None);
         process.reconcile_all_twice(&scene.namespace).await;
-        let (packets, requests) = (counted.packets().await, proxy.take());
+        let (packets, requests) = (counters.packets().await, proxy.take());
         assert_eq!((packets, requests), (before, vec![]));
-        let log = process.said();
+        let log = process.log();
         assert!(!log.contains("panicked"), "{log}");
 
-        // The grant is one: through the same proxy the granted bucket is reached.
-        gone(&sites).await;
+        // The grant works: the operator reaches the granted bucket through the same proxy.
+        delete_site(&sites).await;
         let mut site = scene.site();
         site["spec"]["storage"]["endpoint"] = proxy.endpoint.as_str().into();
         scene.create::<Site>(site).await;
-        says(&scene, "Accepted", "True", "Valid").await;
-        eventually("the operator comes by", HANG, || async {
+        wait_for_condition(&scene, "Accepted", "True", "Valid").await;
+        eventually("the operator sends a request", HANG, || async {
             let requests = proxy.take();
             if requests.is_empty() { Err("no request".into()) } else { Ok(()) }
         })
@@ -142,17 +142,17 @@ async fn operator_connects_only_to_granted_stores() {
 #[tokio::test(flavor = "multi_thread")]
 async fn secret_of_wrong_type_is_reported_as_missing() {
     with_chart_scaled_down("site-secret", |namespace| async move {
-        let process = operator(&namespace, "secret").await;
+        let process = start_operator(&namespace, "secret").await;
         let opaque = [("accessKeyId", "AKIAOPAQUE".to_owned()), ("secretAccessKey", "hunter2".to_owned())];
         namespace.secret("somebody-elses", "Opaque", opaque).await;
-        let scene = scene(namespace, |_, site| {
+        let scene = new_scene(namespace, |_, site| {
             site["spec"]["storage"]["operator"]["credentialsRef"]["name"] = "somebody-elses".into();
         })
         .await;
-        let wrong = says(&scene, "Accepted", "False", "ReferenceNotFound").await;
+        let wrong = wait_for_condition(&scene, "Accepted", "False", "ReferenceNotFound").await;
         scene.namespace.api::<Secret>().delete("somebody-elses", &DeleteParams::default()).await.unwrap();
         process.wait_until_in_sync(&scene.namespace).await;
-        let without = says(&scene, "Accepted", "False", "ReferenceNotFound").await;
+        let without = wait_for_condition(&scene, "Accepted", "False", "ReferenceNotFound").await;
         assert_eq!(without, wrong);
         assert!(!wrong.contains("AKIA") && !wrong.contains("hunter2"), "{wrong}");
         let login = scene.namespace.api::<Secret>().get("camera-login").await.unwrap();
@@ -161,8 +161,8 @@ async fn secret_of_wrong_type_is_reported_as_missing() {
     .await;
 }
 
-/// Makes the operator look at the site.
-async fn touch(scene: &Scene) {
+/// Triggers a reconcile of the site by changing an annotation.
+async fn touch_site(scene: &Scene) {
     let annotation = json!({"metadata": {"annotations": {"touched": jiff::Timestamp::now().to_string()}}});
     let api = scene.namespace.api::<Site>();
     api.patch(SITE, &PatchParams::default(), &Patch::Merge(&annotation)).await.unwrap();
@@ -172,32 +172,32 @@ async fn touch(scene: &Scene) {
 async fn drift_is_reverted_and_in_sync_site_is_not_written() {
     with_chart_scaled_down("site-drift", |namespace| async move {
         let began = Instant::now();
-        let mut process = operator(&namespace, "drift-first").await;
-        let scene = scene(namespace, |_, _| ()).await;
-        says(&scene, "Ready", "True", "AsRequired").await;
-        says(&scene, "Recording", "False", "NoCameras").await;
+        let mut process = start_operator(&namespace, "drift-first").await;
+        let scene = new_scene(namespace, |_, _| ()).await;
+        wait_for_condition(&scene, "Ready", "True", "AsRequired").await;
+        wait_for_condition(&scene, "Recording", "False", "NoCameras").await;
         let services = scene.namespace.api::<Service>();
-        let spoil = json!({"spec": {"publishNotReadyAddresses": false}});
-        services.patch(RECORDER, &PatchParams::default(), &Patch::Merge(&spoil)).await.unwrap();
-        eventually("the Service is put back", HANG, || async {
+        let drift = json!({"spec": {"publishNotReadyAddresses": false}});
+        services.patch(RECORDER, &PatchParams::default(), &Patch::Merge(&drift)).await.unwrap();
+        eventually("the Service is restored", HANG, || async {
             let service = services.get(RECORDER).await.map_err(|e| e.to_string())?;
             let spec = service.spec.unwrap_or_default();
             if spec.publish_not_ready_addresses == Some(true) { Ok(()) } else { Err(format!("{spec:?}")) }
         })
         .await;
 
-        scene.is_settled(HANG).await;
+        scene.wait_until_settled(HANG).await;
         process.wait_until_in_sync(&scene.namespace).await;
-        process.lets_go(&scene.namespace).await;
-        // A new one looks at all of it for the first time.
+        process.release_lease_and_exit(&scene.namespace).await;
+        // A new operator reconciles everything for the first time.
         let before = audit::end();
-        let second = operator(&scene.namespace, "drift-second").await;
-        second.is_ready().await;
+        let second = start_operator(&scene.namespace, "drift-second").await;
+        second.wait_until_ready().await;
         second.reconcile_all_twice(&scene.namespace).await;
         let mut writes = audit::writes_until_now(&scene.namespace, before).await;
         writes.retain(|event| audit::is_write_of(event, "drift-second"));
-        let writes: Vec<String> = writes.iter().map(audit::told).collect();
-        // On a machine so slow that a status was to be refreshed meanwhile, the rounds have to do.
+        let writes: Vec<String> = writes.iter().map(audit::describe).collect();
+        // On a slow machine a periodic status refresh may be due. Then only the rounds of `wait_until_in_sync` count.
         assert!(writes.is_empty() || began.elapsed() > REFRESH_INTERVAL, "{writes:#?}");
         second.wait_until_in_sync(&scene.namespace).await;
     })
@@ -207,21 +207,21 @@ async fn drift_is_reverted_and_in_sync_site_is_not_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_object_is_left_alone_and_reported() {
     with_chart_scaled_down("site-foreign", |namespace| async move {
-        let _process = operator(&namespace, "foreign").await;
-        let theirs: Service = serde_json::from_value(json!({
+        let _process = start_operator(&namespace, "foreign").await;
+        let foreign: Service = serde_json::from_value(json!({
             "metadata": {"name": RECORDER}, "spec": {"ports": [{"port": 1}], "selector": {"a": "b"}},
         }))
         .unwrap();
-        namespace.api::<Service>().create(&PostParams::default(), &theirs).await.unwrap();
-        let scene = scene(namespace, |_, _| ()).await;
-        let message = says(&scene, "Ready", "False", "ForeignObject").await;
+        namespace.api::<Service>().create(&PostParams::default(), &foreign).await.unwrap();
+        let scene = new_scene(namespace, |_, _| ()).await;
+        let message = wait_for_condition(&scene, "Ready", "False", "ForeignObject").await;
         assert!(message.contains(RECORDER), "{message}");
         let left = scene.namespace.api::<Service>().get(RECORDER).await.unwrap();
         assert_eq!(left.spec.unwrap().selector.unwrap()["a"], "b");
-        // Once it is out of the way, all goes on by itself: at the next look.
+        // Once the foreign object is deleted, the next reconcile succeeds.
         scene.namespace.api::<Service>().delete(RECORDER, &DeleteParams::default()).await.unwrap();
-        touch(&scene).await;
-        says(&scene, "Ready", "True", "AsRequired").await;
+        touch_site(&scene).await;
+        wait_for_condition(&scene, "Ready", "True", "AsRequired").await;
     })
     .await;
 }
@@ -229,28 +229,28 @@ async fn foreign_object_is_left_alone_and_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn site_is_deleted_in_any_order_and_bucket_keeps_its_rules() {
     with_chart_scaled_down("site-delete", |namespace| async move {
-        let _process = operator(&namespace, "delete").await;
-        let scene = scene(namespace, |_, _| ()).await;
+        let _process = start_operator(&namespace, "delete").await;
+        let scene = new_scene(namespace, |_, _| ()).await;
         scene.camera("receptie", "h264/5").await;
-        says(&scene, "Recording", "True", "Recording").await;
+        wait_for_condition(&scene, "Recording", "True", "Recording").await;
         let rules = read_back(&scene.bucket.server, &scene.bucket.name, "admin").await;
 
-        let here = scene.namespace.api::<Secret>();
+        let secrets = scene.namespace.api::<Secret>();
         for secret in ["s3-operator", "s3-recorder", "camera-login"] {
-            here.delete(secret, &DeleteParams::default()).await.unwrap();
+            secrets.delete(secret, &DeleteParams::default()).await.unwrap();
         }
         scene.namespace.api::<RecordingPolicy>().delete(POLICY, &DeleteParams::default()).await.unwrap();
         scene.namespace.api::<Site>().delete(SITE, &DeleteParams::default()).await.unwrap();
-        eventually("the Site is gone, and its recorders before it", HANG, || async {
-            // In this order: what is gone when the pods are listed was gone before.
+        eventually("the recorders and then the Site are deleted", HANG, || async {
+            // The Site is read before the pods: if it is missing here, it was deleted before the pods were listed.
             let site = scene.namespace.api::<Site>().get_opt(SITE).await.map_err(|e| e.to_string())?;
             let pods =
                 scene.namespace.api::<Pod>().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
             let running: Vec<_> =
-                pods.items.into_iter().filter(|pod| !has_ended(pod)).map(|pod| pod.status).collect();
+                pods.items.into_iter().filter(|pod| !has_terminated(pod)).map(|pod| pod.status).collect();
             match (running.is_empty(), site) {
                 (true, None) => Ok(()),
-                (false, None) => panic!("the Site went before its recorders: {running:?}"),
+                (false, None) => panic!("the Site was deleted before its recorders: {running:?}"),
                 (_, Some(site)) => Err(format!("{running:?}; {:?}", site.status)),
             }
         })
@@ -260,8 +260,8 @@ async fn site_is_deleted_in_any_order_and_bucket_keeps_its_rules() {
     .await;
 }
 
-/// Whether nothing runs in it any more, though the kubelet has not removed it yet.
-fn has_ended(pod: &Pod) -> bool {
+/// Returns whether all containers of a pod have terminated, even if the kubelet has not removed it yet.
+fn has_terminated(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
@@ -269,17 +269,17 @@ fn has_ended(pod: &Pod) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn namespace_with_site_is_deleted() {
     with_chart_scaled_down("site-namespace", |namespace| async move {
-        // The operator's Lease is in the test's own; what goes is another.
+        // The operator's Lease is in the test's namespace. Another namespace is deleted.
         let other = TestNamespace::new(&namespace.client, "site-going").await;
         let _process = Process::with_config(&namespace, &other, "namespace", config());
-        leads(&namespace, "namespace").await;
-        let scene = scene(other, |_, _| ()).await;
+        wait_for_leader(&namespace, "namespace").await;
+        let scene = new_scene(other, |_, _| ()).await;
         scene.camera("receptie", "h264/5").await;
-        says(&scene, "Recording", "True", "Recording").await;
+        wait_for_condition(&scene, "Recording", "True", "Recording").await;
         let (client, name) = (scene.namespace.client.clone(), scene.namespace.name.clone());
         let all: Api<Namespace> = Api::all(client);
         all.delete(&name, &DeleteParams::default()).await.unwrap();
-        eventually("the namespace is gone", HANG, || async {
+        eventually("the namespace is deleted", HANG, || async {
             match all.get_opt(&name).await.map_err(|e| e.to_string())? {
                 None => Ok(()),
                 Some(left) => Err(format!("{:?}", left.status)),

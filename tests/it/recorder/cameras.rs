@@ -1,4 +1,4 @@
-//! Cameras of a test's own, which it can end.
+//! Camera servers that a test can stop and restart.
 
 use serde_json::{Value, json};
 use std::process::Stdio;
@@ -9,54 +9,54 @@ use crate::support::settings::setting;
 use crate::support::tools::script;
 use crate::support::wait::{HANG, eventually};
 
-/// The password of cameras of a test's own.
+/// Password of these camera servers.
 pub const PASSWORD: &str = "een-heel-geheim-woord";
 
-/// A camera of the test bed, as the configuration names it.
+/// Returns the configuration of a camera of the test bed.
 pub fn testbed_camera(name: &str, path: &str) -> Value {
     let login = json!({
         "username": setting("TOEZICHT_TEST_CAMERA_USER"), "password": setting("TOEZICHT_TEST_CAMERA_PASSWORD"),
     });
-    camera(name, &format!("{}/{path}", setting("TOEZICHT_TEST_CAMERAS")), &login)
+    camera_config(name, &format!("{}/{path}", setting("TOEZICHT_TEST_CAMERAS")), &login)
 }
 
-/// A camera that may always record.
-pub fn camera(name: &str, url: &str, login: &Value) -> Value {
+/// Returns the configuration of a camera that is always permitted to record.
+pub fn camera_config(name: &str, url: &str, login: &Value) -> Value {
     json!({
         "name": name, "shard": 0, "url": url, "login": login,
         "permitted": [{"from": "2020-01-01T00:00:00Z"}],
     })
 }
 
-/// A server of cameras; ends when dropped.
-pub struct Cameras {
+/// An RTSP server with cameras, stopped when dropped.
+pub struct CameraServer {
     child: Child,
     pub port: u16,
     arguments: Vec<String>,
 }
 
-impl Cameras {
-    /// Starts one on a free port, and waits until it listens.
+impl CameraServer {
+    /// Starts a server on a free port and waits until it listens.
     pub async fn start(arguments: &[&str]) -> Self {
         let port = free_port();
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let child = spawn(port, &arguments);
-        let cameras = Self { child, port, arguments };
-        cameras.listening().await;
-        cameras
+        let server = Self { child, port, arguments };
+        server.wait_until_listening().await;
+        server
     }
 
-    /// Pulls the plug.
+    /// Kills the server, as a power failure would.
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// It says nothing more, and its connections stay open.
+    /// Freezes the server: it sends nothing more, and its connections stay open.
     pub fn freeze(&self) {
         self.signal("-STOP");
     }
 
-    /// It goes on.
+    /// Resumes a frozen server.
     pub fn thaw(&self) {
         self.signal("-CONT");
     }
@@ -67,20 +67,20 @@ impl Cameras {
         assert!(sent.unwrap().success());
     }
 
-    /// Plugs it in again, where it was.
+    /// Starts the server again on the same port.
     pub async fn restart(&mut self) {
         self.child = spawn(self.port, &self.arguments);
-        self.listening().await;
+        self.wait_until_listening().await;
     }
 
-    /// One of its cameras, as the configuration names it.
-    pub fn camera(&self, name: &str, path: &str) -> Value {
+    /// Returns the configuration of one of its cameras.
+    pub fn camera_config(&self, name: &str, path: &str) -> Value {
         let login = json!({"username": "camera", "password": PASSWORD});
-        camera(name, &format!("rtsp://127.0.0.1:{}/{path}", self.port), &login)
+        camera_config(name, &format!("rtsp://127.0.0.1:{}/{path}", self.port), &login)
     }
 
-    async fn listening(&self) {
-        eventually("cameras listen", HANG, || async {
+    async fn wait_until_listening(&self) {
+        eventually("the camera server listens", HANG, || async {
             let connected = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await;
             connected.map(drop).map_err(|error| error.to_string())
         })

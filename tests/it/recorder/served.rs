@@ -1,19 +1,19 @@
-//! What it serves, and what it must not say.
+//! The recorder's HTTP endpoints, and secrets that they must not disclose.
 
 use serde_json::json;
 use toezicht::wire::CameraState;
 
-use super::bench::{Bench, TOKEN};
-use super::cameras::{Cameras, PASSWORD, testbed_camera};
+use super::cameras::{CameraServer, PASSWORD, testbed_camera};
+use super::fixture::{RecorderFixture, TOKEN};
 use crate::support::wait::{HANG, eventually};
-/// The status is for who shows the token, over TLS with the configured certificate; health and metrics tell
-/// nothing secret.
+/// The status API requires the token and TLS with the configured certificate. Health and metrics are public and
+/// contain no secrets.
 #[tokio::test]
 async fn status_api_requires_the_operator_token() {
-    let mut bench = Bench::new(vec![testbed_camera("een", "h264/9")]).await;
-    bench.write("{}");
-    bench.start();
-    let url = format!("http://127.0.0.1:{}", bench.health);
+    let mut fixture = RecorderFixture::new(vec![testbed_camera("een", "h264/9")]).await;
+    fixture.write("{}");
+    fixture.start();
+    let url = format!("http://127.0.0.1:{}", fixture.health);
     let ready =
         || async { reqwest::get(format!("{url}/readyz")).await.map(|answer| answer.status().as_u16()) };
     eventually("not ready without a configuration", HANG, || async {
@@ -22,71 +22,74 @@ async fn status_api_requires_the_operator_token() {
     })
     .await;
     assert_eq!(reqwest::get(format!("{url}/livez")).await.unwrap().status(), 200);
-    bench.write(&bench.config.to_string());
-    bench.wait_for_camera_state("een", CameraState::Recording).await;
+    fixture.write(&fixture.config.to_string());
+    fixture.wait_for_camera_state("een", CameraState::Recording).await;
     assert_eq!(ready().await.unwrap(), 200);
 
     for wrong in [None, Some(""), Some("another-token-of-the-same-length!"), Some(&TOKEN[1..])] {
-        let answer = bench.ask(wrong).await.unwrap();
+        let answer = fixture.request_status(wrong).await.unwrap();
         assert_eq!(answer.status(), 401, "{wrong:?}");
         assert_eq!(answer.bytes().await.unwrap().len(), 0);
     }
-    let plain = reqwest::get(format!("http://127.0.0.1:{}/v1/status", bench.status_port())).await;
-    assert!(plain.is_err(), "answered without TLS");
+    let plain = reqwest::get(format!("http://127.0.0.1:{}/v1/status", fixture.status_port())).await;
+    assert!(plain.is_err(), "the status API answered without TLS");
 
     let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("toezicht_recorder_connection_attempts_total{camera=\"een\"} "), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"));
-    // Another certificate and token are used as soon as they are there.
-    let other = "another-token-that-came-with-a-new-configuration";
-    bench.reconfigure(|config| config["statusApi"]["token"] = json!(other));
-    eventually("the new token opens", HANG, || async {
-        let (new, old) =
-            (bench.ask(Some(other)).await.unwrap().status(), bench.ask(Some(TOKEN)).await.unwrap().status());
+    // A new certificate and token are used without a restart.
+    let new_token = "another-token-that-came-with-a-new-configuration";
+    fixture.reconfigure(|config| config["statusApi"]["token"] = json!(new_token));
+    eventually("the new token is accepted and the old one rejected", HANG, || async {
+        let (new, old) = (
+            fixture.request_status(Some(new_token)).await.unwrap().status(),
+            fixture.request_status(Some(TOKEN)).await.unwrap().status(),
+        );
         if new == 200 && old == 401 { Ok(()) } else { Err(format!("new {new}, old {old}")) }
     })
     .await;
-    let status = bench.stop().await;
+    let status = fixture.stop().await;
     assert!(status.success());
 }
 
-/// A wrong password is told as such; it, the right one and the URL are in no status, metric or log. A camera
-/// that asks for the password in clear does not get it.
+/// A wrong password is reported. No status, metric or log contains passwords or the URL. A camera that requests Basic
+/// authentication does not get the password.
 #[tokio::test]
 async fn secrets_are_not_disclosed() {
-    let digest = Cameras::start(&["--count", "1"]).await;
-    let basic = Cameras::start(&["--count", "1", "--basic"]).await;
-    let mut wrong = digest.camera("fout", "h264/0?token=a-secret-in-the-url");
+    let digest = CameraServer::start(&["--count", "1"]).await;
+    let basic = CameraServer::start(&["--count", "1", "--basic"]).await;
+    let mut wrong = digest.camera_config("fout", "h264/0?token=a-secret-in-the-url");
     wrong["login"]["password"] = json!("a-wrong-password");
-    let mut allowed = basic.camera("mag", "h264/0");
+    let mut allowed = basic.camera_config("mag", "h264/0");
     allowed["allowBasicAuth"] = json!(true);
-    let mut bench = Bench::started(vec![
+    let mut fixture = RecorderFixture::started(vec![
         wrong,
-        basic.camera("basic", "h265/0"),
+        basic.camera_config("basic", "h265/0"),
         allowed,
-        digest.camera("goed", "h265/0"),
+        digest.camera_config("goed", "h265/0"),
     ])
     .await;
-    bench.wait_for_camera_state("goed", CameraState::Recording).await;
-    bench.wait_for_camera_state("mag", CameraState::Recording).await;
-    let wrong = bench.wait_for_camera_state("fout", CameraState::Disconnected).await;
+    fixture.wait_for_camera_state("goed", CameraState::Recording).await;
+    fixture.wait_for_camera_state("mag", CameraState::Recording).await;
+    let wrong = fixture.wait_for_camera_state("fout", CameraState::Disconnected).await;
     assert_eq!(wrong.last_error.as_deref(), Some("the camera refused the user or password (401)"));
-    let clear = bench.wait_for_camera_state("basic", CameraState::Disconnected).await;
+    let clear = fixture.wait_for_camera_state("basic", CameraState::Disconnected).await;
     assert!(clear.last_error.as_ref().is_some_and(|error| error.contains("allowBasicAuth")), "{clear:?}");
 
-    let status = serde_json::to_string(&bench.status().await.unwrap()).unwrap();
-    let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health)).await.unwrap();
+    let status = serde_json::to_string(&fixture.status().await.unwrap()).unwrap();
+    let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", fixture.health)).await.unwrap();
     let metrics = metrics.text().await.unwrap();
-    bench.stop_cleanly().await;
-    let secret_key = bench.config["storage"]["secretAccessKey"].as_str().unwrap();
-    for (place, text) in [("status", status), ("metrics", metrics), ("log", bench.log())] {
+    fixture.stop_cleanly().await;
+    let secret_key = fixture.config["storage"]["secretAccessKey"].as_str().unwrap();
+    for (place, text) in [("status", status), ("metrics", metrics), ("log", fixture.log())] {
         for secret in ["a-wrong-password", PASSWORD, "a-secret-in-the-url", "rtsp://1", secret_key, TOKEN] {
             assert!(!text.contains(secret), "{secret} is in the {place}: {text}");
         }
     }
 }
 
-/// RTSP over TLS with the camera's authority given; without it, or with another, no connection.
+/// RTSP over TLS requires the CA of the camera's certificate: without it or with another CA the recorder does not
+/// connect.
 #[tokio::test]
 async fn rtsps_requires_a_trusted_ca() {
     let folder = tempfile::tempdir().unwrap();
@@ -94,35 +97,35 @@ async fn rtsps_requires_a_trusted_ca() {
     let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let pem = folder.path().join("camera.pem");
     std::fs::write(&pem, format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())).unwrap();
-    let cameras = Cameras::start(&["--count", "1", "--tls", &pem.display().to_string()]).await;
+    let cameras = CameraServer::start(&["--count", "1", "--tls", &pem.display().to_string()]).await;
     let over_tls = |name: &str, path: &str, ca: Option<String>| {
-        let mut camera = cameras.camera(name, path);
+        let mut camera = cameras.camera_config(name, path);
         camera["url"] = json!(camera["url"].as_str().unwrap().replace("rtsp://", "rtsps://"));
         camera["caPem"] = json!(ca);
         camera
     };
-    let mut bench = Bench::started(vec![
+    let mut fixture = RecorderFixture::started(vec![
         over_tls("een", "h264/0", Some(made.cert.pem())),
         over_tls("twee", "h265/0", Some(made.cert.pem())),
         over_tls("ander", "h264/0", Some(other.cert.pem())),
         over_tls("geen", "h264/0", None),
     ])
     .await;
-    bench.wait_for_uploads_of("een", 2).await;
-    bench.wait_for_uploads_of("twee", 2).await;
-    let refused = bench.wait_for_camera_state("ander", CameraState::Disconnected).await;
+    fixture.wait_for_uploads_of("een", 2).await;
+    fixture.wait_for_uploads_of("twee", 2).await;
+    let report = fixture.wait_for_camera_state("ander", CameraState::Disconnected).await;
     assert!(
-        refused
+        report
             .last_error
             .as_ref()
             .is_some_and(|error| error.contains("not from the authority of spec.stream.caRef")),
-        "{refused:?}"
+        "{report:?}"
     );
-    let refused = bench.wait_for_camera_state("geen", CameraState::Disconnected).await;
-    assert!(refused.last_error.as_ref().is_some_and(|error| error.contains("caRef")), "{refused:?}");
-    bench.stop_cleanly().await;
+    let report = fixture.wait_for_camera_state("geen", CameraState::Disconnected).await;
+    assert!(report.last_error.as_ref().is_some_and(|error| error.contains("caRef")), "{report:?}");
+    fixture.stop_cleanly().await;
     for name in ["een", "twee"] {
-        let (_, holes) = bench.recorded(name).await;
-        assert_eq!(holes, [], "{name}");
+        let (_, gaps) = fixture.recorded(name).await;
+        assert_eq!(gaps, [], "{name}");
     }
 }

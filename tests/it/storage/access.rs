@@ -18,7 +18,7 @@ pub async fn scene_with_policy_proxy(
     before: impl Fn(&Asked) -> Act + Send + Sync + 'static,
     after: impl Fn(&Asked, String) -> String + Send + Sync + 'static,
 ) -> (Scene, Liar) {
-    let server = S3Server::first();
+    let server = S3Server::primary();
     let liar = Liar::start(&server, before, after).await;
     let mut scene = Scene::new(server, prefix);
     scene.operator.endpoint = Some(liar.endpoint.clone());
@@ -50,7 +50,7 @@ pub fn pass(_: &Asked, text: String) -> String {
 /// What a principal must not be is refused before anything is connected to, whoever's it is.
 #[tokio::test]
 async fn seaweedfs_policy_variable_as_principal_is_rejected() {
-    let mut right = Scene::new(S3Server::first(), "variable");
+    let mut right = Scene::new(S3Server::primary(), "variable");
     right.operator.endpoint = Some("http://127.0.0.1:1".into());
     for wrong in [POLICY_VARIABLE.to_owned(), format!("{ARN}{POLICY_VARIABLE}"), "*".into(), "a\nb".into()] {
         for whose in 0..4 {
@@ -150,12 +150,12 @@ async fn admins_are_denied(server: S3Server, admins: &[&str]) {
 
 #[tokio::test]
 async fn seaweedfs_admins_are_denied() {
-    admins_are_denied(S3Server::first(), &["admin", "operator-admin"]).await;
+    admins_are_denied(S3Server::primary(), &["admin", "operator-admin"]).await;
 }
 
 #[tokio::test]
 async fn ceph_admins_are_denied() {
-    admins_are_denied(S3Server::second(), &["admin"]).await;
+    admins_are_denied(S3Server::secondary(), &["admin"]).await;
 }
 
 /// A default encryption with the organisation's own key is stronger than ours: no obstacle, no drift, and a gap.
@@ -166,7 +166,7 @@ async fn seaweedfs_stronger_encryption_is_kept() {
             "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>{algorithm}</SSEAlgorithm>\
              <KMSMasterKeyID>k</KMSMasterKeyID></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>"
         );
-        let (scene, pretend) = pretended(S3Server::first(), "kms").await;
+        let (scene, pretend) = pretended(S3Server::primary(), "kms").await;
         let made = scene.operator_client().create_bucket().bucket(scene.bucket());
         made.object_lock_enabled_for_bucket(true).send().await.unwrap();
         pretend.answer("encryption", (200, &rules), 200);
@@ -202,7 +202,7 @@ async fn seaweedfs_acl_granting_nobody_is_adopted() {
         (grant("<ID>o</ID>") + &everybody, false),
         (grant("") + &grant(""), false),
     ] {
-        let (scene, pretend) = pretended(S3Server::first(), "acl").await;
+        let (scene, pretend) = pretended(S3Server::primary(), "acl").await;
         let made = scene.operator_client().create_bucket().bucket(scene.bucket());
         made.object_lock_enabled_for_bucket(true).send().await.unwrap();
         pretend.answer("acl", (200, &acl(&grants)), 200);

@@ -75,12 +75,12 @@ async fn terraform_bucket_is_adopted(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_terraform_bucket_is_adopted() {
-    terraform_bucket_is_adopted(S3Server::first()).await;
+    terraform_bucket_is_adopted(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_terraform_bucket_is_adopted() {
-    terraform_bucket_is_adopted(S3Server::second()).await;
+    terraform_bucket_is_adopted(S3Server::secondary()).await;
 }
 
 /// A bucket that is already as it must be, claim apart: only the claim is written.
@@ -124,12 +124,12 @@ async fn compliant_bucket_is_only_claimed(server: S3Server, port: u16) {
 
 #[tokio::test]
 async fn seaweedfs_compliant_bucket_is_only_claimed() {
-    compliant_bucket_is_only_claimed(S3Server::first(), 18433).await;
+    compliant_bucket_is_only_claimed(S3Server::primary(), 18433).await;
 }
 
 #[tokio::test]
 async fn ceph_compliant_bucket_is_only_claimed() {
-    compliant_bucket_is_only_claimed(S3Server::second(), 18434).await;
+    compliant_bucket_is_only_claimed(S3Server::secondary(), 18434).await;
 }
 
 async fn missing_create_bucket_right_is_reported(server: S3Server) {
@@ -143,5 +143,5 @@ async fn missing_create_bucket_right_is_reported(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_missing_create_bucket_right_is_reported() {
-    missing_create_bucket_right_is_reported(S3Server::first()).await;
+    missing_create_bucket_right_is_reported(S3Server::primary()).await;
 }

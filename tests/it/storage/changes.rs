@@ -43,7 +43,7 @@ async fn changed_ceiling_applies_to_stored_recordings(server: S3Server) {
     scene.spec.video_ceiling = Days(9);
     let stricter = scene.enforce(Probe::Skip).await.unwrap();
     assert_eq!(stricter.observed.video_expiration_days(), Some(5));
-    scene.hide(&hidden).await;
+    scene.add_delete_marker(&hidden).await;
     scene.spec.video_ceiling = Days(28);
     let looser = scene.enforce(Probe::Skip).await.unwrap();
     assert_eq!(looser.observed.video_expiration_days(), Some(24));
@@ -59,12 +59,12 @@ async fn changed_ceiling_applies_to_stored_recordings(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_changed_ceiling_applies_to_stored_recordings() {
-    changed_ceiling_applies_to_stored_recordings(S3Server::first()).await;
+    changed_ceiling_applies_to_stored_recordings(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_changed_ceiling_applies_to_stored_recordings() {
-    changed_ceiling_applies_to_stored_recordings(S3Server::second()).await;
+    changed_ceiling_applies_to_stored_recordings(S3Server::secondary()).await;
 }
 
 /// Parts that no listing of versions shows are aborted once nobody can be at it any more. Those of a recorder: Ceph lets it
@@ -89,12 +89,12 @@ async fn incomplete_uploads_are_aborted(server: S3Server, of_recorders: u64) {
 
 #[tokio::test]
 async fn seaweedfs_incomplete_uploads_are_aborted() {
-    incomplete_uploads_are_aborted(S3Server::first(), 1).await;
+    incomplete_uploads_are_aborted(S3Server::primary(), 1).await;
 }
 
 #[tokio::test]
 async fn ceph_incomplete_uploads_are_aborted() {
-    incomplete_uploads_are_aborted(S3Server::second(), 0).await;
+    incomplete_uploads_are_aborted(S3Server::secondary(), 0).await;
 }
 
 /// Both servers refuse to suspend the versioning of a bucket with Object Lock; on one that does not, it is on again.
@@ -114,12 +114,12 @@ async fn suspended_versioning_is_restored(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_suspended_versioning_is_restored() {
-    suspended_versioning_is_restored(S3Server::first()).await;
+    suspended_versioning_is_restored(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_suspended_versioning_is_restored() {
-    suspended_versioning_is_restored(S3Server::second()).await;
+    suspended_versioning_is_restored(S3Server::secondary()).await;
 }
 
 /// A store without lifecycle is refused, unless somebody decided that the operator alone deletes: then it is in sync
@@ -145,10 +145,10 @@ async fn missing_lifecycle_requires_operator_only(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_missing_lifecycle_requires_operator_only() {
-    missing_lifecycle_requires_operator_only(S3Server::first()).await;
+    missing_lifecycle_requires_operator_only(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_missing_lifecycle_requires_operator_only() {
-    missing_lifecycle_requires_operator_only(S3Server::second()).await;
+    missing_lifecycle_requires_operator_only(S3Server::secondary()).await;
 }

@@ -36,12 +36,12 @@ async fn second_claimant_writes_nothing(server: S3Server, port: u16) {
 
 #[tokio::test]
 async fn seaweedfs_second_claimant_writes_nothing() {
-    second_claimant_writes_nothing(S3Server::first(), 18435).await;
+    second_claimant_writes_nothing(S3Server::primary(), 18435).await;
 }
 
 #[tokio::test]
 async fn ceph_second_claimant_writes_nothing() {
-    second_claimant_writes_nothing(S3Server::second(), 18436).await;
+    second_claimant_writes_nothing(S3Server::secondary(), 18436).await;
 }
 
 /// Two clusters at the same moment: one gets it, whether or not the store knows conditional puts.
@@ -71,12 +71,12 @@ async fn concurrent_claims_have_one_winner(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_concurrent_claims_have_one_winner() {
-    concurrent_claims_have_one_winner(S3Server::first()).await;
+    concurrent_claims_have_one_winner(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_concurrent_claims_have_one_winner() {
-    concurrent_claims_have_one_winner(S3Server::second()).await;
+    concurrent_claims_have_one_winner(S3Server::secondary()).await;
 }
 
 async fn recreated_site_keeps_its_bucket(server: S3Server) {
@@ -89,12 +89,12 @@ async fn recreated_site_keeps_its_bucket(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_recreated_site_keeps_its_bucket() {
-    recreated_site_keeps_its_bucket(S3Server::first()).await;
+    recreated_site_keeps_its_bucket(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_recreated_site_keeps_its_bucket() {
-    recreated_site_keeps_its_bucket(S3Server::second()).await;
+    recreated_site_keeps_its_bucket(S3Server::secondary()).await;
 }
 
 /// A claim written over by somebody who may write there changes nothing: the oldest version counts.
@@ -120,10 +120,10 @@ async fn overwritten_claim_is_ignored(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_overwritten_claim_is_ignored() {
-    overwritten_claim_is_ignored(S3Server::first()).await;
+    overwritten_claim_is_ignored(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_overwritten_claim_is_ignored() {
-    overwritten_claim_is_ignored(S3Server::second()).await;
+    overwritten_claim_is_ignored(S3Server::secondary()).await;
 }

@@ -49,7 +49,7 @@ fn committed(server: &S3Server) -> Table {
 
 #[tokio::test]
 async fn seaweedfs_site_table_matches_committed() {
-    let scene = Scene::new(S3Server::first(), "table");
+    let scene = Scene::new(S3Server::primary(), "table");
     let gaps = assert_site_table_matches_committed(&scene).await;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert!(gaps[0].contains("s3:RequestObjectTag"));
@@ -58,7 +58,7 @@ async fn seaweedfs_site_table_matches_committed() {
 
 #[tokio::test]
 async fn ceph_site_table_matches_committed() {
-    let scene = Scene::new(S3Server::second(), "table");
+    let scene = Scene::new(S3Server::secondary(), "table");
     let gaps = assert_site_table_matches_committed(&scene).await;
     assert_eq!(gaps, Vec::<&str>::new());
     assert_others_are_denied(&scene, &["admin", "other", "manager"]).await;
@@ -123,12 +123,12 @@ async fn probe_command_matches_committed_and_leaves_nothing(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_probe_command_matches_committed() {
-    probe_command_matches_committed_and_leaves_nothing(S3Server::first()).await;
+    probe_command_matches_committed_and_leaves_nothing(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_probe_command_matches_committed() {
-    probe_command_matches_committed_and_leaves_nothing(S3Server::second()).await;
+    probe_command_matches_committed_and_leaves_nothing(S3Server::secondary()).await;
 }
 
 /// A Site's bucket is in use; so is one with an object. Neither is touched.
@@ -148,12 +148,12 @@ async fn bucket_in_use_is_not_probed(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_bucket_in_use_is_not_probed() {
-    bucket_in_use_is_not_probed(S3Server::first()).await;
+    bucket_in_use_is_not_probed(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_bucket_in_use_is_not_probed() {
-    bucket_in_use_is_not_probed(S3Server::second()).await;
+    bucket_in_use_is_not_probed(S3Server::secondary()).await;
 }
 
 /// A bucket without Object Lock keeps no legal hold: the table says so, and the command ends with 4.
@@ -171,12 +171,12 @@ async fn missing_object_lock_fails_probe(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_missing_object_lock_fails_probe() {
-    missing_object_lock_fails_probe(S3Server::first()).await;
+    missing_object_lock_fails_probe(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_missing_object_lock_fails_probe() {
-    missing_object_lock_fails_probe(S3Server::second()).await;
+    missing_object_lock_fails_probe(S3Server::secondary()).await;
 }
 
 /// Told to stop at any moment, it leaves no bucket behind.
@@ -221,19 +221,19 @@ async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
 
 #[tokio::test]
 async fn seaweedfs_stopped_it_leaves_nothing() {
-    stopped_it_leaves_nothing(S3Server::first(), Duration::from_millis(200)).await;
+    stopped_it_leaves_nothing(S3Server::primary(), Duration::from_millis(200)).await;
 }
 
 #[tokio::test]
 async fn ceph_stopped_it_leaves_nothing() {
-    stopped_it_leaves_nothing(S3Server::second(), Duration::from_millis(500)).await;
+    stopped_it_leaves_nothing(S3Server::secondary(), Duration::from_millis(500)).await;
 }
 
 /// A recorder that the store's own administrators gave everything, and a policy that cannot be put because the
 /// principal is mistyped: the table says what that recorder can do.
 #[tokio::test]
 async fn ceph_recorder_with_owner_rights_fails_probe() {
-    let mut scene = Scene::new(S3Server::second(), "owner");
+    let mut scene = Scene::new(S3Server::secondary(), "owner");
     scene.spec.recorder_principal = format!("{}x", scene.spec.recorder_principal);
     let owner = scene.server.bucket_maker().clone();
     let (code, json, error) = probe(&scene, Some(&owner), &["--create-bucket", "-o", "json"]).await;

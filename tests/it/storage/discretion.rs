@@ -31,7 +31,7 @@ async fn server(
 }
 
 async fn enforce_error_at(endpoint: String) -> EnforceError {
-    let mut scene = Scene::new(S3Server::first(), "discretion");
+    let mut scene = Scene::new(S3Server::primary(), "discretion");
     scene.operator.endpoint = Some(endpoint.clone());
     scene.recorder.endpoint = Some(endpoint);
     scene.enforce(Probe::Run).await.unwrap_err()

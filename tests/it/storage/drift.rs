@@ -35,12 +35,12 @@ async fn in_sync_bucket_is_not_written(server: S3Server, port: u16) {
 
 #[tokio::test]
 async fn seaweedfs_in_sync_bucket_is_not_written() {
-    in_sync_bucket_is_not_written(S3Server::first(), 18431).await;
+    in_sync_bucket_is_not_written(S3Server::primary(), 18431).await;
 }
 
 #[tokio::test]
 async fn ceph_in_sync_bucket_is_not_written() {
-    in_sync_bucket_is_not_written(S3Server::second(), 18432).await;
+    in_sync_bucket_is_not_written(S3Server::secondary(), 18432).await;
 }
 
 async fn drift_is_reverted(server: S3Server) {
@@ -83,12 +83,12 @@ async fn drift_is_reverted(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_drift_is_reverted() {
-    drift_is_reverted(S3Server::first()).await;
+    drift_is_reverted(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_drift_is_reverted() {
-    drift_is_reverted(S3Server::second()).await;
+    drift_is_reverted(S3Server::secondary()).await;
 }
 
 /// Without anybody to try as a recorder, what somebody changed is still put back, and that it could not be tried is said.
@@ -120,12 +120,12 @@ async fn drift_is_reverted_without_recorder(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_drift_is_reverted_without_recorder() {
-    drift_is_reverted_without_recorder(S3Server::first()).await;
+    drift_is_reverted_without_recorder(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_drift_is_reverted_without_recorder() {
-    drift_is_reverted_without_recorder(S3Server::second()).await;
+    drift_is_reverted_without_recorder(S3Server::secondary()).await;
 }
 
 async fn changed_ceiling_is_one_change(server: S3Server) {
@@ -139,10 +139,10 @@ async fn changed_ceiling_is_one_change(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_changed_ceiling_is_one_change() {
-    changed_ceiling_is_one_change(S3Server::first()).await;
+    changed_ceiling_is_one_change(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_changed_ceiling_is_one_change() {
-    changed_ceiling_is_one_change(S3Server::second()).await;
+    changed_ceiling_is_one_change(S3Server::secondary()).await;
 }

@@ -47,10 +47,10 @@ async fn configuration_matches_committed(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_configuration_matches_committed() {
-    configuration_matches_committed(S3Server::first()).await;
+    configuration_matches_committed(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_configuration_matches_committed() {
-    configuration_matches_committed(S3Server::second()).await;
+    configuration_matches_committed(S3Server::secondary()).await;
 }

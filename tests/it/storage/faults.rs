@@ -54,17 +54,17 @@ async fn faulty_store_changes_no_outcome(server: S3Server, port: u16) {
     released(&stumbling, entries, later).await;
     let closed = [entry.closed(later)];
     again("ledger", async || ledger::write_all(&connect(&stumbling), &closed).await).await;
-    assert!(proxy.stumbled() > 50, "{}", proxy.stumbled());
+    assert!(proxy.fault_count() > 50, "{}", proxy.fault_count());
     let tally = audited(&scene, &[], later).await;
     assert_eq!((tally.versions, tally.delete_markers), (0, 0), "all was over its ceiling: {tally:?}");
 }
 
 #[tokio::test]
 async fn seaweedfs_faults_change_no_outcome() {
-    faulty_store_changes_no_outcome(S3Server::first(), 28334).await;
+    faulty_store_changes_no_outcome(S3Server::primary(), 28334).await;
 }
 
 #[tokio::test]
 async fn ceph_faults_change_no_outcome() {
-    faulty_store_changes_no_outcome(S3Server::second(), 28335).await;
+    faulty_store_changes_no_outcome(S3Server::secondary(), 28335).await;
 }

@@ -193,16 +193,16 @@ async fn held_recordings_stay_until_resolution(server: S3Server) {
     let (start, keys) = record_half_an_hour(&scene).await;
     let incident = cover(&["receptie"], start + 10.minutes(), Some(start + 20.minutes()));
     let (held, free): (Vec<_>, Vec<_>) = keys.iter().enumerate().partition(|(n, _)| (5..10).contains(n));
-    scene.hide(&keys[7]).await;
+    scene.add_delete_marker(&keys[7]).await;
 
     let proved = placed(&scene.operator, std::slice::from_ref(&incident)).await;
     assert_eq!(proved.coverage[0].segments, 5);
     for (_, key) in &held {
-        assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
+        assert_eq!(scene.protection(key).await, Some((true, "held".into())), "{key}");
         assert_eq!(scene.versions(key).await.len(), 1, "the marker is gone: {key}");
     }
     for (_, key) in &free {
-        assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
+        assert_eq!(scene.protection(key).await, Some((false, "video".into())), "{key}");
     }
     let tally = audited(&scene, std::slice::from_ref(&incident), Timestamp::now()).await;
     assert!(tally.is_compliant(), "{:?}", tally.findings);
@@ -242,7 +242,7 @@ async fn held_recordings_stay_until_resolution(server: S3Server) {
     let done = release.run_pass(&connect(&scene.operator), at_time(Timestamp::now())).await.unwrap();
     assert_eq!((done.deleted, done.released), (0, 3), "what is younger lives on: {done:?}");
     for (_, key) in held.iter().skip(2) {
-        assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
+        assert_eq!(scene.protection(key).await, Some((false, "video".into())), "{key}");
     }
 }
 
@@ -270,7 +270,7 @@ async fn tampering_is_found_and_reverted(server: S3Server) {
     past(proved_at + 1.seconds()).await;
     scene.set_hold(&keys[0], false).await;
     scene.tag(&keys[1], "video").await;
-    scene.hide(&keys[2]).await;
+    scene.add_delete_marker(&keys[2]).await;
     scene.put_foreign_object("notes.txt").await;
     // What came in the last minutes may still be under way.
     let soon = Timestamp::now() + 10.minutes();
@@ -330,20 +330,20 @@ async fn command(scene: &Scene, words: &[&str]) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn seaweedfs_held_recordings_stay_until_resolution() {
-    held_recordings_stay_until_resolution(S3Server::first()).await;
+    held_recordings_stay_until_resolution(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_held_recordings_stay_until_resolution() {
-    held_recordings_stay_until_resolution(S3Server::second()).await;
+    held_recordings_stay_until_resolution(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_tampering_is_found_and_reverted() {
-    tampering_is_found_and_reverted(S3Server::first()).await;
+    tampering_is_found_and_reverted(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_tampering_is_found_and_reverted() {
-    tampering_is_found_and_reverted(S3Server::second()).await;
+    tampering_is_found_and_reverted(S3Server::secondary()).await;
 }

@@ -104,7 +104,7 @@ async fn camera_names_with_common_prefixes_are_found(server: S3Server) {
         assert_eq!(found.coverage[0].segments, 3, "{camera}");
     }
     for key in &keys {
-        assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
+        assert_eq!(scene.protection(key).await, Some((true, "held".into())), "{key}");
     }
     let all = [cover(&[], recording_day(), Some(recording_day() + 10.minutes()))];
     let tally = audited(&scene, &all, Timestamp::now()).await;
@@ -115,7 +115,7 @@ async fn camera_names_with_common_prefixes_are_found(server: S3Server) {
     let entry = [ledger_entry("0".into(), &all[0], Timestamp::now())];
     released(&scene.operator, &entry, Timestamp::now()).await;
     for key in &keys {
-        assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
+        assert_eq!(scene.protection(key).await, Some((false, "video".into())), "{key}");
     }
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
     assert_eq!(swept(&scene.operator, &[], later).await.deleted, 24);
@@ -160,7 +160,7 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
     let found = placed(&scene.operator, &incident).await;
     assert_eq!(found.coverage.iter().map(|coverage| coverage.segments).collect::<Vec<_>>(), [3, 24]);
     for key in &keys {
-        assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
+        assert_eq!(scene.protection(key).await, Some((true, "held".into())), "{key}");
     }
     let again = place_once(&scene, &incident).await;
     assert!(again.is_confirmed(), "{again:?}");
@@ -196,17 +196,17 @@ async fn calls_behind_many_folders_are_held(server: S3Server) {
         [HoldScope { calls: true, ..cover(&["hal"], recording_day(), Some(recording_day() + 10.minutes())) }];
     let found = placed(&scene.operator, &incident).await;
     assert_eq!((found.coverage[0].segments, &found.coverage[0].errors), (1, &None));
-    assert_eq!(scene.marks(&forged[0]).await, Some((true, "held".into())));
+    assert_eq!(scene.protection(&forged[0]).await, Some((true, "held".into())));
 }
 
 #[tokio::test]
 async fn seaweedfs_calls_behind_many_folders_are_held() {
-    calls_behind_many_folders_are_held(S3Server::first()).await;
+    calls_behind_many_folders_are_held(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_calls_behind_many_folders_are_held() {
-    calls_behind_many_folders_are_held(S3Server::second()).await;
+    calls_behind_many_folders_are_held(S3Server::secondary()).await;
 }
 
 /// More versions than a page of a key that goes on after a segment's. A store that keeps versions in folders lists these
@@ -232,7 +232,7 @@ async fn hold_key_among_many_versions(
     let until = recording_day() + 10.minutes();
     let covers = ["hal", "deur"].map(|camera| cover(&[camera], recording_day(), Some(until)));
     let found = place_once(&scene, &covers).await;
-    assert_eq!(scene.marks(&other).await, Some((true, "held".into())));
+    assert_eq!(scene.protection(&other).await, Some((true, "held".into())));
     assert_eq!(found.coverage[1].segments, 1);
     let refused: Vec<Option<String>> = found
         .coverage
@@ -242,7 +242,7 @@ async fn hold_key_among_many_versions(
     let is_listed = refused[0].is_none();
     assert_eq!(found.coverage[0].segments, u64::from(is_listed));
     if is_listed {
-        assert_eq!(scene.marks(&key).await, Some((true, "held".into())));
+        assert_eq!(scene.protection(&key).await, Some((true, "held".into())));
     }
 
     let entries = [0, 1].map(|number| ledger_entry(number.to_string(), &covers[number], Timestamp::now()));
@@ -251,7 +251,7 @@ async fn hold_key_among_many_versions(
         let done = release_once(&scene, &entries, at_time(Timestamp::now())).await;
         proved = entries.each_ref().map(|entry| done.is_verified_for(entry));
     }
-    assert_eq!(scene.marks(&other).await, Some((false, "video".into())));
+    assert_eq!(scene.protection(&other).await, Some((false, "video".into())));
     let tally = audited(&scene, &[], Timestamp::now()).await;
     assert!(!tally.is_compliant());
     (refused.try_into().unwrap(), proved, tally.count(FindingKind::UnlistedKey))
@@ -261,7 +261,7 @@ async fn hold_key_among_many_versions(
 async fn seaweedfs_reports_key_missing_from_listing() {
     for is_behind_two in [false, true] {
         let ([of_hal, of_deur], proved, hidden) =
-            hold_key_among_many_versions(S3Server::first(), is_behind_two).await;
+            hold_key_among_many_versions(S3Server::primary(), is_behind_two).await;
         assert!(of_hal.as_ref().unwrap().contains("ListingOmitsKey"), "{of_hal:?}");
         assert_eq!((of_deur, proved, hidden), (None, [false, true], 1));
     }
@@ -271,7 +271,7 @@ async fn seaweedfs_reports_key_missing_from_listing() {
 async fn ceph_lists_key_before_many_versions() {
     for is_behind_two in [false, true] {
         assert_eq!(
-            hold_key_among_many_versions(S3Server::second(), is_behind_two).await,
+            hold_key_among_many_versions(S3Server::secondary(), is_behind_two).await,
             ([None, None], [true, true], 0)
         );
     }
@@ -279,20 +279,20 @@ async fn ceph_lists_key_before_many_versions() {
 
 #[tokio::test]
 async fn seaweedfs_camera_names_with_common_prefixes_are_found() {
-    camera_names_with_common_prefixes_are_found(S3Server::first()).await;
+    camera_names_with_common_prefixes_are_found(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_camera_names_with_common_prefixes_are_found() {
-    camera_names_with_common_prefixes_are_found(S3Server::second()).await;
+    camera_names_with_common_prefixes_are_found(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_stolen_credentials_hide_nothing() {
-    stolen_credentials_hide_nothing(S3Server::first()).await;
+    stolen_credentials_hide_nothing(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_stolen_credentials_hide_nothing() {
-    stolen_credentials_hide_nothing(S3Server::second()).await;
+    stolen_credentials_hide_nothing(S3Server::secondary()).await;
 }

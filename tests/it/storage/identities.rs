@@ -81,8 +81,8 @@ async fn auditor_can_only_audit(server: S3Server) {
     let none = VersioningConfiguration::builder().build();
     let _ = it.put_bucket_versioning().bucket(bucket).versioning_configuration(none).send().await;
 
-    assert_eq!(scene.marks(&key).await, Some((false, "video".to_owned())));
-    assert_eq!(scene.marks(&other).await, Some((true, "held".to_owned())));
+    assert_eq!(scene.protection(&key).await, Some((false, "video".to_owned())));
+    assert_eq!(scene.protection(&other).await, Some((true, "held".to_owned())));
     assert_eq!(scene.versions(&key).await.len(), 1, "no version and no marker more");
     assert!(scene.versions("x").await.is_empty());
     let changed = scene.enforce(Probe::Skip).await.unwrap().changes;
@@ -91,18 +91,18 @@ async fn auditor_can_only_audit(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_auditor_can_only_audit() {
-    auditor_can_only_audit(S3Server::first()).await;
+    auditor_can_only_audit(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_auditor_can_only_audit() {
-    auditor_can_only_audit(S3Server::second()).await;
+    auditor_can_only_audit(S3Server::secondary()).await;
 }
 
 /// An auditor that is somebody else too would stop that one: refused before anything is connected to.
 #[tokio::test]
 async fn auditor_must_be_a_separate_principal() {
-    let mut scene = Scene::new(S3Server::first(), "nobodyelse");
+    let mut scene = Scene::new(S3Server::primary(), "nobodyelse");
     scene.operator.endpoint = Some("http://127.0.0.1:1".into());
     let others = [&scene.spec.operator_principal, &scene.spec.recorder_principal, &scene.spec.readers[0]];
     for other in others.map(String::clone) {
@@ -119,7 +119,7 @@ async fn auditor_must_be_a_separate_principal() {
 /// A recorder that has rights from elsewhere, here by one more statement of the policy, puts nothing without its one tag.
 #[tokio::test]
 async fn ceph_privileged_recorder_puts_only_its_tag() {
-    let scene = Scene::new(S3Server::second(), "onetag");
+    let scene = Scene::new(S3Server::secondary(), "onetag");
     scene.enforce(Probe::Skip).await.unwrap();
     let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
     let more = json!({
@@ -184,7 +184,7 @@ async fn session(server: &S3Server, who: &str) -> AccessKey {
 /// Teams that have no lasting keys: the session's principal is its user.
 #[tokio::test]
 async fn ceph_temporary_keys_work_like_permanent_keys() {
-    let mut scene = Scene::new(S3Server::second(), "session");
+    let mut scene = Scene::new(S3Server::secondary(), "session");
     let keys = session(&scene.server, "operator").await;
     scene.operator.credentials = Credentials::AccessKey(keys.clone());
     scene.recorder.credentials = Credentials::AccessKey(session(&scene.server, "recorder").await);
@@ -197,7 +197,7 @@ async fn ceph_temporary_keys_work_like_permanent_keys() {
         window: Window::new(start, Some(Timestamp::now())),
     }];
     assert_eq!(placed(&scene.operator, &incident).await.coverage[0].segments, 1);
-    assert_eq!(scene.marks(&key).await, Some((true, "held".to_owned())));
+    assert_eq!(scene.protection(&key).await, Some((true, "held".to_owned())));
 
     for (token, refused) in [
         (None, true),

@@ -129,12 +129,12 @@ async fn md5_is_sent(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_md5_is_sent() {
-    md5_is_sent(S3Server::first()).await;
+    md5_is_sent(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_md5_is_sent() {
-    md5_is_sent(S3Server::second()).await;
+    md5_is_sent(S3Server::secondary()).await;
 }
 
 async fn batch_delete_is_optional(server: S3Server) {
@@ -146,12 +146,12 @@ async fn batch_delete_is_optional(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_batch_delete_is_optional() {
-    batch_delete_is_optional(S3Server::first()).await;
+    batch_delete_is_optional(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_batch_delete_is_optional() {
-    batch_delete_is_optional(S3Server::second()).await;
+    batch_delete_is_optional(S3Server::secondary()).await;
 }
 
 async fn conditional_put_is_optional(server: S3Server) {
@@ -167,12 +167,12 @@ async fn conditional_put_is_optional(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_conditional_put_is_optional() {
-    conditional_put_is_optional(S3Server::first()).await;
+    conditional_put_is_optional(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_conditional_put_is_optional() {
-    conditional_put_is_optional(S3Server::second()).await;
+    conditional_put_is_optional(S3Server::secondary()).await;
 }
 
 async fn optional_lifecycle_rules_are_left_out(server: S3Server) {
@@ -199,12 +199,12 @@ async fn optional_lifecycle_rules_are_left_out(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_optional_lifecycle_rules_are_left_out() {
-    optional_lifecycle_rules_are_left_out(S3Server::first()).await;
+    optional_lifecycle_rules_are_left_out(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_optional_lifecycle_rules_are_left_out() {
-    optional_lifecycle_rules_are_left_out(S3Server::second()).await;
+    optional_lifecycle_rules_are_left_out(S3Server::secondary()).await;
 }
 
 async fn bucket_requiring_checksums_is_taken_over(server: S3Server) {
@@ -225,12 +225,12 @@ async fn bucket_requiring_checksums_is_taken_over(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_bucket_requiring_checksums_is_taken_over() {
-    bucket_requiring_checksums_is_taken_over(S3Server::first()).await;
+    bucket_requiring_checksums_is_taken_over(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_bucket_requiring_checksums_is_taken_over() {
-    bucket_requiring_checksums_is_taken_over(S3Server::second()).await;
+    bucket_requiring_checksums_is_taken_over(S3Server::secondary()).await;
 }
 
 async fn dummy_acl_does_not_block_adoption(server: S3Server) {
@@ -243,12 +243,12 @@ async fn dummy_acl_does_not_block_adoption(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_dummy_acl_does_not_block_adoption() {
-    dummy_acl_does_not_block_adoption(S3Server::first()).await;
+    dummy_acl_does_not_block_adoption(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_dummy_acl_does_not_block_adoption() {
-    dummy_acl_does_not_block_adoption(S3Server::second()).await;
+    dummy_acl_does_not_block_adoption(S3Server::secondary()).await;
 }
 
 /// What a store lacks is told as that, and not as an error that may pass.
@@ -276,22 +276,22 @@ async fn incomplete_listing_is_unfit(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_incomplete_listing_is_unfit() {
-    incomplete_listing_is_unfit(S3Server::first()).await;
+    incomplete_listing_is_unfit(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_incomplete_listing_is_unfit() {
-    incomplete_listing_is_unfit(S3Server::second()).await;
+    incomplete_listing_is_unfit(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_store_without_required_feature_is_unfit() {
-    store_without_required_feature_is_unfit(S3Server::first()).await;
+    store_without_required_feature_is_unfit(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_store_without_required_feature_is_unfit() {
-    store_without_required_feature_is_unfit(S3Server::second()).await;
+    store_without_required_feature_is_unfit(S3Server::secondary()).await;
 }
 
 async fn wrong_region_is_reported(server: S3Server) {
@@ -307,12 +307,12 @@ async fn wrong_region_is_reported(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_wrong_region_is_reported() {
-    wrong_region_is_reported(S3Server::first()).await;
+    wrong_region_is_reported(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_wrong_region_is_reported() {
-    wrong_region_is_reported(S3Server::second()).await;
+    wrong_region_is_reported(S3Server::secondary()).await;
 }
 
 /// The lies lie.

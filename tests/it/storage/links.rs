@@ -92,10 +92,10 @@ async fn manifest_links_open_only_for_readers(server: S3Server, is_readable: boo
 
 #[tokio::test]
 async fn seaweedfs_manifest_links_open_for_nobody() {
-    manifest_links_open_only_for_readers(S3Server::first(), false).await;
+    manifest_links_open_only_for_readers(S3Server::primary(), false).await;
 }
 
 #[tokio::test]
 async fn ceph_manifest_links_open_for_readers() {
-    manifest_links_open_only_for_readers(S3Server::second(), true).await;
+    manifest_links_open_only_for_readers(S3Server::secondary(), true).await;
 }

@@ -68,7 +68,7 @@ async fn every_version_is_held(server: S3Server) {
     let incident = [cover(&[], morning(), Some(morning() + 6.hours()))];
     // The last of a page is its delete marker, the first of the next the version behind it.
     let at_the_border = keys.iter().filter(|key| key.contains("/hal/")).nth(999).unwrap();
-    scene.hide(at_the_border).await;
+    scene.add_delete_marker(at_the_border).await;
 
     let count = keys.len() as u64;
     let proved = placed(&scene.operator, &incident).await;
@@ -114,14 +114,14 @@ async fn rejected_version_blocks_no_other(server: S3Server) {
         keys.push(scene.record("deur", at).await);
     }
     protect(&scene, &keys[0]).await;
-    scene.hide(&keys[0]).await;
+    scene.add_delete_marker(&keys[0]).await;
     let since = morning() - SignedDuration::from_hours(24 * 4);
     let incident = [cover(&[], since, None), cover(&["deur"], since, None)];
     let work = task(&incident);
     let done = place(&connect(&scene.operator), &work, Timestamp::now()).await.unwrap();
     assert_eq!((done.legal_holds_set, done.tagged), (5, 5));
     for key in &keys[1..] {
-        assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
+        assert_eq!(scene.protection(key).await, Some((true, "held".into())), "{key}");
     }
     let found = place(&connect(&scene.operator), &work, Timestamp::now()).await.unwrap();
     assert!(found.is_confirmed(), "{found:?}");
@@ -137,7 +137,7 @@ async fn rejected_version_blocks_no_other(server: S3Server) {
 
     scene.enforce(Probe::Skip).await.unwrap();
     placed(&scene.operator, &incident).await;
-    assert_eq!(scene.marks(&keys[0]).await, Some((true, "held".into())));
+    assert_eq!(scene.protection(&keys[0]).await, Some((true, "held".into())));
 
     // Nor is any other kept for it when all are over their ceiling.
     protect(&scene, &keys[0]).await;
@@ -149,7 +149,7 @@ async fn rejected_version_blocks_no_other(server: S3Server) {
     assert_eq!(done.deleted, 5, "{done:?}");
     let refused: Vec<u64> = done.errors.into_values().map(|refused| refused.versions).collect();
     assert_eq!(refused, [1]);
-    assert_eq!(scene.marks(&keys[0]).await, Some((true, "video".into())));
+    assert_eq!(scene.protection(&keys[0]).await, Some((true, "video".into())));
     scene.enforce(Probe::Skip).await.unwrap();
     released(&scene.operator, &entry, later).await;
     assert!(scene.versions("video/").await.is_empty());
@@ -173,7 +173,7 @@ async fn silent_store_stops_the_pass(server: S3Server, port: u16) {
     );
     assert!(told.await.is_ok(), "it fell silent in the middle");
 
-    proxy.mend();
+    proxy.clear_faults();
     placed(&through, &incident).await;
     let tally = audited(&scene, &incident, Timestamp::now()).await;
     assert!(tally.is_compliant() && tally.held_versions == tally.versions, "{tally:?}");
@@ -181,25 +181,25 @@ async fn silent_store_stops_the_pass(server: S3Server, port: u16) {
 
 #[tokio::test]
 async fn seaweedfs_every_version_is_held() {
-    every_version_is_held(S3Server::first()).await;
+    every_version_is_held(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_every_version_is_held() {
-    every_version_is_held(S3Server::second()).await;
+    every_version_is_held(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_rejected_version_blocks_no_other() {
-    rejected_version_blocks_no_other(S3Server::first()).await;
+    rejected_version_blocks_no_other(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_rejected_version_blocks_no_other() {
-    rejected_version_blocks_no_other(S3Server::second()).await;
+    rejected_version_blocks_no_other(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_silent_store_stops_the_pass() {
-    silent_store_stops_the_pass(S3Server::first(), 28346).await;
+    silent_store_stops_the_pass(S3Server::primary(), 28346).await;
 }

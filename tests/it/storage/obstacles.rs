@@ -62,12 +62,12 @@ async fn retention_above_ceiling_blocks_adoption(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_retention_above_ceiling_blocks_adoption() {
-    retention_above_ceiling_blocks_adoption(S3Server::first()).await;
+    retention_above_ceiling_blocks_adoption(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_retention_above_ceiling_blocks_adoption() {
-    retention_above_ceiling_blocks_adoption(S3Server::second()).await;
+    retention_above_ceiling_blocks_adoption(S3Server::secondary()).await;
 }
 
 async fn foreign_lifecycle_blocks_adoption(server: S3Server) {
@@ -88,12 +88,12 @@ async fn foreign_lifecycle_blocks_adoption(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_foreign_lifecycle_blocks_adoption() {
-    foreign_lifecycle_blocks_adoption(S3Server::first()).await;
+    foreign_lifecycle_blocks_adoption(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_foreign_lifecycle_blocks_adoption() {
-    foreign_lifecycle_blocks_adoption(S3Server::second()).await;
+    foreign_lifecycle_blocks_adoption(S3Server::secondary()).await;
 }
 
 /// What copies every recording, or tells of it: there, or not to be seen.
@@ -134,18 +134,18 @@ async fn copies(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_replication_and_notifications_block_adoption() {
-    copies(S3Server::first()).await;
+    copies(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_replication_and_notifications_block_adoption() {
-    copies(S3Server::second()).await;
+    copies(S3Server::secondary()).await;
 }
 
 /// Ceph really notifies. It does not let anybody take that away as S3 has it, so the operator says so.
 #[tokio::test]
 async fn ceph_real_notifications_block_adoption() {
-    let (mut scene, pretend) = somebodys(S3Server::second()).await;
+    let (mut scene, pretend) = somebodys(S3Server::secondary()).await;
     let identity = scene.operator_identity();
     let answer = attempt(&scene.server, scene.bucket(), &identity, &["notify"]).await;
     assert_eq!(answer["ok"], true, "{answer}");
@@ -205,12 +205,12 @@ async fn foreign_objects(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_foreign_objects_block_adoption() {
-    foreign_objects(S3Server::first()).await;
+    foreign_objects(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_foreign_objects_block_adoption() {
-    foreign_objects(S3Server::second()).await;
+    foreign_objects(S3Server::secondary()).await;
 }
 
 /// Recordings of a Site whose claim is gone are no obstacle: they are what the bucket is for.
@@ -223,10 +223,10 @@ async fn recordings_do_not_block_adoption(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_recordings_do_not_block_adoption() {
-    recordings_do_not_block_adoption(S3Server::first()).await;
+    recordings_do_not_block_adoption(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_recordings_do_not_block_adoption() {
-    recordings_do_not_block_adoption(S3Server::second()).await;
+    recordings_do_not_block_adoption(S3Server::secondary()).await;
 }

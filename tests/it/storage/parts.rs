@@ -32,7 +32,7 @@ pub async fn pretended(server: S3Server, prefix: &str) -> (Scene, Pretend) {
 
 #[tokio::test]
 async fn seaweedfs_sets_encryption_and_ownership() {
-    let scene = Scene::new(S3Server::first(), "settings");
+    let scene = Scene::new(S3Server::primary(), "settings");
     let enforced = scene.enforce(Probe::Skip).await.unwrap();
     let settings = &enforced.observed.required;
     assert_eq!(settings[&RequiredSubresource::Encryption], SubresourceState::Compliant);
@@ -54,7 +54,7 @@ async fn seaweedfs_sets_encryption_and_ownership() {
 
 #[tokio::test]
 async fn ceph_reports_unsupported_subresources() {
-    let scene = Scene::new(S3Server::second(), "settings");
+    let scene = Scene::new(S3Server::secondary(), "settings");
     let enforced = scene.enforce(Probe::Skip).await.unwrap();
     let state = &enforced.observed;
     for setting in [
@@ -102,12 +102,12 @@ async fn foreign_configuration_is_removed(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_foreign_configuration_is_removed() {
-    foreign_configuration_is_removed(S3Server::first()).await;
+    foreign_configuration_is_removed(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_foreign_configuration_is_removed() {
-    foreign_configuration_is_removed(S3Server::second()).await;
+    foreign_configuration_is_removed(S3Server::secondary()).await;
 }
 
 /// What may not be read is not taken for what is not there, and stops no recording that goes on.
@@ -128,12 +128,12 @@ async fn unreadable_subresource_is_a_limitation(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_unreadable_subresource_is_a_limitation() {
-    unreadable_subresource_is_a_limitation(S3Server::first()).await;
+    unreadable_subresource_is_a_limitation(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_unreadable_subresource_is_a_limitation() {
-    unreadable_subresource_is_a_limitation(S3Server::second()).await;
+    unreadable_subresource_is_a_limitation(S3Server::secondary()).await;
 }
 
 /// A store that shows a setting and refuses it, or takes it and forgets: said, and not tried at every look.
@@ -166,12 +166,12 @@ async fn unsupported_setting_is_retried_only_daily(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_unsupported_setting_is_retried_only_daily() {
-    unsupported_setting_is_retried_only_daily(S3Server::first()).await;
+    unsupported_setting_is_retried_only_daily(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_unsupported_setting_is_retried_only_daily() {
-    unsupported_setting_is_retried_only_daily(S3Server::second()).await;
+    unsupported_setting_is_retried_only_daily(S3Server::secondary()).await;
 }
 
 pub const REPLICATION_RESPONSE: (u16, &str) = (200, REPLICATION_CONFIGURATION);

@@ -38,12 +38,12 @@ async fn mistyped_principal_locks_nobody_out(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_mistyped_principal_locks_nobody_out() {
-    mistyped_principal_locks_nobody_out(S3Server::first()).await;
+    mistyped_principal_locks_nobody_out(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_mistyped_principal_locks_nobody_out() {
-    mistyped_principal_locks_nobody_out(S3Server::second()).await;
+    mistyped_principal_locks_nobody_out(S3Server::secondary()).await;
 }
 
 /// The recorders get another identity: it is proved although "everyone but" names the old one.
@@ -64,10 +64,10 @@ async fn recorder_principal_can_change(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_recorder_principal_can_change() {
-    recorder_principal_can_change(S3Server::first()).await;
+    recorder_principal_can_change(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_recorder_principal_can_change() {
-    recorder_principal_can_change(S3Server::second()).await;
+    recorder_principal_can_change(S3Server::secondary()).await;
 }

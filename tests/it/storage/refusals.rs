@@ -25,12 +25,12 @@ async fn bucket_without_object_lock_is_rejected(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_bucket_without_object_lock_is_rejected() {
-    bucket_without_object_lock_is_rejected(S3Server::first()).await;
+    bucket_without_object_lock_is_rejected(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_bucket_without_object_lock_is_rejected() {
-    bucket_without_object_lock_is_rejected(S3Server::second()).await;
+    bucket_without_object_lock_is_rejected(S3Server::secondary()).await;
 }
 
 /// A bucket with lifecycle, retention, a policy and an object of somebody's: refused as it is, and taken over
@@ -109,19 +109,19 @@ async fn foreign_bucket_is_rejected_until_taken_over(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_foreign_bucket_is_rejected_until_taken_over() {
-    foreign_bucket_is_rejected_until_taken_over(S3Server::first()).await;
+    foreign_bucket_is_rejected_until_taken_over(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_foreign_bucket_is_rejected_until_taken_over() {
-    foreign_bucket_is_rejected_until_taken_over(S3Server::second()).await;
+    foreign_bucket_is_rejected_until_taken_over(S3Server::secondary()).await;
 }
 
 /// What readers are denied would lock the operator out, and only root could help.
 #[tokio::test]
 async fn operator_or_recorder_as_reader_is_rejected_before_connecting() {
     for machine in ["operator", "recorder"] {
-        let mut scene = Scene::new(S3Server::first(), "reader");
+        let mut scene = Scene::new(S3Server::primary(), "reader");
         scene.operator.endpoint = Some("http://127.0.0.1:1".into());
         scene.spec.readers = vec![match machine {
             "operator" => scene.spec.operator_principal.clone(),
@@ -155,17 +155,17 @@ async fn operator_and_recorder_must_differ(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_operator_and_recorder_must_differ() {
-    operator_and_recorder_must_differ(S3Server::first()).await;
+    operator_and_recorder_must_differ(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_operator_and_recorder_must_differ() {
-    operator_and_recorder_must_differ(S3Server::second()).await;
+    operator_and_recorder_must_differ(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn ceiling_below_minimum_is_rejected_before_connecting() {
-    let mut scene = Scene::new(S3Server::first(), "ceiling");
+    let mut scene = Scene::new(S3Server::primary(), "ceiling");
     scene.operator.endpoint = Some("http://127.0.0.1:1".into());
     scene.spec.video_ceiling = toezicht::api::Days(4);
     let error = scene.enforce(Probe::Skip).await.unwrap_err();

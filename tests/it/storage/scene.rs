@@ -146,8 +146,8 @@ impl Scene {
     }
 
     /// The legal hold and the tag of the newest version of a key; `None`: there is none.
-    pub async fn marks(&self, key: &str) -> Option<(bool, String)> {
-        marks(&self.operator_client(), self.bucket(), key).await
+    pub async fn protection(&self, key: &str) -> Option<(bool, String)> {
+        protection(&self.operator_client(), self.bucket(), key).await
     }
 
     async fn newest(&self, key: &str) -> String {
@@ -197,7 +197,7 @@ impl Scene {
     }
 
     /// Hides a key behind a delete marker.
-    pub async fn hide(&self, key: &str) {
+    pub async fn add_delete_marker(&self, key: &str) {
         let request = self.operator_client().delete_object().bucket(self.bucket()).key(key);
         assert_eq!(request.send().await.unwrap().delete_marker(), Some(true));
     }
@@ -236,7 +236,7 @@ pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> Storage
 }
 
 /// The legal hold and the tag of the newest version of a key; `None`: there is none.
-pub async fn marks(client: &Client, bucket: &str, key: &str) -> Option<(bool, String)> {
+pub async fn protection(client: &Client, bucket: &str, key: &str) -> Option<(bool, String)> {
     let version = newest(client, bucket, key).await?;
     let hold = client.get_object_legal_hold().bucket(bucket).key(key).version_id(&version).send().await;
     let on = hold.is_ok_and(|hold| {

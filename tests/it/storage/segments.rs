@@ -73,12 +73,12 @@ async fn repeated_put_leaves_versions(server: S3Server, versions: usize) {
 
 #[tokio::test]
 async fn seaweedfs_repeated_put_leaves_one_version() {
-    repeated_put_leaves_versions(S3Server::first(), 1).await;
+    repeated_put_leaves_versions(S3Server::primary(), 1).await;
 }
 
 #[tokio::test]
 async fn ceph_16_repeated_put_leaves_two_versions() {
-    repeated_put_leaves_versions(S3Server::second(), 2).await;
+    repeated_put_leaves_versions(S3Server::secondary(), 2).await;
 }
 
 async fn mismatched_checksum_is_rejected(server: S3Server) {
@@ -95,17 +95,17 @@ async fn mismatched_checksum_is_rejected(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_mismatched_checksum_is_rejected() {
-    mismatched_checksum_is_rejected(S3Server::first()).await;
+    mismatched_checksum_is_rejected(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_mismatched_checksum_is_rejected() {
-    mismatched_checksum_is_rejected(S3Server::second()).await;
+    mismatched_checksum_is_rejected(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn disallowed_put_is_not_sent() {
-    let mut scene = Scene::new(S3Server::first(), "unsent");
+    let mut scene = Scene::new(S3Server::primary(), "unsent");
     scene.recorder.endpoint = Some("http://127.0.0.1:1".into());
     let uploader = Uploader::new(&scene.recorder).unwrap();
     let segment = segment(100);
@@ -143,10 +143,10 @@ async fn wrong_credentials_are_reported(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_wrong_credentials_are_reported() {
-    wrong_credentials_are_reported(S3Server::first()).await;
+    wrong_credentials_are_reported(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_wrong_credentials_are_reported() {
-    wrong_credentials_are_reported(S3Server::second()).await;
+    wrong_credentials_are_reported(S3Server::secondary()).await;
 }

@@ -137,10 +137,10 @@ async fn held_versions_are_repaired(server: S3Server) {
     scene.set_hold(&keys[4], false).await;
     scene.tag(&keys[4], "video").await;
     scene.set_hold(&free, true).await;
-    scene.hide(&keys[5]).await;
-    scene.hide(&keys[6]).await;
+    scene.add_delete_marker(&keys[5]).await;
+    scene.add_delete_marker(&keys[6]).await;
     scene.set_hold(&keys[7], false).await;
-    scene.hide(&keys[7]).await;
+    scene.add_delete_marker(&keys[7]).await;
     for key in ["notes.txt", "backup/notes.txt", "videos/hal.mp4"] {
         scene.put_foreign_object(key).await;
     }
@@ -200,7 +200,7 @@ async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
     }
     assert_eq!(count_recordings(&scene).await, 4, "nothing went");
     // A marker over the ledger's entry closes nothing, and hides no garbage either.
-    scene.hide("ledger/holds/22.json").await;
+    scene.add_delete_marker("ledger/holds/22.json").await;
     assert!(sweep_all().await.is_err());
     scene.remove("ledger/holds/22.json").await;
     let swept = sweep_all().await.unwrap();
@@ -234,10 +234,10 @@ async fn unexplained_tags_are_reset(server: S3Server) {
     let swept = sweep_all().await;
     assert_eq!((swept.retagged, swept.deleted), (4, 0), "{swept:?}");
     for key in &keys {
-        assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
+        assert_eq!(scene.protection(key).await, Some((false, "video".into())), "{key}");
     }
-    assert_eq!(scene.marks(&covered).await, Some((false, "sealed".into())));
-    assert_eq!(scene.marks(&locked).await, Some((true, "held".into())));
+    assert_eq!(scene.protection(&covered).await, Some((false, "sealed".into())));
+    assert_eq!(scene.protection(&locked).await, Some((true, "held".into())));
     assert_eq!(sweep_all().await.retagged, 0);
 }
 
@@ -284,50 +284,50 @@ async fn clock_skew_stops_deletion(server: S3Server, port: u16) {
 
 #[tokio::test]
 async fn seaweedfs_bucket_settings_are_restored() {
-    bucket_settings_are_restored(S3Server::first()).await;
+    bucket_settings_are_restored(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_bucket_settings_are_restored() {
-    bucket_settings_are_restored(S3Server::second()).await;
+    bucket_settings_are_restored(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_held_versions_are_repaired() {
-    held_versions_are_repaired(S3Server::first()).await;
+    held_versions_are_repaired(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_held_versions_are_repaired() {
-    held_versions_are_repaired(S3Server::second()).await;
+    held_versions_are_repaired(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_unreadable_ledger_stops_sweep_of_implausible_keys() {
-    unreadable_ledger_stops_sweep_of_implausible_keys(S3Server::first()).await;
+    unreadable_ledger_stops_sweep_of_implausible_keys(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_unreadable_ledger_stops_sweep_of_implausible_keys() {
-    unreadable_ledger_stops_sweep_of_implausible_keys(S3Server::second()).await;
+    unreadable_ledger_stops_sweep_of_implausible_keys(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_unexplained_tags_are_reset() {
-    unexplained_tags_are_reset(S3Server::first()).await;
+    unexplained_tags_are_reset(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_unexplained_tags_are_reset() {
-    unexplained_tags_are_reset(S3Server::second()).await;
+    unexplained_tags_are_reset(S3Server::secondary()).await;
 }
 
 #[tokio::test]
 async fn seaweedfs_clock_skew_stops_deletion() {
-    clock_skew_stops_deletion(S3Server::first(), 28336).await;
+    clock_skew_stops_deletion(S3Server::primary(), 28336).await;
 }
 
 #[tokio::test]
 async fn ceph_clock_skew_stops_deletion() {
-    clock_skew_stops_deletion(S3Server::second(), 28345).await;
+    clock_skew_stops_deletion(S3Server::secondary(), 28345).await;
 }

@@ -6,18 +6,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use toezicht::storage::Probe;
 
 use super::scene::Scene;
-use crate::support::front::Front;
 use crate::support::settings::S3Server;
+use crate::support::tls_frontend::TlsFrontend;
 
 /// Ends TLS before a server; gives its endpoint and its certificate.
-async fn front(server: &S3Server) -> (String, String) {
+async fn frontend(server: &S3Server) -> (String, String) {
     let here = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let Front { port, ca } = Front::start(server, here, "127.0.0.1").await;
+    let TlsFrontend { port, ca } = TlsFrontend::start(server, here, "127.0.0.1").await;
     (format!("https://127.0.0.1:{port}"), ca)
 }
 
 async fn tls_terminating_proxy_locks_nobody_out(server: S3Server, tells: bool) {
-    let (endpoint, ca) = front(&server).await;
+    let (endpoint, ca) = frontend(&server).await;
     let mut scene = Scene::new(server, "tls");
     for target in [&mut scene.operator, &mut scene.recorder] {
         target.endpoint = Some(endpoint.clone());
@@ -32,20 +32,20 @@ async fn tls_terminating_proxy_locks_nobody_out(server: S3Server, tells: bool) {
 
 #[tokio::test]
 async fn seaweedfs_behind_proxy_gets_no_tls_rule() {
-    tls_terminating_proxy_locks_nobody_out(S3Server::first(), false).await;
+    tls_terminating_proxy_locks_nobody_out(S3Server::primary(), false).await;
 }
 
 /// Ceph heeds the condition only on its own TLS listener, and passes what it cannot tell.
 #[tokio::test]
 async fn ceph_behind_proxy_gets_the_tls_rule() {
-    tls_terminating_proxy_locks_nobody_out(S3Server::second(), true).await;
+    tls_terminating_proxy_locks_nobody_out(S3Server::secondary(), true).await;
 }
 
 #[tokio::test]
 async fn certificate_of_unknown_ca_is_rejected() {
-    let server = S3Server::first();
-    let (endpoint, _) = front(&server).await;
-    let (_, other) = front(&server).await;
+    let server = S3Server::primary();
+    let (endpoint, _) = frontend(&server).await;
+    let (_, other) = frontend(&server).await;
     for ca in [Some(other), None] {
         let mut scene = Scene::new(server.clone(), "distrust");
         scene.operator.endpoint = Some(endpoint.clone());

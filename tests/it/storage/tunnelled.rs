@@ -14,9 +14,9 @@ use tokio::process::Command;
 
 use super::holds::placed;
 use super::scene::Scene;
-use crate::support::front::Front;
 use crate::support::settings::S3Server;
 use crate::support::tinyproxy::{PASSWORD, Tinyproxy, USERNAME};
+use crate::support::tls_frontend::TlsFrontend;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// No DNS has it.
@@ -31,13 +31,13 @@ fn through(proxy: &Tinyproxy, password: &str) -> Proxy {
 }
 
 async fn store_is_reached_through_proxy(server: S3Server) {
-    let front = Front::start(&server, HERE, STORE).await;
-    let proxy = Tinyproxy::start(HERE, front.port, &[STORE]).await;
-    let endpoint = format!("https://{STORE}:{}", front.port);
+    let frontend = TlsFrontend::start(&server, HERE, STORE).await;
+    let proxy = Tinyproxy::start(HERE, frontend.port, &[STORE]).await;
+    let endpoint = format!("https://{STORE}:{}", frontend.port);
     let mut scene = Scene::new(server, "tunnel");
     for target in [&mut scene.operator, &mut scene.recorder] {
         target.endpoint = Some(endpoint.clone());
-        target.ca_pem = Some(front.ca.clone());
+        target.ca_pem = Some(frontend.ca.clone());
         target.proxy = Some(through(&proxy, PASSWORD));
     }
     scene.enforce(Probe::Run).await.unwrap();
@@ -50,15 +50,15 @@ async fn store_is_reached_through_proxy(server: S3Server) {
     }];
     let found = placed(&scene.operator, &incident).await;
     assert_eq!(found.coverage[0].segments, 1);
-    assert_eq!(scene.marks(&key).await, Some((true, "held".to_owned())));
+    assert_eq!(scene.protection(&key).await, Some((true, "held".to_owned())));
     assert!(!proxy.clients_tunnelled_to(STORE).is_empty());
 
-    let (code, told) = audited(&scene, &endpoint, &front.ca, &proxy, PASSWORD).await;
+    let (code, told) = audited(&scene, &endpoint, &frontend.ca, &proxy, PASSWORD).await;
     // No ledger entry explains the hold of this test.
     assert!(code == 4 && told.contains("UnexplainedHold"), "{code} {told}");
 
     // Whoever does not get through is told that it is the proxy, and no password.
-    let (code, told) = audited(&scene, &endpoint, &front.ca, &proxy, "wr0ng").await;
+    let (code, told) = audited(&scene, &endpoint, &frontend.ca, &proxy, "wr0ng").await;
     assert!(code == 1 && told.contains("proxy"), "{code} {told}");
     scene.operator.proxy = Some(through(&proxy, "wr0ng"));
     let wrong = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
@@ -111,10 +111,10 @@ async fn audited(
 
 #[tokio::test]
 async fn seaweedfs_is_reached_through_proxy() {
-    store_is_reached_through_proxy(S3Server::first()).await;
+    store_is_reached_through_proxy(S3Server::primary()).await;
 }
 
 #[tokio::test]
 async fn ceph_is_reached_through_proxy() {
-    store_is_reached_through_proxy(S3Server::second()).await;
+    store_is_reached_through_proxy(S3Server::secondary()).await;
 }

@@ -1,5 +1,5 @@
-//! The API server's audit log: who wrote what. An end of it is marked by a write of the test's own, so that a test need
-//! not wait for a while to see that nothing more comes.
+//! The API server's audit log. A test marks the end of the log by a write of its own, so that it need not wait for a
+//! fixed time to learn that no more writes come.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,16 +14,16 @@ use super::wait::{HANG, eventually};
 
 static MARKERS: AtomicU32 = AtomicU32::new(0);
 
-/// A place in the log.
+/// A byte offset in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark(u64);
 
-/// Returns the end of the log as it is now.
+/// Returns the current end of the log.
 pub fn end() -> Mark {
     Mark(std::fs::metadata(path()).unwrap().len())
 }
 
-/// Returns the writes that took effect from `mark` on, in the words of the log, as far as it is written.
+/// Returns the log entries of successful writes from `mark` on, as far as the log is written.
 pub fn since(mark: Mark) -> Vec<Value> {
     let mut log = std::fs::File::open(path()).unwrap();
     log.seek(SeekFrom::Start(mark.0)).unwrap();
@@ -34,7 +34,7 @@ pub fn since(mark: Mark) -> Vec<Value> {
     events.filter(took_effect).collect()
 }
 
-/// The same up to now: waits until a write that the test makes now is in the log.
+/// Returns the successful writes from `mark` up to now. Writes a marker of its own and waits until it is in the log.
 pub async fn writes_until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Value> {
     let name = format!("marker-{}", MARKERS.fetch_add(1, Ordering::Relaxed));
     let marker = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
@@ -42,8 +42,8 @@ pub async fn writes_until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Valu
     let api = namespace.api::<ConfigMap>();
     api.patch(&name, &params, &Patch::Apply(&marker)).await.unwrap();
     let is_marker = |event: &Value| {
-        let about = &event["objectRef"];
-        about["namespace"] == namespace.name.as_str() && about["name"] == name.as_str()
+        let object = &event["objectRef"];
+        object["namespace"] == namespace.name.as_str() && object["name"] == name.as_str()
     };
     eventually("the audit log has the marker", HANG, || async {
         let mut events = since(mark);
@@ -53,15 +53,16 @@ pub async fn writes_until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Valu
     .await
 }
 
-/// Whether the operator process `instance` wrote it, its Lease aside. Its identity is part of its user agent.
+/// Returns whether the operator process `instance` made this write, Leases excepted. Its identity is part of its user
+/// agent.
 pub fn is_write_of(event: &Value, instance: &str) -> bool {
     let agent = format!(" {instance}_");
-    let is_its = event["userAgent"].as_str().is_some_and(|name| name.contains(&agent));
-    is_its && event["objectRef"]["resource"] != "leases"
+    let is_by_instance = event["userAgent"].as_str().is_some_and(|name| name.contains(&agent));
+    is_by_instance && event["objectRef"]["resource"] != "leases"
 }
 
-/// What was written, to be read by people.
-pub fn told(event: &Value) -> String {
+/// Describes a write for failure messages.
+pub fn describe(event: &Value) -> String {
     format!("{} {} {}", event["requestReceivedTimestamp"], event["verb"], event["objectRef"])
 }
 

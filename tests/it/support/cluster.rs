@@ -1,4 +1,4 @@
-//! The cluster: clients, namespaces of a test's own, the operator installed by its chart.
+//! Kubernetes clients, and a namespace for each test.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,23 @@ use kube::{Client, Config, ResourceExt};
 
 use super::settings::{S3Identity, setting};
 
-/// A client of the cluster in `KUBECONFIG`, as its administrator.
+/// Returns a client of the cluster in `KUBECONFIG`, as its administrator.
 pub async fn client() -> Client {
-    // The first caller wins; both SDKs then use the one provider.
+    // Only the first call takes effect. The Kubernetes client and the AWS SDK then share one provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = Config::infer().await.expect("KUBECONFIG");
     Client::try_from(config).unwrap()
 }
 
-/// A namespace that a test has for itself.
+/// A namespace of one test.
 pub struct TestNamespace {
     pub client: Client,
     pub name: String,
 }
 
 impl TestNamespace {
-    /// Makes one whose name begins with `prefix`. Pods in it must be restricted.
+    /// Creates a namespace with a generated name that begins with `prefix`. It enforces the restricted pod security
+    /// standard.
     pub async fn new(client: &Client, prefix: &str) -> Self {
         let namespace = Namespace {
             metadata: ObjectMeta {
@@ -36,11 +37,12 @@ impl TestNamespace {
             },
             ..Namespace::default()
         };
-        let made = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await;
-        Self { client: client.clone(), name: made.unwrap().name_any() }
+        let created = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await;
+        Self { client: client.clone(), name: created.unwrap().name_any() }
     }
 
-    /// Deletes it without waiting; called by a test that passed, so that a failed one can be looked at.
+    /// Deletes the namespace without waiting. Only tests that passed call this, so that a failed one can be
+    /// inspected.
     pub async fn delete(self) {
         Api::<Namespace>::all(self.client.clone())
             .delete(&self.name, &DeleteParams::default())
@@ -56,13 +58,13 @@ impl TestNamespace {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
-    /// A Secret of S3 credentials.
+    /// Creates a Secret with S3 credentials.
     pub async fn s3_secret(&self, name: &str, identity: &S3Identity) {
         let data = [("accessKeyId", &identity.access_key), ("secretAccessKey", &identity.secret_key)];
         self.secret(name, "toezicht.dev/s3", data.map(|(k, v)| (k, v.clone()))).await;
     }
 
-    /// A Secret with the test cameras' login.
+    /// Creates a Secret with the test cameras' login.
     pub async fn camera_secret(&self, name: &str) {
         let data = [
             ("username", setting("TOEZICHT_TEST_CAMERA_USER")),

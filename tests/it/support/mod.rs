@@ -1,18 +1,18 @@
-//! What the tests share: settings, waiting for conditions, namespaces, the operator, and tools of another
-//! make to look at what was recorded.
+//! Shared test support: settings, waiting for conditions, namespaces, the operator, and third-party tools that
+//! inspect recordings.
 
 pub mod audit;
 pub mod cluster;
-pub mod counted;
-pub mod front;
-pub mod looks;
 pub mod operator;
+pub mod packet_counters;
 pub mod pod;
 pub mod port;
 pub mod proxy;
+pub mod reconciles;
 pub mod recorded;
 pub mod scene;
 pub mod settings;
 pub mod tinyproxy;
+pub mod tls_frontend;
 pub mod tools;
 pub mod wait;

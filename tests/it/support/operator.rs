@@ -1,4 +1,4 @@
-//! The operator, installed by its chart as a user would.
+//! The operator, installed from its chart as a user would install it.
 
 use std::sync::{Arc, Weak};
 
@@ -7,52 +7,53 @@ use tokio::sync::{Mutex, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::settings::root;
 use super::tools::{run, script, try_run};
 
-/// Where the chart puts it.
+/// Namespace of the operator.
 pub const NAMESPACE: &str = "toezicht-system";
-/// The release's and the Deployment's name.
+/// Name of the Helm release and of the Deployment.
 pub const RELEASE: &str = "toezicht";
 const PODS: &str = "app.kubernetes.io/name=toezicht,app.kubernetes.io/component=operator";
 const REPLICAS: u32 = 2;
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
-static STAGE: RwLock<()> = RwLock::const_new(());
+static OPERATOR_USE: RwLock<()> = RwLock::const_new(());
 
-/// The operator, installed once for all tests of the run; nobody stops it while this is held.
-pub async fn present() -> RwLockReadGuard<'static, ()> {
-    let guard = STAGE.read().await;
+/// Installs the operator once for all tests of the run. No other test stops it while the guard is held.
+pub async fn shared() -> RwLockReadGuard<'static, ()> {
+    let guard = OPERATOR_USE.read().await;
     INSTALLED.get_or_init(install).await;
     guard
 }
 
-/// The operator for a test that stops it: no other test needs it while this is held.
-pub async fn alone() -> RwLockWriteGuard<'static, ()> {
-    let guard = STAGE.write().await;
+/// Reserves the operator for a test that stops it. No other test uses it while the guard is held.
+pub async fn exclusive() -> RwLockWriteGuard<'static, ()> {
+    let guard = OPERATOR_USE.write().await;
     INSTALLED.get_or_init(install).await;
     guard
 }
 
-/// No operator of the chart, for as long as this is held.
-pub struct Gone {
-    _alone: RwLockWriteGuard<'static, ()>,
+/// A shutdown of the chart's operator that several tests share.
+pub struct SharedShutdown {
+    _guard: RwLockWriteGuard<'static, ()>,
 }
 
-static GONE: Mutex<Weak<Gone>> = Mutex::const_new(Weak::new());
+static SHARED_SHUTDOWN: Mutex<Weak<SharedShutdown>> = Mutex::const_new(Weak::new());
 
-/// Ends the operator for tests that run operators of their own: all that run share its absence.
-pub async fn gone() -> Arc<Gone> {
-    let mut shared = GONE.lock().await;
-    if let Some(gone) = shared.upgrade() {
-        return gone;
+/// Scales the chart's operator down for tests that run their own operator processes. Concurrent tests share the
+/// shutdown.
+pub async fn share_shutdown() -> Arc<SharedShutdown> {
+    let mut current = SHARED_SHUTDOWN.lock().await;
+    if let Some(shutdown) = current.upgrade() {
+        return shutdown;
     }
-    let gone = Arc::new(Gone { _alone: alone().await });
+    let shutdown = Arc::new(SharedShutdown { _guard: exclusive().await });
     scale(0).await;
-    *shared = Arc::downgrade(&gone);
-    gone
+    *current = Arc::downgrade(&shutdown);
+    shutdown
 }
 
-/// The operator again, unless another test still holds its absence.
-pub async fn end_shared_shutdown(gone: Arc<Gone>) {
-    if let Some(_last) = Arc::into_inner(gone) {
+/// Scales the operator up again, unless another test still shares the shutdown.
+pub async fn end_shared_shutdown(shutdown: Arc<SharedShutdown>) {
+    if let Some(_last) = Arc::into_inner(shutdown) {
         scale(REPLICAS).await;
     }
 }
@@ -82,35 +83,35 @@ async fn install() {
     .await;
 }
 
-/// No operator, until this is given [`back`](Away::back) or dropped: also by a test that panics.
+/// A shutdown of the operator, ended by [`end`](Shutdown::end) or by dropping it, even if the test panics.
 #[must_use]
-pub struct Away {
+pub struct Shutdown {
     ended: bool,
 }
 
-/// Ends all operators; when it returns, the cluster has no pod of theirs.
-pub async fn away() -> Away {
-    let away = Away { ended: false };
+/// Scales the operator down and waits until the cluster has none of its pods.
+pub async fn shut_down() -> Shutdown {
+    let shutdown = Shutdown { ended: false };
     scale(0).await;
     let left = run("kubectl", &["-n", NAMESPACE, "get", "pod", "-l", PODS, "-o", "name"], None).await;
-    assert!(left.trim().is_empty(), "operators that are still there: {left}");
-    away
+    assert!(left.trim().is_empty(), "operator pods that are left: {left}");
+    shutdown
 }
 
-impl Away {
-    /// The operators again, ready.
-    pub async fn back(mut self) {
+impl Shutdown {
+    /// Scales the operator up again and waits until it is ready.
+    pub async fn end(mut self) {
         scale(REPLICAS).await;
         self.ended = true;
     }
 }
 
-impl Drop for Away {
+impl Drop for Shutdown {
     fn drop(&mut self) {
         if self.ended {
             return;
         }
-        // Nothing can be awaited here; whoever needs the operator next waits for its conditions.
+        // Drop cannot await. The next test that needs the operator waits for its conditions.
         let (to, name) = (format!("--replicas={REPLICAS}"), format!("deployment/{RELEASE}"));
         let scaled =
             std::process::Command::new("kubectl").args(["-n", NAMESPACE, "scale", &name, &to]).status();
@@ -118,7 +119,7 @@ impl Drop for Away {
     }
 }
 
-/// How many operators run: 0 stops reconciling while recorders go on.
+/// Scales the operator's Deployment. With 0 replicas nothing is reconciled, and recorders keep recording.
 pub async fn scale(replicas: u32) {
     let to = format!("--replicas={replicas}");
     let name = format!("deployment/{RELEASE}");
@@ -131,7 +132,7 @@ pub async fn scale(replicas: u32) {
     }
 }
 
-/// What the operators count, of all that run.
+/// Returns the metrics of all running operator pods, concatenated.
 pub async fn metrics() -> Result<String, String> {
     let path = "{.items[*].status.podIP}";
     let (ok, addresses, error) = try_run(
@@ -143,16 +144,16 @@ pub async fn metrics() -> Result<String, String> {
     if !ok {
         return Err(error);
     }
-    let mut all = String::new();
+    let mut metrics = String::new();
     for address in addresses.split_whitespace() {
         let answer = reqwest::get(format!("http://{address}:8080/metrics")).await;
         let text = answer.map_err(|e| e.to_string())?.text().await;
-        all.push_str(&text.map_err(|e| e.to_string())?);
+        metrics.push_str(&text.map_err(|e| e.to_string())?);
     }
-    Ok(all)
+    Ok(metrics)
 }
 
-/// Ends all operators and waits for new ones.
+/// Restarts all operator pods and waits for the new ones.
 pub async fn restart() {
     let name = format!("deployment/{RELEASE}");
     run("kubectl", &["-n", NAMESPACE, "rollout", "restart", &name], None).await;

@@ -1,11 +1,11 @@
-//! What the recorder of a scene counts, read at its pod.
+//! Metrics of a scene's recorder, read from its pod.
 
 use k8s_openapi::api::core::v1::Pod;
 
 use super::cluster::TestNamespace;
 use super::scene::SITE;
 
-/// Name of the recorder's pod in a scene.
+/// Returns the name of the recorder's pod in a scene.
 pub fn name() -> String {
     format!("{SITE}-recorder-0")
 }
@@ -22,7 +22,7 @@ pub async fn metric(namespace: &TestNamespace, series: &str) -> Result<u64, Stri
     value.ok_or(text)
 }
 
-/// Returns how many pictures of a camera its recorder has in the spool or had there, since it started.
+/// Returns the number of a camera's frames that the recorder has written to the spool since it started.
 pub async fn frames(namespace: &TestNamespace, camera: &str) -> Result<u64, String> {
     metric(namespace, &format!("toezicht_recorder_frames_total{{camera=\"{camera}\"}}")).await
 }

@@ -1,14 +1,15 @@
-//! Ports to listen on.
+//! Free ports.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below those that connections go out from: one of these could take a port between its choice and its use.
+/// First port, below the range of ephemeral ports: an outgoing connection could take one of those between its choice
+/// and its use.
 static NEXT: AtomicU16 = AtomicU16::new(20_000);
-/// From here on, tests name theirs.
+/// End of the range. Tests use fixed ports above it.
 const END: u16 = 28_000;
 
-/// A port of this machine that nobody listens on, and that no other test of this run gets.
+/// Returns a port without a listener on this machine, which no other test of this run gets.
 pub fn free_port() -> u16 {
     loop {
         let port = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A proxy before a server, S3's or Kubernetes' API's, that remembers what was asked and fails as it is told.
+//! A reverse proxy for an S3 or Kubernetes API server that records requests and injects faults.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -14,47 +14,47 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::oneshot;
 
-/// A request that passed.
+/// A request that reached the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct ProxiedRequest {
     pub method: String,
     pub path_and_query: String,
     pub status: u16,
-    /// Whose credentials signed it, where it is signed.
+    /// Access key that signed the request, if it is signed.
     pub access_key: Option<String>,
 }
 
-/// The access key of a signed request.
+/// Returns the access key of a signed request.
 pub fn access_key(parts: &Parts) -> Option<String> {
     let signed = parts.headers.get("authorization")?.to_str().ok()?;
     let (_, credential) = signed.split_once("Credential=")?;
     Some(credential.split_once('/')?.0.to_owned())
 }
 
-/// After so many requests nothing more is let through.
+/// A limit on the number of matching requests that are forwarded.
 struct Cut {
-    counts: RequestFilter,
+    matches: RequestFilter,
     left: usize,
-    /// Who is told of the last one.
-    last: Option<oneshot::Sender<Seen>>,
+    /// Receives the last request.
+    last: Option<oneshot::Sender<ProxiedRequest>>,
 }
 
-/// What a request is to a [`Cut`].
+/// How a [`Cut`] treats a request.
 enum Turn {
     Free,
-    /// It is done, and its answer is never given.
-    Last(oneshot::Sender<Seen>),
+    /// Forwarded, but its response is withheld.
+    Last(oneshot::Sender<ProxiedRequest>),
     TooLate,
 }
 
-impl Seen {
-    /// Whether it could change anything.
+impl ProxiedRequest {
+    /// Returns whether the request can change state.
     pub fn is_write(&self) -> bool {
         !matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
     }
 }
 
-/// Stops when it is dropped.
+/// A running proxy, stopped when dropped.
 pub struct Proxy {
     pub endpoint: String,
     shared: Arc<Shared>,
@@ -64,40 +64,40 @@ pub struct Proxy {
 struct Shared {
     target: String,
     client: Client<HttpConnector, Body>,
-    seen: Mutex<Vec<Seen>>,
-    arrived: Mutex<Vec<(u16, String)>>,
-    /// Whether the server is to look as if it were down.
+    seen: Mutex<Vec<ProxiedRequest>>,
+    received: Mutex<Vec<(u16, String)>>,
+    /// Whether the proxy answers as if the server were down.
     down: AtomicBool,
-    /// Whether one request in five is to fail, each in another way.
-    stumbling: AtomicBool,
+    /// Whether one request in five fails, each in another way.
+    is_faulty: AtomicBool,
     requests: AtomicUsize,
-    stumbled: AtomicUsize,
-    /// By how many seconds answers are dated ahead.
+    fault_count: AtomicUsize,
+    /// Seconds by which the `Date` header of responses is ahead.
     ahead: AtomicI64,
     cut: Mutex<Option<Cut>>,
-    refused: Mutex<Option<RequestFilter>>,
+    denied: Mutex<Option<RequestFilter>>,
 }
 
-/// Which requests something is about.
+/// Predicate that selects requests.
 type RequestFilter = Box<dyn Fn(&Parts) -> bool + Send>;
 
-/// How a request fails that the server may have done.
+/// Injected fault. The server may have applied the request.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// It is asked to come back later; nothing was done.
+    /// A `SlowDown` error; the request is not applied.
     SlowDown,
-    /// The connection breaks before anything was done.
+    /// The connection breaks before the request is applied.
     Reset,
-    /// It was done, and the answer breaks off in the middle.
-    HalfAnswer,
-    /// It was done, and the answer is lost.
-    AnswerLost,
-    /// It was done, and the answer never comes, on a connection that stays.
+    /// The request is applied, and the response is truncated.
+    TruncatedResponse,
+    /// The request is applied, and the response is lost.
+    LostResponse,
+    /// The request is applied, and no response comes on a connection that stays open.
     Silence,
 }
 
 impl Proxy {
-    /// Listens at `port` on the server's own host, which pods reach too.
+    /// Starts a proxy on `port` of the server's own host, which pods can reach too.
     pub async fn start(target: &str, port: u16) -> Self {
         let host = url::Url::parse(target).unwrap().host_str().unwrap().to_owned();
         let listener = tokio::net::TcpListener::bind((host.as_str(), port)).await.unwrap();
@@ -105,14 +105,14 @@ impl Proxy {
             target: target.trim_end_matches('/').to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
             seen: Mutex::default(),
-            arrived: Mutex::default(),
+            received: Mutex::default(),
             down: AtomicBool::default(),
-            stumbling: AtomicBool::default(),
+            is_faulty: AtomicBool::default(),
             requests: AtomicUsize::default(),
-            stumbled: AtomicUsize::default(),
+            fault_count: AtomicUsize::default(),
             ahead: AtomicI64::default(),
             cut: Mutex::default(),
-            refused: Mutex::default(),
+            denied: Mutex::default(),
         });
         let app = axum::Router::new().fallback(forward).with_state(Arc::clone(&shared));
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -120,57 +120,57 @@ impl Proxy {
         Self { endpoint: format!("http://{host}:{port}"), shared, task }
     }
 
-    /// Makes the server look as if it were down, or up again.
+    /// Makes the proxy answer as if the server were down, or forward again.
     pub fn set_down(&self, down: bool) {
         self.shared.down.store(down, Ordering::SeqCst);
     }
 
-    /// Makes one request in five fail, or lets all pass again.
-    pub fn set_faulty(&self, stumbling: bool) {
-        self.shared.stumbling.store(stumbling, Ordering::SeqCst);
+    /// Makes one request in five fail, or forwards all again.
+    pub fn set_faulty(&self, is_faulty: bool) {
+        self.shared.is_faulty.store(is_faulty, Ordering::SeqCst);
     }
 
-    /// Dates answers ahead, by so many seconds, as a store with a wrong clock does.
+    /// Sets the `Date` header of responses ahead by `seconds`, as a store with a wrong clock does.
     pub fn set_date_ahead(&self, seconds: i64) {
         self.shared.ahead.store(seconds, Ordering::SeqCst);
     }
 
-    /// Lets `requests` more of those through that `counts` says yes to. The server does the last of them, whose
-    /// answer is held back for good, and of which is told; of those after it, nothing arrives.
+    /// Forwards `requests` more requests that `matches` selects. The receiver gets the last one, which the server
+    /// applies and whose response is withheld. Matching requests after it are not forwarded.
     pub fn cut_after(
         &self,
         requests: usize,
-        counts: impl Fn(&Parts) -> bool + Send + 'static,
-    ) -> oneshot::Receiver<Seen> {
-        let (last, told) = oneshot::channel();
+        matches: impl Fn(&Parts) -> bool + Send + 'static,
+    ) -> oneshot::Receiver<ProxiedRequest> {
+        let (last, receiver) = oneshot::channel();
         *self.shared.cut.lock().unwrap() =
-            Some(Cut { counts: Box::new(counts), left: requests, last: Some(last) });
-        told
+            Some(Cut { matches: Box::new(matches), left: requests, last: Some(last) });
+        receiver
     }
 
-    /// Denies these requests, as a store does for want of a right.
-    pub fn refuse(&self, is_refused: impl Fn(&Parts) -> bool + Send + 'static) {
-        *self.shared.refused.lock().unwrap() = Some(Box::new(is_refused));
+    /// Answers these requests with `AccessDenied`, as a store does if a permission is missing.
+    pub fn deny(&self, is_denied: impl Fn(&Parts) -> bool + Send + 'static) {
+        *self.shared.denied.lock().unwrap() = Some(Box::new(is_denied));
     }
 
-    /// Lets all through again.
-    pub fn mend(&self) {
+    /// Forwards all requests again.
+    pub fn clear_faults(&self) {
         *self.shared.cut.lock().unwrap() = None;
-        *self.shared.refused.lock().unwrap() = None;
+        *self.shared.denied.lock().unwrap() = None;
     }
 
-    /// How many requests failed by that.
-    pub fn stumbled(&self) -> usize {
-        self.shared.stumbled.load(Ordering::SeqCst)
+    /// Returns the number of injected faults.
+    pub fn fault_count(&self) -> usize {
+        self.shared.fault_count.load(Ordering::SeqCst)
     }
 
-    /// All that ever arrived, answered or not: from which port, and what was asked.
-    pub fn arrived(&self) -> Vec<(u16, String)> {
-        self.shared.arrived.lock().unwrap().clone()
+    /// Returns all requests ever received, answered or not: client port, method and path.
+    pub fn received(&self) -> Vec<(u16, String)> {
+        self.shared.received.lock().unwrap().clone()
     }
 
-    /// What passed since the last time this was asked.
-    pub fn take(&self) -> Vec<Seen> {
+    /// Returns the requests that reached the server since the last call.
+    pub fn take(&self) -> Vec<ProxiedRequest> {
         std::mem::take(&mut self.shared.seen.lock().unwrap())
     }
 }
@@ -187,10 +187,10 @@ async fn forward(
     request: Request,
 ) -> Response {
     let path_and_query = request.uri().path_and_query().map_or("/".to_owned(), ToString::to_string);
-    let arrived = (peer.port(), format!("{} {path_and_query}", request.method()));
-    shared.arrived.lock().unwrap().push(arrived);
+    let received = (peer.port(), format!("{} {path_and_query}", request.method()));
+    shared.received.lock().unwrap().push(received);
     let (parts, body) = request.into_parts();
-    if shared.refuses(&parts) {
+    if shared.denies(&parts) {
         let body = "<Error><Code>AccessDenied</Code></Error>";
         return (StatusCode::FORBIDDEN, body).into_response();
     }
@@ -208,7 +208,7 @@ async fn forward(
             let body = "<Error><Code>SlowDown</Code></Error>";
             return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
         }
-        Some(Fault::Reset) => hang_up(),
+        Some(Fault::Reset) => close_connection(),
         _ => (),
     }
     let method = request.method().to_string();
@@ -225,43 +225,43 @@ async fn forward(
         response.headers_mut().insert("date", date.parse().unwrap());
     }
     let status = response.status().as_u16();
-    let seen = Seen { method, path_and_query, status, access_key };
-    shared.seen.lock().unwrap().push(seen.clone());
-    if let Turn::Last(told) = turn {
-        let _ = told.send(seen);
+    let passed = ProxiedRequest { method, path_and_query, status, access_key };
+    shared.seen.lock().unwrap().push(passed.clone());
+    if let Turn::Last(last) = turn {
+        let _ = last.send(passed);
         return std::future::pending().await;
     }
     match fault {
         None => response,
-        Some(Fault::AnswerLost) => hang_up(),
+        Some(Fault::LostResponse) => close_connection(),
         Some(Fault::Silence) => std::future::pending().await,
         Some(_) => {
             let whole = to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
-            broken_off(whole.slice(..whole.len() / 2))
+            truncated_response(whole.slice(..whole.len() / 2))
         }
     }
 }
 
-/// Ends the connection without a word: the server drops one whose handler unwinds.
-fn hang_up() -> ! {
-    std::panic::resume_unwind(Box::new("hung up"))
+/// Closes the connection without a response: the server drops a connection when its handler unwinds.
+fn close_connection() -> ! {
+    std::panic::resume_unwind(Box::new("connection closed"))
 }
 
-/// An answer that ends before it is whole: the connection is closed on it.
-fn broken_off(begun: Bytes) -> Response {
-    let broken = Err(std::io::Error::other("broken off"));
-    Body::from_stream(futures::stream::iter([Ok(begun), broken])).into_response()
+/// Returns a response that ends early: the connection is closed in the middle of its body.
+fn truncated_response(begun: Bytes) -> Response {
+    let truncated = Err(std::io::Error::other("truncated"));
+    Body::from_stream(futures::stream::iter([Ok(begun), truncated])).into_response()
 }
 
 impl Shared {
-    fn refuses(&self, parts: &Parts) -> bool {
-        let refused = self.refused.lock().unwrap();
-        refused.as_ref().is_some_and(|is_refused| is_refused(parts))
+    fn denies(&self, parts: &Parts) -> bool {
+        let denied = self.denied.lock().unwrap();
+        denied.as_ref().is_some_and(|is_denied| is_denied(parts))
     }
 
     fn turn(&self, parts: &Parts) -> Turn {
         let mut cut = self.cut.lock().unwrap();
-        let Some(cut) = cut.as_mut().filter(|cut| (cut.counts)(parts)) else {
+        let Some(cut) = cut.as_mut().filter(|cut| (cut.matches)(parts)) else {
             return Turn::Free;
         };
         cut.left = cut.left.saturating_sub(1);
@@ -272,16 +272,16 @@ impl Shared {
     }
 
     fn fault(&self) -> Option<Fault> {
-        if !self.stumbling.load(Ordering::SeqCst) {
+        if !self.is_faulty.load(Ordering::SeqCst) {
             return None;
         }
         let number = self.requests.fetch_add(1, Ordering::SeqCst);
         if number % 5 != 4 {
             return None;
         }
-        let all = [Fault::SlowDown, Fault::Reset, Fault::HalfAnswer, Fault::AnswerLost];
-        let number = self.stumbled.fetch_add(1, Ordering::SeqCst);
-        // Each costs five seconds of waiting.
+        let all = [Fault::SlowDown, Fault::Reset, Fault::TruncatedResponse, Fault::LostResponse];
+        let number = self.fault_count.fetch_add(1, Ordering::SeqCst);
+        // Each silence costs five seconds of waiting.
         let is_silent = number % 9 == 8;
         Some(if is_silent { Fault::Silence } else { all[number % all.len()] })
     }

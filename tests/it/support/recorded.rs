@@ -1,4 +1,4 @@
-//! What was recorded, read back from the bucket with tools of another make, and accounted for frame by frame.
+//! Recordings, read back from the bucket with third-party tools and checked frame by frame.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,29 +10,29 @@ use jiff::Timestamp;
 use toezicht::rules::recording::key::Key;
 
 use super::settings::S3Server;
-use super::tools::{Frame, Whole, run, script, whole};
+use super::tools::{Frame, Mp4Contents, read_mp4_files, run, script};
 use super::wait::HANG;
 
-/// A segment in the bucket, and what is in it.
+/// A segment in the bucket and its contents.
 pub struct Segment {
     pub key: Key,
     pub frames: Vec<Frame>,
-    /// What ffprobe says of its tracks, and of the file.
+    /// ffprobe's description of the tracks and of the file.
     pub streams: Vec<serde_json::Value>,
     pub format: serde_json::Value,
 }
 
-/// What was found in files, by a hash of their bytes: a test that waits for something reads the same segments again and again.
-static SEEN: LazyLock<Mutex<HashMap<u64, Whole>>> = LazyLock::new(Mutex::default);
+/// Cache of file contents by a hash of their bytes: a polling test reads the same segments many times.
+static CONTENTS_BY_HASH: LazyLock<Mutex<HashMap<u64, Mp4Contents>>> = LazyLock::new(Mutex::default);
 
-/// A bucket, seen by the store's administrator.
+/// A bucket, read as the store's administrator.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     pub server: S3Server,
     pub name: String,
 }
 
-/// The keys of a camera's segments, in their order.
+/// Returns the keys of a camera's segments in order.
 pub async fn keys(bucket: &Bucket, camera: &str) -> Vec<String> {
     fetch(bucket, camera, &[]).await.lines().map(str::to_owned).collect()
 }
@@ -45,7 +45,7 @@ async fn fetch(bucket: &Bucket, camera: &str, to: &[&str]) -> String {
     run("python3", &args, None).await
 }
 
-/// All segments of a camera, in the order of their keys.
+/// Returns all segments of a camera in the order of their keys.
 pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
     let dir = tempfile::tempdir().unwrap();
     let out = fetch(bucket, camera, &["--to", &dir.path().display().to_string()]).await;
@@ -57,20 +57,20 @@ pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
         })
         .collect();
     let files: Vec<&Path> = fetched.iter().map(|(_, file)| file.as_path()).collect();
-    let found = contents(&files).await;
-    let segments = fetched.iter().zip(found);
+    let contents = contents(&files).await;
+    let segments = fetched.iter().zip(contents);
     segments
-        .map(|((key, _), whole)| Segment {
+        .map(|((key, _), contents)| Segment {
             key: key.clone(),
-            frames: whole.frames,
-            streams: whole.streams,
-            format: whole.format,
+            frames: contents.frames,
+            streams: contents.streams,
+            format: contents.format,
         })
         .collect()
 }
 
-/// What is in each of these files.
-async fn contents(files: &[&Path]) -> Vec<Whole> {
+/// Returns the contents of each file.
+async fn contents(files: &[&Path]) -> Vec<Mp4Contents> {
     let hash = |file: &&Path| {
         let mut hasher = DefaultHasher::new();
         std::fs::read(file).unwrap().hash(&mut hasher);
@@ -78,31 +78,36 @@ async fn contents(files: &[&Path]) -> Vec<Whole> {
     };
     let hashes: Vec<u64> = files.iter().map(hash).collect();
     let new: BTreeMap<u64, &Path> = {
-        let seen = SEEN.lock().unwrap();
+        let cached = CONTENTS_BY_HASH.lock().unwrap();
         let all = hashes.iter().copied().zip(files.iter().copied());
-        all.filter(|(hash, _)| !seen.contains_key(hash)).collect()
+        all.filter(|(hash, _)| !cached.contains_key(hash)).collect()
     };
-    let read = whole(&new.values().copied().collect::<Vec<_>>()).await;
-    let mut seen = SEEN.lock().unwrap();
-    seen.extend(new.into_keys().zip(read));
-    hashes.iter().map(|hash| seen[hash].clone()).collect()
+    let read = read_mp4_files(&new.values().copied().collect::<Vec<_>>()).await;
+    let mut cached = CONTENTS_BY_HASH.lock().unwrap();
+    cached.extend(new.into_keys().zip(read));
+    hashes.iter().map(|hash| cached[hash].clone()).collect()
 }
 
-/// All segments of a camera, and where frames are missing: once no more than `expected` of those places are left. What
-/// a store has refused once is put again a minute later, and what came after it does not wait for it.
-pub async fn complete(bucket: &Bucket, camera: &str, expected: usize) -> (Vec<Segment>, Vec<FrameGap>) {
+/// Returns all segments of a camera and the gaps between their frames, once at most `expected` gaps are left.
+/// Segments arrive out of order: the recorder retries a rejected upload after a minute and uploads later segments
+/// meanwhile.
+pub async fn segments_with_gaps(
+    bucket: &Bucket,
+    camera: &str,
+    expected: usize,
+) -> (Vec<Segment>, Vec<FrameGap>) {
     let began = Instant::now();
     loop {
         let recorded = segments(bucket, camera).await;
-        let holes = account(camera, &recorded);
-        if holes.len() <= expected || began.elapsed() > HANG {
-            return (recorded, holes);
+        let gaps = check_frames(camera, &recorded);
+        if gaps.len() <= expected || began.elapsed() > HANG {
+            return (recorded, gaps);
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
 }
 
-/// A place where frames are missing, by the camera's own clock.
+/// A gap between two frames, by the camera's own clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrameGap {
     pub from: Timestamp,
@@ -110,10 +115,10 @@ pub struct FrameGap {
     pub frames: u64,
 }
 
-/// Asserts that each segment is sound by itself, and that no frame is there twice or out of order; returns
-/// where frames are missing between the first and the last.
-pub fn account(camera: &str, segments: &[Segment]) -> Vec<FrameGap> {
-    let mut holes = Vec::new();
+/// Asserts that each segment is valid and that no frame is duplicated or out of order. Returns the gaps between the
+/// first and the last frame.
+pub fn check_frames(camera: &str, segments: &[Segment]) -> Vec<FrameGap> {
+    let mut gaps = Vec::new();
     let mut previous: Option<&Frame> = None;
     for segment in segments {
         assert_valid_segment(camera, segment);
@@ -127,7 +132,7 @@ pub fn account(camera: &str, segments: &[Segment]) -> Vec<FrameGap> {
                     segment.key
                 );
                 if frame.number != before.number + 1 {
-                    holes.push(FrameGap {
+                    gaps.push(FrameGap {
                         from: time(before),
                         until: time(frame),
                         frames: frame.number - before.number - 1,
@@ -137,34 +142,38 @@ pub fn account(camera: &str, segments: &[Segment]) -> Vec<FrameGap> {
             previous = Some(frame);
         }
     }
-    holes
+    gaps
 }
 
-/// Video only, from a keyframe on, as long as its key says, and when its key says.
+/// Asserts that a segment is video only, starts with a keyframe, and matches the start and duration in its key within
+/// half a second.
 fn assert_valid_segment(camera: &str, segment: &Segment) {
     let key = &segment.key;
     let streams = &segment.streams;
     assert_eq!(streams.len(), 1, "{camera} {key}: {streams:?}");
     assert_eq!(streams[0]["codec_type"], "video", "{camera} {key}");
     let (first, last) = (segment.frames.first().expect("a frame"), segment.frames.last().expect("a frame"));
-    assert!(first.idr, "{camera} {key}: begins without a keyframe");
+    assert!(first.idr, "{camera} {key}: does not start with a keyframe");
     for frame in &segment.frames {
         assert_eq!(
             frame.keyframe, frame.idr,
-            "{camera} {key}: of frame {} the container says keyframe={}, the bitstream {}",
+            "{camera} {key}: frame {}: keyframe={} in the container, {} in the bitstream",
             frame.number, frame.keyframe, frame.idr
         );
     }
     let stated = key.end().duration_since(key.start()).as_secs_f64();
     let probed: f64 = segment.format["duration"].as_str().unwrap().parse().unwrap();
     assert!((stated - probed).abs() < 0.5, "{camera} {key}: {probed} s by ffprobe");
-    let seen = time(last).duration_since(time(first)).as_secs_f64();
-    assert!((stated - seen).abs() < 0.5, "{camera} {key}: {seen} s by the camera's clock");
+    let spanned = time(last).duration_since(time(first)).as_secs_f64();
+    assert!((stated - spanned).abs() < 0.5, "{camera} {key}: {spanned} s by the camera's clock");
     let late = time(first).duration_since(key.start()).as_secs_f64();
-    assert!(late.abs() < 0.5, "{camera} {key}: its first frame was taken {late} s later");
+    assert!(
+        late.abs() < 0.5,
+        "{camera} {key}: the first frame was captured {late} s after the start in the key"
+    );
 }
 
-/// When the camera took a frame.
+/// Returns the time at which the camera captured a frame.
 pub fn time(frame: &Frame) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(frame.wall_ns)).unwrap()
 }

@@ -1,4 +1,4 @@
-//! A scene to test on: a policy, a site with its bucket, and cameras of the test bed.
+//! A test scene: a policy, a site with its bucket, and cameras of the test bed.
 
 use std::time::Duration;
 
@@ -14,19 +14,20 @@ use super::recorded::Bucket;
 use super::settings::{S3Identity, S3Server, setting};
 use super::wait::eventually;
 
-/// The Site's name in every scene.
+/// Name of the Site in every scene.
 pub const SITE: &str = "die-heijgrave";
-/// The policy's name in every scene.
+/// Name of the policy in every scene.
 pub const POLICY: &str = "heusden-2020";
 
-/// A namespace with everything that records needs.
+/// A namespace with everything that recording needs.
 pub struct Scene {
     pub namespace: TestNamespace,
     pub bucket: Bucket,
 }
 
 impl Scene {
-    /// A policy, a site and its Secrets; no cameras yet. `edit` changes policy and site before they are made.
+    /// Creates a policy, a site and its Secrets, without cameras, in a new namespace. `edit` changes policy and site
+    /// before they are created.
     pub async fn new(
         client: &Client,
         prefix: &str,
@@ -37,7 +38,7 @@ impl Scene {
         Self::within(namespace, server, edit).await
     }
 
-    /// The same in a namespace that is there.
+    /// Creates a policy, a site and its Secrets in an existing namespace.
     pub async fn within(
         namespace: TestNamespace,
         server: S3Server,
@@ -56,10 +57,10 @@ impl Scene {
         scene
     }
 
-    /// The site as it is made, but for the edits.
+    /// Returns the site's manifest before any edits.
     pub fn site(&self) -> Value {
         let server = &self.bucket.server;
-        let identity = |who: &S3Identity, secret: &str| json!({"principal": who.principal, "credentialsRef": {"name": secret}});
+        let identity = |identity: &S3Identity, secret: &str| json!({"principal": identity.principal, "credentialsRef": {"name": secret}});
         json!({
             "apiVersion": "toezicht.dev/v1alpha1", "kind": "Site", "metadata": {"name": SITE},
             "spec": {
@@ -85,7 +86,7 @@ impl Scene {
         })
     }
 
-    /// Makes an object of the scene's namespace.
+    /// Creates an object in the scene's namespace.
     pub async fn create<K>(&self, object: Value)
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
@@ -99,7 +100,7 @@ impl Scene {
         self.namespace.api::<K>().create(&PostParams::default(), &object).await.unwrap();
     }
 
-    /// Makes a camera that looks at the test bed's `path`, such as `h264/3`.
+    /// Creates a camera that streams the test bed's `path`, such as `h264/3`.
     pub async fn camera(&self, name: &str, path: &str) {
         let url = format!("{}/{path}", setting("TOEZICHT_TEST_CAMERAS"));
         self.create::<Camera>(json!({
@@ -138,8 +139,8 @@ impl Scene {
         .await;
     }
 
-    /// Waits until a condition of the site has the reason; its message.
-    pub async fn site_says(&self, condition: &str, reason: &str, limit: Duration) -> String {
+    /// Waits until a condition of the site has the reason, and returns its message.
+    pub async fn wait_for_site_reason(&self, condition: &str, reason: &str, limit: Duration) -> String {
         let api: Api<Site> = self.namespace.api();
         eventually(&format!("Site {condition} {reason}"), limit, || async {
             let site = api.get(SITE).await.map_err(|e| e.to_string())?;
@@ -150,7 +151,7 @@ impl Scene {
         .await
     }
 
-    /// Declares a hold over what the cameras saw.
+    /// Declares a hold over the recordings of these cameras.
     pub async fn declare(&self, name: &str, cameras: &[&str], from: Timestamp, until: Option<Timestamp>) {
         let mut window = json!({"from": from});
         if let Some(until) = until {
@@ -166,7 +167,7 @@ impl Scene {
         .await;
     }
 
-    /// Has the operator leave the site and its bucket alone, or look after them again.
+    /// Pauses or resumes the operator's reconciles of the site and its bucket.
     pub async fn pause(&self, paused: bool) {
         let value = paused.then_some("true");
         let patch = json!({"metadata": {"annotations": {"toezicht.dev/paused": value}}});
@@ -174,7 +175,7 @@ impl Scene {
         sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
-    /// Resolves a hold.
+    /// Resolves a hold one second in the past.
     pub async fn resolve(&self, name: &str) {
         let at = Timestamp::now() - SignedDuration::from_secs(1);
         let patch = json!({"spec": {"state": "Resolved", "resolution": {"time": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
@@ -182,7 +183,7 @@ impl Scene {
         api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
-    /// Waits until a condition of a hold has status and reason; its message.
+    /// Waits until a condition of a hold has type, status and reason, and returns its message.
     pub async fn wait_for_hold_reason(&self, name: &str, condition: [&str; 3], limit: Duration) -> String {
         let api = self.namespace.api::<IncidentHold>();
         let [type_, status, reason] = condition;
@@ -202,14 +203,15 @@ impl Scene {
         let api = self.namespace.api::<IncidentHold>();
         eventually(&format!("IncidentHold {name} {condition}={status}"), limit, || async {
             let hold = api.get(name).await.map_err(|e| e.to_string())?;
-            let found = hold.status.unwrap_or_default();
-            has(&found.conditions, condition, status).map_err(|seen| format!("{seen}; {:?}", found.placement))
+            let hold_status = hold.status.unwrap_or_default();
+            has(&hold_status.conditions, condition, status)
+                .map_err(|conditions| format!("{conditions}; {:?}", hold_status.placement))
         })
         .await;
     }
 
-    /// Waits until the site's bucket was swept and audited once, and that is told.
-    pub async fn is_settled(&self, limit: Duration) {
+    /// Waits until the site's status reports the first sweep and a successful audit of the bucket.
+    pub async fn wait_until_settled(&self, limit: Duration) {
         let api: Api<Site> = self.namespace.api();
         eventually("the bucket is swept and audited", limit, || async {
             let status = api.get(SITE).await.map_err(|e| e.to_string())?.status.unwrap_or_default();
@@ -222,7 +224,7 @@ impl Scene {
         .await;
     }
 
-    /// The configuration that the recorders are given.
+    /// Returns the recorders' configuration from its Secret.
     pub async fn recorder_config(&self) -> String {
         let name = format!("{SITE}-recorder-config");
         let secret: Secret = self.namespace.api().get(&name).await.unwrap();
@@ -230,13 +232,13 @@ impl Scene {
         String::from_utf8(bytes.0).unwrap()
     }
 
-    /// Deletes the namespace; called by a test that passed.
+    /// Deletes the namespace. Only tests that passed call this, so that a failed one can be inspected.
     pub async fn delete(self) {
         self.namespace.delete().await;
     }
 }
 
-/// Whether a condition has the status; else all of them, to be read.
+/// Returns an error with all conditions if the condition lacks the status.
 pub fn has(
     conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
     type_: &str,
@@ -249,7 +251,7 @@ pub fn has(
     Err(all.collect::<Vec<_>>().join("; "))
 }
 
-/// The protocol of Heusden.
+/// Returns the policy of the Heusden example.
 pub fn policy() -> Value {
     json!({
         "apiVersion": "toezicht.dev/v1alpha1", "kind": "RecordingPolicy", "metadata": {"name": POLICY},

@@ -1,12 +1,12 @@
-//! Where the peers are: read from the environment, which the test bed sets. All variables stand in
-//! `tests/testbed/README.md`.
+//! Addresses and credentials of the servers under test, read from environment variables. `tests/testbed/README.md`
+//! lists them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// An S3 server that may be used.
+/// An S3 server for tests.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct S3Server {
@@ -15,12 +15,12 @@ pub struct S3Server {
     pub region: String,
     pub path_style: bool,
     pub identities: BTreeMap<String, S3Identity>,
-    /// The file it was read from.
+    /// File with the server's description.
     #[serde(skip)]
     pub file: PathBuf,
 }
 
-/// Somebody at an S3 server.
+/// Identity at an S3 server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct S3Identity {
@@ -39,23 +39,23 @@ impl S3Server {
         server
     }
 
-    /// The default server.
-    pub fn first() -> Self {
+    /// Returns the default server.
+    pub fn primary() -> Self {
         Self::read("TOEZICHT_TEST_S3")
     }
 
-    /// The server of another make, whose lifecycle really runs.
-    pub fn second() -> Self {
+    /// Returns the second server, of another implementation. Its lifecycle rules really run.
+    pub fn secondary() -> Self {
         Self::read("TOEZICHT_TEST_S3_SECOND")
     }
 
-    /// The server of the demonstration.
-    pub fn of_demo() -> Self {
+    /// Returns the server of the demonstration.
+    pub fn demo() -> Self {
         let variable = "TOEZICHT_DEMO_S3";
-        if std::env::var_os(variable).is_some() { Self::read(variable) } else { Self::first() }
+        if std::env::var_os(variable).is_some() { Self::read(variable) } else { Self::primary() }
     }
 
-    /// The operator of tests in which it makes its buckets, whose names begin with `tz-`.
+    /// Returns the operator identity that may create buckets with names that begin with `tz-`.
     pub fn bucket_maker(&self) -> &S3Identity {
         self.identities.get("operator-scoped").unwrap_or_else(|| self.identity("operator"))
     }
@@ -65,7 +65,7 @@ impl S3Server {
     }
 }
 
-/// A setting that must be there.
+/// Returns a variable, or panics if it is not set.
 pub fn setting(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!(
@@ -74,7 +74,7 @@ pub fn setting(variable: &str) -> String {
     })
 }
 
-/// The checkout.
+/// Returns the root of the source tree.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

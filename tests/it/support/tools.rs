@@ -1,4 +1,4 @@
-//! Tools of another make, to look at what Toezicht made: boto3 at the bucket, ffmpeg at the segments.
+//! Third-party tools that check Toezicht's results independently: boto3 for buckets, ffmpeg for segments.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -10,14 +10,14 @@ use tokio::process::Command;
 
 use super::settings::{S3Server, root};
 
-/// Runs a command; its standard output, or a panic with all it said.
+/// Runs a command and returns its standard output. Panics with all its output if it fails.
 pub async fn run(program: &str, args: &[&str], input: Option<&[u8]>) -> String {
     let (ok, out, err) = try_run(program, args, input).await;
     assert!(ok, "{program} {}: {out}\n{err}", args.join(" "));
     out
 }
 
-/// Runs a command: whether it succeeded, its standard output and its standard error.
+/// Runs a command and returns whether it succeeded, its standard output and its standard error.
 pub async fn try_run(program: &str, args: &[&str], input: Option<&[u8]>) -> (bool, String, String) {
     let mut child = Command::new(program)
         .args(args)
@@ -31,7 +31,7 @@ pub async fn try_run(program: &str, args: &[&str], input: Option<&[u8]>) -> (boo
     if let (Some(bytes), Some(mut stdin)) = (input, child.stdin.take()) {
         let bytes = bytes.to_vec();
         tokio::spawn(async move {
-            // A command that ends early closes its input: what it says then is what counts.
+            // A command that exits early closes its input. Its exit status and output report the failure.
             let _ = stdin.write_all(&bytes).await;
         });
     }
@@ -43,19 +43,19 @@ pub async fn try_run(program: &str, args: &[&str], input: Option<&[u8]>) -> (boo
     )
 }
 
-/// A script of the test bed.
+/// Returns the path of a script of the test bed.
 pub fn script(name: &str) -> String {
     root().join("tests/testbed").join(name).display().to_string()
 }
 
-/// The bucket's lock, versioning, lifecycle, policy and encryption, read with boto3.
+/// Reads a bucket's object lock, versioning, lifecycle, policy and encryption with boto3.
 pub async fn read_back(server: &S3Server, bucket: &str, identity: &str) -> Value {
     let file = server.file.display().to_string();
     let out = run("python3", &[&script("s3-readback.py"), &file, bucket, "--as", identity], None).await;
     serde_json::from_str(&out).unwrap()
 }
 
-/// Tries an operation with boto3: `{ok, code, …}`.
+/// Tries an operation with boto3 and returns `{ok, code, …}`.
 pub async fn attempt(server: &S3Server, bucket: &str, identity: &str, operation: &[&str]) -> Value {
     let file = server.file.display().to_string();
     let script = script("s3-try.py");
@@ -65,31 +65,31 @@ pub async fn attempt(server: &S3Server, bucket: &str, identity: &str, operation:
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{operation:?}: {e}: {out}\n{err}"))
 }
 
-/// One access unit of a recording, with what the test camera wrote into it.
+/// One access unit of a recording, with the data that the test camera embedded in it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Frame {
-    /// Counts up by one for the camera's lifetime.
+    /// Frame counter, increased by one over the camera's lifetime.
     pub number: u64,
-    /// The camera's wall clock when it was made, in nanoseconds since the epoch.
+    /// The camera's wall clock at capture, in nanoseconds since the epoch.
     pub wall_ns: i64,
-    /// What the container says, which our own muxer wrote.
+    /// Whether the container marks a keyframe. Our own muxer wrote it.
     pub keyframe: bool,
-    /// What the bitstream itself says: a random access point.
+    /// Whether the bitstream itself has a random access point.
     pub idr: bool,
 }
 
-/// What is in an MP4 file, as ffmpeg reads it.
+/// Contents of an MP4 file, as ffmpeg reads it.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Whole {
+pub struct Mp4Contents {
     pub frames: Vec<Frame>,
-    /// What ffprobe says of each of its tracks, of any kind.
+    /// ffprobe's description of each track, of any kind.
     pub streams: Vec<Value>,
-    /// What ffprobe says of the file.
+    /// ffprobe's description of the file.
     pub format: Value,
 }
 
-/// What is in each of these MP4 files.
-pub async fn whole(files: &[&Path]) -> Vec<Whole> {
+/// Reads the contents of MP4 files with ffmpeg.
+pub async fn read_mp4_files(files: &[&Path]) -> Vec<Mp4Contents> {
     if files.is_empty() {
         return Vec::new();
     }
@@ -98,10 +98,10 @@ pub async fn whole(files: &[&Path]) -> Vec<Whole> {
     let args: Vec<&str> =
         [script.as_str(), "--whole"].into_iter().chain(files.iter().map(String::as_str)).collect();
     let out = run("python3", &args, None).await;
-    let found: Vec<Whole> = out
+    let contents: Vec<Mp4Contents> = out
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
         .collect();
-    assert_eq!(found.len(), files.len(), "{files:?}");
-    found
+    assert_eq!(contents.len(), files.len(), "{files:?}");
+    contents
 }

@@ -1,24 +1,24 @@
-//! Waiting for a condition. A limit ends a test that hangs; no limit is what a test asserts.
+//! Polling for conditions. Timeouts only end a test that hangs; no test asserts a duration through them.
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes on a machine that others load too. A test that waits longer hangs.
+/// Timeout after which a test counts as hung. It is longer than any step takes on a loaded machine.
 pub const HANG: Duration = Duration::from_mins(10);
-/// Between two looks.
+/// Pause between two polls.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Polls until `look` gives a value. Panics with what `look` saw last when that takes longer than [`HANG`], or than
-/// `limit` where that is even longer.
-pub async fn eventually<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> T
+/// Polls until `check` returns a value. Panics with the last error of `check` after [`HANG`] or `limit`, whichever is
+/// longer.
+pub async fn eventually<T, F>(description: &str, limit: Duration, mut check: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, String>>,
 {
     let (start, limit) = (Instant::now(), limit.max(HANG));
     loop {
-        match look().await {
+        match check().await {
             Ok(value) => return value,
-            Err(seen) if start.elapsed() > limit => {
-                panic!("{what}: not within {limit:?}; last seen: {seen}")
+            Err(last) if start.elapsed() > limit => {
+                panic!("{description}: not within {limit:?}; last result: {last}")
             }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
@@ -27,15 +27,15 @@ where
 
 /// Waits until the clock has passed `instant`.
 pub async fn past(instant: jiff::Timestamp) {
-    eventually("the clock gets there", HANG, || async {
+    eventually("the clock passes the instant", HANG, || async {
         let has_passed = jiff::Timestamp::now() > instant;
         has_passed.then_some(()).ok_or_else(String::new)
     })
     .await;
 }
 
-/// After how long something is stopped next that was stopped after `limit`: a quarter later, or no more than `step` later with
-/// `make test-crash`.
+/// Returns the next time limit after which a test interrupts an operation: a quarter longer than `limit`, at least
+/// `step`. With `make test-crash` it is exactly `step` longer.
 pub fn next_stop(limit: Duration, step: Duration) -> Duration {
     let quarter =
         if std::env::var_os("TOEZICHT_TEST_KILL_EVERY").is_some() { Duration::ZERO } else { limit / 4 };

@@ -57,7 +57,7 @@ pub type Counts = BTreeMap<(Part, PriceTier, &'static str), u64>;
 
 /// When a version's marks were last read and written.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct ProxiedRequest {
     read: Option<Timestamp>,
     written: Option<Timestamp>,
 }
@@ -70,7 +70,7 @@ pub struct Desk {
     pub part: Part,
     /// When the look began that is under way, and whether everything is to be verified in it.
     look: (Timestamp, bool),
-    seen: HashMap<(String, String), Seen>,
+    seen: HashMap<(String, String), ProxiedRequest>,
     /// Versions whose marks were read again though they had not changed and no verification was due, or twice in one, and
     /// when.
     early: Vec<((String, String), Timestamp)>,

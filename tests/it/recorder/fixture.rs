@@ -1,4 +1,4 @@
-//! A bucket, a configuration as the kubelet mounts it, and the recorder's process.
+//! A recorder process with its bucket and a configuration mounted as by the kubelet.
 
 use std::fs::File;
 use std::os::unix::fs::symlink;
@@ -13,18 +13,18 @@ use toezicht::wire::{CameraReport, CameraState, RecorderStatus, STATUS_SERVER_NA
 use tokio::process::{Child, Command};
 
 use crate::support::port::free_port;
-use crate::support::recorded::{Bucket, FrameGap, Segment, account, segments};
+use crate::support::recorded::{Bucket, FrameGap, Segment, check_frames, segments};
 use crate::support::settings::S3Server;
 use crate::support::tools::run;
 use crate::support::wait::{HANG, eventually};
 
-/// What the operator would show.
+/// Bearer token of the status API.
 pub const TOKEN: &str = "a-token-of-this-test-and-no-other";
 
-static NAMES: AtomicU32 = AtomicU32::new(0);
+static BUCKET_COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Everything that one test of the recorder needs.
-pub struct Bench {
+/// Everything that a test of the recorder needs.
+pub struct RecorderFixture {
     pub bucket: Bucket,
     pub config: Value,
     pub folder: TempDir,
@@ -36,17 +36,17 @@ pub struct Bench {
     process: Option<Child>,
 }
 
-impl Bench {
-    /// A bucket that the recorder may write to, and a configuration with these cameras; nothing runs yet.
+impl RecorderFixture {
+    /// Creates a bucket that the recorder may write to, and a configuration with these cameras. Starts no process.
     pub async fn new(cameras: Vec<Value>) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let server = S3Server::first();
-        let unique = NAMES.fetch_add(1, Ordering::Relaxed);
+        let server = S3Server::primary();
+        let unique = BUCKET_COUNT.fetch_add(1, Ordering::Relaxed);
         let stamp = jiff::Timestamp::now().as_millisecond();
         let bucket = Bucket { name: format!("recorder-{stamp}-{unique}"), server };
-        make(&bucket).await;
+        create_bucket(&bucket).await;
         let identity = bucket.server.identity("recorder");
-        let made = rcgen::generate_simple_self_signed([STATUS_SERVER_NAME.to_owned()]).unwrap();
+        let certified = rcgen::generate_simple_self_signed([STATUS_SERVER_NAME.to_owned()]).unwrap();
         let config = json!({
             "format": 1, "revision": "r1", "namespace": "test", "site": "test",
             "storage": {
@@ -57,36 +57,36 @@ impl Bench {
             "segmentDurationMs": 5000, "videoCeilingMs": 2_419_200_000_u64, "spoolBytes": 1_000_000_000_u64,
             "cameras": cameras,
             "statusApi": {
-                "certPem": made.cert.pem(), "keyPem": made.signing_key.serialize_pem(), "token": TOKEN,
+                "certPem": certified.cert.pem(), "keyPem": certified.signing_key.serialize_pem(), "token": TOKEN,
             },
         });
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("config")).unwrap();
         std::fs::create_dir(folder.path().join("spool")).unwrap();
         symlink("..data/config.json", folder.path().join("config/config.json")).unwrap();
-        let mut bench = Self {
+        let mut fixture = Self {
             bucket,
             config,
             folder,
-            certificate: made.cert.pem(),
+            certificate: certified.cert.pem(),
             status: free_port(),
             health: free_port(),
             version: 0,
             starts: 0,
             process: None,
         };
-        bench.write(&bench.config.to_string());
-        bench
+        fixture.write(&fixture.config.to_string());
+        fixture
     }
 
-    /// Like [`Bench::new`], and started.
+    /// Creates a fixture and starts its recorder.
     pub async fn started(cameras: Vec<Value>) -> Self {
-        let mut bench = Self::new(cameras).await;
-        bench.start();
-        bench
+        let mut fixture = Self::new(cameras).await;
+        fixture.start();
+        fixture
     }
 
-    /// Mounts another text, as the kubelet does: a new folder, and the link to it swapped.
+    /// Mounts a new configuration text as the kubelet does: writes a new folder and swaps the link to it.
     pub fn write(&mut self, text: &str) {
         self.version += 1;
         let (config, version) = (self.folder.path().join("config"), format!("..{}", self.version));
@@ -96,7 +96,7 @@ impl Bench {
         std::fs::rename(config.join("..data_tmp"), config.join("..data")).unwrap();
     }
 
-    /// Mounts a changed configuration with another revision.
+    /// Mounts a changed configuration with a new revision.
     pub fn reconfigure(&mut self, change: impl FnOnce(&mut Value)) {
         change(&mut self.config);
         self.config["revision"] = json!(format!("r{}", self.version + 1));
@@ -123,38 +123,39 @@ impl Bench {
         self.process = Some(child);
     }
 
-    /// All that the process has logged.
+    /// Returns the log of all runs of the recorder.
     pub fn log(&self) -> String {
-        let of = |n| std::fs::read_to_string(self.folder.path().join(format!("log{n}"))).unwrap_or_default();
-        (1..=self.starts).map(of).collect()
+        let read =
+            |n| std::fs::read_to_string(self.folder.path().join(format!("log{n}"))).unwrap_or_default();
+        (1..=self.starts).map(read).collect()
     }
 
     pub fn spool(&self) -> PathBuf {
         self.folder.path().join("spool")
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub async fn kill(&mut self) {
         self.process.take().expect("a process").kill().await.unwrap();
     }
 
-    /// SIGTERM; how it ended.
+    /// Sends SIGTERM and returns the exit status.
     pub async fn stop(&mut self) -> ExitStatus {
         let mut child = self.process.take().expect("a process");
         run("kill", &["-TERM", &child.id().expect("running").to_string()], None).await;
         let ended = tokio::time::timeout(HANG, child.wait()).await;
-        ended.unwrap_or_else(|_| panic!("does not stop: {}", self.log())).unwrap()
+        ended.unwrap_or_else(|_| panic!("the recorder does not stop: {}", self.log())).unwrap()
     }
 
-    /// Stops it, and asserts that this succeeds with nothing left behind.
+    /// Stops the recorder and asserts that it exits successfully after uploading everything.
     pub async fn stop_cleanly(&mut self) {
         let status = self.stop().await;
         assert!(status.success(), "{status}: {}", self.log());
         assert!(!self.log().contains("not all could be uploaded"), "{}", self.log());
     }
 
-    /// The status API's answer to this token.
-    pub async fn ask(&self, token: Option<&str>) -> reqwest::Result<reqwest::Response> {
+    /// Requests the status API with this token.
+    pub async fn request_status(&self, token: Option<&str>) -> reqwest::Result<reqwest::Response> {
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(self.certificate.as_bytes()).unwrap()])
             .resolve(STATUS_SERVER_NAME, ([127, 0, 0, 1], self.status).into())
@@ -171,31 +172,35 @@ impl Bench {
     }
 
     pub async fn status(&self) -> Result<RecorderStatus, String> {
-        let answer = self.ask(Some(TOKEN)).await.map_err(|error| format!("{error:?}"))?;
-        answer.error_for_status().map_err(|e| e.to_string())?.json().await.map_err(|e| e.to_string())
+        let response = self.request_status(Some(TOKEN)).await.map_err(|error| format!("{error:?}"))?;
+        response.error_for_status().map_err(|e| e.to_string())?.json().await.map_err(|e| e.to_string())
     }
 
-    /// Waits until a status is as it should be.
-    pub async fn until<T>(&self, what: &str, look: impl Fn(&RecorderStatus) -> Option<T>) -> T {
-        let look = &look;
-        eventually(what, HANG, || async move {
+    /// Waits until `check` returns a value for the recorder's status.
+    pub async fn wait_for_status<T>(
+        &self,
+        description: &str,
+        check: impl Fn(&RecorderStatus) -> Option<T>,
+    ) -> T {
+        let check = &check;
+        eventually(description, HANG, || async move {
             let status = self.status().await?;
-            look(&status).ok_or_else(|| format!("{status:#?}"))
+            check(&status).ok_or_else(|| format!("{status:#?}"))
         })
         .await
     }
 
-    /// Waits until every camera has so many segments confirmed.
-    pub async fn uploaded(&self, count: u64) {
-        self.until(&format!("{count} segments of each camera"), |status| {
+    /// Waits until the store has confirmed `count` segments of every camera.
+    pub async fn wait_for_uploads(&self, count: u64) {
+        self.wait_for_status(&format!("{count} segments of each camera"), |status| {
             status.cameras.iter().all(|camera| camera.uploaded >= count).then_some(())
         })
         .await;
     }
 
-    /// Waits until a camera has so many segments confirmed.
+    /// Waits until the store has confirmed `count` segments of a camera.
     pub async fn wait_for_uploads_of(&self, name: &str, count: u64) {
-        self.until(&format!("{count} segments of {name}"), |status| {
+        self.wait_for_status(&format!("{count} segments of {name}"), |status| {
             camera(status, name).filter(|camera| camera.uploaded >= count).map(|_| ())
         })
         .await;
@@ -205,29 +210,29 @@ impl Bench {
         self.status
     }
 
-    /// Waits until a camera is in a state.
+    /// Waits until a camera is in a state, and returns its report.
     pub async fn wait_for_camera_state(&self, name: &str, state: CameraState) -> CameraReport {
-        self.until(&format!("{name} {state:?}"), |status| {
+        self.wait_for_status(&format!("{name} {state:?}"), |status| {
             camera(status, name).filter(|camera| camera.state == state).cloned()
         })
         .await
     }
 
-    /// What is in the bucket of a camera, and the holes in it.
+    /// Returns the segments of a camera in the bucket, and the gaps between their frames.
     pub async fn recorded(&self, camera: &str) -> (Vec<Segment>, Vec<FrameGap>) {
         let segments = segments(&self.bucket, camera).await;
-        let holes = account(camera, &segments);
-        (segments, holes)
+        let gaps = check_frames(camera, &segments);
+        (segments, gaps)
     }
 }
 
-/// A camera's report.
+/// Returns a camera's report.
 pub fn camera<'a>(status: &'a RecorderStatus, name: &str) -> Option<&'a CameraReport> {
     status.cameras.iter().find(|camera| camera.name == name)
 }
 
-/// A bucket in which the recorder's identity may do what it must, and no more.
-async fn make(bucket: &Bucket) {
+/// Creates a bucket in which the recorder's identity has only the permissions it needs.
+async fn create_bucket(bucket: &Bucket) {
     let principal = &bucket.server.identity("recorder").principal;
     let policy = json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Principal": {"AWS": [principal]},

@@ -1,4 +1,4 @@
-//! TLS before a server.
+//! A TLS frontend for a server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use tokio_rustls::TlsAcceptor;
 
 use super::settings::S3Server;
 
-/// See the module; it lasts as long as the test's runtime.
-pub struct Front {
-    /// Where it listens.
+/// A TLS-terminating frontend, which runs as long as the test's runtime.
+pub struct TlsFrontend {
+    /// Port on which it listens.
     pub port: u16,
-    /// Its certificate, which no authority signed.
+    /// Its self-signed certificate as PEM.
     pub ca: String,
 }
 
-impl Front {
-    /// Ends TLS before `server`, as `name`.
+impl TlsFrontend {
+    /// Starts a frontend that terminates TLS for `name` and forwards to `server`.
     pub async fn start(server: &S3Server, address: IpAddr, name: &str) -> Self {
-        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-        let certificate = CertificateDer::from(made.cert.der().to_vec());
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let certificate = CertificateDer::from(certified.cert.der().to_vec());
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -34,21 +34,21 @@ impl Front {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let url = url::Url::parse(&server.endpoint).unwrap();
-        let behind = format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap());
+        let backend = format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap());
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, behind) = (acceptor.clone(), behind.clone());
+                let (acceptor, backend) = (acceptor.clone(), backend.clone());
                 tokio::spawn(async move {
                     // A client that does not trust the certificate ends the handshake.
                     let Ok(mut stream) = acceptor.accept(stream).await else {
                         return;
                     };
-                    let mut server = TcpStream::connect(behind).await.unwrap();
+                    let mut server = TcpStream::connect(backend).await.unwrap();
                     let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
                 });
             }
         });
-        Self { port, ca: made.cert.pem() }
+        Self { port, ca: certified.cert.pem() }
     }
 }

@@ -1,5 +1,5 @@
-//! Connections that processes of this machine try to make, counted by the kernel: also to addresses where
-//! nobody listens.
+//! Kernel counters of the connections that processes of this machine attempt, including those to addresses without a
+//! listener.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -10,13 +10,13 @@ use super::tools::run;
 
 const TABLE: &str = "toezicht_test";
 
-/// What is counted, by name. Gone when it is dropped.
-pub struct Counted(());
+/// nftables counters by name. Dropping it deletes them.
+pub struct PacketCounters(());
 
-impl Counted {
-    /// Counts what matches each rule (`ip daddr 169.254.169.254`). Before kube-proxy's rules, which write
-    /// another address over that of a service; and with a route to everywhere, since without one the kernel
-    /// refuses before it counts.
+impl PacketCounters {
+    /// Counts the packets that match each rule, such as `ip daddr 169.254.169.254`. The counters run before
+    /// kube-proxy's rules, which replace service addresses. A default route is needed: without one the kernel rejects
+    /// a packet before it counts it.
     pub async fn new(rules: &[(&str, &str)]) -> Self {
         let mut table = String::new();
         for (name, _) in rules {
@@ -32,7 +32,7 @@ impl Counted {
         Self(())
     }
 
-    /// The packets that each rule matched.
+    /// Returns the number of packets that each rule matched.
     pub async fn packets(&self) -> Vec<(String, u64)> {
         let out = run("nft", &["-j", "list", "counters", "table", "inet", TABLE], None).await;
         let listed: Value = serde_json::from_str(&out).unwrap();
@@ -46,7 +46,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for PacketCounters {
     fn drop(&mut self) {
         let _ = Command::new("nft").args(["delete", "table", "inet", TABLE]).status();
         let _ = Command::new("ip").args(["route", "delete", "default", "dev", "cni0"]).status();
