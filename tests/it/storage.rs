@@ -1,31 +1,31 @@
-//! A site's bucket on real stores of two makes: SeaweedFS and Ceph.
+//! A site's bucket on two S3 implementations: SeaweedFS and Ceph.
 
 mod access;
 mod adoption;
-mod changes;
+mod adoption_conflicts;
+mod changed_ceilings;
 mod claims;
 mod conformance;
-mod discretion;
+mod disclosure;
 mod drift;
 mod expected;
 mod faults;
+mod forged_keys;
+mod forward_proxy;
 mod holds;
-mod hostile;
 mod identities;
 mod interrupted;
-mod liar;
-mod lies;
 mod links;
-mod many;
-mod obstacles;
-mod parts;
+mod many_segments;
+mod override_proxy;
 mod policies;
-mod pretend;
 mod principals;
-mod refusals;
-mod rewriter;
+mod quirk_proxy;
+mod quirks;
+mod rejections;
+mod rewriting_proxy;
 pub mod scene;
 mod segments;
-mod tampered;
+mod subresources;
+mod tampering;
 mod tls;
-mod tunnelled;

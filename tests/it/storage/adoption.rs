@@ -1,4 +1,4 @@
-//! Buckets that somebody else made: adopted when they are bare, or a part of what they must be.
+//! Adoption of buckets created by others, empty or partly configured.
 
 use toezicht::storage::{AdoptionConflict, EnforceError, ForbiddenSubresource, Probe, Subresource};
 
@@ -7,8 +7,8 @@ use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 use crate::support::tools::run;
 
-/// What `toezicht iam` prints for the scene's site, as whoever makes the bucket would have it.
-async fn printed(scene: &Scene) -> serde_json::Value {
+/// Returns the policies that `toezicht iam` prints for the scene's site, for the bucket's creator.
+async fn print_policies(scene: &Scene) -> serde_json::Value {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("site.yaml");
     let (operator, recorder) = (&scene.spec.operator_principal, &scene.spec.recorder_principal);
@@ -35,30 +35,30 @@ spec:
     );
     std::fs::write(&file, site).unwrap();
     let file = file.display().to_string();
-    let printed =
+    let output =
         run(env!("CARGO_BIN_EXE_toezicht"), &["iam", &file, "--store", &scene.server.name], None).await;
-    serde_json::from_str(&printed).unwrap()
+    serde_json::from_str(&output).unwrap()
 }
 
-/// An operator that may make no bucket and has no right but what the bucket's policy gives, in a bucket that
-/// the administrator made as `docs/reference/stores.md` says.
-fn bound(server: S3Server) -> Scene {
+/// Returns a scene whose operator may not create buckets and has only the permissions from the bucket's policy. An
+/// administrator creates the bucket as described in `docs/reference/stores.md`.
+fn scene_limited_to_bucket_policy(server: S3Server) -> Scene {
     let operator = server.identity("other").clone();
     Scene::with_operator(server, "adopt", &operator)
 }
 
 async fn terraform_bucket_is_adopted(server: S3Server) {
-    let mut scene = bound(server);
+    let mut scene = scene_limited_to_bucket_policy(server);
     let admin = scene.client("admin");
     admin.create_bucket().bucket(scene.bucket()).object_lock_enabled_for_bucket(true).send().await.unwrap();
-    let policy = printed(&scene).await["bucket"].to_string();
+    let policy = print_policies(&scene).await["bucket"].to_string();
     admin.put_bucket_policy().bucket(scene.bucket()).policy(policy).send().await.unwrap();
 
-    // Ceph shows notifications to a bucket's owner only: whether to leave them unseen is decided.
+    // Ceph shows notifications only to a bucket's owner. Adopting without seeing them needs a decision.
     if scene.server.name == "ceph" {
         match scene.enforce(Probe::Run).await.unwrap_err() {
-            EnforceError::Unadoptable { conflicts: obstacles } => {
-                assert_eq!(obstacles, [AdoptionConflict::Unreadable(ForbiddenSubresource::Notifications)]);
+            EnforceError::Unadoptable { conflicts } => {
+                assert_eq!(conflicts, [AdoptionConflict::Unreadable(ForbiddenSubresource::Notifications)]);
             }
             other => panic!("{other:?}"),
         }
@@ -83,11 +83,11 @@ async fn ceph_terraform_bucket_is_adopted() {
     terraform_bucket_is_adopted(S3Server::secondary()).await;
 }
 
-/// A bucket that is already as it must be, claim apart: only the claim is written.
+/// If the bucket is already compliant, only the claim is written.
 async fn compliant_bucket_is_only_claimed(server: S3Server, port: u16) {
     let model = Scene::new(server.clone(), "model");
     model.enforce(Probe::Skip).await.unwrap();
-    let finished = model.policy().await.unwrap();
+    let compliant_policy = model.policy().await.unwrap();
     let client = model.operator_client();
     let lifecycle = client.get_bucket_lifecycle_configuration().bucket(model.bucket()).send().await.unwrap();
 
@@ -100,10 +100,10 @@ async fn compliant_bucket_is_only_claimed(server: S3Server, port: u16) {
     let request =
         client.put_bucket_lifecycle_configuration().bucket(scene.bucket()).lifecycle_configuration(rules);
     request.send().await.unwrap();
-    let policy = finished.replace(model.bucket(), scene.bucket());
+    let policy = compliant_policy.replace(model.bucket(), scene.bucket());
     client.put_bucket_policy().bucket(scene.bucket()).policy(policy).send().await.unwrap();
 
-    // Where the store has it.
+    // Only if the store supports default encryption.
     let encryption = client.get_bucket_encryption().bucket(model.bucket()).send().await;
     if let Ok(encryption) = encryption {
         let request = client.put_bucket_encryption().bucket(scene.bucket());
@@ -116,9 +116,11 @@ async fn compliant_bucket_is_only_claimed(server: S3Server, port: u16) {
     let enforced = scene.enforce(Probe::Skip).await.unwrap();
     let changed: Vec<_> = enforced.changes.iter().map(|change| change.subresource).collect();
     assert_eq!(changed, [Subresource::Claim]);
-    let seen = proxy.take();
-    let lifecycle =
-        seen.iter().filter(|seen| seen.is_write() && seen.path_and_query.contains("lifecycle")).count();
+    let requests = proxy.take();
+    let lifecycle = requests
+        .iter()
+        .filter(|request| request.is_write() && request.path_and_query.contains("lifecycle"))
+        .count();
     assert_eq!(lifecycle, 0);
 }
 
@@ -133,11 +135,11 @@ async fn ceph_compliant_bucket_is_only_claimed() {
 }
 
 async fn missing_create_bucket_right_is_reported(server: S3Server) {
-    let scene = bound(server);
+    let scene = scene_limited_to_bucket_policy(server);
     let error = scene.enforce(Probe::Skip).await.unwrap_err();
-    let told = error.to_string();
+    let message = error.to_string();
     for part in ["AccessDenied", "spec.storage.operator.principal"] {
-        assert!(told.contains(part), "{told}");
+        assert!(message.contains(part), "{message}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A bucket belongs to the first that claimed it.
+//! Claims: a bucket belongs to the first Site that claimed it.
 
 use toezicht::storage::{Claim, EnforceError, Probe};
 
@@ -11,27 +11,27 @@ async fn second_claimant_writes_nothing(server: S3Server, port: u16) {
     first.enforce(Probe::Skip).await.unwrap();
     let policy = first.policy().await;
     let proxy = Proxy::start(&first.server.endpoint, port).await;
-    let mut late = first.clone();
-    late.operator.endpoint = Some(proxy.endpoint.clone());
-    late.recorder.endpoint = Some(proxy.endpoint.clone());
-    late.spec.take_over = true;
+    let mut latecomer = first.clone();
+    latecomer.operator.endpoint = Some(proxy.endpoint.clone());
+    latecomer.recorder.endpoint = Some(proxy.endpoint.clone());
+    latecomer.spec.take_over = true;
     for claim in [
         Claim { cluster_id: "another-cluster".into(), ..first.claim.clone() },
         Claim { namespace: "another-namespace".into(), ..first.claim.clone() },
         Claim { site: "another-site".into(), ..first.claim.clone() },
     ] {
-        late.claim = claim;
-        let error = late.enforce(Probe::Run).await.unwrap_err();
+        latecomer.claim = claim;
+        let error = latecomer.enforce(Probe::Run).await.unwrap_err();
         assert_eq!(error, EnforceError::ClaimedByOther);
         let message = error.to_string();
         for name in [&first.claim.cluster_id, &first.claim.namespace, &first.claim.uid] {
             assert!(!message.contains(name.as_str()), "{message} names {name}");
         }
     }
-    let seen = proxy.take();
-    assert!(!seen.is_empty() && !seen.iter().any(|seen| seen.is_write()), "{seen:?}");
+    let requests = proxy.take();
+    assert!(!requests.is_empty() && !requests.iter().any(|request| request.is_write()), "{requests:?}");
     assert_eq!(first.policy().await, policy);
-    assert!(first.enforce(Probe::Skip).await.unwrap().changes.is_empty(), "the owner is not disturbed");
+    assert!(first.enforce(Probe::Skip).await.unwrap().changes.is_empty(), "the owner's bucket is unchanged");
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn ceph_second_claimant_writes_nothing() {
     second_claimant_writes_nothing(S3Server::secondary(), 18436).await;
 }
 
-/// Two clusters at the same moment: one gets it, whether or not the store knows conditional puts.
+/// If two clusters claim a bucket concurrently, one wins, even if the store ignores conditional puts.
 async fn concurrent_claims_have_one_winner(server: S3Server) {
     for round in 0..5 {
         let one = Scene::new(server.clone(), "race");
@@ -59,11 +59,11 @@ async fn concurrent_claims_have_one_winner(server: S3Server) {
         let mut other = one.clone();
         other.claim.cluster_id = "another-cluster".into();
         let (a, b) = tokio::join!(one.enforce(Probe::Skip), other.enforce(Probe::Skip));
-        let claimed = |result: &Result<_, EnforceError>| matches!(result, Err(EnforceError::ClaimedByOther));
-        assert!(claimed(&a) != claimed(&b), "round {round}: {a:?} {b:?}");
-        // Who lost leaves no claim behind, and loses again.
+        let lost = |result: &Result<_, EnforceError>| matches!(result, Err(EnforceError::ClaimedByOther));
+        assert!(lost(&a) != lost(&b), "round {round}: {a:?} {b:?}");
+        // The loser leaves no claim behind and loses again.
         assert_eq!(one.versions("ledger/owner.json").await.len(), 1, "round {round}");
-        let (winner, loser) = if claimed(&a) { (&other, &one) } else { (&one, &other) };
+        let (winner, loser) = if lost(&a) { (&other, &one) } else { (&one, &other) };
         assert!(winner.enforce(Probe::Skip).await.is_ok());
         assert_eq!(loser.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
     }
@@ -97,7 +97,7 @@ async fn ceph_recreated_site_keeps_its_bucket() {
     recreated_site_keeps_its_bucket(S3Server::secondary()).await;
 }
 
-/// A claim written over by somebody who may write there changes nothing: the oldest version counts.
+/// Overwriting the claim has no effect: the oldest version counts.
 async fn overwritten_claim_is_ignored(server: S3Server) {
     let scene = Scene::new(server, "newer");
     scene.enforce(Probe::Skip).await.unwrap();

@@ -1,5 +1,5 @@
-//! The probe's table for each store is committed under `tests/expected/`, and any deviation fails: the same for a
-//! Site's bucket and for `toezicht probe`. After an intended change: `TOEZICHT_WRITE_EXPECTED=1` writes it anew.
+//! The conformance table of each store is committed under `tests/expected/`. A Site's bucket and `toezicht probe`
+//! must both match it. After an intended change, `TOEZICHT_WRITE_EXPECTED=1` rewrites it.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -19,29 +19,29 @@ use crate::support::settings::{S3Identity, S3Server, root};
 use crate::support::tools::attempt;
 use crate::support::wait::next_stop;
 
-type Table = BTreeMap<String, String>;
+type VerdictTable = BTreeMap<String, String>;
 
-fn told(conformance: &Conformance) -> Table {
+fn verdicts_of(conformance: &Conformance) -> VerdictTable {
     let rows = conformance.rows().iter();
     rows.map(|row| (row.check.as_str().to_owned(), row.verdict.as_str().to_owned())).collect()
 }
 
-/// The table of a Site's bucket is the one that is committed. Gives what the policy cannot say.
+/// Asserts that the table of a Site's bucket equals the committed one. Returns the policy's limitations.
 async fn assert_site_table_matches_committed(scene: &Scene) -> Vec<&'static str> {
     let enforced = scene.enforce(Probe::Run).await.unwrap();
-    let table = told(&enforced.conformance.unwrap());
+    let table = verdicts_of(&enforced.conformance.unwrap());
     let file = root().join("tests/expected").join(&scene.server.name).join("conformance.json");
     if std::env::var_os("TOEZICHT_WRITE_EXPECTED").is_some() {
         std::fs::write(&file, serde_json::to_string_pretty(&table).unwrap() + "\n").unwrap();
     }
-    assert_eq!(committed(&scene.server), table, "{}", file.display());
-    assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
+    assert_eq!(committed_table(&scene.server), table, "{}", file.display());
+    assert!(scene.versions("probe/").await.is_empty(), "canaries are deleted");
     let again = scene.enforce(Probe::Skip).await.unwrap();
-    assert!(again.changes.is_empty(), "the policy is as it was: {:?}", again.changes);
+    assert!(again.changes.is_empty(), "the policy is unchanged: {:?}", again.changes);
     enforced.limitations
 }
 
-fn committed(server: &S3Server) -> Table {
+fn committed_table(server: &S3Server) -> VerdictTable {
     let file = root().join("tests/expected").join(&server.name).join("conformance.json");
     let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     serde_json::from_str(&text).unwrap()
@@ -50,22 +50,22 @@ fn committed(server: &S3Server) -> Table {
 #[tokio::test]
 async fn seaweedfs_site_table_matches_committed() {
     let scene = Scene::new(S3Server::primary(), "table");
-    let gaps = assert_site_table_matches_committed(&scene).await;
-    assert_eq!(gaps.len(), 1, "{gaps:?}");
-    assert!(gaps[0].contains("s3:RequestObjectTag"));
+    let limitations = assert_site_table_matches_committed(&scene).await;
+    assert_eq!(limitations.len(), 1, "{limitations:?}");
+    assert!(limitations[0].contains("s3:RequestObjectTag"));
     assert_others_are_denied(&scene, &["admin", "other", "manager"]).await;
 }
 
 #[tokio::test]
 async fn ceph_site_table_matches_committed() {
     let scene = Scene::new(S3Server::secondary(), "table");
-    let gaps = assert_site_table_matches_committed(&scene).await;
-    assert_eq!(gaps, Vec::<&str>::new());
+    let limitations = assert_site_table_matches_committed(&scene).await;
+    assert_eq!(limitations, Vec::<&str>::new());
     assert_others_are_denied(&scene, &["admin", "other", "manager"]).await;
 }
 
-/// `toezicht probe`, as the scene's operator: exit code, standard output, standard error.
-async fn probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (i32, String, String) {
+/// Runs `toezicht probe` as the scene's operator and returns exit code, standard output and standard error.
+async fn run_probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (i32, String, String) {
     let server = &scene.server;
     let mut command = Command::new(env!("CARGO_BIN_EXE_toezicht"));
     command
@@ -88,7 +88,7 @@ async fn probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-fn verdicts(json: &str) -> Table {
+fn parse_verdicts(json: &str) -> VerdictTable {
     let document: Value = serde_json::from_str(json).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let rows = document["checks"].as_array().unwrap().iter();
@@ -98,27 +98,27 @@ fn verdicts(json: &str) -> Table {
 async fn probe_command_matches_committed_and_leaves_nothing(server: S3Server) {
     let scene = Scene::new(server, "probe");
     let recorder = scene.server.identity("recorder").clone();
-    let (code, json, error) = probe(&scene, Some(&recorder), &["--create-bucket", "-o", "json"]).await;
+    let (code, json, error) = run_probe(&scene, Some(&recorder), &["--create-bucket", "-o", "json"]).await;
     assert_eq!((code, error.as_str()), (0, ""), "{json}");
-    assert_eq!(verdicts(&json), committed(&scene.server));
-    let (code, _, error) = probe(&scene, None, &[]).await;
+    assert_eq!(parse_verdicts(&json), committed_table(&scene.server));
+    let (code, _, error) = run_probe(&scene, None, &[]).await;
     assert_eq!(code, 1);
     assert!(error.contains("there is no such bucket"), "{error}");
 
-    // Without the recorders' credentials their rows are unknown, and the others are as before.
-    let (code, json, error) = probe(&scene, None, &["--create-bucket", "-o", "json"]).await;
+    // Without the recorder's credentials its checks are unknown. The others are unchanged.
+    let (code, json, error) = run_probe(&scene, None, &["--create-bucket", "-o", "json"]).await;
     assert_eq!((code, error.as_str()), (0, ""), "{json}");
-    let untold = |name: &str| {
+    let is_unknown = |name: &str| {
         name.starts_with("Recorder") || ["OperatorCannotGet", "EveryoneElseIsDenied"].contains(&name)
     };
-    let expected: Table = committed(&scene.server)
+    let expected: VerdictTable = committed_table(&scene.server)
         .into_iter()
         .map(|(name, verdict)| {
-            let verdict = if untold(&name) { "Unknown".into() } else { verdict };
+            let verdict = if is_unknown(&name) { "Unknown".into() } else { verdict };
             (name, verdict)
         })
         .collect();
-    assert_eq!(verdicts(&json), expected);
+    assert_eq!(parse_verdicts(&json), expected);
 }
 
 #[tokio::test]
@@ -131,16 +131,16 @@ async fn ceph_probe_command_matches_committed() {
     probe_command_matches_committed_and_leaves_nothing(S3Server::secondary()).await;
 }
 
-/// A Site's bucket is in use; so is one with an object. Neither is touched.
+/// A bucket in use, by a Site or with objects, is not changed.
 async fn bucket_in_use_is_not_probed(server: S3Server) {
     let scene = Scene::new(server, "used");
     scene.enforce(Probe::Skip).await.unwrap();
     let policy = scene.policy().await;
     let objects = scene.versions("").await;
-    let (code, out, error) = probe(&scene, None, &[]).await;
+    let (code, out, error) = run_probe(&scene, None, &[]).await;
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(error.contains("the bucket has objects"), "{error}");
-    let (_, _, error) = probe(&scene, None, &["--create-bucket"]).await;
+    let (_, _, error) = run_probe(&scene, None, &["--create-bucket"]).await;
     assert!(error.contains("is there already"), "{error}");
     assert_eq!(scene.policy().await, policy);
     assert_eq!(scene.versions("").await, objects);
@@ -156,16 +156,16 @@ async fn ceph_bucket_in_use_is_not_probed() {
     bucket_in_use_is_not_probed(S3Server::secondary()).await;
 }
 
-/// A bucket without Object Lock keeps no legal hold: the table says so, and the command ends with 4.
+/// Without Object Lock legal holds have no effect: the table reports that, and the command exits with 4.
 async fn missing_object_lock_fails_probe(server: S3Server) {
     let scene = Scene::new(server, "unlocked");
     let client = scene.operator_client();
     client.create_bucket().bucket(scene.bucket()).send().await.unwrap();
-    let (code, table, error) = probe(&scene, None, &[]).await;
+    let (code, table, error) = run_probe(&scene, None, &[]).await;
     assert_eq!((code, error.as_str()), (4, ""), "{table}");
     assert!(table.contains("Fatal: this store is not fit for Toezicht:\n  LegalHoldReadsBack"), "{table}");
     assert!(table.contains("HeldSurvivesDelete\n    Expected:"), "{table}");
-    assert!(scene.versions("").await.is_empty(), "nothing is left");
+    assert!(scene.versions("").await.is_empty(), "nothing is left behind");
     assert_eq!(scene.policy().await, None);
 }
 
@@ -179,10 +179,10 @@ async fn ceph_missing_object_lock_fails_probe() {
     missing_object_lock_fails_probe(S3Server::secondary()).await;
 }
 
-/// Told to stop at any moment, it leaves no bucket behind.
+/// A probe that is stopped at any moment leaves no bucket behind.
 async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
     let scene = Scene::new(server, "stop");
-    let survey = ProbeRequest {
+    let request = ProbeRequest {
         operator: connect(&scene.operator),
         recorder: Some(connect(&scene.recorder)),
         operator_principal: Some(scene.spec.operator_principal.clone()),
@@ -192,24 +192,24 @@ async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
     let (mut limit, mut stopped) = (step, 0);
     loop {
         let token = CancellationToken::new();
-        let later = {
+        let canceller = {
             let token = token.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(limit).await;
                 token.cancel();
             })
         };
-        let outcome = standalone::probe(&survey, &token).await;
-        later.abort();
+        let outcome = standalone::probe(&request, &token).await;
+        canceller.abort();
         let head = scene.operator_client().head_bucket().bucket(scene.bucket()).send().await;
-        assert!(head.is_err(), "the bucket is there after {limit:?}: {outcome:?}");
+        assert!(head.is_err(), "the bucket exists after {limit:?}: {outcome:?}");
         match outcome {
-            Err(ProbeError::Stopped { leftovers: left }) => {
-                assert!(left.is_empty(), "after {limit:?}: {left:?}");
+            Err(ProbeError::Stopped { leftovers }) => {
+                assert!(leftovers.is_empty(), "after {limit:?}: {leftovers:?}");
             }
             other => {
-                let left = other.unwrap().leftovers;
-                assert!(left.is_empty(), "{left:?}");
+                let leftovers = other.unwrap().leftovers;
+                assert!(leftovers.is_empty(), "{leftovers:?}");
                 break;
             }
         }
@@ -229,16 +229,16 @@ async fn ceph_stopped_it_leaves_nothing() {
     stopped_it_leaves_nothing(S3Server::secondary(), Duration::from_millis(500)).await;
 }
 
-/// A recorder that the store's own administrators gave everything, and a policy that cannot be put because the
-/// principal is mistyped: the table says what that recorder can do.
+/// The store's administrators gave the recorder all permissions, and its principal is mistyped, so the policy cannot
+/// be put. The table reports what the recorder can do.
 #[tokio::test]
 async fn ceph_recorder_with_owner_rights_fails_probe() {
     let mut scene = Scene::new(S3Server::secondary(), "owner");
     scene.spec.recorder_principal = format!("{}x", scene.spec.recorder_principal);
     let owner = scene.server.bucket_maker().clone();
-    let (code, json, error) = probe(&scene, Some(&owner), &["--create-bucket", "-o", "json"]).await;
+    let (code, json, error) = run_probe(&scene, Some(&owner), &["--create-bucket", "-o", "json"]).await;
     assert_eq!((code, error.as_str()), (0, ""), "{json}");
-    let table = verdicts(&json);
+    let table = parse_verdicts(&json);
     for check in Check::ALL.iter().map(|check| check.as_str()) {
         if check.starts_with("RecorderCannot") || check == "OperatorCannotGet" {
             assert_eq!(table[check], Verdict::Failed.as_str(), "{check}");
@@ -247,7 +247,7 @@ async fn ceph_recorder_with_owner_rights_fails_probe() {
     assert!(json.contains("--recorder-principal is not how the store names"), "{json}");
 }
 
-/// Tried with plain clients: on a recording, and by people that the operator has no credentials of.
+/// Checks with SDK clients that other identities cannot read, list or delete a recording.
 async fn assert_others_are_denied(scene: &Scene, identities: &[&str]) {
     let key = "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4";
     let put = scene.client("recorder").put_object().bucket(scene.bucket()).key(key);
@@ -267,9 +267,9 @@ async fn assert_others_are_denied(scene: &Scene, identities: &[&str]) {
     }
     let get = scene.operator_client().get_object().bucket(scene.bucket()).key(key).send().await;
     assert!(get.is_err(), "the operator reads a recording");
-    // The same by a client of another make.
+    // The same with boto3.
     for operation in [&["get", key][..], &["list"]] {
-        let answer = attempt(&scene.server, scene.bucket(), "recorder", operation).await;
-        assert_eq!(answer["ok"], false, "{operation:?}: {answer}");
+        let response = attempt(&scene.server, scene.bucket(), "recorder", operation).await;
+        assert_eq!(response["ok"], false, "{operation:?}: {response}");
     }
 }

@@ -1,4 +1,4 @@
-//! In sync means zero writes; what somebody else changed is put back and told.
+//! A bucket in sync is not written. External changes are reverted and reported.
 
 use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
@@ -21,15 +21,15 @@ async fn in_sync_bucket_is_not_written(server: S3Server, port: u16) {
     scene.recorder.endpoint = Some(proxy.endpoint.clone());
     let first = scene.enforce(Probe::Run).await.unwrap();
     assert!(!first.changes.is_empty() && first.conformance.is_some());
-    assert!(proxy.take().iter().any(|seen| seen.is_write()), "the proxy sees writes");
+    assert!(proxy.take().iter().any(|request| request.is_write()), "the proxy records writes");
 
     for _ in 0..2 {
         let again = scene.enforce(Probe::Skip).await.unwrap();
         assert_eq!((again.changes, again.conformance), (vec![], None));
         assert_eq!(again.observed, first.observed);
-        let seen = proxy.take();
-        assert!(!seen.is_empty() && !seen.iter().any(|seen| seen.is_write()), "{seen:?}");
-        assert!(seen.len() <= 17, "{} requests to see that nothing is to do", seen.len());
+        let requests = proxy.take();
+        assert!(!requests.is_empty() && !requests.iter().any(|request| request.is_write()), "{requests:?}");
+        assert!(requests.len() <= 17, "{} requests for a bucket in sync", requests.len());
     }
 }
 
@@ -72,13 +72,13 @@ async fn drift_is_reverted(server: S3Server) {
     request.send().await.unwrap();
 
     let after = scene.enforce(Probe::Skip).await.unwrap();
-    let told: Vec<String> = after.changes.iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert_eq!(told[0], "default retention: GOVERNANCE 1 days → none");
-    assert!(told[1].starts_with("lifecycle: video/ expire 400d → calls/ "), "{told:?}");
-    assert!(told[2].starts_with("policy: another, of 1 statements → "), "{told:?}");
+    let changes: Vec<String> = after.changes.iter().map(ToString::to_string).collect();
+    assert_eq!(changes.len(), 3, "{changes:?}");
+    assert_eq!(changes[0], "default retention: GOVERNANCE 1 days → none");
+    assert!(changes[1].starts_with("lifecycle: video/ expire 400d → calls/ "), "{changes:?}");
+    assert!(changes[2].starts_with("policy: another, of 1 statements → "), "{changes:?}");
     assert_eq!(after.observed, before);
-    assert!(after.conformance.is_some(), "a changed policy is tried");
+    assert!(after.conformance.is_some(), "a changed policy is probed");
 }
 
 #[tokio::test]
@@ -91,14 +91,14 @@ async fn ceph_drift_is_reverted() {
     drift_is_reverted(S3Server::secondary()).await;
 }
 
-/// Without anybody to try as a recorder, what somebody changed is still put back, and that it could not be tried is said.
+/// Without the recorder's credentials drift is still reverted, and the missing probe is reported.
 async fn drift_is_reverted_without_recorder(server: S3Server) {
     let scene = Scene::new(server, "norecorder");
-    let without = async || {
+    let enforce_without_recorder = async || {
         let Scene { operator, spec, claim, .. } = &scene;
         enforce(&connect(operator), None, spec, claim, Probe::Skip).await.unwrap_err()
     };
-    let first = without().await;
+    let first = enforce_without_recorder().await;
     assert_eq!(
         (first.error, first.is_owned),
         (EnforceError::NoRecorderCredentials { is_in_sync: false }, true)
@@ -107,7 +107,7 @@ async fn drift_is_reverted_without_recorder(server: S3Server) {
     let before = scene.enforce(Probe::Skip).await.unwrap().observed;
     let client = scene.operator_client();
     client.delete_bucket_lifecycle().bucket(scene.bucket()).send().await.unwrap();
-    let failed = without().await;
+    let failed = enforce_without_recorder().await;
     assert_eq!(
         (failed.error, failed.is_owned),
         (EnforceError::NoRecorderCredentials { is_in_sync: true }, true)

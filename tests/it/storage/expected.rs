@@ -1,5 +1,5 @@
-//! The bucket's configuration, read back with an S3 client of another make, equals the documents committed
-//! under `tests/expected/`. After an intended change: `TOEZICHT_WRITE_EXPECTED=1` writes them anew.
+//! The bucket's configuration, read back with boto3, equals the documents committed under `tests/expected/`. After an
+//! intended change, `TOEZICHT_WRITE_EXPECTED=1` rewrites them.
 
 use std::path::PathBuf;
 
@@ -13,12 +13,12 @@ use crate::support::tools::read_back;
 const BUCKET: &str = "BUCKET";
 const DOCUMENTS: [&str; 4] = ["objectLock", "versioning", "lifecycle", "policy"];
 
-fn file(server: &S3Server, document: &str) -> PathBuf {
+fn document_file(server: &S3Server, document: &str) -> PathBuf {
     root().join("tests/expected").join(&server.name).join(format!("{document}.json"))
 }
 
-/// What a document says, whatever the order and form in which the server tells it.
-fn told(answer: &Value, bucket: &str) -> Value {
+/// Returns a document with a placeholder for the bucket's name, independent of the server's formatting.
+fn without_bucket_name(answer: &Value, bucket: &str) -> Value {
     serde_json::from_str(&answer.to_string().replace(bucket, BUCKET)).unwrap()
 }
 
@@ -31,17 +31,17 @@ async fn configuration_matches_committed(server: S3Server) {
     assert_eq!(enforced.observed.calls_expiration_days(), Some(3));
 
     let identity = scene.operator_identity();
-    let answers = read_back(&scene.server, scene.bucket(), &identity).await;
+    let read = read_back(&scene.server, scene.bucket(), &identity).await;
     for document in DOCUMENTS {
-        let told = told(&answers[document], scene.bucket());
-        let file = file(&scene.server, document);
+        let document_found = without_bucket_name(&read[document], scene.bucket());
+        let file = document_file(&scene.server, document);
         if std::env::var_os("TOEZICHT_WRITE_EXPECTED").is_some() {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(&file, serde_json::to_string_pretty(&told).unwrap() + "\n").unwrap();
+            std::fs::write(&file, serde_json::to_string_pretty(&document_found).unwrap() + "\n").unwrap();
         }
         let committed = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let committed: Value = serde_json::from_str(&committed).unwrap();
-        assert_eq!(committed, told, "{}", file.display());
+        assert_eq!(committed, document_found, "{}", file.display());
     }
 }
 

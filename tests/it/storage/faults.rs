@@ -1,5 +1,5 @@
-//! A store that stumbles changes no outcome: one request in five is answered with `SlowDown`, broken off, cut short, done
-//! without an answer, or done and never answered.
+//! Faults of the store change no outcome. One request in five gets `SlowDown`, a closed connection, a truncated
+//! response, a lost response, or no response.
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::storage::Probe;
@@ -7,56 +7,63 @@ use toezicht::storage::recordings::audit::{FindingKind, audit};
 use toezicht::storage::recordings::ledger;
 use toezicht::wire::StorageTarget;
 
-use super::holds::{audited, cover, ledger_entry, placed, record_half_an_hour, released, scope, swept};
+use super::holds::{
+    audit_options, audit_with_holds, hold_scope, ledger_entry, place_until_confirmed, record_half_an_hour,
+    release_until_verified, sweep_until_done,
+};
 use super::scene::Scene;
 use crate::storage::scene::connect;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
-/// As controllers do: what a store broke off is tried again.
-async fn again<T, E: std::fmt::Debug>(what: &str, work: impl AsyncFn() -> Result<T, E>) -> T {
+/// Retries an operation, as controllers do.
+async fn retry<T, E: std::fmt::Debug>(description: &str, operation: impl AsyncFn() -> Result<T, E>) -> T {
     let mut last = None;
     for _ in 0..40 {
-        match work().await {
+        match operation().await {
             Ok(done) => return done,
             Err(error) => last = Some(error),
         }
     }
-    panic!("{what}: {last:?}");
+    panic!("{description}: {last:?}");
 }
 
 async fn faulty_store_changes_no_outcome(server: S3Server, port: u16) {
     let proxy = Proxy::start(&server.endpoint, port).await;
     let scene = Scene::new(server, "stumbles");
-    let stumbling = StorageTarget { endpoint: Some(proxy.endpoint.clone()), ..scene.operator.clone() };
+    let faulty = StorageTarget { endpoint: Some(proxy.endpoint.clone()), ..scene.operator.clone() };
     proxy.set_faulty(true);
-    let through = Scene { operator: stumbling.clone(), ..scene.clone() };
-    again("enforce", async || through.enforce(Probe::Skip).await).await;
+    let via_proxy = Scene { operator: faulty.clone(), ..scene.clone() };
+    retry("enforce", async || via_proxy.enforce(Probe::Skip).await).await;
     let changed = scene.enforce(Probe::Skip).await.unwrap().changes;
     assert!(changed.is_empty(), "{changed:?}");
 
     let (start, _) = record_half_an_hour(&scene).await;
-    let incident = cover(&[], start + 10.minutes(), Some(start + 20.minutes()));
+    let incident = hold_scope(&[], start + 10.minutes(), Some(start + 20.minutes()));
     let held = std::slice::from_ref(&incident);
-    placed(&stumbling, held).await;
+    place_until_confirmed(&faulty, held).await;
     let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
-    let swept = swept(&stumbling, held, later).await;
+    let swept = sweep_until_done(&faulty, held, later).await;
     assert_eq!((swept.held, swept.undeletable), (10, 0), "{swept:?}");
-    let tally = audited(&scene, held, later).await;
+    let tally = audit_with_holds(&scene, held, later).await;
     assert_eq!((tally.versions, tally.held_versions, tally.count(FindingKind::Overdue)), (10, 10, 0));
     assert!(tally.is_compliant(), "{:?}", tally.findings);
-    let scope = scope();
-    let through = again("audit", async || audit(&connect(&stumbling), &scope, later).await).await;
-    assert_eq!(through, tally);
+    let scope = audit_options();
+    let via_proxy = retry("audit", async || audit(&connect(&faulty), &scope, later).await).await;
+    assert_eq!(via_proxy, tally);
 
     let entry = ledger_entry("0".into(), &incident, Timestamp::now());
     let entries = std::slice::from_ref(&entry);
-    released(&stumbling, entries, later).await;
+    release_until_verified(&faulty, entries, later).await;
     let closed = [entry.closed(later)];
-    again("ledger", async || ledger::write_all(&connect(&stumbling), &closed).await).await;
+    retry("ledger", async || ledger::write_all(&connect(&faulty), &closed).await).await;
     assert!(proxy.fault_count() > 50, "{}", proxy.fault_count());
-    let tally = audited(&scene, &[], later).await;
-    assert_eq!((tally.versions, tally.delete_markers), (0, 0), "all was over its ceiling: {tally:?}");
+    let tally = audit_with_holds(&scene, &[], later).await;
+    assert_eq!(
+        (tally.versions, tally.delete_markers),
+        (0, 0),
+        "all recordings are past their ceiling: {tally:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Holds, sweep and audit on real stores: what is held stays, what is not goes, and an audit that asks nobody but the
-//! bucket says so.
+//! Holds, sweep and audit on real stores: held recordings stay, others are deleted, and an audit of the bucket alone
+//! confirms it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
@@ -22,35 +22,35 @@ use toezicht::wire::StorageTarget;
 use super::scene::Scene;
 use crate::storage::scene::connect;
 use crate::support::settings::S3Server;
-use crate::support::wait::past;
+use crate::support::wait::wait_until_past;
 
 pub const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 
-pub struct Declared(pub Vec<HoldScope>);
+pub struct FixedHolds(pub Vec<HoldScope>);
 
 #[async_trait::async_trait]
-impl OpenHolds for Declared {
+impl OpenHolds for FixedHolds {
     async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         Ok(self.0.clone())
     }
 }
 
-struct Unknown;
+struct UnknownHolds;
 
 #[async_trait::async_trait]
-impl OpenHolds for Unknown {
+impl OpenHolds for UnknownHolds {
     async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         Err(OpenHoldsError("the API server does not answer".into()))
     }
 }
 
-pub async fn prepared(server: S3Server) -> Scene {
+pub async fn prepared_bucket(server: S3Server) -> Scene {
     let scene = Scene::new(server, "holds");
     scene.enforce(Probe::Skip).await.unwrap();
     scene
 }
 
-pub fn cover(cameras: &[&str], from: Timestamp, until: Option<Timestamp>) -> HoldScope {
+pub fn hold_scope(cameras: &[&str], from: Timestamp, until: Option<Timestamp>) -> HoldScope {
     let names = cameras.iter().map(|name| (*name).to_owned()).collect();
     HoldScope {
         cameras: if cameras.is_empty() { CameraSelector::All } else { CameraSelector::Named(names) },
@@ -59,7 +59,8 @@ pub fn cover(cameras: &[&str], from: Timestamp, until: Option<Timestamp>) -> Hol
     }
 }
 
-/// Thirty minutes of two cameras, a minute a key, up to a few minutes ago.
+/// Records thirty minutes of two cameras up to a few minutes ago, one minute in every two. Returns the start and the
+/// keys.
 pub async fn record_half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
     let start = Timestamp::from_second(Timestamp::now().as_second()).unwrap() - 35.minutes();
     let mut keys = Vec::new();
@@ -74,14 +75,14 @@ pub async fn record_half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
 static NO_CAMERAS: BTreeMap<String, Timestamp> = BTreeMap::new();
 static SHARED_CACHE: LazyLock<ProtectionCache> = LazyLock::new(ProtectionCache::default);
 
-/// Decides as if it were `now`.
+/// Returns a decision time with `now` in place of the store's clock.
 pub fn at_time(now: Timestamp) -> DecisionTime {
     DecisionTime { clock_reading: Timestamp::now(), now }
 }
 
-pub fn task(covers: &[HoldScope]) -> PlaceInput<'_> {
+pub fn place_input(scopes: &[HoldScope]) -> PlaceInput<'_> {
     PlaceInput {
-        scopes: covers,
+        scopes,
         cameras: &NO_CAMERAS,
         terms: &TERMS,
         since: None,
@@ -95,11 +96,11 @@ pub fn task(covers: &[HoldScope]) -> PlaceInput<'_> {
     }
 }
 
-pub async fn placed(operator: &StorageTarget, covers: &[HoldScope]) -> PlaceReport {
+pub async fn place_until_confirmed(operator: &StorageTarget, scopes: &[HoldScope]) -> PlaceReport {
     let mut last = None;
-    // As a controller does: a pass that a store broke off is followed by another.
+    // Retry as a controller does.
     for _ in 0..40 {
-        match place(&connect(operator), &task(covers), Timestamp::now()).await {
+        match place(&connect(operator), &place_input(scopes), Timestamp::now()).await {
             Ok(placed) if placed.is_confirmed() && placed.errors.is_none() => return placed,
             other => last = Some(other.map(|placed| placed.examples)),
         }
@@ -107,11 +108,11 @@ pub async fn placed(operator: &StorageTarget, covers: &[HoldScope]) -> PlaceRepo
     panic!("not proved: {last:?}");
 }
 
-/// By the ledger and nobody else.
-pub async fn released(operator: &StorageTarget, closing: &[LedgerEntry], now: Timestamp) {
+/// Releases these entries, with no hold open, and retries as a controller does.
+pub async fn release_until_verified(operator: &StorageTarget, closing: &[LedgerEntry], now: Timestamp) {
     let mut last = None;
-    let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
-    let mut release = Release::new(closing, &nobody, &PROTOCOL_CEILINGS, &memory);
+    let (no_holds, cache) = (FixedHolds(vec![]), ProtectionCache::default());
+    let mut release = Release::new(closing, &no_holds, &PROTOCOL_CEILINGS, &cache);
     for _ in 0..40 {
         match release.run_pass(&connect(operator), at_time(now)).await {
             Ok(released) if released.is_verified() => return,
@@ -121,14 +122,14 @@ pub async fn released(operator: &StorageTarget, closing: &[LedgerEntry], now: Ti
     panic!("not released: {last:?}");
 }
 
-pub async fn swept(operator: &StorageTarget, holds: &[HoldScope], now: Timestamp) -> SweepReport {
+pub async fn sweep_until_done(operator: &StorageTarget, holds: &[HoldScope], now: Timestamp) -> SweepReport {
     let mut last = None;
     let mut all = SweepReport::default();
     for _ in 0..40 {
         match sweep(
             &connect(operator),
             &PROTOCOL_CEILINGS,
-            &Declared(holds.to_vec()),
+            &FixedHolds(holds.to_vec()),
             &ProtectionCache::default(),
             ScanRange::Boundary,
             at_time(now),
@@ -148,8 +149,8 @@ pub async fn swept(operator: &StorageTarget, holds: &[HoldScope], now: Timestamp
     panic!("not swept: {last:?}");
 }
 
-/// All of a bucket, with all marks.
-pub fn scope() -> AuditOptions {
+/// Returns options to audit a whole bucket and read the protection of every version.
+pub fn audit_options() -> AuditOptions {
     AuditOptions {
         terms: TERMS,
         range: ScanRange::All,
@@ -159,21 +160,21 @@ pub fn scope() -> AuditOptions {
     }
 }
 
-/// Audits by a ledger that has these holds open.
-pub async fn audited(scene: &Scene, holds: &[HoldScope], now: Timestamp) -> Tally {
-    let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
+/// Writes a ledger in which exactly these holds are open, and audits by it.
+pub async fn audit_with_holds(scene: &Scene, holds: &[HoldScope], now: Timestamp) -> Tally {
+    let accepted_at = Timestamp::now() - SignedDuration::from_hours(1);
     let mut entries = Vec::new();
     for number in 0..2 {
         let uid = format!("{number}");
         let cover = holds.get(number);
-        let entry = ledger_entry(uid, cover.unwrap_or(&empty_scope()), long_ago);
-        // What another audit of this test had open is closed.
-        entries.push(if cover.is_some() { entry } else { entry.closed(long_ago) });
+        let entry = ledger_entry(uid, cover.unwrap_or(&empty_scope()), accepted_at);
+        // Entries that an earlier audit of this test opened are closed.
+        entries.push(if cover.is_some() { entry } else { entry.closed(accepted_at) });
     }
     ledger::write_all(&connect(&scene.operator), &entries).await.unwrap();
-    let scope = scope();
+    let scope = audit_options();
     let mut last = None;
-    // As a controller does.
+    // Retry as a controller does.
     for _ in 0..5 {
         match audit(&connect(&scene.operator), &scope, now).await {
             Ok(tally) => return tally,
@@ -184,63 +185,63 @@ pub async fn audited(scene: &Scene, holds: &[HoldScope], now: Timestamp) -> Tall
 }
 
 fn empty_scope() -> HoldScope {
-    cover(&["nobody"], Timestamp::UNIX_EPOCH, Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1)))
+    hold_scope(&["nobody"], Timestamp::UNIX_EPOCH, Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1)))
 }
 
-/// Promises one and two, by hand: held, over the ceiling, swept, released.
+/// Holds recordings, passes their ceiling, sweeps and releases.
 async fn held_recordings_stay_until_resolution(server: S3Server) {
-    let scene = prepared(server).await;
+    let scene = prepared_bucket(server).await;
     let (start, keys) = record_half_an_hour(&scene).await;
-    let incident = cover(&["receptie"], start + 10.minutes(), Some(start + 20.minutes()));
+    let incident = hold_scope(&["receptie"], start + 10.minutes(), Some(start + 20.minutes()));
     let (held, free): (Vec<_>, Vec<_>) = keys.iter().enumerate().partition(|(n, _)| (5..10).contains(n));
     scene.add_delete_marker(&keys[7]).await;
 
-    let proved = placed(&scene.operator, std::slice::from_ref(&incident)).await;
+    let proved = place_until_confirmed(&scene.operator, std::slice::from_ref(&incident)).await;
     assert_eq!(proved.coverage[0].segments, 5);
     for (_, key) in &held {
         assert_eq!(scene.protection(key).await, Some((true, "held".into())), "{key}");
-        assert_eq!(scene.versions(key).await.len(), 1, "the marker is gone: {key}");
+        assert_eq!(scene.versions(key).await.len(), 1, "the delete marker is removed: {key}");
     }
     for (_, key) in &free {
         assert_eq!(scene.protection(key).await, Some((false, "video".into())), "{key}");
     }
-    let tally = audited(&scene, std::slice::from_ref(&incident), Timestamp::now()).await;
+    let tally = audit_with_holds(&scene, std::slice::from_ref(&incident), Timestamp::now()).await;
     assert!(tally.is_compliant(), "{:?}", tally.findings);
     assert_eq!((tally.versions, tally.held_versions, tally.inspected_versions), (30, 5, 30));
 
-    // Without knowing the holds, nothing is deleted.
+    // While the open holds are unknown, nothing is deleted.
     let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
     let refused = sweep(
         &connect(&scene.operator),
         &PROTOCOL_CEILINGS,
-        &Unknown,
+        &UnknownHolds,
         &ProtectionCache::default(),
         ScanRange::Boundary,
         at_time(later),
     )
     .await;
     assert!(refused.is_err(), "{refused:?}");
-    assert_eq!(audited(&scene, &[], later).await.count(FindingKind::Overdue), 30);
+    assert_eq!(audit_with_holds(&scene, &[], later).await.count(FindingKind::Overdue), 30);
 
-    let swept = swept(&scene.operator, std::slice::from_ref(&incident), later).await;
+    let swept = sweep_until_done(&scene.operator, std::slice::from_ref(&incident), later).await;
     assert_eq!((swept.deleted, swept.held, swept.undeletable), (25, 5, 0), "{swept:?}");
-    let tally = audited(&scene, std::slice::from_ref(&incident), later).await;
+    let tally = audit_with_holds(&scene, std::slice::from_ref(&incident), later).await;
     assert_eq!((tally.versions, tally.held_versions, tally.count(FindingKind::Overdue)), (5, 5, 0));
 
-    // Another hold over the same: one is resolved, the other keeps its own.
+    // A second hold overlaps. Resolving the first does not release the versions of the second.
     let entry = ledger_entry("0".into(), &incident, Timestamp::now());
-    let other = cover(&[], start + 14.minutes(), None);
-    let others = Declared(vec![other]);
-    let (closing, memory) = ([entry], ProtectionCache::default());
-    let mut release = Release::new(&closing, &others, &PROTOCOL_CEILINGS, &memory);
+    let other = hold_scope(&[], start + 14.minutes(), None);
+    let others = FixedHolds(vec![other]);
+    let (closing, cache) = ([entry], ProtectionCache::default());
+    let mut release = Release::new(&closing, &others, &PROTOCOL_CEILINGS, &cache);
     let done = release.run_pass(&connect(&scene.operator), at_time(later)).await.unwrap();
-    // The ledger does not have that one yet, so what it keeps is not released for good.
+    // The second hold is not in the ledger yet, so its versions cannot be released finally.
     assert_eq!((done.deleted, done.waiting_for_ledger.len()), (2, 1), "{done:?}");
     assert!(!done.is_verified(), "{done:?}");
-    let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
-    let mut release = Release::new(&closing, &nobody, &PROTOCOL_CEILINGS, &memory);
+    let (no_holds, cache) = (FixedHolds(vec![]), ProtectionCache::default());
+    let mut release = Release::new(&closing, &no_holds, &PROTOCOL_CEILINGS, &cache);
     let done = release.run_pass(&connect(&scene.operator), at_time(Timestamp::now())).await.unwrap();
-    assert_eq!((done.deleted, done.released), (0, 3), "what is younger lives on: {done:?}");
+    assert_eq!((done.deleted, done.released), (0, 3), "versions below the ceiling stay: {done:?}");
     for (_, key) in held.iter().skip(2) {
         assert_eq!(scene.protection(key).await, Some((false, "video".into())), "{key}");
     }
@@ -258,23 +259,23 @@ pub fn ledger_entry(uid: String, cover: &HoldScope, accepted_at: Timestamp) -> L
     LedgerEntry::new(uid, "heusden".into(), "incident".into(), &spec, accepted_at)
 }
 
-/// Whatever others do to what is held is found, named and put back.
+/// Tampering with held versions is detected, reported and reverted.
 async fn tampering_is_found_and_reverted(server: S3Server) {
-    let scene = prepared(server).await;
+    let scene = prepared_bucket(server).await;
     let (start, keys) = record_half_an_hour(&scene).await;
-    let incident = [cover(&[], start, Some(start + 60.minutes()))];
-    placed(&scene.operator, &incident).await;
+    let incident = [hold_scope(&[], start, Some(start + 60.minutes()))];
+    place_until_confirmed(&scene.operator, &incident).await;
 
-    // Stores tell whole seconds.
+    // Stores report times in whole seconds.
     let proved_at = Timestamp::now() + 1.seconds();
-    past(proved_at + 1.seconds()).await;
+    wait_until_past(proved_at + 1.seconds()).await;
     scene.set_hold(&keys[0], false).await;
     scene.tag(&keys[1], "video").await;
     scene.add_delete_marker(&keys[2]).await;
     scene.put_foreign_object("notes.txt").await;
-    // What came in the last minutes may still be under way.
+    // The audit allows for recordings of the last minutes that are not protected yet.
     let soon = Timestamp::now() + 10.minutes();
-    let tally = audited(&scene, &incident, soon).await;
+    let tally = audit_with_holds(&scene, &incident, soon).await;
     for found in [
         FindingKind::HeldUnprotected,
         FindingKind::HeldMistagged,
@@ -284,32 +285,32 @@ async fn tampering_is_found_and_reverted(server: S3Server) {
         assert_eq!(tally.count(found), 1, "{found:?} in {:?}", tally.findings);
     }
     assert!(!tally.is_compliant());
-    let restored = command(&scene, &["holds", "restore"]).await;
+    let restored = run_command(&scene, &["holds", "restore"]).await;
     assert!(restored.1.contains("kind: IncidentHold"), "{restored:?}");
 
-    let proved = PlaceInput { verified_at: &[Some(proved_at)], ..task(&incident) };
+    let proved = PlaceInput { verified_at: &[Some(proved_at)], ..place_input(&incident) };
     let again = place(&connect(&scene.operator), &proved, Timestamp::now()).await.unwrap();
     let drifted = [Subresource::LegalHold, Subresource::Tag, Subresource::DeleteMarker].map(|what| (what, 1));
     assert_eq!(again.drifted, drifted.into());
     assert_eq!((again.legal_holds_set, again.tagged, again.markers_removed), (1, 1, 1));
     let named: BTreeSet<_> = again.examples.iter().collect();
     assert_eq!(named, keys[..3].iter().collect());
-    placed(&scene.operator, &incident).await;
+    place_until_confirmed(&scene.operator, &incident).await;
 
-    // With the hold resolved and its ledger entry gone, what is still held explains itself to nobody.
-    let tally = audited(&scene, &[], soon).await;
+    // Once the hold's ledger entry is closed, remaining legal holds are unexplained.
+    let tally = audit_with_holds(&scene, &[], soon).await;
     assert_eq!(tally.count(FindingKind::UnexplainedHold), 30);
-    let audited = command(&scene, &["audit", "--sample-one-in", "1"]).await;
+    let audited = run_command(&scene, &["audit", "--sample-one-in", "1"]).await;
     assert_eq!(audited.0, Some(4), "{audited:?}");
     assert!(audited.1.contains("VIOLATION  UnexplainedHold     30\n"), "{audited:?}");
 }
 
-/// What a person types: its exit code and what it prints.
-async fn command(scene: &Scene, words: &[&str]) -> (Option<i32>, String) {
+/// Runs a `toezicht` command and returns its exit code and output.
+async fn run_command(scene: &Scene, arguments: &[&str]) -> (Option<i32>, String) {
     let target = &scene.operator;
     let endpoint = target.endpoint.as_deref().unwrap();
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_toezicht"))
-        .args(words)
+        .args(arguments)
         .args([
             "--endpoint",
             endpoint,

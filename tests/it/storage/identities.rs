@@ -1,4 +1,4 @@
-//! Identities that have what their work needs, and nothing more, whatever rights they have from elsewhere.
+//! Identities have only the permissions that they need, even if other policies grant them more.
 
 use std::process::Stdio;
 
@@ -13,18 +13,18 @@ use toezicht::storage::{EnforceError, Probe};
 use toezicht::wire::{AccessKey, Credentials, Secret};
 use tokio::process::Command;
 
-use super::holds::placed;
+use super::holds::place_until_confirmed;
 use super::scene::{Scene, client};
 use crate::support::settings::{S3Identity, S3Server};
 
-/// `toezicht audit` as somebody: exit code, standard output and standard error.
-async fn audit_as(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
+/// Runs `toezicht audit` as an identity and returns exit code, standard output and standard error.
+async fn audit_as(scene: &Scene, identity: &S3Identity) -> (i32, String, String) {
     let server = &scene.server;
     let output = Command::new(env!("CARGO_BIN_EXE_toezicht"))
         .args(["audit", "--endpoint", &server.endpoint, "--region", &server.region])
         .args(["--path-style", "--bucket", scene.bucket(), "--sample-one-in", "1", "-o", "json"])
-        .env("AWS_ACCESS_KEY_ID", &who.access_key)
-        .env("AWS_SECRET_ACCESS_KEY", &who.secret_key)
+        .env("AWS_ACCESS_KEY_ID", &identity.access_key)
+        .env("AWS_SECRET_ACCESS_KEY", &identity.secret_key)
         .stdin(Stdio::null())
         .output()
         .await
@@ -33,35 +33,35 @@ async fn audit_as(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// The auditor audits with credentials of its own, and neither sees a picture nor changes anything.
+/// The auditor audits with its own credentials. It can neither read recordings nor change anything.
 async fn auditor_can_only_audit(server: S3Server) {
     let mut scene = Scene::new(server, "auditor");
     scene.enforce(Probe::Skip).await.unwrap();
     let auditor = scene.server.identity("other").clone();
     let key = scene.record("hal", Timestamp::now()).await;
     let (code, _, error) = audit_as(&scene, &auditor).await;
-    assert_eq!(code, 1, "before it is the auditor: {error}");
+    assert_eq!(code, 1, "before it is named as the auditor: {error}");
 
     scene.spec.auditor = Some(auditor.principal.clone());
     let changed = scene.enforce(Probe::Skip).await.unwrap().changes;
     assert_eq!(changed.len(), 1, "the policy: {changed:?}");
     assert!(scene.enforce(Probe::Skip).await.unwrap().changes.is_empty());
-    let (code, told, error) = audit_as(&scene, &auditor).await;
+    let (code, report, error) = audit_as(&scene, &auditor).await;
     assert_eq!(code, 0, "{error}");
-    let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!((&told["versions"], &told["inspectedVersions"]), (&json!(1), &json!(1)), "{told}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["versions"], &report["inspectedVersions"]), (&json!(1), &json!(1)), "{report}");
 
     let [(_, version)] = &scene.versions(&key).await[..] else { panic!("one version") };
-    let (bucket, it) = (scene.bucket(), client(&scene.server, &auditor));
-    let by_version = it.get_object().bucket(bucket).key(&key).version_id(version);
+    let (bucket, client) = (scene.bucket(), client(&scene.server, &auditor));
+    let by_version = client.get_object().bucket(bucket).key(&key).version_id(version);
     assert!(by_version.send().await.is_err(), "reads by version");
-    assert!(it.get_object().bucket(bucket).key(&key).send().await.is_err(), "reads");
+    assert!(client.get_object().bucket(bucket).key(&key).send().await.is_err(), "reads");
     for key in [key.as_str(), "video/hal/x", "ledger/holds/x.json", "probe/x", "x"] {
-        let put = it.put_object().bucket(bucket).key(key).body(b"x".to_vec().into());
+        let put = client.put_object().bucket(bucket).key(key).body(b"x".to_vec().into());
         assert!(put.send().await.is_err(), "puts {key}");
-        let _ = it.delete_object().bucket(bucket).key(key).send().await;
+        let _ = client.delete_object().bucket(bucket).key(key).send().await;
     }
-    let _ = it.delete_object().bucket(bucket).key(&key).version_id(version).send().await;
+    let _ = client.delete_object().bucket(bucket).key(&key).version_id(version).send().await;
     let other = scene.record("gang", Timestamp::now()).await;
     scene.set_hold(&other, true).await;
     scene.tag(&other, "held").await;
@@ -69,21 +69,21 @@ async fn auditor_can_only_audit(server: S3Server) {
         [(&key, ObjectLockLegalHoldStatus::On, "held"), (&other, ObjectLockLegalHoldStatus::Off, "video")]
     {
         let hold = ObjectLockLegalHold::builder().status(status).build();
-        let put = it.put_object_legal_hold().bucket(bucket).key(key);
-        assert!(put.legal_hold(hold).send().await.is_err(), "{key}: holds or releases");
+        let put = client.put_object_legal_hold().bucket(bucket).key(key);
+        assert!(put.legal_hold(hold).send().await.is_err(), "{key}: sets or clears the legal hold");
         let tag = Tag::builder().key("toezicht-retention").value(tag).build().unwrap();
         let tags = Tagging::builder().tag_set(tag).build().unwrap();
-        let put = it.put_object_tagging().bucket(bucket).key(key);
+        let put = client.put_object_tagging().bucket(bucket).key(key);
         assert!(put.tagging(tags).send().await.is_err(), "{key}: tags");
     }
-    let _ = it.delete_bucket_policy().bucket(bucket).send().await;
-    let _ = it.delete_bucket_lifecycle().bucket(bucket).send().await;
+    let _ = client.delete_bucket_policy().bucket(bucket).send().await;
+    let _ = client.delete_bucket_lifecycle().bucket(bucket).send().await;
     let none = VersioningConfiguration::builder().build();
-    let _ = it.put_bucket_versioning().bucket(bucket).versioning_configuration(none).send().await;
+    let _ = client.put_bucket_versioning().bucket(bucket).versioning_configuration(none).send().await;
 
     assert_eq!(scene.protection(&key).await, Some((false, "video".to_owned())));
     assert_eq!(scene.protection(&other).await, Some((true, "held".to_owned())));
-    assert_eq!(scene.versions(&key).await.len(), 1, "no version and no marker more");
+    assert_eq!(scene.versions(&key).await.len(), 1, "no other version and no delete marker");
     assert!(scene.versions("x").await.is_empty());
     let changed = scene.enforce(Probe::Skip).await.unwrap().changes;
     assert!(changed.is_empty(), "{changed:?}");
@@ -99,7 +99,8 @@ async fn ceph_auditor_can_only_audit() {
     auditor_can_only_audit(S3Server::secondary()).await;
 }
 
-/// An auditor that is somebody else too would stop that one: refused before anything is connected to.
+/// The policy's Denies for the auditor would also stop another role with the same principal. That is rejected before
+/// any connection.
 #[tokio::test]
 async fn auditor_must_be_a_separate_principal() {
     let mut scene = Scene::new(S3Server::primary(), "nobodyelse");
@@ -116,7 +117,7 @@ async fn auditor_must_be_a_separate_principal() {
     }
 }
 
-/// A recorder that has rights from elsewhere, here by one more statement of the policy, puts nothing without its one tag.
+/// A recorder with further permissions, here from an added policy statement, can only put objects with its own tag.
 #[tokio::test]
 async fn ceph_privileged_recorder_puts_only_its_tag() {
     let scene = Scene::new(S3Server::secondary(), "onetag");
@@ -135,7 +136,7 @@ async fn ceph_privileged_recorder_puts_only_its_tag() {
         let put = put.set_tagging(tags.map(str::to_owned)).body(b"x".to_vec().into());
         put.send().await.is_ok()
     };
-    assert!(put("elsewhere/x", None).await, "it has the right now");
+    assert!(put("elsewhere/x", None).await, "the statement grants the permission");
     for (class, own) in [("video", "video"), ("calls", "calls")] {
         let key = |name: &str| format!("{class}/hal/{name}");
         for (name, tags) in [
@@ -155,10 +156,10 @@ async fn ceph_privileged_recorder_puts_only_its_tag() {
     }
 }
 
-/// Temporary keys of an identity, from the store's own STS.
-async fn session(server: &S3Server, who: &str) -> AccessKey {
-    let identity = server.identity(who);
-    let lasting = aws_credential_types::Credentials::new(
+/// Requests temporary keys of an identity from the store's STS.
+async fn session_keys(server: &S3Server, name: &str) -> AccessKey {
+    let identity = server.identity(name);
+    let permanent = aws_credential_types::Credentials::new(
         &identity.access_key,
         &identity.secret_key,
         None,
@@ -169,11 +170,11 @@ async fn session(server: &S3Server, who: &str) -> AccessKey {
         .behavior_version(aws_sdk_sts::config::BehaviorVersion::latest())
         .region(aws_sdk_sts::config::Region::new(server.region.clone()))
         .endpoint_url(&server.endpoint)
-        .credentials_provider(lasting)
+        .credentials_provider(permanent)
         .build();
     let sts = aws_sdk_sts::Client::from_conf(config);
-    let answer = sts.get_session_token().duration_seconds(900).send().await.unwrap();
-    let keys = answer.credentials.unwrap();
+    let response = sts.get_session_token().duration_seconds(900).send().await.unwrap();
+    let keys = response.credentials.unwrap();
     AccessKey {
         access_key_id: Secret::new(keys.access_key_id),
         secret_access_key: Secret::new(keys.secret_access_key),
@@ -181,13 +182,13 @@ async fn session(server: &S3Server, who: &str) -> AccessKey {
     }
 }
 
-/// Teams that have no lasting keys: the session's principal is its user.
+/// The principal of a session is its user, so temporary keys work like permanent ones.
 #[tokio::test]
 async fn ceph_temporary_keys_work_like_permanent_keys() {
     let mut scene = Scene::new(S3Server::secondary(), "session");
-    let keys = session(&scene.server, "operator").await;
+    let keys = session_keys(&scene.server, "operator").await;
     scene.operator.credentials = Credentials::AccessKey(keys.clone());
-    scene.recorder.credentials = Credentials::AccessKey(session(&scene.server, "recorder").await);
+    scene.recorder.credentials = Credentials::AccessKey(session_keys(&scene.server, "recorder").await);
     scene.enforce(Probe::Run).await.unwrap();
     let start = Timestamp::now() - SignedDuration::from_mins(5);
     let key = scene.record("hal", start).await;
@@ -196,7 +197,7 @@ async fn ceph_temporary_keys_work_like_permanent_keys() {
         calls: false,
         window: Window::new(start, Some(Timestamp::now())),
     }];
-    assert_eq!(placed(&scene.operator, &incident).await.coverage[0].segments, 1);
+    assert_eq!(place_until_confirmed(&scene.operator, &incident).await.coverage[0].segments, 1);
     assert_eq!(scene.protection(&key).await, Some((true, "held".to_owned())));
 
     for (token, refused) in [
@@ -212,8 +213,8 @@ async fn ceph_temporary_keys_work_like_permanent_keys() {
         match enforced {
             Ok(enforced) => assert!(!refused && enforced.changes.is_empty(), "{token:?}"),
             Err(error) => {
-                let told = error.to_string();
-                assert!(refused && told.contains("HTTP 4"), "{told}");
+                let message = error.to_string();
+                assert!(refused && message.contains("HTTP 4"), "{message}");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Stores whose bucket policies differ: acted out before SeaweedFS. Another partition, a limit of bytes, another form, no
-//! effect at all, and identities that the store does not know.
+//! Stores with different bucket policies, imitated by a proxy in front of SeaweedFS: another partition, a size limit,
+//! another format, no effect, and unknown identities.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,22 +8,22 @@ use toezicht::storage::bucket::probe::{Check, Verdict};
 use toezicht::storage::{EnforceError, EnforceReport, Probe, Subresource};
 use toezicht::wire::Credentials;
 
-use super::access::{pass, scene_with_policy_proxy};
-use super::rewriter::{Act, Asked, Liar, refusal};
+use super::access::{keep_response, scene_with_policy_proxy};
+use super::rewriting_proxy::{InterceptedRequest, ProxyAction, RewritingProxy, error_response};
 use super::scene::Scene;
 
-/// A store of another partition takes no ARN of AWS's public one.
+/// A store in another partition rejects ARNs of the partition `aws`.
 #[tokio::test]
 async fn seaweedfs_policy_uses_the_principals_partition() {
-    let before = |asked: &Asked| match asked.policy() {
-        Some(policy) if policy.contains("arn:aws:") => refusal(400, "MalformedPolicy"),
-        Some(policy) => Act::Instead(policy.replace("arn:aws-eusc:", "arn:aws:")),
-        None => Act::Pass,
+    let before = |request: &InterceptedRequest| match request.policy() {
+        Some(policy) if policy.contains("arn:aws:") => error_response(400, "MalformedPolicy"),
+        Some(policy) => ProxyAction::ReplacePolicy(policy.replace("arn:aws-eusc:", "arn:aws:")),
+        None => ProxyAction::Forward,
     };
-    let after = |asked: &Asked, text: String| {
-        if asked.asks("policy") { text.replace("arn:aws:", "arn:aws-eusc:") } else { text }
+    let after = |request: &InterceptedRequest, text: String| {
+        if request.is_for_subresource("policy") { text.replace("arn:aws:", "arn:aws-eusc:") } else { text }
     };
-    let (mut scene, _liar) = scene_with_policy_proxy("eusc", before, after).await;
+    let (mut scene, _proxy) = scene_with_policy_proxy("eusc", before, after).await;
     let error = scene.enforce(Probe::Run).await.unwrap_err();
     assert!(error.to_string().contains("the partition aws)"), "{error}");
     for name in [&mut scene.spec.operator_principal, &mut scene.spec.recorder_principal] {
@@ -36,14 +36,14 @@ async fn seaweedfs_policy_uses_the_principals_partition() {
     assert!(scene.enforce(Probe::Skip).await.unwrap().changes.is_empty());
 }
 
-/// The store's limit of a policy, and a Site that is within it and one that is not.
+/// A policy within the store's size limit is put. A larger one is rejected before it is sent.
 #[tokio::test]
 async fn seaweedfs_oversized_policy_is_rejected_before_put() {
-    let before = |asked: &Asked| match asked.policy() {
-        Some(policy) if policy.len() > 20_480 => refusal(400, "PolicyTooLarge"),
-        _ => Act::Pass,
+    let before = |request: &InterceptedRequest| match request.policy() {
+        Some(policy) if policy.len() > 20_480 => error_response(400, "PolicyTooLarge"),
+        _ => ProxyAction::Forward,
     };
-    let (mut scene, liar) = scene_with_policy_proxy("limit", before, pass).await;
+    let (mut scene, proxy) = scene_with_policy_proxy("limit", before, keep_response).await;
     let role = |number: usize, length: usize| {
         let begin = format!("arn:aws:iam::123456789012:role/manager-{number}-");
         let fill = "x".repeat(length - begin.len());
@@ -56,7 +56,7 @@ async fn seaweedfs_oversized_policy_is_rejected_before_put() {
     let table = enforced.conformance.unwrap();
     assert_eq!(table.verdict(Check::EveryoneElseIsDenied), &Verdict::Passed);
     assert_eq!(table.verdict(Check::VideoIsUnreadable), &Verdict::Passed);
-    let longest = liar.policies().iter().map(String::len).max();
+    let longest = proxy.take_policies().iter().map(String::len).max();
     assert!(longest.is_some_and(|longest| longest <= 20_480), "{longest:?}");
 
     let policy = scene.policy().await;
@@ -66,83 +66,86 @@ async fn seaweedfs_oversized_policy_is_rejected_before_put() {
     let EnforceError::PolicyTooLong { people, bytes, fits, .. } = error else { panic!("{error:?}") };
     assert!(people == 32 && bytes > 20_480 && fits > 8, "{people} {bytes} {fits}");
     assert!(error.to_string().contains("spec.managers"), "{error}");
-    assert_eq!(scene.policy().await, policy, "the policy is as it was");
+    assert_eq!(scene.policy().await, policy, "the policy is unchanged");
     scene.spec.readers.truncate(fits);
     scene.enforce(Probe::Skip).await.unwrap();
 }
 
-/// A store whose policies are of a form of its own (Scaleway) is refused for that, and not for a principal.
+/// A store with its own policy format (Scaleway) is rejected for the format, not for a principal.
 #[tokio::test]
 async fn seaweedfs_unsupported_policy_format_is_reported() {
-    let before = |asked: &Asked| match asked.policy() {
-        Some(policy) if policy.contains("\"2012-10-17\"") => refusal(400, "MalformedPolicy"),
-        _ => Act::Pass,
+    let before = |request: &InterceptedRequest| match request.policy() {
+        Some(policy) if policy.contains("\"2012-10-17\"") => error_response(400, "MalformedPolicy"),
+        _ => ProxyAction::Forward,
     };
-    let (scene, _liar) = scene_with_policy_proxy("scw", before, pass).await;
+    let (scene, _proxy) = scene_with_policy_proxy("scw", before, keep_response).await;
     let error = scene.enforce(Probe::Run).await.unwrap_err();
     assert!(matches!(error, EnforceError::StoreUnsupported { .. }), "{error:?}");
-    let told = error.to_string();
+    let message = error.to_string();
     for part in ["rejects bucket policies in S3's form", "MalformedPolicy (HTTP 400)", "Scaleway"] {
-        assert!(told.contains(part), "{told}");
+        assert!(message.contains(part), "{message}");
     }
 }
 
-/// A store that keeps a policy, or knows none, and heeds none.
-async fn unheeded(prefix: &str, has_policies: bool) -> (Scene, Liar) {
-    let kept: Arc<Mutex<Option<String>>> = Arc::default();
-    let before = move |asked: &Asked| {
-        if !asked.asks("policy") {
-            return Act::Pass;
+/// Returns a scene with a store that stores policies without effect, or does not support them.
+async fn scene_with_ignored_policies(prefix: &str, has_policies: bool) -> (Scene, RewritingProxy) {
+    let stored_policy: Arc<Mutex<Option<String>>> = Arc::default();
+    let before = move |request: &InterceptedRequest| {
+        if !request.is_for_subresource("policy") {
+            return ProxyAction::Forward;
         }
         if !has_policies {
-            return refusal(501, "NotImplemented");
+            return error_response(501, "NotImplemented");
         }
-        let mut kept = kept.lock().unwrap();
-        match asked.method {
-            Method::PUT => *kept = Some(asked.text()),
-            Method::DELETE => *kept = None,
+        let mut stored_policy = stored_policy.lock().unwrap();
+        match request.method {
+            Method::PUT => *stored_policy = Some(request.text()),
+            Method::DELETE => *stored_policy = None,
             _ => {
-                return kept
-                    .clone()
-                    .map_or(refusal(404, "NoSuchBucketPolicy"), |policy| Act::Answer(200, policy));
+                return stored_policy.clone().map_or(error_response(404, "NoSuchBucketPolicy"), |policy| {
+                    ProxyAction::Respond(200, policy)
+                });
             }
         }
-        Act::Answer(204, String::new())
+        ProxyAction::Respond(204, String::new())
     };
-    scene_with_policy_proxy(prefix, before, pass).await
+    scene_with_policy_proxy(prefix, before, keep_response).await
 }
 
-/// Nothing that the operator writes restricts anybody there. It says so and names the way out, and the way leads out: what
-/// stands in for the identities' own policies is a policy that was put past the store that heeds none.
+/// Bucket policies have no effect, and the operator reports that with the remedy: identity policies. To check the
+/// remedy, the test puts an equivalent bucket policy past the proxy.
 async fn ignored_policies_are_reported(has_policies: bool) {
-    let (scene, _liar) = unheeded("heedless", has_policies).await;
-    // The recorders have no rights at all.
+    let (scene, _proxy) = scene_with_ignored_policies("heedless", has_policies).await;
+    // Case 1: the recorder has no permissions.
     let error = scene.enforce(Probe::Run).await.unwrap_err();
-    let told = error.to_string();
+    let message = error.to_string();
     for part in [
         "no effect on this store's identities",
         "RecorderCanPut",
         "toezicht iam",
         "--store identity-policies",
     ] {
-        assert!(told.contains(part), "{told}");
+        assert!(message.contains(part), "{message}");
     }
-    // They have all rights.
+    // Case 2: the recorder has all permissions.
     let mut open = scene.clone();
     let admin = scene.server.identity("operator-admin").clone();
     open.recorder.credentials = Credentials::access_key(&admin.access_key, &admin.secret_key);
     open.spec.recorder_principal.clone_from(&admin.principal);
-    let told = open.enforce(Probe::Run).await.unwrap_err().to_string();
-    assert!(told.contains("OperatorCannotGet fails: The operator's credentials can read"), "{told}");
+    let message = open.enforce(Probe::Run).await.unwrap_err().to_string();
+    assert!(message.contains("OperatorCannotGet fails: The operator's credentials can read"), "{message}");
 
-    // They have what toezicht iam prints.
-    let mut past = scene.clone();
-    past.operator.endpoint = Some(scene.server.endpoint.clone());
-    past.recorder.endpoint = Some(scene.server.endpoint.clone());
-    past.enforce(Probe::Skip).await.unwrap();
-    past.remove("ledger/dialect.json").await;
-    let EnforceReport { limitations: gaps, conformance, .. } = scene.enforce(Probe::Run).await.unwrap();
-    assert!(gaps.iter().any(|gap| gap.contains("--store identity-policies")), "{gaps:?}");
+    // Case 3: the recorder has the permissions that `toezicht iam` prints.
+    let mut direct = scene.clone();
+    direct.operator.endpoint = Some(scene.server.endpoint.clone());
+    direct.recorder.endpoint = Some(scene.server.endpoint.clone());
+    direct.enforce(Probe::Skip).await.unwrap();
+    direct.remove("ledger/dialect.json").await;
+    let EnforceReport { limitations, conformance, .. } = scene.enforce(Probe::Run).await.unwrap();
+    assert!(
+        limitations.iter().any(|limitation| limitation.contains("--store identity-policies")),
+        "{limitations:?}"
+    );
     let table = conformance.unwrap();
     assert_eq!(table.verdict(Check::RecorderCannotGet), &Verdict::Passed);
     assert_eq!(table.verdict(Check::EveryoneElseIsDenied).as_str(), "Unknown");
@@ -160,31 +163,35 @@ async fn seaweedfs_missing_policy_support_is_reported() {
     ignored_policies_are_reported(false).await;
 }
 
-/// A store that takes no policy with the name of an identity that it does not know, and shows its id in place of the name
-/// where a policy had it before, as AWS does of a user that was deleted.
-async fn forgetful(prefix: &str, is_gone: Arc<Mutex<bool>>) -> (Scene, Liar) {
-    const GONE: &str = "arn:aws:iam::1:user/gone";
-    const ID: &str = "AIDAJQABLZS4A3QDU576Q";
-    let gone = Arc::clone(&is_gone);
-    let before = move |asked: &Asked| match asked.policy() {
-        // A condition is a text and no principal.
+/// Returns a scene with a store that rejects policies with unknown identities, and shows the id instead of the name
+/// of a deleted one, as AWS does.
+async fn scene_with_deleted_reader(prefix: &str, is_gone: Arc<Mutex<bool>>) -> (Scene, RewritingProxy) {
+    const DELETED_READER: &str = "arn:aws:iam::1:user/gone";
+    const DELETED_READER_ID: &str = "AIDAJQABLZS4A3QDU576Q";
+    let is_deleted = Arc::clone(&is_gone);
+    let before = move |request: &InterceptedRequest| match request.policy() {
+        // Conditions are plain text: only principals are checked.
         Some(policy)
-            if *gone.lock().unwrap()
-                && (policy.contains(&format!("[\"{GONE}\""))
-                    || policy.contains(&format!(",\"{GONE}\""))
-                    || policy.contains(ID)) =>
+            if *is_deleted.lock().unwrap()
+                && (policy.contains(&format!("[\"{DELETED_READER}\""))
+                    || policy.contains(&format!(",\"{DELETED_READER}\""))
+                    || policy.contains(DELETED_READER_ID)) =>
         {
-            refusal(400, "MalformedPolicy")
+            error_response(400, "MalformedPolicy")
         }
-        _ => Act::Pass,
+        _ => ProxyAction::Forward,
     };
-    let after = move |asked: &Asked, text: String| {
-        if asked.asks("policy") && *is_gone.lock().unwrap() { text.replace(GONE, ID) } else { text }
+    let after = move |request: &InterceptedRequest, text: String| {
+        if request.is_for_subresource("policy") && *is_gone.lock().unwrap() {
+            text.replace(DELETED_READER, DELETED_READER_ID)
+        } else {
+            text
+        }
     };
-    let (mut scene, liar) = scene_with_policy_proxy(prefix, before, after).await;
-    scene.spec.readers.push(GONE.into());
+    let (mut scene, proxy) = scene_with_policy_proxy(prefix, before, after).await;
+    scene.spec.readers.push(DELETED_READER.into());
     scene.spec.readers.sort();
-    (scene, liar)
+    (scene, proxy)
 }
 
 fn assert_unknown_reader_is_left_out(scene: &Scene, enforced: &EnforceReport) {
@@ -193,38 +200,38 @@ fn assert_unknown_reader_is_left_out(scene: &Scene, enforced: &EnforceReport) {
     assert!(scene.spec.readers.contains(manager));
 }
 
-/// One of the people is nobody at the store from the beginning: the policy names all others.
+/// If one of the readers is unknown to the store, the policy names all others.
 #[tokio::test]
 async fn seaweedfs_unknown_reader_is_left_out() {
-    let (scene, liar) = forgetful("unknown", Arc::new(Mutex::new(true))).await;
+    let (scene, proxy) = scene_with_deleted_reader("unknown", Arc::new(Mutex::new(true))).await;
     let enforced = scene.enforce(Probe::Run).await.unwrap();
     assert_unknown_reader_is_left_out(&scene, &enforced);
     let policy = scene.policy().await.unwrap();
     assert!(policy.contains(&scene.server.identity("manager").principal), "{policy}");
     assert!(!policy.contains("gone") && !policy.contains("AIDA"), "{policy}");
-    liar.policies();
+    proxy.take_policies();
     let again = scene.enforce(Probe::Skip).await.unwrap();
     assert_unknown_reader_is_left_out(&scene, &again);
-    assert!(again.changes.is_empty() && liar.policies().is_empty(), "{:?}", again.changes);
+    assert!(again.changes.is_empty() && proxy.take_policies().is_empty(), "{:?}", again.changes);
 }
 
-/// One is deleted later: the policy shows an id in place of the name, and could not be put again.
+/// If a reader is deleted later, the policy shows an id instead of the name and cannot be put again.
 #[tokio::test]
 async fn seaweedfs_deleted_reader_is_left_out_until_recreated() {
     let is_gone = Arc::new(Mutex::new(false));
-    let (scene, liar) = forgetful("deleted", Arc::clone(&is_gone)).await;
+    let (scene, proxy) = scene_with_deleted_reader("deleted", Arc::clone(&is_gone)).await;
     assert!(scene.enforce(Probe::Run).await.unwrap().unknown_principals.is_empty());
     *is_gone.lock().unwrap() = true;
     let enforced = scene.enforce(Probe::Skip).await.unwrap();
     assert_unknown_reader_is_left_out(&scene, &enforced);
     let what: Vec<Subresource> = enforced.changes.iter().map(|change| change.subresource).collect();
     assert_eq!(what, [Subresource::Policy]);
-    liar.policies();
+    proxy.take_policies();
     for _ in 0..2 {
         let again = scene.enforce(Probe::Skip).await.unwrap();
-        assert!(again.changes.is_empty() && liar.policies().is_empty(), "{:?}", again.changes);
+        assert!(again.changes.is_empty() && proxy.take_policies().is_empty(), "{:?}", again.changes);
     }
-    // The daily trials find that it is somebody again.
+    // The daily probe detects that the identity exists again.
     *is_gone.lock().unwrap() = false;
     let back = scene.enforce(Probe::Run).await.unwrap();
     assert!(back.unknown_principals.is_empty());

@@ -1,4 +1,4 @@
-//! A typing error in a principal locks nobody out.
+//! Mistyped and changed principals.
 
 use toezicht::storage::{EnforceError, Probe, Subresource};
 
@@ -7,19 +7,19 @@ use crate::support::settings::S3Server;
 
 async fn mistyped_principal_locks_nobody_out(server: S3Server) {
     let right = Scene::new(server, "typo");
-    // In a new bucket.
+    // A mistyped principal in a new bucket.
     let mut operator = right.clone();
     operator.spec.operator_principal = format!("{}x", right.spec.operator_principal);
     let error = operator.enforce(Probe::Run).await.unwrap_err();
     assert_eq!(error, EnforceError::WrongPrincipal { identity: "operator" });
     assert!(error.to_string().contains("storage.operator.principal"));
-    assert_eq!(right.policy().await, None, "nothing stays of the proof");
+    assert_eq!(right.policy().await, None, "the policy of the proof is removed");
     let mut recorder = right.clone();
     recorder.spec.recorder_principal = format!("{}x", right.spec.recorder_principal);
     let error = recorder.enforce(Probe::Run).await.unwrap_err();
     assert_eq!(error, EnforceError::WrongPrincipal { identity: "recorder" });
 
-    // Corrected, it works; in a bucket that works, the same error changes nothing.
+    // With the correct principal the bucket becomes compliant. In a compliant bucket the same error changes nothing.
     right.enforce(Probe::Run).await.unwrap();
     let policy = right.policy().await.unwrap();
     for wrong in [&operator, &recorder] {
@@ -33,7 +33,7 @@ async fn mistyped_principal_locks_nobody_out(server: S3Server) {
         Policy::parse(a).unwrap() == Policy::parse(b).unwrap()
     };
     assert!(same(&policy, &right.policy().await.unwrap()));
-    assert!(right.versions("probe/").await.is_empty(), "canaries are gone");
+    assert!(right.versions("probe/").await.is_empty(), "canaries are deleted");
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn ceph_mistyped_principal_locks_nobody_out() {
     mistyped_principal_locks_nobody_out(S3Server::secondary()).await;
 }
 
-/// The recorders get another identity: it is proved although "everyone but" names the old one.
+/// A new recorder principal is proved although the current policy exempts only the old one.
 async fn recorder_principal_can_change(server: S3Server) {
     let before = Scene::new(server, "rotate");
     before.enforce(Probe::Skip).await.unwrap();

@@ -1,4 +1,4 @@
-//! A bucket of its own for each test, and how to look at it as somebody else.
+//! A bucket for each test, and clients to inspect it as other identities.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
@@ -20,7 +20,7 @@ use toezicht::wire::{AccessKey, StorageTarget};
 use crate::support::settings::{S3Identity, S3Server};
 use crate::support::wait::eventually;
 
-/// A bucket that does not exist yet, and who wants it.
+/// A bucket with its desired configuration and the identities that use it. `new` does not create the bucket.
 #[derive(Clone, Debug)]
 pub struct Scene {
     pub server: S3Server,
@@ -31,25 +31,25 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// With an operator that may make its bucket.
+    /// Returns a scene with an operator that may create its bucket.
     pub fn new(server: S3Server, prefix: &str) -> Self {
-        let maker = server.bucket_maker().clone();
-        Self::with_operator(server, prefix, &maker)
+        let creator = server.bucket_maker().clone();
+        Self::with_operator(server, prefix, &creator)
     }
 
-    /// With this identity as the operator.
+    /// Returns a scene with this identity as the operator.
     pub fn with_operator(server: S3Server, prefix: &str, operator: &S3Identity) -> Self {
         let bucket = format!("tz-{prefix}-{}", hex::encode(rand::random::<[u8; 5]>()));
-        Self::over(server, &bucket, prefix, operator)
+        Self::for_bucket(server, &bucket, prefix, operator)
     }
 
-    /// Over a bucket that an operator on the cluster made.
+    /// Returns a scene for a bucket that an operator on the cluster created.
     pub fn of_bucket(server: S3Server, bucket: &str) -> Self {
-        let maker = server.bucket_maker().clone();
-        Self::over(server, bucket, bucket, &maker)
+        let creator = server.bucket_maker().clone();
+        Self::for_bucket(server, bucket, bucket, &creator)
     }
 
-    fn over(server: S3Server, bucket: &str, site: &str, operator: &S3Identity) -> Self {
+    fn for_bucket(server: S3Server, bucket: &str, site: &str, operator: &S3Identity) -> Self {
         let recorder = server.identity("recorder").clone();
         Self {
             operator: target(&server, operator, bucket),
@@ -79,7 +79,7 @@ impl Scene {
         &self.operator.bucket
     }
 
-    /// The operator's keys.
+    /// Returns the operator's keys.
     pub fn keys(&self) -> &AccessKey {
         self.operator.credentials.as_access_key().unwrap()
     }
@@ -96,14 +96,14 @@ impl Scene {
         enforced.map_err(|failed| failed.error)
     }
 
-    /// A plain client as one of the server's identities.
+    /// Returns an SDK client as one of the server's identities.
     pub fn client(&self, identity: &str) -> Client {
         client(&self.server, self.server.identity(identity))
     }
 
-    /// A plain client with the operator's own credentials.
+    /// Returns an SDK client with the operator's own credentials.
     pub fn operator_client(&self) -> Client {
-        // One whose keys are not its own is still somebody.
+        // With temporary keys the bucket's creator stands in for the operator.
         let keys = self.operator.credentials.as_access_key().filter(|keys| keys.session_token.is_none());
         let Some(keys) = keys else {
             return client(&self.server, self.server.bucket_maker());
@@ -116,19 +116,19 @@ impl Scene {
         client(&self.server, &identity)
     }
 
-    /// The operator's name in the server's file.
+    /// Returns the operator's name in the server's file.
     pub fn operator_identity(&self) -> String {
-        let is_ours = |identity: &S3Identity| identity.access_key == self.keys().access_key_id.reveal();
-        self.server.identities.iter().find(|(_, identity)| is_ours(identity)).unwrap().0.clone()
+        let is_operator = |identity: &S3Identity| identity.access_key == self.keys().access_key_id.reveal();
+        self.server.identities.iter().find(|(_, identity)| is_operator(identity)).unwrap().0.clone()
     }
 
-    /// The policy as the store has it.
+    /// Returns the bucket policy as the store has it.
     pub async fn policy(&self) -> Option<String> {
-        let answer = self.operator_client().get_bucket_policy().bucket(self.bucket()).send().await.ok()?;
-        answer.policy().map(str::to_owned)
+        let response = self.operator_client().get_bucket_policy().bucket(self.bucket()).send().await.ok()?;
+        response.policy().map(str::to_owned)
     }
 
-    /// Puts what a camera recorded for a minute from `start`, as a recorder does; its key.
+    /// Uploads a one-minute recording of a camera from `start`, as a recorder does, and returns its key.
     pub async fn record(&self, camera: &str, start: Timestamp) -> String {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("segment.mp4");
@@ -137,7 +137,7 @@ impl Scene {
         let sha256: [u8; 32] = Sha256::digest(bytes).into();
         let key = Key::new(Class::Video, camera, start, 60_000, &sha256).unwrap();
         let uploader = Uploader::new(&self.recorder).unwrap();
-        eventually("a segment is put", Duration::from_secs(30), async || {
+        eventually("a segment is uploaded", Duration::from_secs(30), async || {
             let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await;
             put.map_err(|error| error.to_string())
         })
@@ -145,7 +145,7 @@ impl Scene {
         key.to_string()
     }
 
-    /// The legal hold and the tag of the newest version of a key; `None`: there is none.
+    /// Returns the legal hold and the retention tag of a key's newest version, or `None` if there is no version.
     pub async fn protection(&self, key: &str) -> Option<(bool, String)> {
         protection(&self.operator_client(), self.bucket(), key).await
     }
@@ -162,7 +162,7 @@ impl Scene {
         request.version_id(self.newest(key).await).legal_hold(hold).send().await.unwrap();
     }
 
-    /// Gives a key's newest version another tag.
+    /// Sets the retention tag of a key's newest version.
     pub async fn tag(&self, key: &str, value: &str) {
         let tag = Tag::builder().key("toezicht-retention").value(value).build().unwrap();
         let tags = Tagging::builder().tag_set(tag).build().unwrap();
@@ -170,13 +170,13 @@ impl Scene {
         request.version_id(self.newest(key).await).tagging(tags).send().await.unwrap();
     }
 
-    /// Takes all tags off a key's newest version.
+    /// Deletes all tags of a key's newest version.
     pub async fn untag(&self, key: &str) {
         let request = self.operator_client().delete_object_tagging().bucket(self.bucket()).key(key);
         request.version_id(self.newest(key).await).send().await.unwrap();
     }
 
-    /// Removes all versions and markers of a key.
+    /// Deletes all versions and delete markers of a key.
     pub async fn remove(&self, key: &str) {
         for (key, version) in self.versions(key).await {
             let request = self.operator_client().delete_object().bucket(self.bucket()).key(key);
@@ -184,12 +184,12 @@ impl Scene {
         }
     }
 
-    /// Puts an object that is nobody's.
+    /// Puts an object that is no recording.
     pub async fn put_foreign_object(&self, key: &str) {
         self.put_bytes(key, b"x").await;
     }
 
-    /// Puts what somebody wrote.
+    /// Puts an object with these bytes.
     pub async fn put_bytes(&self, key: &str, bytes: &[u8]) {
         let body = aws_sdk_s3::primitives::ByteStream::from(bytes.to_vec());
         let request = self.operator_client().put_object().bucket(self.bucket()).key(key).body(body);
@@ -202,7 +202,7 @@ impl Scene {
         assert_eq!(request.send().await.unwrap().delete_marker(), Some(true));
     }
 
-    /// All versions and delete markers under a prefix, as the operator sees them: key and version.
+    /// Lists key and version of all versions and delete markers under a prefix, as the operator sees them.
     pub async fn versions(&self, prefix: &str) -> Vec<(String, String)> {
         let page = self
             .operator_client()
@@ -218,7 +218,7 @@ impl Scene {
     }
 }
 
-/// Connects as one identity.
+/// Connects as the identity of `target`.
 pub fn connect(target: &StorageTarget) -> BucketConnection {
     BucketConnection::new(target).unwrap()
 }
@@ -235,7 +235,7 @@ pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> Storage
     }
 }
 
-/// The legal hold and the tag of the newest version of a key; `None`: there is none.
+/// Returns the legal hold and the retention tag of a key's newest version, or `None` if there is no version.
 pub async fn protection(client: &Client, bucket: &str, key: &str) -> Option<(bool, String)> {
     let version = newest(client, bucket, key).await?;
     let hold = client.get_object_legal_hold().bucket(bucket).key(key).version_id(&version).send().await;
@@ -252,7 +252,7 @@ async fn newest(client: &Client, bucket: &str, key: &str) -> Option<String> {
     Some(page.versions().first()?.version_id()?.to_owned())
 }
 
-/// A plain client as somebody.
+/// Returns an SDK client as this identity.
 pub fn client(server: &S3Server, identity: &S3Identity) -> Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())

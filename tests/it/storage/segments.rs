@@ -1,4 +1,4 @@
-//! Segments into the bucket: once, whole, tagged, and by the store's clock.
+//! Uploads of segments: once, complete, tagged, and dated by the store's clock.
 
 use std::path::PathBuf;
 
@@ -32,15 +32,15 @@ fn segment(size: usize) -> Segment {
     Segment { _dir: dir, file, sha256, key, bytes }
 }
 
-async fn prepared(server: S3Server) -> (Scene, Uploader) {
+async fn prepared_uploader(server: S3Server) -> (Scene, Uploader) {
     let scene = Scene::new(server, "segments");
     scene.enforce(Probe::Skip).await.unwrap();
     let uploader = Uploader::new(&scene.recorder).unwrap();
     (scene, uploader)
 }
 
-/// What is stored, read with the policy lifted: nobody may read a recording otherwise.
-async fn stored(scene: &Scene, key: &Key) -> (Vec<u8>, Vec<(String, String)>) {
+/// Reads a stored segment and its tags. Replaces the bucket policy first, which lets nobody read a recording.
+async fn read_stored(scene: &Scene, key: &Key) -> (Vec<u8>, Vec<(String, String)>) {
     let client = scene.operator_client();
     let tags = client.get_object_tagging().bucket(scene.bucket()).key(key.to_string()).send().await.unwrap();
     let tags = tags.tag_set().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
@@ -52,21 +52,21 @@ async fn stored(scene: &Scene, key: &Key) -> (Vec<u8>, Vec<(String, String)>) {
     (object.body.collect().await.unwrap().to_vec(), tags)
 }
 
-/// `versions`: how many a second put leaves.
+/// Asserts that a second put of a segment leaves `versions` versions.
 async fn repeated_put_leaves_versions(server: S3Server, versions: usize) {
-    let (scene, uploader) = prepared(server).await;
+    let (scene, uploader) = prepared_uploader(server).await;
     let segment = segment(5 * 1024 * 1024);
     let put = uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video).await.unwrap();
     assert!(!put.already_exists);
-    let apart = put.server_date.expect("a Date header").duration_since(Timestamp::now());
-    assert!(apart.abs() < SignedDuration::from_secs(5), "{apart}");
+    let skew = put.server_date.expect("a Date header").duration_since(Timestamp::now());
+    assert!(skew.abs() < SignedDuration::from_secs(5), "{skew}");
 
     let again = uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video).await.unwrap();
     assert_eq!(again.already_exists, versions == 1);
-    assert!(again.server_date.is_some(), "also from a refusal");
+    assert!(again.server_date.is_some(), "an error response has a date too");
     assert_eq!(scene.versions(&segment.key.to_string()).await.len(), versions);
 
-    let (bytes, tags) = stored(&scene, &segment.key).await;
+    let (bytes, tags) = read_stored(&scene, &segment.key).await;
     assert!(bytes == segment.bytes, "{} bytes", bytes.len());
     assert_eq!(tags, [("toezicht-retention".to_owned(), "video".to_owned())]);
 }
@@ -82,7 +82,7 @@ async fn ceph_16_repeated_put_leaves_two_versions() {
 }
 
 async fn mismatched_checksum_is_rejected(server: S3Server) {
-    let (scene, uploader) = prepared(server).await;
+    let (scene, uploader) = prepared_uploader(server).await;
     let segment = segment(100_000);
     let mut other = segment.bytes.clone();
     other[50_000] ^= 1;
@@ -125,14 +125,14 @@ async fn disallowed_put_is_not_sent() {
 }
 
 async fn wrong_credentials_are_reported(server: S3Server) {
-    let (mut scene, _) = prepared(server).await;
+    let (mut scene, _) = prepared_uploader(server).await;
     let key = &scene.server.identity("recorder").access_key;
     scene.recorder.credentials = Credentials::access_key(key, "wrong");
     let uploader = Uploader::new(&scene.recorder).unwrap();
     let segment = segment(100);
     let error =
         uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Sealed).await.unwrap_err();
-    // A gateway with an STS says no more.
+    // A gateway with an STS does not distinguish a wrong signature.
     let code = match scene.server.name.as_str() {
         "ceph" => "AccessDenied",
         _ => "SignatureDoesNotMatch",

@@ -26,7 +26,7 @@ where
 }
 
 /// Waits until the clock has passed `instant`.
-pub async fn past(instant: jiff::Timestamp) {
+pub async fn wait_until_past(instant: jiff::Timestamp) {
     eventually("the clock passes the instant", HANG, || async {
         let has_passed = jiff::Timestamp::now() > instant;
         has_passed.then_some(()).ok_or_else(String::new)

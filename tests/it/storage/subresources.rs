@@ -1,17 +1,17 @@
-//! What a bucket has beside lock, lifecycle and policy: set where the store has it, removed where it copies, shows or
-//! tells of recordings, and said where it cannot be seen.
+//! Bucket subresources besides lock, lifecycle and policy. Required ones are set if the store supports them. Those
+//! that copy, expose or announce recordings are removed. Unreadable ones are reported.
 
 use toezicht::storage::{
     ForbiddenSubresource, Probe, RequiredSubresource, Subresource, SubresourceState, UnreadableReason,
 };
 
-use super::pretend::Pretend;
+use super::override_proxy::OverrideProxy;
 use super::scene::Scene;
 use crate::support::settings::S3Server;
 
 const NOTIFICATION_CONFIGURATION: &str = "<NotificationConfiguration><TopicConfiguration><Id>x</Id><Topic>arn:aws:sns:r:1:t</Topic>\
      <Event>s3:ObjectCreated:*</Event></TopicConfiguration></NotificationConfiguration>";
-const LOGS: &str = "<BucketLoggingStatus><LoggingEnabled><TargetBucket>theirs</TargetBucket>\
+const LOGGING_CONFIGURATION: &str = "<BucketLoggingStatus><LoggingEnabled><TargetBucket>theirs</TargetBucket>\
      <TargetPrefix>l/</TargetPrefix></LoggingEnabled></BucketLoggingStatus>";
 const INVENTORY_CONFIGURATIONS: &str = "<ListInventoryConfigurationsResult><InventoryConfiguration><Id>all</Id>\
      <IsEnabled>true</IsEnabled><IncludedObjectVersions>All</IncludedObjectVersions><Destination>\
@@ -21,13 +21,13 @@ const INVENTORY_CONFIGURATIONS: &str = "<ListInventoryConfigurationsResult><Inve
 const REPLICATION_CONFIGURATION: &str = "<ReplicationConfiguration><Role>r</Role><Rule><Status>Enabled</Status><Prefix></Prefix>\
      <Destination><Bucket>arn:aws:s3:::theirs</Bucket></Destination></Rule></ReplicationConfiguration>";
 
-/// A scene whose operator sees the server through a pretence.
-pub async fn pretended(server: S3Server, prefix: &str) -> (Scene, Pretend) {
-    let pretend = Pretend::start(&server.endpoint).await;
+/// Returns a scene that reaches the server through an override proxy.
+pub async fn scene_with_overrides(server: S3Server, prefix: &str) -> (Scene, OverrideProxy) {
+    let overrides = OverrideProxy::start(&server.endpoint).await;
     let mut scene = Scene::new(server, prefix);
-    scene.operator.endpoint = Some(pretend.endpoint.clone());
-    scene.recorder.endpoint = Some(pretend.endpoint.clone());
-    (scene, pretend)
+    scene.operator.endpoint = Some(overrides.endpoint.clone());
+    scene.recorder.endpoint = Some(overrides.endpoint.clone());
+    (scene, overrides)
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn seaweedfs_sets_encryption_and_ownership() {
     assert_eq!(settings[&RequiredSubresource::Ownership], SubresourceState::Compliant);
     assert_eq!(settings[&RequiredSubresource::PublicAccessBlock], SubresourceState::Unsupported);
     assert!(enforced.observed.unreadable.is_empty(), "{:?}", enforced.observed.unreadable);
-    // As an S3 client of another make sees it.
+    // Read back with boto3.
     let identity = scene.operator_identity();
     let read = crate::support::tools::read_back(&scene.server, scene.bucket(), &identity).await;
     let default = &read["encryption"]["Rules"][0]["ApplyServerSideEncryptionByDefault"];
@@ -48,8 +48,8 @@ async fn seaweedfs_sets_encryption_and_ownership() {
     let request = scene.operator_client().delete_bucket_encryption().bucket(scene.bucket());
     request.send().await.unwrap();
     let again = scene.enforce(Probe::Skip).await.unwrap();
-    let told: Vec<String> = again.changes.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["default encryption: none → AES256"]);
+    let changes: Vec<String> = again.changes.iter().map(ToString::to_string).collect();
+    assert_eq!(changes, ["default encryption: none → AES256"]);
 }
 
 #[tokio::test]
@@ -68,14 +68,14 @@ async fn ceph_reports_unsupported_subresources() {
         state.unreadable,
         [(ForbiddenSubresource::Inventory, UnreadableReason::UnexpectedAnswer)].into()
     );
-    let gaps = state.limitations().join("; ");
+    let limitations = state.limitations().join("; ");
     for part in ["inventories", "default encryption", "object ownership", "public access block"] {
-        assert!(gaps.contains(part), "{gaps}");
+        assert!(limitations.contains(part), "{limitations}");
     }
 }
 
 async fn foreign_configuration_is_removed(server: S3Server) {
-    let (scene, pretend) = pretended(server, "added").await;
+    let (scene, overrides) = scene_with_overrides(server, "added").await;
     let before = scene.enforce(Probe::Skip).await.unwrap().observed;
     let request = scene.operator_client().put_bucket_cors().bucket(scene.bucket());
     let rule = aws_sdk_s3::types::CorsRule::builder().allowed_methods("GET").allowed_origins("*");
@@ -83,18 +83,18 @@ async fn foreign_configuration_is_removed(server: S3Server) {
     request.cors_configuration(rules.build().unwrap()).send().await.unwrap();
     for (part, document) in [
         ("notification", NOTIFICATION_CONFIGURATION),
-        ("logging", LOGS),
+        ("logging", LOGGING_CONFIGURATION),
         ("inventory", INVENTORY_CONFIGURATIONS),
         ("replication", REPLICATION_CONFIGURATION),
     ] {
-        pretend.answer(part, (200, document), 200);
+        overrides.set_override(part, (200, document), 200);
     }
     let enforced = scene.enforce(Probe::Skip).await.unwrap();
-    let told: Vec<String> = enforced.changes.iter().map(ToString::to_string).collect();
+    let changes: Vec<String> = enforced.changes.iter().map(ToString::to_string).collect();
     let removed = ["CORS rules", "replication", "notifications", "inventories", "access logging"]
         .map(|part| format!("foreign configuration: {part} → removed"));
-    assert_eq!(told, removed);
-    let writes = pretend.writes().join("\n");
+    assert_eq!(changes, removed);
+    let writes = overrides.take_writes().join("\n");
     assert!(writes.contains("?inventory&id=all") || writes.contains("id=all&inventory"), "{writes}");
     assert_eq!(enforced.observed, before);
     assert!(scene.enforce(Probe::Skip).await.unwrap().changes.is_empty());
@@ -110,19 +110,19 @@ async fn ceph_foreign_configuration_is_removed() {
     foreign_configuration_is_removed(S3Server::secondary()).await;
 }
 
-/// What may not be read is not taken for what is not there, and stops no recording that goes on.
+/// An unreadable subresource is not treated as absent, and does not stop a running recorder.
 async fn unreadable_subresource_is_a_limitation(server: S3Server) {
-    let (scene, pretend) = pretended(server, "hidden").await;
+    let (scene, overrides) = scene_with_overrides(server, "hidden").await;
     scene.enforce(Probe::Skip).await.unwrap();
-    pretend.writes();
+    overrides.take_writes();
     for part in ["notification", "replication", "cors", "acl", "encryption"] {
-        pretend.hide(part);
+        overrides.deny(part);
     }
     let enforced = scene.enforce(Probe::Skip).await.unwrap();
-    assert!(enforced.changes.is_empty() && pretend.writes().is_empty(), "{:?}", enforced.changes);
-    let gaps = enforced.observed.limitations().join("; ");
+    assert!(enforced.changes.is_empty() && overrides.take_writes().is_empty(), "{:?}", enforced.changes);
+    let limitations = enforced.observed.limitations().join("; ");
     for part in ["notifications", "replication", "CORS rules", "grants by ACL", "default encryption"] {
-        assert!(gaps.contains(part), "{gaps}");
+        assert!(limitations.contains(part), "{limitations}");
     }
 }
 
@@ -136,11 +136,11 @@ async fn ceph_unreadable_subresource_is_a_limitation() {
     unreadable_subresource_is_a_limitation(S3Server::secondary()).await;
 }
 
-/// A store that shows a setting and refuses it, or takes it and forgets: said, and not tried at every look.
+/// A setting that the store refuses or discards is reported, and not retried at every reconcile.
 async fn unsupported_setting_is_retried_only_daily(server: S3Server) {
     let none = "<Error><Code>ServerSideEncryptionConfigurationNotFoundError</Code></Error>";
-    let (scene, pretend) = pretended(server, "givenup").await;
-    pretend.answer("encryption", (404, none), 501);
+    let (scene, overrides) = scene_with_overrides(server, "givenup").await;
+    overrides.set_override("encryption", (404, none), 501);
     let first = scene.enforce(Probe::Skip).await.unwrap();
     assert_eq!(
         first.observed.required[&RequiredSubresource::Encryption],
@@ -152,16 +152,16 @@ async fn unsupported_setting_is_retried_only_daily(server: S3Server) {
         "{:?}",
         first.changes
     );
-    pretend.writes();
+    overrides.take_writes();
     for _ in 0..2 {
         let again = scene.enforce(Probe::Skip).await.unwrap();
         assert!(again.changes.is_empty(), "{:?}", again.changes);
-        assert_eq!(pretend.writes(), Vec::<String>::new());
+        assert_eq!(overrides.take_writes(), Vec::<String>::new());
     }
-    // Daily it is tried again, and on the day that the store takes it, it is set.
-    pretend.answer("encryption", (404, none), 200);
+    // The daily probe retries it, and sets it once the store accepts it.
+    overrides.set_override("encryption", (404, none), 200);
     scene.enforce(Probe::Run).await.unwrap();
-    assert!(pretend.writes().iter().any(|write| write.contains("encryption")));
+    assert!(overrides.take_writes().iter().any(|write| write.contains("encryption")));
 }
 
 #[tokio::test]

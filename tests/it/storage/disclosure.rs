@@ -1,4 +1,4 @@
-//! An endpoint that a tenant chose must not become a way to see or reach something else.
+//! A tenant's endpoint must not disclose responses or reach other servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,15 +13,15 @@ use crate::support::wait::HANG;
 
 const SECRET: &str = "instance-secret-7f3a";
 
-/// A server that answers everything in one way, and counts.
-async fn server(
-    answer: impl Fn() -> axum::response::Response + Clone + Send + Sync + 'static,
+/// Starts a server that answers every request with `respond` and counts them.
+async fn start_server(
+    respond: impl Fn() -> axum::response::Response + Clone + Send + Sync + 'static,
 ) -> (String, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&count);
+    let counter = Arc::clone(&count);
     let app = axum::Router::new().fallback(move || {
-        counted.fetch_add(1, Ordering::SeqCst);
-        let response = answer();
+        counter.fetch_add(1, Ordering::SeqCst);
+        let response = respond();
         async move { response }
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -48,30 +48,30 @@ async fn only_the_error_code_is_disclosed() {
     for body in bodies {
         for status in [StatusCode::FORBIDDEN, StatusCode::BAD_REQUEST, StatusCode::OK] {
             let body = body.clone();
-            let (endpoint, _) = server(move || (status, body.clone()).into_response()).await;
+            let (endpoint, _) = start_server(move || (status, body.clone()).into_response()).await;
             let error = enforce_error_at(endpoint).await;
-            let told = format!("{error} {error:?} {error}");
-            assert!(!told.contains(SECRET) && !told.contains(&long), "{told}");
+            let disclosed = format!("{error} {error:?} {error}");
+            assert!(!disclosed.contains(SECRET) && !disclosed.contains(&long), "{disclosed}");
         }
     }
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let (inner, reached) = server(|| SECRET.into_response()).await;
+    let (target, redirect_count) = start_server(|| SECRET.into_response()).await;
     for status in [
         StatusCode::MOVED_PERMANENTLY,
         StatusCode::FOUND,
         StatusCode::TEMPORARY_REDIRECT,
         StatusCode::PERMANENT_REDIRECT,
     ] {
-        let to = format!("{inner}/secret");
+        let to = format!("{target}/secret");
         let body = "<Error><Code>PermanentRedirect</Code><Endpoint>127.0.0.1</Endpoint></Error>";
-        let (endpoint, asked) =
-            server(move || (status, [(header::LOCATION, to.clone())], body).into_response()).await;
+        let (endpoint, request_count) =
+            start_server(move || (status, [(header::LOCATION, to.clone())], body).into_response()).await;
         let error = enforce_error_at(endpoint).await;
-        assert!(asked.load(Ordering::SeqCst) > 0);
-        assert_eq!(reached.load(Ordering::SeqCst), 0, "{status} was followed");
+        assert!(request_count.load(Ordering::SeqCst) > 0);
+        assert_eq!(redirect_count.load(Ordering::SeqCst), 0, "{status} was followed");
         assert!(error.store_error().is_some(), "{error:?}");
     }
 }
@@ -79,10 +79,10 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn silent_store_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    // Else it hangs.
-    let given_up =
+    // The timeout only ends a test that hangs.
+    let result =
         tokio::time::timeout(HANG, enforce_error_at(format!("http://{}", listener.local_addr().unwrap())));
-    let error = given_up.await.expect("it is given up");
+    let error = result.await.expect("the request times out");
     assert_eq!(error.to_string(), "GetBucketVersioning got no answer: Timeout");
     assert!(error.is_retryable());
 }

@@ -1,5 +1,5 @@
-//! A store that nobody knows but the proxy on the way to it: all that the operator, the recorders and the command line ask goes
-//! through a tunnel.
+//! A store that only a forward proxy can reach: all requests of the operator, the recorder and the command line go
+//! through its tunnel.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Stdio;
@@ -12,17 +12,17 @@ use toezicht::storage::Probe;
 use toezicht::wire::{Login, Proxy, Secret};
 use tokio::process::Command;
 
-use super::holds::placed;
+use super::holds::place_until_confirmed;
 use super::scene::Scene;
 use crate::support::settings::S3Server;
 use crate::support::tinyproxy::{PASSWORD, Tinyproxy, USERNAME};
 use crate::support::tls_frontend::TlsFrontend;
 
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// No DNS has it.
-const STORE: &str = "s3.behind-a-proxy.test";
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Host name that only the proxy resolves.
+const STORE_HOST: &str = "s3.behind-a-proxy.test";
 
-fn through(proxy: &Tinyproxy, password: &str) -> Proxy {
+fn proxy_settings(proxy: &Tinyproxy, password: &str) -> Proxy {
     Proxy {
         url: proxy.url.clone(),
         no_proxy: "127.0.0.1,localhost".into(),
@@ -31,14 +31,14 @@ fn through(proxy: &Tinyproxy, password: &str) -> Proxy {
 }
 
 async fn store_is_reached_through_proxy(server: S3Server) {
-    let frontend = TlsFrontend::start(&server, HERE, STORE).await;
-    let proxy = Tinyproxy::start(HERE, frontend.port, &[STORE]).await;
-    let endpoint = format!("https://{STORE}:{}", frontend.port);
+    let frontend = TlsFrontend::start(&server, ADDRESS, STORE_HOST).await;
+    let proxy = Tinyproxy::start(ADDRESS, frontend.port, &[STORE_HOST]).await;
+    let endpoint = format!("https://{STORE_HOST}:{}", frontend.port);
     let mut scene = Scene::new(server, "tunnel");
     for target in [&mut scene.operator, &mut scene.recorder] {
         target.endpoint = Some(endpoint.clone());
         target.ca_pem = Some(frontend.ca.clone());
-        target.proxy = Some(through(&proxy, PASSWORD));
+        target.proxy = Some(proxy_settings(&proxy, PASSWORD));
     }
     scene.enforce(Probe::Run).await.unwrap();
     let start = Timestamp::now() - SignedDuration::from_mins(5);
@@ -48,40 +48,40 @@ async fn store_is_reached_through_proxy(server: S3Server) {
         calls: false,
         window: Window::new(start - SignedDuration::from_mins(1), Some(Timestamp::now())),
     }];
-    let found = placed(&scene.operator, &incident).await;
+    let found = place_until_confirmed(&scene.operator, &incident).await;
     assert_eq!(found.coverage[0].segments, 1);
     assert_eq!(scene.protection(&key).await, Some((true, "held".to_owned())));
-    assert!(!proxy.clients_tunnelled_to(STORE).is_empty());
+    assert!(!proxy.clients_tunnelled_to(STORE_HOST).is_empty());
 
-    let (code, told) = audited(&scene, &endpoint, &frontend.ca, &proxy, PASSWORD).await;
+    let (code, message) = run_audit(&scene, &endpoint, &frontend.ca, &proxy, PASSWORD).await;
     // No ledger entry explains the hold of this test.
-    assert!(code == 4 && told.contains("UnexplainedHold"), "{code} {told}");
+    assert!(code == 4 && message.contains("UnexplainedHold"), "{code} {message}");
 
-    // Whoever does not get through is told that it is the proxy, and no password.
-    let (code, told) = audited(&scene, &endpoint, &frontend.ca, &proxy, "wr0ng").await;
-    assert!(code == 1 && told.contains("proxy"), "{code} {told}");
-    scene.operator.proxy = Some(through(&proxy, "wr0ng"));
+    // If the proxy refuses, the error names the proxy and discloses no password.
+    let (code, message) = run_audit(&scene, &endpoint, &frontend.ca, &proxy, "wr0ng").await;
+    assert!(code == 1 && message.contains("proxy"), "{code} {message}");
+    scene.operator.proxy = Some(proxy_settings(&proxy, "wr0ng"));
     let wrong = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
     let login = None;
-    scene.operator.proxy = Some(Proxy { login, ..through(&proxy, PASSWORD) });
-    let nobody = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
-    scene.operator.proxy = Some(through(&proxy, PASSWORD));
-    scene.operator.endpoint = Some(format!("https://{STORE}:1"));
+    scene.operator.proxy = Some(Proxy { login, ..proxy_settings(&proxy, PASSWORD) });
+    let without_login = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
+    scene.operator.proxy = Some(proxy_settings(&proxy, PASSWORD));
+    scene.operator.endpoint = Some(format!("https://{STORE_HOST}:1"));
     let forbidden = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
-    for (told, code) in [
-        // tinyproxy answers a wrong password as it answers a port that it lets nobody through to.
-        (told, "ProxyRefused"),
+    for (message, code) in [
+        // tinyproxy answers a wrong password like a forbidden port.
+        (message, "ProxyRefused"),
         (wrong, "ProxyRefused"),
-        (nobody, "ProxyAuthenticationRequired"),
+        (without_login, "ProxyAuthenticationRequired"),
         (forbidden, "ProxyRefused"),
     ] {
-        assert!(told.contains(code) && told.contains("the proxy "), "{told}");
-        assert!(!told.contains("wr0ng") && !told.contains(PASSWORD), "{told}");
+        assert!(message.contains(code) && message.contains("the proxy "), "{message}");
+        assert!(!message.contains("wr0ng") && !message.contains(PASSWORD), "{message}");
     }
 }
 
-/// `toezicht audit` with the proxy and its login in the environment: exit code, and all that it prints.
-async fn audited(
+/// Runs `toezicht audit` with the proxy and its login in the environment, and returns its exit code and output.
+async fn run_audit(
     scene: &Scene,
     endpoint: &str,
     ca: &str,

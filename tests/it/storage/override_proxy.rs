@@ -1,5 +1,5 @@
-//! A server that has more, or shows less, than the real one behind it: single parts of a bucket's configuration are
-//! answered for it, the rest is the real server's.
+//! A proxy that overrides the responses for single subresources of a bucket. All other requests reach the real
+//! server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,17 +12,17 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-/// What is answered to questions about a part.
+/// Overridden responses of a subresource.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct Override {
     /// Status and document of a GET.
     pub get: (u16, String),
-    /// Status of a PUT or DELETE. After one of success the real server answers again.
+    /// Status of a PUT or DELETE. After a success the override is removed.
     pub change: u16,
 }
 
-/// Stops when it is dropped.
-pub struct Pretend {
+/// A running proxy, stopped when dropped.
+pub struct OverrideProxy {
     pub endpoint: String,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
@@ -31,21 +31,21 @@ pub struct Pretend {
 struct Shared {
     target: String,
     client: Client<HttpConnector, Body>,
-    /// By the name of the part in the query.
-    parts: Mutex<BTreeMap<&'static str, Part>>,
-    /// Method and query of what could change anything.
+    /// Overrides by the subresource's name in the query.
+    overrides: Mutex<BTreeMap<&'static str, Override>>,
+    /// Method and path of requests that may change state.
     writes: Mutex<Vec<String>>,
 }
 
-impl Pretend {
-    /// Listens at a free port on this machine.
+impl OverrideProxy {
+    /// Starts a proxy on a free port of this machine.
     pub async fn start(target: &str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             target: target.trim_end_matches('/').to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
-            parts: Mutex::default(),
+            overrides: Mutex::default(),
             writes: Mutex::default(),
         });
         let app = axum::Router::new().fallback(forward).with_state(Arc::clone(&shared));
@@ -53,45 +53,47 @@ impl Pretend {
         Self { endpoint, shared, task }
     }
 
-    /// Answers for a part from now on.
-    pub fn answer(&self, part: &'static str, get: (u16, &str), change: u16) {
+    /// Overrides a subresource's responses from now on.
+    pub fn set_override(&self, subresource: &'static str, get: (u16, &str), change: u16) {
         let get = (get.0, get.1.to_owned());
-        self.shared.parts.lock().unwrap().insert(part, Part { get, change });
+        self.shared.overrides.lock().unwrap().insert(subresource, Override { get, change });
     }
 
-    /// The operator may not read a part.
-    pub fn hide(&self, part: &'static str) {
-        self.answer(part, (403, "<Error><Code>AccessDenied</Code></Error>"), 403);
+    /// Denies all access to a subresource.
+    pub fn deny(&self, subresource: &'static str) {
+        self.set_override(subresource, (403, "<Error><Code>AccessDenied</Code></Error>"), 403);
     }
 
-    /// What could have changed anything since this was last asked.
-    pub fn writes(&self) -> Vec<String> {
+    /// Returns the requests that may have changed state since the last call.
+    pub fn take_writes(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.writes.lock().unwrap())
     }
 }
 
-impl Drop for Pretend {
+impl Drop for OverrideProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 impl Shared {
-    /// The answer that is not the real server's.
-    fn own(&self, method: &Method, query: &str) -> Option<Response> {
-        let mut parts = self.parts.lock().unwrap();
-        let named = |name: &&'static str| query.split('&').any(|part| part.split('=').next() == Some(*name));
-        let name = parts.keys().copied().find(|name| named(name))?;
-        let part = parts.get(name)?.clone();
+    /// Returns the overridden response, if there is one.
+    fn overridden_response(&self, method: &Method, query: &str) -> Option<Response> {
+        let mut overrides = self.overrides.lock().unwrap();
+        let named = |name: &&'static str| {
+            query.split('&').any(|subresource| subresource.split('=').next() == Some(*name))
+        };
+        let name = overrides.keys().copied().find(|name| named(name))?;
+        let subresource = overrides.get(name)?.clone();
         if method == Method::GET {
-            let (status, document) = part.get;
+            let (status, document) = subresource.get;
             return Some((StatusCode::from_u16(status).unwrap(), document).into_response());
         }
-        let status = StatusCode::from_u16(part.change).unwrap();
+        let status = StatusCode::from_u16(subresource.change).unwrap();
         if status.is_success() {
-            parts.remove(name);
+            overrides.remove(name);
         }
-        let error = format!("<Error><Code>Pretended{}</Code></Error>", part.change);
+        let error = format!("<Error><Code>Pretended{}</Code></Error>", subresource.change);
         Some((status, if status.is_success() { String::new() } else { error }).into_response())
     }
 }
@@ -102,7 +104,7 @@ async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Res
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         shared.writes.lock().unwrap().push(format!("{} {path_and_query}", request.method()));
     }
-    if let Some(response) = shared.own(request.method(), &query) {
+    if let Some(response) = shared.overridden_response(request.method(), &query) {
         return response;
     }
     // The Host header stays: it is part of what was signed.

@@ -1,4 +1,4 @@
-//! Stores as they are: what servers of other makes refuse, before real servers that do the rest.
+//! Quirks of other S3 implementations, imitated by a proxy in front of real servers.
 
 use std::sync::Arc;
 
@@ -14,38 +14,44 @@ use toezicht::storage::recordings::sweep::state::ScanRange;
 use toezicht::storage::recordings::sweep::sweep;
 use toezicht::storage::{EnforceError, EnforceReport, Probe};
 
-use super::holds::{Declared, at_time};
-use super::liar::{Lie, asks, has, is_object, lying, writes};
+use super::holds::{FixedHolds, at_time};
+use super::quirk_proxy::{
+    Quirk, has_header, is_for_subresource, is_object, is_put_or_post, scene_with_quirks,
+};
 use super::scene::Scene;
 use crate::storage::scene::connect;
 use crate::support::settings::S3Server;
 
-/// Older servers want `Content-MD5` where S3 once required it.
-const MD5: Lie = Lie::Refuse(|parts, _| {
+/// Older servers require `Content-MD5` where S3 once did.
+const REQUIRES_MD5: Quirk = Quirk::Reject(|parts, _| {
     let parts_with = ["delete", "lifecycle", "policy", "legal-hold", "tagging", "object-lock", "versioning"];
-    let needs = writes(parts) && parts_with.iter().any(|part| asks(parts, part));
-    (needs && !has(parts, "content-md5")).then_some((400, "MissingContentMD5"))
+    let needs_md5 = is_put_or_post(parts) && parts_with.iter().any(|part| is_for_subresource(parts, part));
+    (needs_md5 && !has_header(parts, "content-md5")).then_some((400, "MissingContentMD5"))
 });
-const NO_BATCH_DELETE: Lie =
-    Lie::Refuse(|parts, _| (writes(parts) && asks(parts, "delete")).then_some((400, "MalformedPOSTRequest")));
-const NO_CONDITIONAL_PUT: Lie =
-    Lie::Refuse(|parts, _| (writes(parts) && has(parts, "if-none-match")).then_some((501, "NotImplemented")));
-const NO_ABORT_RULE: Lie = Lie::Refuse(|parts, body| {
-    let names = String::from_utf8_lossy(body).contains("AbortIncompleteMultipartUpload");
-    (writes(parts) && asks(parts, "lifecycle") && names).then_some((400, "MalformedXML"))
+const NO_BATCH_DELETE: Quirk = Quirk::Reject(|parts, _| {
+    (is_put_or_post(parts) && is_for_subresource(parts, "delete")).then_some((400, "MalformedPOSTRequest"))
 });
-const NO_MARKER_RULE: Lie = Lie::Refuse(|parts, body| {
-    let names = String::from_utf8_lossy(body).contains("ExpiredObjectDeleteMarker");
-    (writes(parts) && asks(parts, "lifecycle") && names).then_some((501, "NotImplemented"))
+const NO_CONDITIONAL_PUT: Quirk = Quirk::Reject(|parts, _| {
+    (is_put_or_post(parts) && has_header(parts, "if-none-match")).then_some((501, "NotImplemented"))
 });
-/// A put into a bucket with default retention must bear a checksum.
-const REQUIRES_CHECKSUM: Lie = Lie::Refuse(|parts, _| {
-    let is_checked = has(parts, "content-md5")
+const NO_ABORT_RULE: Quirk = Quirk::Reject(|parts, body| {
+    let is_named = String::from_utf8_lossy(body).contains("AbortIncompleteMultipartUpload");
+    (is_put_or_post(parts) && is_for_subresource(parts, "lifecycle") && is_named)
+        .then_some((400, "MalformedXML"))
+});
+const NO_MARKER_RULE: Quirk = Quirk::Reject(|parts, body| {
+    let is_named = String::from_utf8_lossy(body).contains("ExpiredObjectDeleteMarker");
+    (is_put_or_post(parts) && is_for_subresource(parts, "lifecycle") && is_named)
+        .then_some((501, "NotImplemented"))
+});
+/// A put into a bucket with default retention requires a checksum.
+const REQUIRES_CHECKSUM: Quirk = Quirk::Reject(|parts, _| {
+    let is_checked = has_header(parts, "content-md5")
         || parts.headers.keys().any(|name| name.as_str().starts_with("x-amz-checksum-"));
-    (writes(parts) && is_object(parts) && !is_checked).then_some((400, "InvalidRequest"))
+    (is_put_or_post(parts) && is_object(parts) && !is_checked).then_some((400, "InvalidRequest"))
 });
-const DUMMY_ACL: Lie = Lie::Rewrite(|parts, text| {
-    if !asks(parts, "acl") {
+const DUMMY_ACL: Quirk = Quirk::Rewrite(|parts, text| {
+    if !is_for_subresource(parts, "acl") {
         return text;
     }
     "<AccessControlPolicy xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><Owner><ID>x</ID></Owner>\
@@ -53,44 +59,46 @@ const DUMMY_ACL: Lie = Lie::Rewrite(|parts, text| {
      </AccessControlList></AccessControlPolicy>"
         .to_owned()
 });
-const NO_VERSIONING: Lie =
-    Lie::Refuse(|parts, _| asks(parts, "versioning").then_some((501, "NotImplemented")));
-const NO_TAGS: Lie = Lie::Refuse(|parts, _| has(parts, "x-amz-tagging").then_some((501, "NotImplemented")));
-/// Listings of folders skip one whose name goes on from another's, as where a marker `a/` is taken for all that begins so.
-const SKIPS_FOLDERS: Lie = Lie::Rewrite(|parts, text| {
-    if asks(parts, "versions") && asks(parts, "delimiter") {
+const NO_VERSIONING: Quirk =
+    Quirk::Reject(|parts, _| is_for_subresource(parts, "versioning").then_some((501, "NotImplemented")));
+const NO_TAGS: Quirk =
+    Quirk::Reject(|parts, _| has_header(parts, "x-amz-tagging").then_some((501, "NotImplemented")));
+/// Listings with a delimiter skip a folder whose name extends another's, as if the marker `a/` covered all names with
+/// that prefix.
+const SKIPS_FOLDERS: Quirk = Quirk::Rewrite(|parts, text| {
+    if is_for_subresource(parts, "versions") && is_for_subresource(parts, "delimiter") {
         without(&text, "CommonPrefixes", "/a-b/")
     } else {
         text
     }
 });
-/// Listings of few keys leave one out.
-const SKIPS_KEYS: Lie = Lie::Rewrite(|parts, text| {
-    if asks(parts, "versions") && asks(parts, "max-keys") {
+/// Listings with a low `max-keys` omit a key.
+const SKIPS_KEYS: Quirk = Quirk::Rewrite(|parts, text| {
+    if is_for_subresource(parts, "versions") && is_for_subresource(parts, "max-keys") {
         without(&text, "Version", "1-2.mp4")
     } else {
         text
     }
 });
 
-/// A document without the elements of this name that say something.
+/// Returns a document without the elements of this name that contain `what`.
 fn without(text: &str, name: &str, what: &str) -> String {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let mut parts = text.split(&open);
-    let mut kept = parts.next().unwrap().to_owned();
+    let mut remaining = parts.next().unwrap().to_owned();
     for part in parts {
         let (element, rest) = part.split_once(&close).unwrap();
         if !element.contains(what) {
-            kept.extend([&open, element, &close]);
+            remaining.extend([&open, element, &close]);
         }
-        kept.push_str(rest);
+        remaining.push_str(rest);
     }
-    kept
+    remaining
 }
 
-/// A store of the region `RegionOne`, which names it.
-fn requires_region_one() -> Lie {
-    Lie::Answer(Arc::new(|parts: &Parts, _: &[u8]| {
+/// A store in the region `RegionOne`, which its error names.
+fn requires_region_one() -> Quirk {
+    Quirk::Respond(Arc::new(|parts: &Parts, _: &[u8]| {
         let signed = parts.headers.get("authorization")?.to_str().ok()?;
         if signed.contains("/RegionOne/s3/") {
             return None;
@@ -100,8 +108,8 @@ fn requires_region_one() -> Lie {
     }))
 }
 
-/// The bucket is as it must be, a recording arrives, and it goes when it is due.
-pub async fn keeps(scene: &Scene) -> EnforceReport {
+/// Asserts that the bucket becomes compliant, accepts a recording, and that the sweep deletes it past its ceiling.
+pub async fn assert_compliant_and_swept(scene: &Scene) -> EnforceReport {
     let enforced = scene.enforce(Probe::Run).await.unwrap();
     let again = scene.enforce(Probe::Skip).await.unwrap();
     assert!(again.changes.is_empty(), "{:?}", again.changes);
@@ -111,7 +119,7 @@ pub async fn keeps(scene: &Scene) -> EnforceReport {
     let swept = sweep(
         &connect(&scene.operator),
         &PROTOCOL_CEILINGS,
-        &Declared(vec![]),
+        &FixedHolds(vec![]),
         &ProtectionCache::default(),
         ScanRange::All,
         at_time(later),
@@ -124,7 +132,10 @@ pub async fn keeps(scene: &Scene) -> EnforceReport {
 }
 
 async fn md5_is_sent(server: S3Server) {
-    keeps(&lying(server, "md5", vec![MD5, REQUIRES_CHECKSUM]).await).await;
+    assert_compliant_and_swept(
+        &scene_with_quirks(server, "md5", vec![REQUIRES_MD5, REQUIRES_CHECKSUM]).await,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -138,7 +149,8 @@ async fn ceph_md5_is_sent() {
 }
 
 async fn batch_delete_is_optional(server: S3Server) {
-    let enforced = keeps(&lying(server, "nobatch", vec![NO_BATCH_DELETE]).await).await;
+    let enforced =
+        assert_compliant_and_swept(&scene_with_quirks(server, "nobatch", vec![NO_BATCH_DELETE]).await).await;
     let conformance = enforced.conformance.unwrap();
     let verdict = conformance.verdict(Check::HeldSurvivesBatchDelete);
     assert!(matches!(verdict, Verdict::Unknown(_)), "{verdict:?}");
@@ -155,14 +167,14 @@ async fn ceph_batch_delete_is_optional() {
 }
 
 async fn conditional_put_is_optional(server: S3Server) {
-    let scene = lying(server, "nocond", vec![NO_CONDITIONAL_PUT]).await;
-    let enforced = keeps(&scene).await;
+    let scene = scene_with_quirks(server, "nocond", vec![NO_CONDITIONAL_PUT]).await;
+    let enforced = assert_compliant_and_swept(&scene).await;
     let conformance = enforced.conformance.unwrap();
     assert_eq!(conformance.verdict(Check::ConditionalPutIsEnforced), &Verdict::Failed);
-    // A latecomer is refused as ever: the oldest version wins.
-    let mut late = scene.clone();
-    late.claim.site = "another".into();
-    assert_eq!(late.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
+    // A later claim is still rejected: the oldest version wins.
+    let mut latecomer = scene.clone();
+    latecomer.claim.site = "another".into();
+    assert_eq!(latecomer.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
 }
 
 #[tokio::test]
@@ -176,21 +188,21 @@ async fn ceph_conditional_put_is_optional() {
 }
 
 async fn optional_lifecycle_rules_are_left_out(server: S3Server) {
-    for (lies, gaps) in [
+    for (quirks, limitations) in [
         (vec![NO_ABORT_RULE], vec!["unfinished uploads"]),
         (vec![NO_ABORT_RULE, NO_MARKER_RULE], vec!["unfinished uploads", "expired delete markers"]),
     ] {
-        let scene = lying(server.clone(), "norule", lies).await;
-        let enforced = keeps(&scene).await;
-        let told = enforced.limitations.join("; ");
-        for gap in &gaps {
-            assert!(told.contains(gap), "{gap}: {told}");
+        let scene = scene_with_quirks(server.clone(), "norule", quirks).await;
+        let enforced = assert_compliant_and_swept(&scene).await;
+        let message = enforced.limitations.join("; ");
+        for limitation in &limitations {
+            assert!(message.contains(limitation), "{limitation}: {message}");
         }
         let rules = enforced.observed.lifecycle.unwrap();
-        assert_eq!(rules.len(), 4 - gaps.len());
+        assert_eq!(rules.len(), 4 - limitations.len());
         let conformance = enforced.conformance.unwrap();
         assert_eq!(conformance.verdict(Check::LifecycleReadsBack), &Verdict::Passed);
-        // Tried again on the next day, it is no change, and is said again.
+        // The daily retry makes no change and reports the limitations again.
         let daily = scene.enforce(Probe::Run).await.unwrap();
         assert!(daily.changes.is_empty(), "{:?}", daily.changes);
         assert_eq!(daily.limitations, enforced.limitations);
@@ -208,7 +220,7 @@ async fn ceph_optional_lifecycle_rules_are_left_out() {
 }
 
 async fn bucket_requiring_checksums_is_taken_over(server: S3Server) {
-    let mut scene = lying(server, "checked", vec![REQUIRES_CHECKSUM]).await;
+    let mut scene = scene_with_quirks(server, "checked", vec![REQUIRES_CHECKSUM]).await;
     let client = scene.operator_client();
     let bucket = client.create_bucket().bucket(scene.bucket());
     bucket.object_lock_enabled_for_bucket(true).send().await.unwrap();
@@ -234,7 +246,7 @@ async fn ceph_bucket_requiring_checksums_is_taken_over() {
 }
 
 async fn dummy_acl_does_not_block_adoption(server: S3Server) {
-    let scene = lying(server, "acl", vec![DUMMY_ACL]).await;
+    let scene = scene_with_quirks(server, "acl", vec![DUMMY_ACL]).await;
     let client = scene.operator_client();
     let bucket = client.create_bucket().bucket(scene.bucket());
     bucket.object_lock_enabled_for_bucket(true).send().await.unwrap();
@@ -251,26 +263,26 @@ async fn ceph_dummy_acl_does_not_block_adoption() {
     dummy_acl_does_not_block_adoption(S3Server::secondary()).await;
 }
 
-/// What a store lacks is told as that, and not as an error that may pass.
+/// A missing feature is reported as permanent, not as a retryable error.
 async fn store_without_required_feature_is_unfit(server: S3Server) {
-    for (lie, what) in [(NO_VERSIONING, "GetBucketVersioning"), (NO_TAGS, "object tags")] {
-        let scene = lying(server.clone(), "unfit", vec![lie]).await;
+    for (quirk, what) in [(NO_VERSIONING, "GetBucketVersioning"), (NO_TAGS, "object tags")] {
+        let scene = scene_with_quirks(server.clone(), "unfit", vec![quirk]).await;
         let error = scene.enforce(Probe::Run).await.unwrap_err();
-        let told = error.to_string();
+        let message = error.to_string();
         assert!(matches!(error, EnforceError::StoreUnsupported { .. }), "{error:?}");
-        assert!(told.contains(what) && told.contains("use a store with"), "{told}");
+        assert!(message.contains(what) && message.contains("use a store with"), "{message}");
         assert!(!error.is_retryable());
     }
 }
 
-/// A store on which nothing can be claimed from a listing is unfit, whatever it leaves out.
+/// A store whose listings are incomplete is unfit.
 async fn incomplete_listing_is_unfit(server: S3Server) {
-    for lie in [SKIPS_FOLDERS, SKIPS_KEYS] {
-        let scene = lying(server.clone(), "listing", vec![lie]).await;
+    for quirk in [SKIPS_FOLDERS, SKIPS_KEYS] {
+        let scene = scene_with_quirks(server.clone(), "listing", vec![quirk]).await;
         let error = scene.enforce(Probe::Run).await.unwrap_err();
-        let told = error.to_string();
+        let message = error.to_string();
         assert!(matches!(error, EnforceError::StoreUnsupported { .. }), "{error:?}");
-        assert!(told.contains("ListingIsComplete"), "{told}");
+        assert!(message.contains("ListingIsComplete"), "{message}");
     }
 }
 
@@ -295,11 +307,11 @@ async fn ceph_store_without_required_feature_is_unfit() {
 }
 
 async fn wrong_region_is_reported(server: S3Server) {
-    let mut scene = lying(server, "region", vec![requires_region_one()]).await;
+    let mut scene = scene_with_quirks(server, "region", vec![requires_region_one()]).await;
     let error = scene.enforce(Probe::Skip).await.unwrap_err();
-    let told = error.to_string();
-    assert!(told.contains("AuthorizationHeaderMalformed"), "{told}");
-    assert!(told.contains("set spec.storage.region to RegionOne"), "{told}");
+    let message = error.to_string();
+    assert!(message.contains("AuthorizationHeaderMalformed"), "{message}");
+    assert!(message.contains("set spec.storage.region to RegionOne"), "{message}");
     scene.operator.region = "RegionOne".into();
     scene.recorder.region = "RegionOne".into();
     scene.enforce(Probe::Skip).await.unwrap();
@@ -315,7 +327,7 @@ async fn ceph_wrong_region_is_reported() {
     wrong_region_is_reported(S3Server::secondary()).await;
 }
 
-/// The lies lie.
+/// The quirks apply only to the intended requests.
 #[test]
 fn quirks_match_the_requests_they_name() {
     let parts = |method: &str, uri: &str| -> Parts {
@@ -324,7 +336,7 @@ fn quirks_match_the_requests_they_name() {
     };
     let listed = "<L><Version><Key>1-2.mp4</Key></Version><Version><Key>1.mp4</Key></Version></L>";
     assert_eq!(without(listed, "Version", "1-2.mp4"), "<L><Version><Key>1.mp4</Key></Version></L>");
-    let Lie::Refuse(md5) = MD5 else { panic!() };
+    let Quirk::Reject(md5) = REQUIRES_MD5 else { panic!() };
     assert!(md5(&parts("POST", "/b?delete&x-id=DeleteObjects"), b"").is_some());
     assert!(md5(&parts("GET", "/b?policy"), b"").is_none());
     assert!(!is_object(&parts("PUT", "/b?policy")));

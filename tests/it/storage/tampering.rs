@@ -1,5 +1,4 @@
-//! Whatever somebody does to a bucket behind the operator's back, three ways a class: it is found, named, and mended or
-//! refused.
+//! Tampering with a bucket, three variants of each kind: detected, reported, and repaired or rejected.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{
@@ -18,19 +17,19 @@ use toezicht::storage::recordings::sweep::state::SweepError;
 use toezicht::storage::recordings::sweep::sweep;
 use toezicht::storage::{DecisionTime, Probe, Subresource};
 
-use super::holds::{Declared, at_time, audited, cover, placed, task};
+use super::holds::{FixedHolds, at_time, audit_with_holds, hold_scope, place_input, place_until_confirmed};
 use super::scene::Scene;
 use crate::storage::scene::connect;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
-async fn prepared(server: S3Server) -> Scene {
+async fn prepared_bucket(server: S3Server) -> Scene {
     let scene = Scene::new(server, "tampered");
     scene.enforce(Probe::Skip).await.unwrap();
     scene
 }
 
-async fn retention(client: &Client, bucket: &str, mode: ObjectLockRetentionMode, days: i32) {
+async fn set_default_retention(client: &Client, bucket: &str, mode: ObjectLockRetentionMode, days: i32) {
     let default = DefaultRetention::builder().mode(mode).days(days).build();
     let rule = ObjectLockRule::builder().default_retention(default).build();
     let lock =
@@ -39,7 +38,7 @@ async fn retention(client: &Client, bucket: &str, mode: ObjectLockRetentionMode,
     request.object_lock_configuration(lock).send().await.unwrap();
 }
 
-async fn lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, status: ExpirationStatus) {
+async fn set_lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, status: ExpirationStatus) {
     let rule = LifecycleRule::builder()
         .id("theirs")
         .status(status)
@@ -52,7 +51,7 @@ async fn lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, statu
     request.lifecycle_configuration(rules).send().await.unwrap();
 }
 
-/// The bucket's own policy, with one of its Denies left out.
+/// Returns the bucket's policy without one of its Deny statements.
 async fn policy_without_a_deny(scene: &Scene) -> Value {
     let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
     let statements = policy["Statement"].as_array_mut().unwrap();
@@ -61,41 +60,41 @@ async fn policy_without_a_deny(scene: &Scene) -> Value {
     policy
 }
 
-async fn suspend(client: &Client, bucket: &str) {
+async fn suspend_versioning(client: &Client, bucket: &str) {
     let suspended = VersioningConfiguration::builder().status(BucketVersioningStatus::Suspended).build();
-    // A store may refuse, since the bucket has Object Lock: that is as good.
+    // A store may refuse because the bucket has Object Lock, which is fine too.
     let _ = client.put_bucket_versioning().bucket(bucket).versioning_configuration(suspended).send().await;
 }
 
-/// Lock, lifecycle, policy and versioning, three ways each.
+/// Lock, lifecycle, policy and versioning, three variants each.
 async fn bucket_settings_are_restored(server: S3Server) {
-    let scene = prepared(server).await;
+    let scene = prepared_bucket(server).await;
     let (client, bucket) = (scene.operator_client(), scene.bucket().to_owned());
-    let open = json!({"Version": "2012-10-17", "Statement": [{
+    let open_policy = json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{bucket}/*"),
     }]});
     for round in 0..3 {
         match round {
             0 => {
-                retention(&client, &bucket, ObjectLockRetentionMode::Governance, 1).await;
+                set_default_retention(&client, &bucket, ObjectLockRetentionMode::Governance, 1).await;
                 client.delete_bucket_lifecycle().bucket(&bucket).send().await.unwrap();
             }
             1 => {
-                retention(&client, &bucket, ObjectLockRetentionMode::Governance, 365).await;
-                lifecycle(&client, &bucket, "video/", 400, ExpirationStatus::Enabled).await;
+                set_default_retention(&client, &bucket, ObjectLockRetentionMode::Governance, 365).await;
+                set_lifecycle(&client, &bucket, "video/", 400, ExpirationStatus::Enabled).await;
             }
             _ => {
-                retention(&client, &bucket, ObjectLockRetentionMode::Compliance, 1).await;
-                lifecycle(&client, &bucket, "", 24, ExpirationStatus::Disabled).await;
+                set_default_retention(&client, &bucket, ObjectLockRetentionMode::Compliance, 1).await;
+                set_lifecycle(&client, &bucket, "", 24, ExpirationStatus::Disabled).await;
             }
         }
-        suspend(&client, &bucket).await;
+        suspend_versioning(&client, &bucket).await;
         for identity in ["manager", "recorder"] {
-            suspend(&scene.client(identity), &bucket).await;
+            suspend_versioning(&scene.client(identity), &bucket).await;
         }
         let policy = match round {
             0 => None,
-            1 => Some(open.clone()),
+            1 => Some(open_policy.clone()),
             _ => Some(policy_without_a_deny(&scene).await),
         };
         match policy {
@@ -118,17 +117,17 @@ async fn bucket_settings_are_restored(server: S3Server) {
     }
 }
 
-/// Tags, legal holds, markers, keys and foreign objects, three ways each.
+/// Tags, legal holds, delete markers, keys and foreign objects, three variants each.
 async fn held_versions_are_repaired(server: S3Server) {
-    let scene = prepared(server).await;
+    let scene = prepared_bucket(server).await;
     let start = Timestamp::from_second(Timestamp::now().as_second()).unwrap() - 30.minutes();
     let mut keys = Vec::new();
     for minute in 0..10 {
         keys.push(scene.record("hal", start + (2 * minute).minutes()).await);
     }
     let free = scene.record("vrij", start).await;
-    let incident = [cover(&["hal"], start, Some(start + 60.minutes()))];
-    placed(&scene.operator, &incident).await;
+    let incident = [hold_scope(&["hal"], start, Some(start + 60.minutes()))];
+    place_until_confirmed(&scene.operator, &incident).await;
 
     scene.tag(&keys[0], "video").await;
     scene.tag(&keys[1], "calls").await;
@@ -145,7 +144,7 @@ async fn held_versions_are_repaired(server: S3Server) {
         scene.put_foreign_object(key).await;
     }
     let soon = Timestamp::now() + 10.minutes();
-    let tally = audited(&scene, &incident, soon).await;
+    let tally = audit_with_holds(&scene, &incident, soon).await;
     for (found, count) in [
         (FindingKind::HeldMistagged, 4),
         (FindingKind::HeldUnprotected, 3),
@@ -155,21 +154,21 @@ async fn held_versions_are_repaired(server: S3Server) {
     ] {
         assert_eq!(tally.count(found), count, "{found:?} in {:?}", tally.findings);
     }
-    // Of a hold that was proved once, marks are read before anything is written.
-    let proved = PlaceInput { verified_at: &[Some(Timestamp::UNIX_EPOCH)], ..task(&incident) };
-    let mended = place(&connect(&scene.operator), &proved, Timestamp::now()).await.unwrap();
-    assert_eq!((mended.legal_holds_set, mended.tagged, mended.markers_removed), (3, 4, 3), "{mended:?}");
-    placed(&scene.operator, &incident).await;
-    let tally = audited(&scene, &incident, soon).await;
+    // If a hold was verified before, the pass reads the protection of each version before it writes.
+    let input = PlaceInput { verified_at: &[Some(Timestamp::UNIX_EPOCH)], ..place_input(&incident) };
+    let report = place(&connect(&scene.operator), &input, Timestamp::now()).await.unwrap();
+    assert_eq!((report.legal_holds_set, report.tagged, report.markers_removed), (3, 4, 3), "{report:?}");
+    place_until_confirmed(&scene.operator, &incident).await;
+    let tally = audit_with_holds(&scene, &incident, soon).await;
     let left: Vec<FindingKind> = tally.findings.keys().copied().collect();
     assert_eq!(left, [FindingKind::UnexplainedHold, FindingKind::UnexpectedObject], "{:?}", tally.findings);
 }
 
-/// Keys that cannot be true, or are none, are named; and no ledger that cannot be read lets anything go.
+/// Implausible keys are reported, and an unreadable ledger stops every deletion.
 async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
-    let scene = prepared(server).await;
+    let scene = prepared_bucket(server).await;
     let now = Timestamp::now();
-    let true_key = scene.record("hal", now - 5.minutes()).await;
+    let plausible_key = scene.record("hal", now - 5.minutes()).await;
     for start in [
         now + SignedDuration::from_hours(48),
         now + SignedDuration::from_hours(1),
@@ -177,16 +176,16 @@ async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
     ] {
         scene.record("hal", start).await;
     }
-    let tally = audited(&scene, &[], now).await;
+    let tally = audit_with_holds(&scene, &[], now).await;
     assert_eq!((tally.count(FindingKind::ImplausibleKey), tally.versions), (3, 4), "{:?}", tally.findings);
 
-    // All are over their ceiling by when the store took them, wherever their keys say they belong.
+    // By their upload times all versions are past their ceiling, whatever their keys say.
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     let sweep_all = async || {
         sweep(
             &connect(&scene.operator),
             &PROTOCOL_CEILINGS,
-            &Declared(vec![]),
+            &FixedHolds(vec![]),
             &ProtectionCache::default(),
             ScanRange::All,
             at_time(later),
@@ -195,22 +194,22 @@ async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
     };
     for garbage in [&b"{"[..], b"{\"format\": 2}", b""] {
         scene.put_bytes("ledger/holds/22.json", garbage).await;
-        let refused = sweep_all().await.unwrap_err();
-        assert!(refused.to_string().contains("UnreadableLedger"), "{refused}");
+        let error = sweep_all().await.unwrap_err();
+        assert!(error.to_string().contains("UnreadableLedger"), "{error}");
     }
-    assert_eq!(count_recordings(&scene).await, 4, "nothing went");
-    // A marker over the ledger's entry closes nothing, and hides no garbage either.
+    assert_eq!(count_recordings(&scene).await, 4, "nothing was deleted");
+    // A delete marker on a ledger entry neither closes the entry nor hides invalid content.
     scene.add_delete_marker("ledger/holds/22.json").await;
     assert!(sweep_all().await.is_err());
     scene.remove("ledger/holds/22.json").await;
     let swept = sweep_all().await.unwrap();
-    assert_eq!((swept.deleted, swept.undeletable), (4, 0), "{swept:?}, {true_key}");
+    assert_eq!((swept.deleted, swept.undeletable), (4, 0), "{swept:?}, {plausible_key}");
 }
 
-/// Tags of yesterday's recordings that no hold explains are put back by the daily sweep, so that the store's lifecycle alone
-/// suffices again. What is covered or under a legal hold stays as it is.
+/// The daily sweep resets tags of yesterday's recordings that no hold explains, so that the store's lifecycle rules
+/// apply again. Covered versions and those under a legal hold keep their tags.
 async fn unexplained_tags_are_reset(server: S3Server) {
-    let scene = prepared(server).await;
+    let scene = prepared_bucket(server).await;
     let now = Timestamp::now();
     let yesterday = now - SignedDuration::from_hours(24);
     let mut keys = Vec::new();
@@ -224,10 +223,10 @@ async fn unexplained_tags_are_reset(server: S3Server) {
     let locked = scene.record("slot", yesterday).await;
     scene.tag(&locked, "held").await;
     scene.set_hold(&locked, true).await;
-    let incident = Declared(vec![cover(&["deur"], yesterday, Some(now))]);
+    let incident = FixedHolds(vec![hold_scope(&["deur"], yesterday, Some(now))]);
     let sweep_all = async || {
-        let (memory, time) = (ProtectionCache::default(), DecisionTime::at(now));
-        sweep(&connect(&scene.operator), &PROTOCOL_CEILINGS, &incident, &memory, ScanRange::All, time)
+        let (cache, time) = (ProtectionCache::default(), DecisionTime::at(now));
+        sweep(&connect(&scene.operator), &PROTOCOL_CEILINGS, &incident, &cache, ScanRange::All, time)
             .await
             .unwrap()
     };
@@ -245,9 +244,9 @@ async fn count_recordings(scene: &Scene) -> usize {
     scene.versions("video/").await.len()
 }
 
-/// Clocks that differ by more than a minute stop what deletes, and say so.
+/// A clock skew of more than a minute stops the sweep with an error.
 async fn clock_skew_stops_deletion(server: S3Server, port: u16) {
-    let scene = prepared(server).await;
+    let scene = prepared_bucket(server).await;
     let now = Timestamp::now();
     scene.record("hal", now - 5.minutes()).await;
     let proxy = Proxy::start(&scene.server.endpoint, port).await;
@@ -256,23 +255,23 @@ async fn clock_skew_stops_deletion(server: S3Server, port: u16) {
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     for ahead in [90, -90, 86_400] {
         proxy.set_date_ahead(ahead);
-        let refused = sweep(
+        let error = sweep(
             &connect(&target),
             &PROTOCOL_CEILINGS,
-            &Declared(vec![]),
+            &FixedHolds(vec![]),
             &ProtectionCache::default(),
             ScanRange::Boundary,
             at_time(later),
         )
         .await
         .unwrap_err();
-        assert!(matches!(refused, SweepError::Clock(_)), "{refused}");
+        assert!(matches!(error, SweepError::Clock(_)), "{error}");
     }
     proxy.set_date_ahead(0);
     let swept = sweep(
         &connect(&target),
         &PROTOCOL_CEILINGS,
-        &Declared(vec![]),
+        &FixedHolds(vec![]),
         &ProtectionCache::default(),
         ScanRange::Boundary,
         at_time(later),

@@ -1,4 +1,4 @@
-//! Buckets that are not taken as they are, and what happens to them: nothing.
+//! Rejected buckets and configurations: nothing is changed.
 
 use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, DefaultRetention, ExpirationStatus, LifecycleExpiration, LifecycleRule,
@@ -14,9 +14,9 @@ async fn bucket_without_object_lock_is_rejected(server: S3Server) {
     scene.operator_client().create_bucket().bucket(scene.bucket()).send().await.unwrap();
     match scene.enforce(Probe::Run).await.unwrap_err() {
         error @ EnforceError::Unadoptable { .. } => {
-            let told = error.to_string();
-            assert!(told.contains("no Object Lock") && told.contains("a new bucket"), "{told}");
-            assert!(!told.contains("TakeOver"), "{told}");
+            let message = error.to_string();
+            assert!(message.contains("no Object Lock") && message.contains("a new bucket"), "{message}");
+            assert!(!message.contains("TakeOver"), "{message}");
         }
         other => panic!("{other:?}"),
     }
@@ -33,8 +33,8 @@ async fn ceph_bucket_without_object_lock_is_rejected() {
     bucket_without_object_lock_is_rejected(S3Server::secondary()).await;
 }
 
-/// A bucket with lifecycle, retention, a policy and an object of somebody's: refused as it is, and taken over
-/// only after a decision, without a loss.
+/// A bucket with foreign lifecycle rules, retention, policy and objects is rejected. It is taken over only after a
+/// decision, and no object is lost.
 async fn foreign_bucket_is_rejected_until_taken_over(server: S3Server) {
     let mut scene = Scene::new(server, "foreign");
     let client = scene.operator_client();
@@ -73,10 +73,10 @@ async fn foreign_bucket_is_rejected_until_taken_over(server: S3Server) {
         "Resource": [format!("arn:aws:s3:::{bucket}/their/*")]}]});
     client.put_bucket_policy().bucket(&bucket).policy(policy.to_string()).send().await.unwrap();
 
-    let theirs = scene.policy().await;
+    let foreign_policy = scene.policy().await;
     match scene.enforce(Probe::Run).await.unwrap_err() {
-        EnforceError::Unadoptable { conflicts: obstacles } => {
-            let words: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+        EnforceError::Unadoptable { conflicts } => {
+            let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
             assert_eq!(
                 words,
                 [
@@ -86,12 +86,12 @@ async fn foreign_bucket_is_rejected_until_taken_over(server: S3Server) {
                     "already has a bucket policy",
                 ]
             );
-            let told = EnforceError::Unadoptable { conflicts: obstacles }.to_string();
-            assert!(told.contains("TakeOver"), "{told}");
+            let message = EnforceError::Unadoptable { conflicts }.to_string();
+            assert!(message.contains("TakeOver"), "{message}");
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(scene.policy().await, theirs);
+    assert_eq!(scene.policy().await, foreign_policy);
     assert_eq!(scene.versions("").await.len(), 2, "nothing was written");
 
     scene.spec.take_over = true;
@@ -103,7 +103,7 @@ async fn foreign_bucket_is_rejected_until_taken_over(server: S3Server) {
         [Subresource::Claim, Subresource::DefaultRetention, Subresource::Lifecycle, Subresource::Policy]
     );
     for prefix in ["their/", "probe/"] {
-        assert_eq!(scene.versions(prefix).await.len(), 1, "objects stay");
+        assert_eq!(scene.versions(prefix).await.len(), 1, "foreign objects stay");
     }
 }
 
@@ -117,13 +117,13 @@ async fn ceph_foreign_bucket_is_rejected_until_taken_over() {
     foreign_bucket_is_rejected_until_taken_over(S3Server::secondary()).await;
 }
 
-/// What readers are denied would lock the operator out, and only root could help.
+/// As a reader, the operator would be locked out by the readers' Deny, and only root could repair that.
 #[tokio::test]
 async fn operator_or_recorder_as_reader_is_rejected_before_connecting() {
-    for machine in ["operator", "recorder"] {
+    for role in ["operator", "recorder"] {
         let mut scene = Scene::new(S3Server::primary(), "reader");
         scene.operator.endpoint = Some("http://127.0.0.1:1".into());
-        scene.spec.readers = vec![match machine {
+        scene.spec.readers = vec![match role {
             "operator" => scene.spec.operator_principal.clone(),
             _ => scene.spec.recorder_principal.clone(),
         }];
@@ -136,7 +136,7 @@ async fn operator_or_recorder_as_reader_is_rejected_before_connecting() {
     }
 }
 
-/// The operator twice, under two names: what the recorders are denied would lock it out.
+/// If the recorder is the operator under another name, the recorder's Deny would lock the operator out.
 async fn operator_and_recorder_must_differ(server: S3Server) {
     let right = Scene::new(server, "both");
     right.enforce(Probe::Skip).await.unwrap();

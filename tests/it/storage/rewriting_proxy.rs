@@ -1,5 +1,5 @@
-//! A proxy before an S3 store that makes the store behave as other stores do: a rule answers in its place, or changes what
-//! it is asked; another changes what it answers. A policy that is put in place of another is signed anew, as whoever asked.
+//! A proxy that makes a store behave like others. One rule answers requests or replaces policies in them, another
+//! changes responses. A replaced policy is signed again as the same identity.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,19 +15,19 @@ use hyper_util::rt::TokioExecutor;
 use super::scene;
 use crate::support::settings::S3Server;
 
-/// Nothing that is configured is longer.
-const MOST: usize = 4 << 20;
+/// Maximum size of a body in bytes.
+const MAX_BODY_BYTES: usize = 4 << 20;
 
-/// A request, as rules see it.
-pub struct Asked {
+/// A request as rules see it.
+pub struct InterceptedRequest {
     pub method: Method,
-    /// Names of the subresources and parameters.
+    /// Names of subresources and parameters in the query.
     pub names: Vec<String>,
     pub body: Bytes,
 }
 
-impl Asked {
-    pub fn asks(&self, name: &str) -> bool {
+impl InterceptedRequest {
+    pub fn is_for_subresource(&self, name: &str) -> bool {
         self.names.iter().any(|other| other == name)
     }
 
@@ -35,31 +35,31 @@ impl Asked {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The policy that is put.
+    /// Returns the policy of a `PutBucketPolicy` request.
     pub fn policy(&self) -> Option<String> {
-        (self.method == Method::PUT && self.asks("policy")).then(|| self.text())
+        (self.method == Method::PUT && self.is_for_subresource("policy")).then(|| self.text())
     }
 }
 
-/// What becomes of a request.
-pub enum Act {
-    Pass,
-    /// The store is asked to take this policy.
-    Instead(String),
-    /// The store is not asked.
-    Answer(u16, String),
+/// How the proxy handles a request.
+pub enum ProxyAction {
+    Forward,
+    /// Puts this policy instead.
+    ReplacePolicy(String),
+    /// Answers with this status and body, without the store.
+    Respond(u16, String),
 }
 
-/// An error as S3 tells it.
-pub fn refusal(status: u16, code: &str) -> Act {
-    Act::Answer(status, format!("<Error><Code>{code}</Code></Error>"))
+/// Returns an S3 error response.
+pub fn error_response(status: u16, code: &str) -> ProxyAction {
+    ProxyAction::Respond(status, format!("<Error><Code>{code}</Code></Error>"))
 }
 
-type Before = Box<dyn Fn(&Asked) -> Act + Send + Sync>;
-type After = Box<dyn Fn(&Asked, String) -> String + Send + Sync>;
+type Before = Box<dyn Fn(&InterceptedRequest) -> ProxyAction + Send + Sync>;
+type After = Box<dyn Fn(&InterceptedRequest, String) -> String + Send + Sync>;
 
-/// Stops when it is dropped.
-pub struct Liar {
+/// A running proxy, stopped when dropped.
+pub struct RewritingProxy {
     pub endpoint: String,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
@@ -71,16 +71,16 @@ struct Shared {
     client: Client<HttpConnector, Body>,
     before: Before,
     after: After,
-    /// Policies that were put, as they came.
+    /// Policies that were put, before replacement.
     policies: Mutex<Vec<String>>,
 }
 
-impl Liar {
-    /// Listens at a free port on this machine.
+impl RewritingProxy {
+    /// Starts a proxy on a free port of this machine.
     pub async fn start(
         server: &S3Server,
-        before: impl Fn(&Asked) -> Act + Send + Sync + 'static,
-        after: impl Fn(&Asked, String) -> String + Send + Sync + 'static,
+        before: impl Fn(&InterceptedRequest) -> ProxyAction + Send + Sync + 'static,
+        after: impl Fn(&InterceptedRequest, String) -> String + Send + Sync + 'static,
     ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -97,13 +97,13 @@ impl Liar {
         Self { endpoint, shared, task }
     }
 
-    /// Policies that were put since this was last asked.
-    pub fn policies(&self) -> Vec<String> {
+    /// Returns the policies that were put since the last call.
+    pub fn take_policies(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.policies.lock().unwrap())
     }
 }
 
-impl Drop for Liar {
+impl Drop for RewritingProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -115,26 +115,31 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let names = query.split('&').map(|part| part.split('=').next().unwrap_or_default().to_owned());
     let names = names.collect();
     let (mut parts, body) = request.into_parts();
-    let asked = Asked { method: parts.method.clone(), names, body: to_bytes(body, MOST).await.unwrap() };
+    let asked = InterceptedRequest {
+        method: parts.method.clone(),
+        names,
+        body: to_bytes(body, MAX_BODY_BYTES).await.unwrap(),
+    };
     shared.policies.lock().unwrap().extend(asked.policy());
     match (shared.before)(&asked) {
-        Act::Answer(status, body) => {
+        ProxyAction::Respond(status, body) => {
             return (StatusCode::from_u16(status).unwrap(), body).into_response();
         }
-        Act::Instead(policy) => return put_policy(&shared.server, &parts, policy).await,
-        Act::Pass => (),
+        ProxyAction::ReplacePolicy(policy) => return put_policy(&shared.server, &parts, policy).await,
+        ProxyAction::Forward => (),
     }
     // The Host header stays: it is part of what was signed.
     parts.uri = format!("{}{path_and_query}", shared.target).parse::<Uri>().unwrap();
-    let Ok(answer) = shared.client.request(Request::from_parts(parts, Body::from(asked.body.clone()))).await
+    let Ok(response) =
+        shared.client.request(Request::from_parts(parts, Body::from(asked.body.clone()))).await
     else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
     if asked.method == Method::HEAD {
-        return answer.map(Body::new).into_response();
+        return response.map(Body::new).into_response();
     }
-    let (mut parts, body) = answer.into_parts();
-    let body = to_bytes(Body::new(body), MOST).await.unwrap_or_default();
+    let (mut parts, body) = response.into_parts();
+    let body = to_bytes(Body::new(body), MAX_BODY_BYTES).await.unwrap_or_default();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::TRANSFER_ENCODING);
     let body = match std::str::from_utf8(&body) {
@@ -144,7 +149,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     Response::from_parts(parts, Body::from(body))
 }
 
-/// Puts a policy as the identity that asked for another: a store verifies what it is sent.
+/// Puts a policy as the identity of the original request: the store verifies the signature of the body.
 async fn put_policy(server: &S3Server, parts: &Parts, policy: String) -> Response {
     let authorization = parts.headers[header::AUTHORIZATION].to_str().unwrap();
     let (_, credential) = authorization.split_once("Credential=").unwrap();
@@ -156,9 +161,9 @@ async fn put_policy(server: &S3Server, parts: &Parts, policy: String) -> Respons
     match request.policy(policy).send().await {
         Ok(_) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => {
-            let answer = error.raw_response().expect("the store answers");
-            let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
-            let body = answer.body().bytes().unwrap_or_default().to_vec();
+            let response = error.raw_response().expect("a response of the store");
+            let status = StatusCode::from_u16(response.status().as_u16()).unwrap();
+            let body = response.body().bytes().unwrap_or_default().to_vec();
             (status, body).into_response()
         }
     }
