@@ -1,24 +1,23 @@
-//! Objects from JSON, of which no field is ignored.
+//! Objects from JSON, without ignored fields.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Parses `value`. Panics if a field in it has no counterpart in the type: a test would otherwise go on without what that field
-/// was to say.
+/// Parses `value`. Panics if the type has no counterpart of a field, because a test would otherwise run without it.
 pub fn parse<T: DeserializeOwned + Serialize>(value: Value) -> T {
     let parsed: T = serde_json::from_value(value.clone()).unwrap();
-    assert_kept("", &value, &serde_json::to_value(&parsed).unwrap());
+    assert_no_field_ignored("", &value, &serde_json::to_value(&parsed).unwrap());
     parsed
 }
 
-fn assert_kept(path: &str, given: &Value, kept: &Value) {
+fn assert_no_field_ignored(path: &str, given: &Value, parsed: &Value) {
     let Value::Object(fields) = given else { return };
     for (name, value) in fields {
         let path = format!("{path}.{name}");
-        match kept.get(name) {
-            Some(kept) => assert_kept(&path, value, kept),
-            // Types leave out what is absent or empty.
+        match parsed.get(name) {
+            Some(parsed) => assert_no_field_ignored(&path, value, parsed),
+            // Types omit absent and empty fields when serialized.
             None => assert!(is_default(value), "{path} is unknown"),
         }
     }

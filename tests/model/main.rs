@@ -1,22 +1,22 @@
-//! All that can happen to two recordings and two incidents, step by step, in every order: a model of recorder, store,
-//! operators and people, checked by `stateright`. What the operator and the recorder decide, they decide by the code's own
-//! functions. docs/development/model.md says what is in it and what is not.
-// A test may panic: that is how it says that something is wrong.
+//! A model of recorder, store, operators and people with two recordings and two incidents. `stateright` checks every
+//! order of their steps. Operator and recorder decide by the code's own functions. docs/development/model.md
+//! describes what the model covers.
+// A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
-mod broken;
+mod actions;
 #[path = "../common/exact.rs"]
 mod exact;
-mod facts;
-mod first;
-mod grid;
-mod look;
-mod outside;
+mod initial;
+mod lookup_table;
 mod passes;
-mod promises;
+mod properties;
+mod reconcile;
+mod rules;
 mod scope;
 mod state;
 mod store;
+mod values;
 mod world;
 
 use std::io::Write;
@@ -24,8 +24,8 @@ use std::time::Instant;
 
 use stateright::{Checker, Expectation, Model, Property};
 
-use outside::Action;
-use promises::properties;
+use actions::Action;
+use properties::properties;
 use scope::{AGEING, ALL_AT_ONCE, Scope, TAKEOVER, UPLOADS};
 use state::State;
 use world::World;
@@ -37,7 +37,7 @@ impl Model for World {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![self.first()]
+        vec![self.initial_state()]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -45,7 +45,7 @@ impl Model for World {
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
-        self.follows(last, action)
+        self.apply(last, action)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -56,17 +56,17 @@ impl Model for World {
     }
 }
 
-/// Goes through all of a scope: no promise is broken, what can happen does, and docs/development/model.md has the number of states.
+/// Explores a whole scope: all properties hold, and docs/development/model.md has the number of states.
 fn explore(scope: Scope) {
     let began = Instant::now();
     let checker = World::new(scope, None).checker().spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    // Not by `println`, of which nothing is heard where all is well.
-    let said = format!("model, {}: {states} states, {depth} deep, {:.1?}\n", scope.name, began.elapsed());
-    std::io::stdout().write_all(said.as_bytes()).unwrap();
+    // The harness captures `println!` of tests that pass, so write to standard output directly.
+    let line = format!("model, {}: {states} states, {depth} deep, {:.1?}\n", scope.name, began.elapsed());
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
     checker.assert_properties();
     let row = format!("| `{}` | {states} |", scope.name);
-    assert!(DOCS.contains(&row), "docs/development/model.md says otherwise: {row}");
+    assert!(DOCS.contains(&row), "docs/development/model.md lacks this row: {row}");
 }
 
 #[test]

@@ -1,32 +1,33 @@
-//! How much there is in one exploration. All that may happen does, in every order; but everything at once is more than
-//! can be gone through, so each scope has some of it whole. docs/development/model.md says what each one is for.
+//! Scopes of exploration. Each explores every order of its actions. All actions together have too many states, so
+//! each scope has a part of them. docs/development/model.md describes the purpose of each.
 
-use super::facts::Beginning::{self, Old, Young};
-use super::promises::{
+use super::properties::{
     ALL_DELETED, KEPT_BY_LEDGER, LATE_REQUEST_CLEARS_PROTECTION, ONE_RELEASED, TWO_PLACED, TWO_RELEASED,
 };
 use super::state::Instant;
+use super::values::Beginning::{self, Old, Young};
 
-/// See the module. Two versions and two holds are in each of them.
+/// A scope of exploration, with two versions and two holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
     pub name: &'static str,
     pub beginning: Beginning,
-    /// The second recording is in the recorder's spool; otherwise it is in the bucket, and there is no recorder.
+    /// Whether the second recording is in a recorder's spool. Otherwise it is in the bucket, and there is no
+    /// recorder.
     pub has_recorder: bool,
-    /// How often the recorder gives up an upload, or is killed.
+    /// Number of times the recorder gives up an upload or is killed.
     pub failures: u8,
-    /// How often somebody becomes the leader: another operator, or the same one started anew.
+    /// Number of leader terms, of another operator or of the same one restarted.
     pub terms: u8,
-    /// The cluster may be restored from a backup: of before the second hold, or of before it was resolved.
+    /// Whether the cluster may be restored from a backup before the second hold's declaration or resolution.
     pub has_backups: bool,
-    /// The instants that there are.
+    /// Instants of the clock.
     pub clock: &'static [Instant],
-    /// What must be able to happen in it.
+    /// States that must be reachable.
     pub can_happen: &'static [&'static str],
 }
 
-/// All parts, over the time in which requests of a leader that was stopped may arrive.
+/// All parts, over the time in which requests of a stopped leader may arrive.
 pub const ALL_AT_ONCE: Scope = Scope {
     name: "all at once",
     beginning: Old,
@@ -37,7 +38,7 @@ pub const ALL_AT_ONCE: Scope = Scope {
     clock: &[0, 1, 2],
     can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, LATE_REQUEST_CLEARS_PROTECTION],
 };
-/// Nothing is held yet: what is held first while lifecycle hides it, and while the recorder uploads.
+/// Nothing is held yet. Holds are placed while the lifecycle hides versions and the recorder uploads.
 pub const UPLOADS: Scope = Scope {
     name: "uploads",
     beginning: Young,
@@ -48,7 +49,7 @@ pub const UPLOADS: Scope = Scope {
     clock: &[0, 1],
     can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED],
 };
-/// One leader after the other is lost, and the cluster too.
+/// Leaders are lost repeatedly, and the cluster is restored.
 pub const TAKEOVER: Scope = Scope {
     name: "takeover",
     beginning: Old,
@@ -59,7 +60,7 @@ pub const TAKEOVER: Scope = Scope {
     clock: &[0, 1, 2],
     can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, LATE_REQUEST_CLEARS_PROTECTION],
 };
-/// From the first midnight of lifecycle until everything is over its ceiling.
+/// From the first midnight of the lifecycle until everything is past its ceiling.
 pub const AGEING: Scope = Scope {
     name: "ageing",
     beginning: Young,

@@ -1,21 +1,22 @@
-//! What there is, all of it small and countable: a state is compared, hashed and copied a million times.
+//! The state of the model. It is small and finite, because the checker compares, hashes and copies it millions of
+//! times.
 
 use toezicht::rules::hold::steps::ProtectionStep;
 use toezicht::rules::recording::tag::RetentionTag;
 
-/// How many versions and how many holds there are.
+/// Number of versions, and of holds.
 pub const N: usize = 2;
-/// Some of the versions, or some of the holds: a bit each.
+/// A subset of the versions or of the holds, one bit each.
 pub type Set = u8;
-/// An instant, by its place in [`super::world::INSTANTS`].
+/// An instant, as an index into [`super::values::INSTANTS`].
 pub type Instant = u8;
 
-/// The members of a set.
+/// Returns the members of a set.
 pub fn each(set: Set) -> impl Iterator<Item = usize> {
     (0..N).filter(move |n| set >> n & 1 == 1)
 }
 
-/// The set of this one.
+/// Returns the set with only this member.
 pub fn one(n: usize) -> Set {
     1 << n
 }
@@ -32,14 +33,14 @@ pub enum Version {
 pub struct Object {
     pub legal_hold: bool,
     pub tag: RetentionTag,
-    /// Behind a delete marker, since when.
+    /// Time of the delete marker that hides it.
     pub hidden: Option<Instant>,
-    /// When the store took it.
+    /// Upload time by the store.
     pub taken: Instant,
 }
 
 impl Object {
-    /// Whether the store's lifecycle would take it.
+    /// Returns whether the store's lifecycle would delete it.
     pub fn is_left_to_lifecycle(self) -> bool {
         !self.legal_hold && self.tag == RetentionTag::Video
     }
@@ -53,17 +54,17 @@ pub enum Entry {
     Closed,
 }
 
-/// What people said of an incident.
+/// State of an incident as declared by people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Declared {
     NotYet,
     Open,
     Resolved,
-    /// It was open, and the cluster was restored from a backup that does not have it.
+    /// Open, and lost when the cluster was restored from an older backup.
     Lost,
 }
 
-/// What the retention controller wrote into the hold's status.
+/// Placement in the hold's status, written by the retention controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Placement {
     Absent,
@@ -76,23 +77,23 @@ pub enum Placement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hold {
     pub declared: Declared,
-    /// It has been declared since an earlier instant.
+    /// Whether it was declared before the current instant.
     pub is_settled: bool,
-    /// It has the finalizer.
-    pub has_counted: bool,
+    /// Whether it has the finalizer.
+    pub has_finalizer: bool,
     pub placement: Placement,
 }
 
-/// What recorders were found to follow.
+/// The recorders' last known acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Follow {
+pub enum RecorderAck {
     Unknown,
     Holds(Set),
 }
 
-/// What an upload of unknown outcome followed.
+/// Holds that an upload of unknown outcome applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unsure {
+pub enum InDoubt {
     Of(Set),
     BeforeRestart,
 }
@@ -100,39 +101,39 @@ pub enum Unsure {
 /// The recorder, with the second version in its spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Recorder {
-    pub follows: Set,
+    pub applied: Set,
     pub is_confirmed: bool,
-    /// What is being uploaded: its tag, and what that followed.
+    /// Tag of the running upload, and the holds that it applied.
     pub upload: Option<(RetentionTag, Set)>,
-    pub unsure: Option<Unsure>,
-    /// An upload that nobody waits for any more, and that may still arrive.
+    pub in_doubt: Option<InDoubt>,
+    /// Tag of an abandoned upload that may still arrive.
     pub stray: Option<RetentionTag>,
-    /// It may still fail so often.
+    /// Number of failures that are still allowed.
     pub failures: u8,
 }
 
-/// A request that an operator sends.
+/// A request of an operator to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     Ledger(usize, Entry),
-    Mark(usize, ProtectionStep),
-    /// Of the marker that hides it since then.
+    SetProtection(usize, ProtectionStep),
+    /// Removes the delete marker of this time.
     Unhide(usize, Instant),
-    /// Of these versions; of those in `unlawful`, it was sent though a hold on them had been declared before.
+    /// Deletes these versions. For those in `unlawful`, a hold was declared before the request was sent.
     Delete {
         versions: Set,
         unlawful: Set,
     },
 }
 
-/// A request of an operator that was stopped while it sent it.
+/// A request of an operator that was stopped while sending it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Late {
+pub struct LateRequest {
     pub request: Request,
     pub signed: Instant,
 }
 
-/// What is to be done about the holds.
+/// Work to do for the holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Plan {
     pub write: Set,
@@ -141,25 +142,25 @@ pub struct Plan {
     pub closed: Set,
 }
 
-/// What others hold, as last read.
+/// Open holds, as last read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OpenHolds {
     pub ledger: Set,
     pub declared: Set,
 }
 
-/// Where a pass is with one version.
+/// Stage of a pass at one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// The page with it is listed, the open holds are read, then its marks. What happens between these changes one of
-    /// them at most, so it is as if it had happened before or after all three.
+    /// Lists the page, reads the open holds, then the version's protection. An event in between changes at most one
+    /// of them, so it is equivalent to an event before or after all three.
     Read,
     Write {
-        todo: [Option<ProtectionStep>; 3],
+        steps: [Option<ProtectionStep>; 3],
         hidden: Option<Instant>,
-        is_over: bool,
+        is_past_ceiling: bool,
     },
-    /// Before it is deleted, the open holds are read again.
+    /// Reads the open holds again before the deletion.
     SecondRead,
     Delete,
 }
@@ -174,79 +175,81 @@ pub struct Pass {
     pub is_undecided: bool,
 }
 
-/// Where a look is.
+/// Step of a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Entries to write first.
+    /// Writes these ledger entries first.
     Ledger(Set),
     Place(Pass),
-    /// It wrote something.
+    /// The placing pass wrote something.
     Placed,
     Release(Pass),
-    /// It wrote something, or left something undecided.
+    /// The releasing pass wrote something, or left something undecided.
     Released,
-    /// Entries to close.
+    /// Closes these ledger entries.
     Close(Set),
     Sweep,
-    /// The open holds are read.
+    /// Deletes these versions; the open holds have been read.
     SweepDelete(Set),
     Report,
     Done,
 }
 
-/// A look under way.
+/// A running reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Busy {
-    /// When it began.
+pub struct ActiveReconcile {
+    /// Start time.
     pub now: Instant,
     pub plan: Plan,
-    /// Whether recorders were known to follow what is open, before its first page was listed.
+    /// Whether recorders had acknowledged the open holds before the first page was listed.
     pub is_followed: bool,
     pub is_placed: bool,
     pub released: Set,
     pub step: Step,
 }
 
-/// What the retention controller is doing.
+/// State of the retention controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Look {
+pub enum ReconcileState {
     Idle,
-    Busy(Busy),
+    Running(ActiveReconcile),
 }
 
-/// The operator that leads, and what it has in its memory.
+/// The leading operator with its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
-    /// When it took over from one that had not let go; forgotten once it may release.
-    pub took_over: Option<Instant>,
+    /// Time of the takeover from a leader that had not released its lease. Cleared once this leader may release
+    /// holds.
+    pub took_over_at: Option<Instant>,
     pub held: Option<Set>,
-    pub follow: Follow,
-    pub look: Look,
+    pub ack: RecorderAck,
+    pub reconcile: ReconcileState,
 }
 
-/// All of it.
+/// The whole state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub clock: Instant,
     pub versions: [Version; N],
     pub ledger: [Entry; N],
     pub holds: [Hold; N],
-    /// What the recorders' configuration says is held.
+    /// Holds in the recorders' configuration.
     pub config: Set,
     pub recorder: Recorder,
     pub leader: Option<Leader>,
-    /// How often somebody has become the leader.
+    /// Number of leader terms so far.
     pub terms: u8,
-    /// Whether the last leader, where it did not let go, stopped before this instant.
+    /// Whether the last leader stopped before this instant, if it did not release its lease.
     pub stopped: Option<bool>,
-    pub late: [Option<Late>; N],
-    /// A leader that was stopped, and goes on where it was: only where the fence is broken.
+    pub late: [Option<LateRequest>; N],
+    /// A stopped leader that continues where it was, only with a broken fence.
     pub thawed: Option<Leader>,
-    /// A late request took marks from a version.
+    /// Whether a late request cleared a version's protection.
     pub is_disturbed: bool,
-    /// What must never be: a held version was lost; a release was claimed of what is still there over its ceiling.
+    /// Whether a held version was lost.
     pub is_lost: bool,
-    pub has_lied: bool,
+    /// Whether a release was claimed while a released version was still protected or past its ceiling.
+    pub has_false_claim: bool,
 }
 
 impl State {
@@ -261,7 +264,7 @@ impl State {
         }
     }
 
-    /// The holds of which nobody has said that their incident is resolved, by the API server or by the ledger.
+    /// Returns the holds that are open by the API server, or by the ledger if the API server lost them.
     pub fn open(&self) -> Set {
         let is_open = |n: &usize| match self.holds[*n].declared {
             Declared::Open => true,
@@ -271,9 +274,9 @@ impl State {
         (0..N).filter(is_open).map(one).sum()
     }
 
-    /// The holds that explain why something is kept: those that are open, or not yet released.
+    /// Returns the holds that explain a protection: those that are open or not yet released.
     pub fn unreleased(&self) -> Set {
-        let of_ledger = (0..N).filter(|n| self.ledger[*n] == Entry::Open);
-        self.open() | of_ledger.map(one).sum::<Set>()
+        let in_ledger = (0..N).filter(|n| self.ledger[*n] == Entry::Open);
+        self.open() | in_ledger.map(one).sum::<Set>()
     }
 }

@@ -1,22 +1,22 @@
-//! The store: what requests do to it, and what it does by itself. Here is seen whether a held version is lost.
+//! The store: effects of requests and of its lifecycle. A deletion here decides whether a held version is lost.
 
 use toezicht::rules::hold::steps::ProtectionStep;
 use toezicht::rules::recording::tag::RetentionTag;
 use toezicht::storage::s3::in_doubt_requests::SIGNATURE_VALIDITY;
 
-use super::broken::Rule;
-use super::facts::SAME_DAY;
-use super::state::{Instant, Late, Object, Placement, Request, Set, State, Version, each, one};
+use super::rules::Rule;
+use super::state::{Instant, LateRequest, Object, Placement, Request, Set, State, Version, each, one};
+use super::values::SAME_DAY;
 use super::world::World;
 
 impl World {
-    /// A request arrives.
-    pub fn arrives(&self, state: &mut State, request: Request) {
+    /// Applies a request that arrives.
+    pub fn apply_request(&self, state: &mut State, request: Request) {
         match request {
             Request::Ledger(hold, entry) => state.ledger[hold] = entry,
-            Request::Mark(version, write) => {
+            Request::SetProtection(version, write) => {
                 if let Version::Stored(object) = &mut state.versions[version] {
-                    mark(object, write);
+                    set_protection(object, write);
                 }
             }
             Request::Unhide(version, since) => {
@@ -37,8 +37,8 @@ impl World {
         }
     }
 
-    /// The bytes of a version go: was it lost to an open hold? It was if that was declared before the request was sent, if
-    /// it had been proved, or if the version could be read as what is held.
+    /// Deletes the bytes of a version. It is lost if an open hold covers it and was declared before the request was
+    /// sent, was verified, or if the version was readable by its tag `held`.
     fn delete_bytes(&self, state: &mut State, version: usize, object: Object, is_unlawful: bool) {
         let open = self.covering(version, object.taken) & state.open();
         let is_proved = each(open).any(|hold| state.holds[hold].placement == Placement::Proved);
@@ -47,35 +47,36 @@ impl World {
         state.versions[version] = Version::Gone;
     }
 
-    /// Those of `versions` that a hold covers which was declared before now.
+    /// Returns those of `versions` that a hold declared before now covers.
     pub fn unlawful(&self, state: &State, versions: Set) -> Set {
         let settled = each(state.open()).filter(|hold| state.holds[*hold].is_settled);
         let settled: Set = settled.map(one).sum();
-        let is_kept = |version: &usize| {
+        let is_held = |version: &usize| {
             let object = state.object(*version);
             object.is_some_and(|object| self.covering(*version, object.taken) & settled != 0)
         };
-        each(versions).filter(is_kept).map(one).sum()
+        each(versions).filter(is_held).map(one).sum()
     }
 
-    /// Whether a request of a leader that was stopped may still arrive.
-    pub fn may_arrive(&self, late: Late, state: &State) -> bool {
+    /// Returns whether a late request of a stopped leader may still arrive.
+    pub fn may_arrive(&self, late: LateRequest, state: &State) -> bool {
         let latest = self.now(late.signed) + SIGNATURE_VALIDITY;
         self.is_broken(Rule::Deadline) || self.now(state.clock) < latest
     }
 
-    /// A request of a leader that was stopped arrives.
+    /// Applies a late request of a stopped leader.
     pub fn deliver_late_request(&self, state: &mut State, number: usize) {
         if let Some(late) = state.late[number].take() {
-            let takes_marks = [ProtectionStep::LegalHold(false), ProtectionStep::Tag(RetentionTag::Video)];
-            if let Request::Mark(_, write) = late.request {
-                state.is_disturbed |= takes_marks.contains(&write);
+            let clears_protection =
+                [ProtectionStep::LegalHold(false), ProtectionStep::Tag(RetentionTag::Video)];
+            if let Request::SetProtection(_, write) = late.request {
+                state.is_disturbed |= clears_protection.contains(&write);
             }
-            self.arrives(state, late.request);
+            self.apply_request(state, late.request);
         }
     }
 
-    /// Whether lifecycle may take its next step with a version.
+    /// Returns whether the lifecycle may take its next step with a version.
     pub fn is_lifecycle_enabled(&self, state: &State, version: usize) -> bool {
         let object = state.object(version);
         object.is_some_and(|object| {
@@ -83,7 +84,7 @@ impl World {
         })
     }
 
-    /// Lifecycle takes it.
+    /// Runs the lifecycle's next step on a version.
     pub fn lifecycle(&self, state: &mut State, version: usize, now: Instant) {
         if let Some(object) = state.object(version) {
             if object.hidden.is_some() {
@@ -95,7 +96,7 @@ impl World {
         }
     }
 
-    /// Lifecycle takes the steps that it must have taken by `next`, each when it may first.
+    /// Runs the lifecycle steps that are overdue at `next`, each at its earliest time.
     pub fn run_overdue_lifecycle(&self, state: &mut State, version: usize, next: Instant) {
         while let Some(object) = state.object(version)
             && is_subject_to_lifecycle(object)
@@ -107,13 +108,14 @@ impl World {
     }
 }
 
-/// Lifecycle goes by the tag, and a legal hold keeps the bytes.
+/// Returns whether the lifecycle applies to a version: its rules match by tag, and a legal hold prevents the deletion
+/// of bytes.
 fn is_subject_to_lifecycle(object: Object) -> bool {
-    let is_kept = object.legal_hold && object.hidden.is_some();
-    object.tag == RetentionTag::Video && !is_kept
+    let is_held = object.legal_hold && object.hidden.is_some();
+    object.tag == RetentionTag::Video && !is_held
 }
 
-fn mark(object: &mut Object, write: ProtectionStep) {
+fn set_protection(object: &mut Object, write: ProtectionStep) {
     match write {
         ProtectionStep::LegalHold(is_on) => object.legal_hold = is_on,
         ProtectionStep::Tag(tag) => object.tag = tag,

@@ -1,5 +1,5 @@
-//! What does not change, and what the code's own functions say of it: each is asked once for every combination that there
-//! can be, and looked up from then on. A rule that is broken is broken here or where it is applied, as a mistake would.
+//! The unchanging part of the model, and lookup tables of the code's own decisions for every combination of inputs. A
+//! broken rule is broken here or where it is applied, like a programming mistake.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
 use toezicht::controllers::handoff;
 use toezicht::controllers::retention::plan::plan_holds;
-use toezicht::leader::takeover::{may_release_lease, takeover_delay};
+use toezicht::leader::takeover::takeover_delay;
 use toezicht::rules::hold::expiry::{Disposition, HeldBy, OpenScopes, StoredRecording, disposition};
 use toezicht::rules::hold::proof::open_scopes;
 use toezicht::rules::hold::scope::HoldScope;
@@ -16,87 +16,88 @@ use toezicht::rules::recording::tag::RetentionTag;
 use toezicht::rules::retention::{VersionState, lifecycle_deadline};
 use toezicht::storage::recordings::ledger;
 
-use super::broken::Rule;
-use super::facts::{CEILINGS, EMBARGO, Facts, revision};
-use super::grid::Grid;
+use super::lookup_table::LookupTable;
+use super::rules::Rule;
 use super::scope::Scope;
 use super::state::{
-    Declared, Entry, Follow, Hold, Instant, N, Object, OpenHolds, Placement, Plan, Set, Unsure, each, one,
+    Declared, Entry, Hold, InDoubt, Instant, N, Object, OpenHolds, Placement, Plan, RecorderAck, Set, each,
+    one,
 };
+use super::values::{CEILINGS, EMBARGO, Values, revision};
 
 const DECLARED: [Declared; 4] = [Declared::NotYet, Declared::Open, Declared::Resolved, Declared::Lost];
 const ENTRIES: [Entry; 3] = [Entry::Absent, Entry::Open, Entry::Closed];
 const PLACEMENTS: [Placement; 4] =
     [Placement::Absent, Placement::Placing, Placement::Proved, Placement::Released];
-/// Sets of [`N`], instants of the clock, and those with [`super::facts::BEFORE_CLOCK`].
+/// Number of subsets of [`N`], of instants of the clock, and of instants with [`super::values::BEFORE_CLOCK`].
 const SETS: usize = 1 << N;
 const TIMES: usize = 5;
 const TAKEN: usize = 6;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// See the module.
+/// A scope with the decisions that apply in it.
 pub struct World {
     pub scope: Scope,
     broken: Option<Rule>,
-    facts: Facts,
-    /// Which holds cover a version that was taken then.
-    covering: Grid<2, Set>,
-    plans: Grid<5, Plan>,
-    declared: Grid<3, Set>,
-    by_ledger: Grid<3, Set>,
-    held_tags: Grid<4, Option<RetentionTag>>,
-    sealed: Grid<3, bool>,
-    kept_by: Grid<4, Option<HeldBy>>,
-    fates: Grid<4, Disposition>,
-    due: Grid<3, bool>,
-    put_tags: Grid<1, RetentionTag>,
-    is_of: Grid<2, bool>,
-    says: Grid<3, bool>,
-    claims: Grid<3, (bool, bool)>,
-    lifecycle: Grid<3, bool>,
-    overdue: Grid<4, bool>,
+    values: Values,
+    /// Holds that cover a version, by upload time.
+    covering: LookupTable<2, Set>,
+    plans: LookupTable<5, Plan>,
+    declared: LookupTable<3, Set>,
+    by_ledger: LookupTable<3, Set>,
+    held_tags: LookupTable<4, Option<RetentionTag>>,
+    sealed: LookupTable<3, bool>,
+    kept_by: LookupTable<4, Option<HeldBy>>,
+    dispositions: LookupTable<4, Disposition>,
+    due: LookupTable<3, bool>,
+    put_tags: LookupTable<1, RetentionTag>,
+    acknowledged: LookupTable<2, bool>,
+    acknowledges_revision: LookupTable<3, bool>,
+    claims: LookupTable<3, (bool, bool)>,
+    lifecycle: LookupTable<3, bool>,
+    overdue: LookupTable<4, bool>,
 }
 
 impl World {
     pub fn new(scope: Scope, broken: Option<Rule>) -> Self {
-        let facts = Facts::of(scope.beginning);
-        let now = |n: usize| facts.instants[n];
+        let values = Values::of(scope.beginning);
+        let now = |n: usize| values.instants[n];
         let set = |covers: &[HoldScope]| -> Set {
-            let is_in = |n: &usize| covers.contains(&facts.covers(one(*n))[0]);
+            let is_in = |n: &usize| covers.contains(&values.scopes(one(*n))[0]);
             (0..N).filter(is_in).map(one).sum()
         };
         let stored = |version: usize, taken: usize, ask: &dyn Fn(&StoredRecording<'_>) -> bool| {
-            ask(&StoredRecording::of(&facts.listed(version, taken), &CEILINGS).unwrap())
+            ask(&StoredRecording::of(&values.listed(version, taken), &CEILINGS).unwrap())
         };
-        let covers = |n: usize| facts.covers(numbered(n));
+        let covers = |n: usize| values.scopes(numbered(n));
         Self {
-            covering: Grid::of([N, TAKEN], |[version, taken]| {
+            covering: LookupTable::of([N, TAKEN], |[version, taken]| {
                 let is_covered = |n: &usize| stored(version, taken, &|it| it.is_in_scope(&covers(1 << *n)));
                 (0..N).filter(is_covered).map(one).sum()
             }),
-            plans: Grid::of([4, 4, 3, 3, TIMES], |[h0, h1, e0, e1, at]| {
-                let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
-                let mut entries = facts.ledger([ENTRIES[e0], ENTRIES[e1]]);
+            plans: LookupTable::of([4, 4, 3, 3, TIMES], |[h0, h1, e0, e1, at]| {
+                let holds = values.resources([DECLARED[h0], DECLARED[h1]]);
+                let mut entries = values.ledger([ENTRIES[e0], ENTRIES[e1]]);
                 if broken == Some(Rule::LedgerCounts) {
                     entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
                 }
-                let mut plan = plan_holds(&entries, &holds, Some(&facts.policy), now(at));
+                let mut plan = plan_holds(&entries, &holds, Some(&values.policy), now(at));
                 if broken == Some(Rule::Reopened) {
                     plan.to_write.retain(|entry| !entries.contains_key(&entry.uid));
                 }
-                bits(&plan)
+                to_plan(&plan)
             }),
-            declared: Grid::of([4, 4, TIMES], |[h0, h1, at]| {
-                let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
+            declared: LookupTable::of([4, 4, TIMES], |[h0, h1, at]| {
+                let holds = values.resources([DECLARED[h0], DECLARED[h1]]);
                 set(&open_scopes(&holds, now(at)))
             }),
-            by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
+            by_ledger: LookupTable::of([3, 3, SETS], |[e0, e1, closing]| {
                 let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
                 let closing: BTreeSet<&str> = uids.iter().map(String::as_str).collect();
-                set(&ledger::open_scopes_except(&facts.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
+                set(&ledger::open_scopes_except(&values.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
             }),
-            held_tags: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
-                let listed = facts.listed(version, taken);
+            held_tags: LookupTable::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
+                let listed = values.listed(version, taken);
                 let embargo =
                     if broken == Some(Rule::Sealed) { Embargo::LiveView } else { Embargo::After(EMBARGO) };
                 StoredRecording::of(&listed, &CEILINGS).unwrap().required_tag(
@@ -105,51 +106,53 @@ impl World {
                     now(at),
                 )
             }),
-            sealed: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
+            sealed: LookupTable::of([N, TAKEN, TIMES], |[version, taken, at]| {
                 let tag = |it: &StoredRecording<'_>| {
                     it.required_tag(&covers(SETS - 1), Embargo::After(EMBARGO), now(at))
                 };
                 stored(version, taken, &|it| tag(it) == Some(RetentionTag::Sealed))
             }),
-            kept_by: Grid::of([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
+            kept_by: LookupTable::of([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
                 let open = OpenScopes { ledger: covers(ledger), declared: covers(declared) };
-                StoredRecording::of(&facts.listed(version, taken), &CEILINGS).unwrap().held_by(&open)
+                StoredRecording::of(&values.listed(version, taken), &CEILINGS).unwrap().held_by(&open)
             }),
-            fates: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
-                disposition(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
+            dispositions: LookupTable::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
+                disposition(&values.listed(version, taken), &CEILINGS, &covers(holds), now(at))
             }),
-            due: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
+            due: LookupTable::of([N, TAKEN, TIMES], |[version, taken, at]| {
                 stored(version, taken, &|it| it.expires_at_by_key() <= now(at))
             }),
-            put_tags: Grid::of([SETS], |[holds]| {
-                toezicht::recorder::upload::retention_tag(&covers(holds), &facts.keys[1])
+            put_tags: LookupTable::of([SETS], |[holds]| {
+                toezicht::recorder::upload::retention_tag(&covers(holds), &values.keys[1])
             }),
-            is_of: Grid::of([SETS, SETS], |[followed, open]| {
-                let coverings = |n: usize| facts.coverings(numbered(n));
-                handoff::HoldAck::Acknowledged(coverings(followed)).has_acknowledged(&coverings(open))
+            acknowledged: LookupTable::of([SETS, SETS], |[applied, open]| {
+                let scope_configs = |n: usize| values.scope_configs(numbered(n));
+                handoff::HoldAck::Acknowledged(scope_configs(applied)).has_acknowledged(&scope_configs(open))
             }),
-            says: Grid::of([SETS, SETS + 1, SETS], |[follows, uploads, expected]| {
+            acknowledges_revision: LookupTable::of([SETS, SETS + 1, SETS], |[applied, uploads, expected]| {
                 let uploads = (uploads < SETS).then(|| numbered(uploads));
-                facts.said(numbered(follows), uploads).has_acknowledged(&revision(numbered(expected)))
+                values
+                    .recorder_status(numbered(applied), uploads)
+                    .has_acknowledged(&revision(numbered(expected)))
             }),
-            claims: Grid::of([4, 2, 4], |[declared, counted, placement]| {
+            claims: LookupTable::of([4, 2, 4], |[declared, counted, placement]| {
                 let hold = Hold {
                     declared: DECLARED[declared],
                     is_settled: false,
-                    has_counted: counted == 1,
+                    has_finalizer: counted == 1,
                     placement: PLACEMENTS[placement],
                 };
-                claims(&facts, hold)
+                claimed_conditions(&values, hold)
             }),
-            lifecycle: Grid::of([2, TAKEN, TIMES], |[hidden, since, at]| {
+            lifecycle: LookupTable::of([2, TAKEN, TIMES], |[hidden, since, at]| {
                 lifecycle_from(hidden == 1, now(since)) <= now(at)
             }),
-            overdue: Grid::of([2, TAKEN, TIMES, TIMES], |[hidden, since, at, next]| {
+            overdue: LookupTable::of([2, TAKEN, TIMES, TIMES], |[hidden, since, at, next]| {
                 lifecycle_from(hidden == 1, now(since)).max(now(at)) + DAY <= now(next)
             }),
             scope,
             broken,
-            facts,
+            values,
         }
     }
 
@@ -157,16 +160,16 @@ impl World {
         self.broken == Some(rule)
     }
 
-    /// Whether this is to be seen happening: where a rule is broken, nothing is.
+    /// Returns whether the scope must reach this property. With a broken rule none must be reached.
     pub fn can_happen(&self, name: &str) -> bool {
         self.broken.is_none() && self.scope.can_happen.contains(&name)
     }
 
     pub fn now(&self, at: Instant) -> Timestamp {
-        self.facts.instants[usize::from(at)]
+        self.values.instants[usize::from(at)]
     }
 
-    /// Which holds cover a version.
+    /// Returns the holds that cover a version.
     pub fn covering(&self, version: usize, taken: Instant) -> Set {
         self.covering.at([version, taken.into()])
     }
@@ -177,7 +180,7 @@ impl World {
         self.plans.at([h0, h1, e0, e1, now.into()])
     }
 
-    /// The open holds, as read before something is taken off or deleted.
+    /// Returns the open holds, as read before a protection is cleared or a version deleted.
     pub fn read_open(
         &self,
         holds: [Declared; N],
@@ -194,108 +197,110 @@ impl World {
         }
     }
 
-    /// What a version must be tagged with for these holds.
+    /// Returns the tag that a version needs for these holds.
     pub fn held_tag(&self, version: usize, object: Object, holds: Set, now: Instant) -> Option<RetentionTag> {
         self.held_tags.at([version, object.taken.into(), holds.into(), now.into()])
     }
 
     pub fn kept_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<HeldBy> {
-        let place = [version, object.taken.into(), open.ledger.into(), open.declared.into()];
-        self.kept_by.at(place)
+        let coordinates = [version, object.taken.into(), open.ledger.into(), open.declared.into()];
+        self.kept_by.at(coordinates)
     }
 
-    pub fn goes(&self, version: usize, object: Object, holds: Set, now: Instant) -> bool {
-        self.fates.at([version, object.taken.into(), holds.into(), now.into()]) == Disposition::Delete
+    pub fn is_deletable(&self, version: usize, object: Object, holds: Set, now: Instant) -> bool {
+        self.dispositions.at([version, object.taken.into(), holds.into(), now.into()]) == Disposition::Delete
     }
 
-    /// Whether it is over its ceiling.
+    /// Returns whether a version is past its ceiling.
     pub fn is_due(&self, version: usize, object: Object, now: Instant) -> bool {
         self.due.at([version, object.taken.into(), now.into()])
     }
 
-    /// What a recorder that follows these holds puts the second recording with.
-    pub fn put_tag(&self, follows: Set) -> RetentionTag {
-        self.put_tags.at([follows.into()])
+    /// Returns the tag with which a recorder that applied these holds uploads the second recording.
+    pub fn put_tag(&self, applied: Set) -> RetentionTag {
+        self.put_tags.at([applied.into()])
     }
 
-    pub fn is_of(&self, follow: Follow, open: Set) -> bool {
-        match follow {
+    pub fn has_acknowledged(&self, ack: RecorderAck, open: Set) -> bool {
+        match ack {
             _ if !self.scope.has_recorder => {
-                handoff::HoldAck::NoRecorders.has_acknowledged(&self.facts.coverings(open))
+                handoff::HoldAck::NoRecorders.has_acknowledged(&self.values.scope_configs(open))
             }
-            Follow::Unknown => handoff::HoldAck::Unknown.has_acknowledged(&self.facts.coverings(open)),
-            Follow::Holds(followed) => self.is_of.at([followed.into(), open.into()]),
+            RecorderAck::Unknown => {
+                handoff::HoldAck::Unknown.has_acknowledged(&self.values.scope_configs(open))
+            }
+            RecorderAck::Holds(applied) => self.acknowledged.at([applied.into(), open.into()]),
         }
     }
 
-    /// Whether a recorder says that it follows these.
-    pub fn says(&self, follows: Set, begun: &[Option<Set>], expected: Set) -> bool {
-        let revisions: Vec<Option<String>> = begun.iter().map(|of| of.map(revision)).collect();
-        let is_so = toezicht::recorder::in_doubt::all_use_revision(
+    /// Returns whether a recorder acknowledges these holds.
+    pub fn acknowledges(&self, applied: Set, pending: &[Option<Set>], expected: Set) -> bool {
+        let revisions: Vec<Option<String>> = pending.iter().map(|of| of.map(revision)).collect();
+        let all_use_revision = toezicht::recorder::in_doubt::all_use_revision(
             revisions.iter().map(Option::as_deref),
-            &revision(follows),
+            &revision(applied),
         );
-        let uploads = if is_so { follows.into() } else { SETS };
-        self.says.at([follows.into(), uploads, expected.into()])
+        let uploads = if all_use_revision { applied.into() } else { SETS };
+        self.acknowledges_revision.at([applied.into(), uploads, expected.into()])
     }
 
-    /// Whether `Placed` and whether `Released` is said of a hold.
-    pub fn claims(&self, hold: Hold) -> (bool, bool) {
-        let place = [hold.declared as usize, usize::from(hold.has_counted), hold.placement as usize];
-        self.claims.at(place)
+    /// Returns whether `Placed` and whether `Released` is claimed of a hold.
+    pub fn claimed_conditions(&self, hold: Hold) -> (bool, bool) {
+        let coordinates = [hold.declared as usize, usize::from(hold.has_finalizer), hold.placement as usize];
+        self.claims.at(coordinates)
     }
 
-    /// Whether the store's lifecycle may hide it by now, or remove its bytes where it is hidden.
+    /// Returns whether the store's lifecycle may hide a version by now, or delete its bytes if it is hidden.
     pub fn is_lifecycle_due(&self, object: Object, now: Instant) -> bool {
         let since = object.hidden.unwrap_or(object.taken);
         self.lifecycle.at([usize::from(object.hidden.is_some()), since.into(), now.into()])
     }
 
-    /// Whether it must have done so by `next`: a store runs its lifecycle within a day.
+    /// Returns whether the lifecycle must have acted by `next`: a store runs it within a day.
     pub fn is_lifecycle_overdue(&self, object: Object, now: Instant, next: Instant) -> bool {
         let since = object.hidden.unwrap_or(object.taken);
-        let place = [usize::from(object.hidden.is_some()), since.into(), now.into(), next.into()];
-        self.overdue.at(place)
+        let coordinates = [usize::from(object.hidden.is_some()), since.into(), now.into(), next.into()];
+        self.overdue.at(coordinates)
     }
 
-    /// Whether nobody may see it yet, whatever is done.
+    /// Returns whether a version is under embargo.
     pub fn is_sealed(&self, version: usize, object: Object, now: Instant) -> bool {
         self.sealed.at([version, object.taken.into(), now.into()])
     }
 
-    pub fn may_let_go(&self, is_finished: bool, took_over: Option<Instant>, now: Instant) -> bool {
-        let left = self.release_from(took_over).duration_since(self.now(now));
-        may_release_lease(is_finished, left.try_into().unwrap_or_default())
+    pub fn may_release_lease(&self, is_finished: bool, took_over_at: Option<Instant>, now: Instant) -> bool {
+        let left = self.release_from(took_over_at).duration_since(self.now(now));
+        toezicht::leader::takeover::may_release_lease(is_finished, left.try_into().unwrap_or_default())
             || is_finished && self.is_broken(Rule::LeaseReleasedAfterPredecessor)
     }
 
-    pub fn release_from(&self, took_over: Option<Instant>) -> Timestamp {
-        let took_over = took_over.filter(|_| !self.is_broken(Rule::ReleaseDelay));
-        self.now(took_over.unwrap_or_default()) + takeover_delay(took_over.is_some())
+    pub fn release_from(&self, took_over_at: Option<Instant>) -> Timestamp {
+        let took_over_at = took_over_at.filter(|_| !self.is_broken(Rule::ReleaseDelay));
+        self.now(took_over_at.unwrap_or_default()) + takeover_delay(took_over_at.is_some())
     }
 }
 
-/// When lifecycle may take its next step.
+/// Returns when the lifecycle may take its next step.
 fn lifecycle_from(is_hidden: bool, since: Timestamp) -> Timestamp {
     let hidden =
         if is_hidden { VersionState::NoncurrentSince(since) } else { VersionState::CurrentSince(since) };
     lifecycle_deadline(CEILINGS.video, hidden).unwrap()
 }
 
-/// The set with this number.
+/// Converts a number to the set with its bits.
 fn numbered(number: usize) -> Set {
     Set::try_from(number).unwrap()
 }
 
-/// What of an upload of unknown outcome is told.
-pub fn told(unsure: Unsure) -> Option<Set> {
+/// Returns the holds that an in-doubt upload applied, or `None` if it began before a restart.
+pub fn holds_of_upload(unsure: InDoubt) -> Option<Set> {
     match unsure {
-        Unsure::Of(holds) => Some(holds),
-        Unsure::BeforeRestart => None,
+        InDoubt::Of(holds) => Some(holds),
+        InDoubt::BeforeRestart => None,
     }
 }
 
-fn bits(plan: &toezicht::controllers::retention::plan::HoldPlan) -> Plan {
+fn to_plan(plan: &toezicht::controllers::retention::plan::HoldPlan) -> Plan {
     let of = |uid: &str| one(uid.parse().unwrap());
     let set = |entries: &[toezicht::rules::hold::entry::LedgerEntry]| {
         entries.iter().map(|entry| of(&entry.uid)).sum()
@@ -308,8 +313,8 @@ fn bits(plan: &toezicht::controllers::retention::plan::HoldPlan) -> Plan {
     }
 }
 
-fn claims(facts: &Facts, hold: Hold) -> (bool, bool) {
-    let Some((resource, status)) = facts.with_placement(hold) else {
+fn claimed_conditions(values: &Values, hold: Hold) -> (bool, bool) {
+    let Some((resource, status)) = values.with_placement(hold) else {
         return (false, false);
     };
     let is_resolved = hold.declared == Declared::Resolved;

@@ -1,4 +1,4 @@
-//! The API server, as far as it has holds and a Site.
+//! The API server, with holds and one Site.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use toezicht::rules::hold::scope::HoldScope;
 
 use super::exact::parse;
 
-/// The ceilings of all simulations: the shortest that can be kept, so that days are few.
+/// Ceilings of all simulations: the minimum, so that few days need to be simulated.
 pub const CEILINGS: Ceilings = Ceilings { video: Days(5), calls: Days(5) };
 
 pub fn policy() -> RecordingPolicySpec {
@@ -23,7 +23,7 @@ pub fn policy() -> RecordingPolicySpec {
     parse(policy)
 }
 
-/// What somebody declares.
+/// A hold to declare.
 #[derive(Clone, Debug)]
 pub struct Incident {
     pub name: String,
@@ -32,13 +32,13 @@ pub struct Incident {
     pub window: Window,
 }
 
-/// See the module.
+/// The simulated API server.
 pub struct Api {
     /// By UID.
     pub holds: BTreeMap<String, IncidentHold>,
     pub site: Site,
-    /// It answers nothing.
-    pub is_away: bool,
+    /// Whether it answers no request.
+    pub is_unavailable: bool,
     next: u64,
 }
 
@@ -56,12 +56,12 @@ impl Default for Api {
                 },
             },
         });
-        Self { holds: BTreeMap::new(), site: parse(site), is_away: false, next: 0 }
+        Self { holds: BTreeMap::new(), site: parse(site), is_unavailable: false, next: 0 }
     }
 }
 
 impl Api {
-    /// Declares a hold; its UID.
+    /// Declares a hold and returns its UID.
     pub fn declare(&mut self, incident: &Incident, now: Timestamp) -> String {
         self.next += 1;
         let uid = format!("uid-{:04}", self.next);
@@ -83,10 +83,10 @@ impl Api {
         uid
     }
 
-    /// Changes a hold as somebody who may.
-    pub fn change(&mut self, uid: &str, how: impl FnOnce(&mut IncidentHold)) {
+    /// Changes a hold and increases its generation.
+    pub fn change(&mut self, uid: &str, edit: impl FnOnce(&mut IncidentHold)) {
         if let Some(hold) = self.holds.get_mut(uid) {
-            how(hold);
+            edit(hold);
             hold.metadata.generation = hold.metadata.generation.map(|generation| generation + 1);
         }
     }
@@ -103,12 +103,12 @@ impl Api {
         self.holds.values().cloned().collect()
     }
 
-    /// What is open, by the API server.
-    pub fn covers(&self, now: Timestamp) -> Vec<HoldScope> {
-        open_scopes(&self.all(), now)
+    /// Returns the scopes of the open holds.
+    pub fn open_scopes(&self, now: Timestamp) -> Vec<HoldScope> {
+        toezicht::rules::hold::proof::open_scopes(&self.all(), now)
     }
 
-    /// The UIDs of those that are open.
+    /// Returns the UIDs of the open holds.
     pub fn open(&self, now: Timestamp) -> Vec<String> {
         let open = self.holds.iter().filter(|(_, hold)| !is_resolved(hold, now));
         open.map(|(uid, _)| uid.clone()).collect()
@@ -120,8 +120,8 @@ pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
     hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
 }
 
-/// What one hold covers, open or not.
-pub fn cover(hold: &IncidentHold) -> HoldScope {
+/// Returns the scope of a hold, open or resolved.
+pub fn scope_of(hold: &IncidentHold) -> HoldScope {
     let mut open = hold.clone();
     open.spec.state = HoldState::Open;
     open.spec.resolution = None;

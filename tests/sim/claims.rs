@@ -1,4 +1,4 @@
-//! What the status of a hold claims, written and looked at: whoever claims what is not true in the store has failed.
+//! Writes of hold statuses, with a check of every claim in them.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,8 +9,8 @@ use toezicht::controllers::hold::status::{placed, released};
 use super::api::is_resolved;
 use super::world::World;
 
-/// Writes that the ledger had nothing of a hold, and looks whether nothing is kept for it.
-pub fn report_never_held(world: &mut World, of: &IncidentHold, began: Timestamp, said: Timestamp) {
+/// Writes that a hold never entered the ledger, and checks that nothing is protected for it.
+pub fn report_never_held(world: &mut World, of: &IncidentHold, began: Timestamp, decided_at: Timestamp) {
     let uid = of.metadata.uid.clone().unwrap();
     let now = world.now();
     let Some(hold) = world.api.holds.get_mut(&uid) else {
@@ -20,32 +20,33 @@ pub fn report_never_held(world: &mut World, of: &IncidentHold, began: Timestamp,
     if status.never_held_time.is_some() {
         return;
     }
-    status.never_held_time = Some(Time(said));
-    let is_released = released(hold, None, is_resolved(hold, said)).is_some_and(|finding| finding.is_true());
+    status.never_held_time = Some(Time(decided_at));
+    let is_released =
+        released(hold, None, is_resolved(hold, decided_at)).is_some_and(|finding| finding.is_true());
     if is_released {
-        world.checks.released(&uid, false, &world.store, &world.api, began, now);
+        world.checks.check_released(&uid, false, &world.store, &world.api, began, now);
     }
-    world.see();
+    world.check_effects();
 }
 
-/// Writes what there is of a hold, and looks whether what follows from it is true.
-pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Timestamp, said: Timestamp) {
+/// Writes a hold's placement and checks the claims that follow from it.
+pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Timestamp, decided_at: Timestamp) {
     let uid = of.metadata.uid.clone().unwrap();
     let now = world.now();
     let Some(hold) = world.api.holds.get_mut(&uid) else {
         return;
     };
-    let is_news = hold.status.as_ref().and_then(|status| status.placement.as_ref()) != Some(&next);
+    let is_changed = hold.status.as_ref().and_then(|status| status.placement.as_ref()) != Some(&next);
     hold.status.get_or_insert_default().placement = Some(next.clone());
     let hold = hold.clone();
     let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
-    let is_resolved = is_resolved(&hold, said);
-    let is_placed = !is_resolved && placed(&hold, &accepted, Some(&next), said).is_true();
+    let is_resolved = is_resolved(&hold, decided_at);
+    let is_placed = !is_resolved && placed(&hold, &accepted, Some(&next), decided_at).is_true();
     let is_released = released(&hold, Some(&next), is_resolved).is_some_and(|finding| finding.is_true());
-    if is_news {
-        world.say(|| {
+    if is_changed {
+        world.log_trace(|| {
             format!(
-                "{uid} is told: {} segments, Placed {is_placed}, Released {is_released}, {:?}",
+                "the status of {uid} has {} segments, Placed {is_placed}, Released {is_released}, {:?}",
                 next.segments, next.last_error
             )
         });
@@ -53,13 +54,13 @@ pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Times
     if !is_placed {
         world.checks.withdraw_placed(&uid);
     }
-    // What was said by another look is no claim of this one.
-    let is_looked_at = next.last_verification_time.as_ref().is_some_and(|at| at.0 == said);
-    if is_placed && is_looked_at {
-        world.checks.placed(&uid, &hold, &world.store, began);
+    // Claims of an earlier reconcile are not checked against this one.
+    let is_from_this_reconcile = next.last_verification_time.as_ref().is_some_and(|at| at.0 == decided_at);
+    if is_placed && is_from_this_reconcile {
+        world.checks.check_placed(&uid, &hold, &world.store, began);
     }
-    if is_released && is_news {
-        world.checks.released(&uid, true, &world.store, &world.api, began, now);
+    if is_released && is_changed {
+        world.checks.check_released(&uid, true, &world.store, &world.api, began, now);
     }
-    world.see();
+    world.check_effects();
 }

@@ -1,5 +1,5 @@
-//! Who leads: one operator dies at a request, is stopped in the middle of something and thaws minutes later, or lets go in
-//! good order; the other takes over once the lease has run out.
+//! Leader election. A leader crashes at a request, is frozen and thaws minutes later, or releases its lease. The
+//! other operator takes over once the lease has expired.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use super::http::{ProcessLife, Shared, lock};
 use super::mutations::Mutation;
 use super::operator::Leader;
 
-/// Time since the simulation's machine was booted.
+/// A boot clock in simulated time.
 pub struct Boot(pub Instant);
 
 #[async_trait]
@@ -32,14 +32,14 @@ impl Clock for Boot {
     }
 }
 
-/// A process that can be stopped and thawed.
+/// Freezes and thaws a process.
 #[derive(Default)]
-struct Ice {
+struct FreezeSwitch {
     is_frozen: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
-impl Ice {
+impl FreezeSwitch {
     fn thaw(&self) {
         self.is_frozen.store(false, Ordering::Relaxed);
         if let Some(waker) = self.waker.lock().unwrap().take() {
@@ -49,7 +49,7 @@ impl Ice {
 }
 
 struct Freezable<F> {
-    ice: Arc<Ice>,
+    freeze_switch: Arc<FreezeSwitch>,
     work: Pin<Box<F>>,
 }
 
@@ -57,46 +57,47 @@ impl<F: Future> Future for Freezable<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        if self.ice.is_frozen.load(Ordering::Relaxed) {
-            *self.ice.waker.lock().unwrap() = Some(context.waker().clone());
+        if self.freeze_switch.is_frozen.load(Ordering::Relaxed) {
+            *self.freeze_switch.waker.lock().unwrap() = Some(context.waker().clone());
             return Poll::Pending;
         }
         self.work.as_mut().poll(context)
     }
 }
 
-/// What happens to a leader.
+/// Fate of a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Crash,
     Stops,
     ReleaseLease,
-    /// It leads on.
+    /// It keeps leading.
     Stays,
 }
 
-/// Lets one lead after the other.
+/// Elects one leader after the other.
 pub async fn elect(world: Shared) {
     let boot = Instant::now();
     let (mut n, mut took_over) = (0, false);
     loop {
         let fence = Fence::new(Arc::new(Boot(boot)));
         fence.extend(BootInstant::since_boot(Duration::MAX));
-        let (life, ice) = (Arc::new(ProcessLife::default()), Arc::new(Ice::default()));
-        let aftermath = {
+        let (life, freeze_switch) = (Arc::new(ProcessLife::default()), Arc::new(FreezeSwitch::default()));
+        let takeover_delay = {
             let mut world = lock(&world);
-            world.say(|| format!("operator {n} leads, took over: {took_over}"));
+            world.log_trace(|| format!("operator {n} leads, took over: {took_over}"));
             let waits = took_over && !world.is_broken(Mutation::ReleasesAtOnce);
             TakeoverDelay::begin(Arc::new(Boot(boot)), waits)
         };
-        let leader = Leader::new(&world, n, fence.clone(), life.clone(), aftermath.clone());
+        let leader = Leader::new(&world, n, fence.clone(), life.clone(), takeover_delay.clone());
         let buckets = leader.buckets.clone();
-        let task = tokio::spawn(Freezable { ice: ice.clone(), work: Box::pin(leader.lead()) });
+        let task =
+            tokio::spawn(Freezable { freeze_switch: freeze_switch.clone(), work: Box::pin(leader.lead()) });
         let fate = fate(&world, n, &life).await;
-        lock(&world).say(|| format!("operator {n}: {fate:?}"));
+        lock(&world).log_trace(|| format!("operator {n}: {fate:?}"));
         match fate {
             Fate::Stays => {
-                // To the end.
+                // It leads until the end of the simulation.
                 task.await.unwrap();
                 return;
             }
@@ -108,19 +109,19 @@ pub async fn elect(world: Shared) {
             Fate::ReleaseLease => {
                 fence.close();
                 let _ = task.await;
-                took_over = !may_release_lease(true, aftermath.remaining().max(buckets.in_doubt_for()));
+                took_over = !may_release_lease(true, takeover_delay.remaining().max(buckets.in_doubt_for()));
                 pause(&world, 1..10).await;
             }
             Fate::Stops => {
                 if !lock(&world).is_broken(Mutation::Unfenced) {
                     fence.extend(BootInstant::since_boot(boot.elapsed() + Duration::from_secs(10)));
                 }
-                ice.is_frozen.store(true, Ordering::Relaxed);
+                freeze_switch.is_frozen.store(true, Ordering::Relaxed);
                 took_over = true;
                 let stopped_for = lock(&world).rng.u64(5..3000);
                 tokio::spawn(async move {
                     sleep(Duration::from_secs(stopped_for)).await;
-                    ice.thaw();
+                    freeze_switch.thaw();
                     let _ = task.await;
                 });
                 pause(&world, 15..40).await;
@@ -137,19 +138,19 @@ async fn pause(world: &Shared, seconds: std::ops::Range<u64>) {
     sleep(Duration::from_secs(seconds)).await;
 }
 
-/// Waits until something happens to the leader.
+/// Waits for the leader's fate.
 async fn fate(world: &Shared, n: usize, life: &ProcessLife) -> Fate {
-    let (hours, befalls) = {
+    let (hours, pending_fates) = {
         let mut world = lock(world);
         let seconds = world.rng.u64(600..15_000);
-        // Of the leader before, nobody is told any more.
-        world.befalls[n] = (Fate::Stays, Arc::default());
-        (Duration::from_secs(seconds), world.befalls[n].1.clone())
+        // A fate of the previous leader no longer counts.
+        world.pending_fates[n] = (Fate::Stays, Arc::default());
+        (Duration::from_secs(seconds), world.pending_fates[n].1.clone())
     };
     let early = tokio::select! {
         biased;
         () = life.died.notified() => Some(Fate::Crash),
-        () = befalls.notified() => Some(lock(world).befalls[n].0),
+        () = pending_fates.notified() => Some(lock(world).pending_fates[n].0),
         () = sleep(hours) => None,
     };
     if let Some(fate) = early {

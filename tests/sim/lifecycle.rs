@@ -1,17 +1,17 @@
-//! The store's own lifecycle, as S3 documents it: a marker at the first midnight from N days after the upload on, the bytes
-//! at the first midnight from a day after the marker on. What is tagged otherwise stays.
+//! The store's lifecycle rules as documented for S3: a delete marker at the first midnight N days after the upload,
+//! and the deletion of the bytes at the first midnight a day after that. Versions with other tags stay.
 
 use jiff::Timestamp;
 use toezicht::api::Ceilings;
 use toezicht::rules::retention::{VersionState, lifecycle_deadline};
 
 use super::api::CEILINGS;
-use super::store::{By, Store, Version, Who};
+use super::store::{Actor, Caller, Store, Version};
 
-const RULED: [&str; 2] = ["video", "calls"];
+const EXPIRING_TAGS: [&str; 2] = ["video", "calls"];
 
 fn has_expiration_rule(key: &str, version: &Version) -> bool {
-    let tag = version.tag().filter(|tag| RULED.contains(tag));
+    let tag = version.tag().filter(|tag| EXPIRING_TAGS.contains(tag));
     tag.is_some_and(|tag| key.starts_with(&format!("{tag}/")))
 }
 
@@ -21,18 +21,18 @@ fn due(key: &str, ceilings: &Ceilings, hidden: VersionState, now: Timestamp) -> 
 }
 
 impl Store {
-    /// Does what is due at `now`.
+    /// Runs all lifecycle steps that are due at `now`.
     pub fn expire(&mut self, now: Timestamp, sent: Timestamp) {
         self.run_lifecycle_with(&CEILINGS, now, sent);
     }
 
-    /// The same by other ceilings.
+    /// Runs all due lifecycle steps by these ceilings.
     pub fn run_lifecycle_with(&mut self, ceilings: &Ceilings, now: Timestamp, sent: Timestamp) {
-        let by = By { who: Who::Lifecycle, now, sent };
+        let by = Caller { actor: Actor::Lifecycle, now, sent };
         let (mut hide, mut remove) = (Vec::new(), Vec::new());
         for (key, versions) in &self.keys {
             for (place, version) in versions.iter().enumerate() {
-                let newer = place.checked_sub(1).map(|place| versions[place].taken);
+                let newer = place.checked_sub(1).map(|place| versions[place].uploaded_at);
                 match newer {
                     None if version.is_marker && versions.len() == 1 => {
                         remove.push((key.clone(), version.id.clone()));
@@ -43,10 +43,10 @@ impl Store {
                     }
                     None => (),
                     Some(since) => {
-                        let goes =
+                        let is_removable =
                             version.is_marker || has_expiration_rule(key, version) && !version.is_held();
                         let is_recording = key.starts_with("video/") || key.starts_with("calls/");
-                        if goes
+                        if is_removable
                             && is_recording
                             && due(key, ceilings, VersionState::NoncurrentSince(since), now)
                         {

@@ -1,34 +1,34 @@
-//! `ListObjectVersions` as stores answer it.
+//! `ListObjectVersions` as different stores answer it.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
 
-use super::kind::ListingOrder;
 use super::store::{Store, Version};
+use super::store_kind::ListingOrder;
 
-/// What is asked for.
+/// Parameters of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct ListParameters {
     pub prefix: String,
     pub delimiter: Option<String>,
     pub key_marker: String,
     pub id_marker: String,
-    pub most: usize,
+    pub max_keys: usize,
 }
 
-/// One line of an answer.
+/// An entry of a listing.
 #[derive(Clone, Debug)]
-pub enum Line {
+pub enum ListingEntry {
     Version {
         key: String,
         is_latest: bool,
         version: Version,
     },
-    /// All keys that begin so.
+    /// Common prefix of several keys.
     Common(String),
 }
 
-impl Line {
+impl ListingEntry {
     pub fn key(&self) -> &str {
         match self {
             Self::Version { key, .. } | Self::Common(key) => key,
@@ -36,116 +36,128 @@ impl Line {
     }
 }
 
-/// An answer.
+/// A page of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    pub lines: Vec<Line>,
-    /// Key and version where the next goes on.
+    pub entries: Vec<ListingEntry>,
+    /// Key marker and version marker of the next page.
     pub next: Option<(String, String)>,
 }
 
 impl Store {
-    pub fn list(&self, asked: &Asked) -> Listing {
-        // Of the ledger a hundred pages are read: with three versions each that would be few.
-        let page = if asked.prefix.starts_with("ledger/") { self.kind.page.max(40) } else { self.kind.page };
-        let most = asked.most.min(page);
-        if most == 0 {
+    pub fn list(&self, parameters: &ListParameters) -> Listing {
+        // The operator reads at most a hundred pages of the ledger, so its pages must not be tiny.
+        let page =
+            if parameters.prefix.starts_with("ledger/") { self.kind.page.max(40) } else { self.kind.page };
+        let max_keys = parameters.max_keys.min(page);
+        if max_keys == 0 {
             return Listing::default();
         }
-        let mut found = Listing::default();
-        for line in self.after(asked) {
-            if found.lines.len() == most {
-                // In the order of the page, whatever the order of the folders.
-                self.sort(&mut found.lines);
-                let last = found.lines.last().unwrap();
+        let mut page = Listing::default();
+        for entry in self.after(parameters) {
+            if page.entries.len() == max_keys {
+                // A page is sorted by key, even if the folders come in another order.
+                self.sort(&mut page.entries);
+                let last = page.entries.last().unwrap();
                 let id = match last {
-                    Line::Version { version, .. } => version.id.clone(),
-                    Line::Common(_) => String::new(),
+                    ListingEntry::Version { version, .. } => version.id.clone(),
+                    ListingEntry::Common(_) => String::new(),
                 };
-                found.next = Some((last.key().to_owned(), id));
-                return found;
+                page.next = Some((last.key().to_owned(), id));
+                return page;
             }
-            found.lines.push(line);
+            page.entries.push(entry);
         }
-        self.sort(&mut found.lines);
-        found
+        self.sort(&mut page.entries);
+        page
     }
 
-    fn sort(&self, lines: &mut [Line]) {
+    fn sort(&self, entries: &mut [ListingEntry]) {
         if self.kind.order == ListingOrder::Tree {
-            lines.sort_by(|one, other| one.key().cmp(other.key()));
+            entries.sort_by(|one, other| one.key().cmp(other.key()));
         }
     }
 
-    /// The lines after the markers, in the order of the store.
-    fn after<'a>(&'a self, asked: &'a Asked) -> Box<dyn Iterator<Item = Line> + 'a> {
-        match (self.kind.order, &asked.delimiter) {
-            (ListingOrder::Tree, None) => Box::new(self.entries_by_folder(asked)),
-            _ => Box::new(self.entries_by_bytes(asked)),
+    /// Returns the entries after the markers in the store's order.
+    fn after<'a>(&'a self, parameters: &'a ListParameters) -> Box<dyn Iterator<Item = ListingEntry> + 'a> {
+        match (self.kind.order, &parameters.delimiter) {
+            (ListingOrder::Tree, None) => Box::new(self.entries_by_folder(parameters)),
+            _ => Box::new(self.entries_by_bytes(parameters)),
         }
     }
 
-    /// In the order of bytes. A folder is passed over in one step: a Site has hundreds of thousands of recordings in few.
-    fn entries_by_bytes<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = Line> + 'a {
-        let first = asked.prefix.as_str().max(asked.key_marker.as_str());
-        let (mut from, mut lines) = (Bound::Included(first.to_owned()), VecDeque::new());
+    /// Returns the entries in byte order. A folder is skipped in one step, because a Site has hundreds of thousands
+    /// of recordings in few folders.
+    fn entries_by_bytes<'a>(
+        &'a self,
+        parameters: &'a ListParameters,
+    ) -> impl Iterator<Item = ListingEntry> + 'a {
+        let first = parameters.prefix.as_str().max(parameters.key_marker.as_str());
+        let (mut from, mut entries) = (Bound::Included(first.to_owned()), VecDeque::new());
         std::iter::from_fn(move || {
             loop {
-                if let Some(line) = lines.pop_front() {
-                    return Some(line);
+                if let Some(entry) = entries.pop_front() {
+                    return Some(entry);
                 }
                 let (key, versions) = self.keys.range((from.clone(), Bound::Unbounded)).next()?;
-                if !key.starts_with(&asked.prefix) {
+                if !key.starts_with(&parameters.prefix) {
                     return None;
                 }
-                from = match common(asked, key) {
+                from = match common_prefix(parameters, key) {
                     // '0' follows '/'.
-                    Some(common) => {
-                        Bound::Included(format!("{}0", common.strip_suffix('/').unwrap_or(&common)))
-                    }
+                    Some(common_prefix) => Bound::Included(format!(
+                        "{}0",
+                        common_prefix.strip_suffix('/').unwrap_or(&common_prefix)
+                    )),
                     None => Bound::Excluded(key.clone()),
                 };
-                lines.extend(self.lines(asked, key, versions));
+                entries.extend(self.entries(parameters, key, versions));
             }
         })
     }
 
-    fn entries_by_folder<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = Line> + 'a {
-        let range = self.keys.range(asked.prefix.clone()..);
-        let mut keys: Vec<_> = range.take_while(|(key, _)| key.starts_with(&asked.prefix)).collect();
+    fn entries_by_folder<'a>(
+        &'a self,
+        parameters: &'a ListParameters,
+    ) -> impl Iterator<Item = ListingEntry> + 'a {
+        let range = self.keys.range(parameters.prefix.clone()..);
+        let mut keys: Vec<_> = range.take_while(|(key, _)| key.starts_with(&parameters.prefix)).collect();
         keys.sort_by(|(one, _), (other, _)| one.split('/').cmp(other.split('/')));
-        keys.into_iter().flat_map(move |(key, versions)| self.lines(asked, key, versions))
+        keys.into_iter().flat_map(move |(key, versions)| self.entries(parameters, key, versions))
     }
 
-    fn lines(&self, asked: &Asked, key: &str, versions: &[Version]) -> Vec<Line> {
-        let marker = asked.key_marker.as_str();
-        if let Some(common) = common(asked, key) {
-            // A marker within a folder is after all of it, or names it; for some, so is one that goes on from its name.
-            let is_named = self.kind.order == ListingOrder::Tree && common.trim_end_matches('/') < marker;
-            let is_past =
-                marker.is_empty() || common.as_str() > marker && !marker.starts_with(&common) && !is_named;
-            return if is_past { vec![Line::Common(common)] } else { Vec::new() };
+    fn entries(&self, parameters: &ListParameters, key: &str, versions: &[Version]) -> Vec<ListingEntry> {
+        let marker = parameters.key_marker.as_str();
+        if let Some(common_prefix) = common_prefix(parameters, key) {
+            // A marker within a folder, or equal to it, is past the whole folder. For some stores so is a marker that
+            // extends its name.
+            let is_named =
+                self.kind.order == ListingOrder::Tree && common_prefix.trim_end_matches('/') < marker;
+            let is_past = marker.is_empty()
+                || common_prefix.as_str() > marker && !marker.starts_with(&common_prefix) && !is_named;
+            return if is_past { vec![ListingEntry::Common(common_prefix)] } else { Vec::new() };
         }
         let from = if marker.is_empty() || key > marker {
             0
         } else if key < marker {
             return Vec::new();
-        } else if !asked.id_marker.is_empty() {
-            match versions.iter().position(|version| version.id == asked.id_marker) {
+        } else if !parameters.id_marker.is_empty() {
+            match versions.iter().position(|version| version.id == parameters.id_marker) {
                 Some(place) => place + 1,
-                // It is gone since: what is older goes on.
-                None => {
-                    versions.iter().position(|version| version.id < asked.id_marker).unwrap_or(versions.len())
-                }
+                // The marker's version was deleted since: continue with older ones.
+                None => versions
+                    .iter()
+                    .position(|version| version.id < parameters.id_marker)
+                    .unwrap_or(versions.len()),
             }
         } else if self.kind.inclusive_marker {
             0
         } else {
             return Vec::new();
         };
-        let lines = versions.iter().enumerate().skip(from);
-        lines
-            .map(|(place, version)| Line::Version {
+        let entries = versions.iter().enumerate().skip(from);
+        entries
+            .map(|(place, version)| ListingEntry::Version {
                 key: key.to_owned(),
                 is_latest: place == 0,
                 version: version.clone(),
@@ -154,9 +166,9 @@ impl Store {
     }
 }
 
-/// The folder that a key is in, beneath the prefix.
-fn common(asked: &Asked, key: &str) -> Option<String> {
-    let delimiter = asked.delimiter.as_deref()?;
-    let end = asked.prefix.len() + key.get(asked.prefix.len()..)?.find(delimiter)?;
+/// Returns the common prefix of a key below the listing's prefix.
+fn common_prefix(parameters: &ListParameters, key: &str) -> Option<String> {
+    let delimiter = parameters.delimiter.as_deref()?;
+    let end = parameters.prefix.len() + key.get(parameters.prefix.len()..)?.find(delimiter)?;
     Some(key.get(..end + delimiter.len())?.to_owned())
 }

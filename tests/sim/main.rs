@@ -1,6 +1,7 @@
-//! A simulation in which the real operator and recorders meet a store that lies, a network that loses, clocks that step and
-//! people who are in a hurry: everything from one seed, in simulated time. docs/development/simulation.md says what is in it.
-// A test may panic: that is how it says that something is wrong; and it may be slow at it.
+//! A simulation of the real operator and recorders with a faulty store and network, clock steps, and people who
+//! change holds at any time. Everything follows from one seed, in simulated time. docs/development/simulation.md
+//! describes it.
+// A test fails by panicking, and its speed does not matter.
 #![allow(
     clippy::format_collect,
     clippy::format_push_string,
@@ -11,25 +12,25 @@
 )]
 
 mod api;
-mod ask;
 mod checks;
 mod claims;
+mod concurrent_events;
 #[path = "../common/exact.rs"]
 mod exact;
 mod http;
-mod kind;
 mod lease;
 mod lifecycle;
 mod listing;
-mod meanwhile;
 mod mutations;
 mod operator;
-mod people;
+mod people_tasks;
+mod profile;
 mod recorder;
 mod requests;
 mod run;
 mod store;
-mod temper;
+mod store_api;
+mod store_kind;
 mod world;
 mod xml;
 
@@ -42,40 +43,40 @@ use run::{Report, Scope, simulate};
 
 const DOCS: &str = include_str!("../../docs/development/simulation.md");
 
-/// Seeds that every run of the tests goes through.
+/// Number of seeds in every test run.
 const SEEDS: u64 = 12;
 
-fn say(line: &str) {
-    // Not by `println`, of which nothing is heard where all is well.
+fn print_line(line: &str) {
+    // The harness captures `println!` of tests that pass, so write to standard output directly.
     std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-/// Fails with what a reader needs to see it again.
-fn hold(report: &Report) {
+/// Panics with the violations and the command that reproduces them.
+fn assert_no_violations(report: &Report) {
     assert!(
-        report.broken.is_empty(),
+        report.violations.is_empty(),
         "{}\n\nseed {} breaks:\n{}\n\nAgain: SEED={} make test-simulation",
         report.last,
         report.seed,
-        report.broken.join("\n"),
+        report.violations.join("\n"),
         report.seed
     );
 }
 
-fn asked(name: &str) -> Option<u64> {
+fn number_from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// All of it; with the rule broken that `RULE` names.
+/// Returns the full scope, with the rule broken that `RULE` names.
 fn options_from_env() -> Scope {
     let named = std::env::var("RULE").ok();
     let all = Mutation::ALL.into_iter().map(|(rule, _)| rule);
     let mut all = all.chain(Mutation::UNDETECTED);
-    Scope { broken: named.and_then(|name| all.find(|rule| format!("{rule:?}") == name)), ..Scope::WHOLE }
+    Scope { mutation: named.and_then(|name| all.find(|rule| format!("{rule:?}") == name)), ..Scope::WHOLE }
 }
 
-/// Seeds one after the other, by as many threads as there are processors.
-fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
+/// Simulates seeds on all processors until `steps` requests or the first violation.
+fn simulate_seeds(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
     let (seeds, done) = (std::sync::Mutex::new(seeds), AtomicU64::new(0));
     let failed = std::sync::Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -88,13 +89,13 @@ fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
                     };
                     let report = simulate(seed, options_from_env());
                     let all = done.fetch_add(report.steps, Ordering::Relaxed) + report.steps;
-                    say(&format!(
+                    print_line(&format!(
                         "sim: seed {seed}, {}, {} steps, {all} in all, {:?}",
                         theme_of(seed),
                         report.steps,
                         report.claims
                     ));
-                    if !report.broken.is_empty() {
+                    if !report.violations.is_empty() {
                         failed.lock().unwrap().get_or_insert(report);
                     }
                 }
@@ -102,17 +103,17 @@ fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
         }
     });
     if let Some(report) = failed.into_inner().unwrap() {
-        hold(&report);
+        assert_no_violations(&report);
     }
 }
 
 #[test]
 fn fixed_seeds_violate_nothing() {
-    match asked("SEED") {
-        Some(seed) => each(std::iter::once(seed), u64::MAX),
-        None => match asked("STEPS") {
-            Some(steps) => each(asked("FROM").unwrap_or(1_000).., steps),
-            None => each(0..SEEDS, u64::MAX),
+    match number_from_env("SEED") {
+        Some(seed) => simulate_seeds(std::iter::once(seed), u64::MAX),
+        None => match number_from_env("STEPS") {
+            Some(steps) => simulate_seeds(number_from_env("FROM").unwrap_or(1_000).., steps),
+            None => simulate_seeds(0..SEEDS, u64::MAX),
         },
     }
 }
@@ -126,16 +127,16 @@ fn same_seed_reproduces_same_run() {
     }
 }
 
-/// What a broken rule breaks, from a seed.
-fn caught(rule: Mutation, seed: u64) -> Option<Report> {
-    let scope = Scope { broken: Some(rule), ..Scope::WHOLE };
-    Some(simulate(seed, scope)).filter(|report| !report.broken.is_empty())
+/// Returns the report of a seed that detects a broken rule.
+fn detect(rule: Mutation, seed: u64) -> Option<Report> {
+    let scope = Scope { mutation: Some(rule), ..Scope::WHOLE };
+    Some(simulate(seed, scope)).filter(|report| !report.violations.is_empty())
 }
 
 #[test]
 fn every_mutation_is_detected() {
     let rules = std::sync::Mutex::new(Mutation::ALL.into_iter());
-    let missed = std::sync::Mutex::new(Vec::new());
+    let undetected = std::sync::Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -144,36 +145,37 @@ fn every_mutation_is_detected() {
                     let Some((rule, seed)) = rules.lock().unwrap().next() else {
                         return;
                     };
-                    // Another seed may do as well, since any change of the code makes another story of each.
+                    // Try other seeds too: any change of the code changes the run of every seed.
                     let mut seeds = std::iter::once(seed).chain((0..SEEDS).filter(|other| *other != seed));
-                    match seeds.find_map(|seed| caught(rule, seed)) {
-                        Some(report) => say(&format!(
+                    match seeds.find_map(|seed| detect(rule, seed)) {
+                        Some(report) => print_line(&format!(
                             "sim: without {rule:?}, seed {}, after {} steps: {}",
-                            report.seed, report.steps, report.broken[0]
+                            report.seed, report.steps, report.violations[0]
                         )),
-                        None => missed.lock().unwrap().push(rule),
+                        None => undetected.lock().unwrap().push(rule),
                     }
                 }
             });
         }
     });
-    assert_eq!(missed.into_inner().unwrap(), [], "nobody notices");
+    assert_eq!(undetected.into_inner().unwrap(), [], "no seed detects these");
 }
 
-/// For whoever changes the simulation: which seed, clean with all rules, catches which broken rule, and after how many steps.
+/// Prints for each broken rule a seed that detects it, and after how many steps. Skips seeds with violations if no
+/// rule is broken.
 #[test]
 #[ignore = "takes as long as one likes: FROM and COUNT say which seeds are tried"]
 fn hunt() {
-    let from = asked("FROM").unwrap_or(0);
+    let from = number_from_env("FROM").unwrap_or(0);
     let every = Mutation::ALL.into_iter().map(|(rule, _)| rule);
     let mut every: BTreeSet<Mutation> = every.chain(Mutation::UNDETECTED).collect();
-    if let Some(rule) = options_from_env().broken {
+    if let Some(rule) = options_from_env().mutation {
         every.retain(|one| *one == rule);
     } else if std::env::var_os("LEFT").is_some() {
         every.retain(|one| Mutation::UNDETECTED.contains(one));
     }
     let left = std::sync::Mutex::new(every);
-    let seeds = std::sync::Mutex::new(from..from + asked("COUNT").unwrap_or(SEEDS));
+    let seeds = std::sync::Mutex::new(from..from + number_from_env("COUNT").unwrap_or(SEEDS));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -188,39 +190,39 @@ fn hunt() {
                     if std::env::var("THEME").is_ok_and(|theme| theme != theme_of(seed)) {
                         continue;
                     }
-                    if !simulate(seed, Scope::WHOLE).broken.is_empty() {
-                        say(&format!("hunt: seed {seed} is not clean"));
+                    if !simulate(seed, Scope::WHOLE).violations.is_empty() {
+                        print_line(&format!("hunt: seed {seed} has violations without a broken rule"));
                         continue;
                     }
                     let rules = left.lock().unwrap().clone();
-                    for report in rules.into_iter().filter_map(|rule| Some((rule, caught(rule, seed)?))) {
+                    for report in rules.into_iter().filter_map(|rule| Some((rule, detect(rule, seed)?))) {
                         let (rule, report) = report;
                         left.lock().unwrap().remove(&rule);
-                        say(&format!(
+                        print_line(&format!(
                             "hunt: {} ({rule:?}, {seed}) after {} steps: {}",
                             theme_of(seed),
                             report.steps,
-                            report.broken[0]
+                            report.violations[0]
                         ));
                     }
                 }
             });
         }
     });
-    say(&format!("hunt: nobody notices {:?}", left.into_inner().unwrap()));
+    print_line(&format!("hunt: no seed detects {:?}", left.into_inner().unwrap()));
 }
 
-/// What the days of a seed are about.
+/// Returns the theme of a seed.
 fn theme_of(seed: u64) -> String {
-    let world = world::World::new(seed, kind::Kind::drawn, None);
-    format!("{:?}", world.temper.theme)
+    let world = world::World::new(seed, store_kind::StoreKind::random, None);
+    format!("{:?}", world.profile.theme)
 }
 
 #[test]
 fn every_mutation_is_documented() {
-    let untold = Mutation::ALL
+    let undocumented = Mutation::ALL
         .into_iter()
         .map(|(rule, _)| rule)
         .filter(|rule| !DOCS.contains(&format!("| `{rule:?}` |")));
-    assert_eq!(untold.collect::<Vec<_>>(), [], "docs/development/simulation.md does not list them");
+    assert_eq!(undocumented.collect::<Vec<_>>(), [], "docs/development/simulation.md does not list these");
 }

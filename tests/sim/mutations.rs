@@ -1,54 +1,54 @@
-//! Rules that the code relies on, each broken in turn: at the seam, so that no code has to know of it. The network undoes
-//! what the operator does, or hides what it would look at; or what is around the operator is done as a mistake would.
+//! Mutations: rules that the code relies on, each broken in turn outside the code under test. The network reverts the
+//! operator's writes or hides what it reads, or the simulated environment makes the mistake.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ask::{Answer, Ask};
-use super::kind::NetworkFault;
-use super::listing::{Line, Listing};
-use super::store::{By, No, Who};
+use super::listing::{Listing, ListingEntry};
+use super::store::{Actor, Caller, StoreError};
+use super::store_api::{StoreRequest, StoreResponse};
+use super::store_kind::NetworkFault;
 use super::world::World;
 
-/// A rule that is broken.
+/// A broken rule. Each variant's text states the intact rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutation {
-    /// The declared holds are read again before something is deleted.
+    /// The declared holds are read again before a deletion.
     DeclaredReadOnce,
-    /// Where the declared holds cannot be read, nothing is deleted.
+    /// If the declared holds cannot be read, nothing is deleted.
     UnknownIsNothing,
-    /// A leader that was stopped writes nothing.
+    /// A stopped leader writes nothing.
     Unfenced,
     /// `Placed` and a release wait for recorders.
     FollowNotAsked,
-    /// What recorders followed counts no more once something else is held.
+    /// An acknowledgement becomes invalid once the open holds change.
     FollowKept,
-    /// What the ledger has open is open.
+    /// Holds that are open in the ledger are open.
     LedgerDoesNotCount,
     /// A closed entry of an open hold is opened again.
     NotReopened,
-    /// A predecessor is closed, also where the successor has its entry already.
+    /// A predecessor is closed even if the successor already has its entry.
     SuccessionOnce,
-    /// What is too young to be seen is sealed.
+    /// A version under embargo is sealed.
     EmbargoForgotten,
-    /// What only resolved holds cover is overdue once it is over its ceiling.
+    /// A version that only resolved holds cover is overdue past its ceiling.
     AuditBelievesResolved,
     /// A new leader waits with releases.
     ReleasesAtOnce,
-    /// A recorder acknowledges nothing while an upload may still arrive that began before.
+    /// A recorder acknowledges nothing while an earlier upload may still arrive.
     UploadsForgotten,
-    /// Nor does one that was started anew.
+    /// The same applies after a restart.
     SpoolForgotten,
-    /// A recorder seals what holds cover.
+    /// A recorder seals recordings that holds cover.
     RecorderIgnoresHolds,
-    /// The legal hold first, then the tag.
+    /// The legal hold is set before the tag.
     TagBeforeHold,
-    /// The tag first, then the legal hold goes.
+    /// The tag is reset before the legal hold is cleared.
     HoldOffBeforeTag,
-    /// Marks are read.
+    /// Legal holds are read.
     MarksNotRead,
-    /// Delete markers are looked for.
+    /// Delete markers are listed.
     MarkersUnseen,
     /// A listing is read to its end.
     PageEndsListing,
@@ -58,44 +58,44 @@ pub enum Mutation {
     LedgerMarkerCloses,
     /// The ledger is written before anything is placed.
     LedgerWrittenLater,
-    /// Where the clocks disagree, nothing is deleted.
+    /// If clocks disagree, nothing is deleted.
     DatesAgree,
-    /// That a store answers 400 is not that there is no legal hold.
+    /// A 400 response does not mean that there is no legal hold.
     AnyRefusalIsNoHold,
     /// Sources are found by their folders, not by jumping from one to the next.
     SourcesByJump,
-    /// However many sources somebody makes, those of cameras are looked at.
+    /// Cameras' sources are read, even among many forged ones.
     TooManySources,
-    /// A name that cannot be listed ends no listing.
+    /// A key that cannot be listed does not end a listing.
     MangledEndsListing,
-    /// A page full of versions of one name that is no recording's ends no listing.
+    /// A page full of versions of one foreign key does not end a listing.
     CrowdEndsListing,
-    /// Half of a listing is none.
+    /// A truncated listing is rejected.
     HalfBelieved,
-    /// What was proved is remembered by version.
+    /// Verified versions are remembered in the manifest.
     ManifestForgotten,
     /// A request arrives while its signature is valid, or never.
     SignatureForever,
-    /// Tags that no hold explains are put back.
+    /// Tags that no hold explains are reset.
     UnexplainedStay,
-    /// A hold with calls goes through them too.
+    /// A hold with calls covers calls too.
     CallsUnseen,
-    /// All days of a window are gone through.
+    /// All days of a window are listed.
     OldDaysUnseen,
-    /// A recorder that acknowledged a hold has not acknowledged what it covers since it was widened.
+    /// An acknowledgement of a hold does not cover a later widened scope.
     ScopeForgotten,
-    /// A loss is told before the manifest forgets what was lost.
+    /// A loss is reported before the manifest drops the lost version.
     ManifestFirst,
-    /// A version is destroyed; hiding its key destroys nothing.
+    /// Versions are deleted by id; a delete marker deletes nothing.
     DeletedByKey,
-    /// The version that was seen is held, whatever came over it.
+    /// The listed version is held, even if a newer one was put since.
     NewestHeld,
-    /// The legal hold alone does not say that something is held.
+    /// A held version needs its tag as well as its legal hold.
     TagForgotten,
 }
 
 impl Mutation {
-    /// Those that are caught, and a seed that catches each.
+    /// Mutations that the simulation detects, each with a seed that detects it.
     pub const ALL: [(Self, u64); 26] = [
         (Self::FollowNotAsked, 0),
         (Self::LedgerDoesNotCount, 7),
@@ -125,7 +125,7 @@ impl Mutation {
         (Self::CrowdEndsListing, 8),
     ];
 
-    /// Those that no seed is known to catch.
+    /// Mutations that no known seed detects.
     pub const UNDETECTED: [Self; 13] = [
         Self::SuccessionOnce,
         Self::HalfBelieved,
@@ -143,150 +143,156 @@ impl Mutation {
     ];
 }
 
-/// What the network remembers that undoes a rule.
+/// Requests that a mutation has deferred.
 #[derive(Debug, Default)]
-pub struct Memory {
-    /// Requests that were answered and not done yet, by key and version.
-    put_off: BTreeMap<(String, String), Vec<Ask>>,
+pub struct DeferredRequests {
+    /// Requests that were answered but not applied yet, by key and version.
+    requests: BTreeMap<(String, String), Vec<StoreRequest>>,
 }
 
-/// Sources that a store can have before somebody who does not know better gives up.
+/// Number of sources at which a naive implementation gives up.
 const MOST_SOURCES: usize = 12;
 
 impl World {
-    /// A look of an operator begins.
-    pub fn begin_look(&mut self, n: usize) {
-        self.asked[n] = 0;
+    /// Resets the request count at the start of a reconcile.
+    pub fn begin_reconcile(&mut self, n: usize) {
+        self.requests_in_reconcile[n] = 0;
     }
 
-    /// What was put off until the end of a look is done.
+    /// Applies requests that were deferred until the end of a reconcile.
     pub fn end_reconcile(&mut self, n: usize) {
         if self.is_broken(Mutation::LedgerWrittenLater) {
             let (now, sent) = (self.store_now(), self.now());
-            let by = By { who: Who::Operator(n), now, sent };
-            for ask in std::mem::take(&mut self.memory.put_off).into_values().flatten() {
-                let _ = self.store.answer(by, &ask);
+            let by = Caller { actor: Actor::Operator(n), now, sent };
+            for request in std::mem::take(&mut self.deferred.requests).into_values().flatten() {
+                let _ = self.store.serve(by, &request);
             }
-            self.see();
+            self.check_effects();
         }
     }
 
-    pub fn serve_mutated(&mut self, by: By, ask: &Ask) -> Result<Answer, No> {
-        let Some(rule) = self.broken.filter(|_| matches!(by.who, Who::Operator(_))) else {
-            return self.store.answer(by, ask);
+    pub fn serve_mutated(&mut self, by: Caller, request: &StoreRequest) -> Result<StoreResponse, StoreError> {
+        let Some(rule) = self.mutation.filter(|_| matches!(by.actor, Actor::Operator(_))) else {
+            return self.store.serve(by, request);
         };
-        match (rule, ask) {
-            (Mutation::TagBeforeHold, Ask::PutHold { key, id, on: true }) => {
-                self.put_off(key, id, ask);
-                Ok(Answer::Done)
+        match (rule, request) {
+            (Mutation::TagBeforeHold, StoreRequest::PutHold { key, id, on: true }) => {
+                self.defer(key, id, request);
+                Ok(StoreResponse::Done)
             }
-            (Mutation::HoldOffBeforeTag, Ask::PutTags { key, id, tags }) if is_class_tag(tags) => {
-                self.put_off(key, id, ask);
-                Ok(Answer::Done)
+            (Mutation::HoldOffBeforeTag, StoreRequest::PutTags { key, id, tags }) if is_class_tag(tags) => {
+                self.defer(key, id, request);
+                Ok(StoreResponse::Done)
             }
-            (Mutation::TagBeforeHold, Ask::PutTags { key, id, .. })
-            | (Mutation::HoldOffBeforeTag, Ask::PutHold { key, id, on: false }) => {
-                let answer = self.store.answer(by, ask);
-                self.see();
+            (Mutation::TagBeforeHold, StoreRequest::PutTags { key, id, .. })
+            | (Mutation::HoldOffBeforeTag, StoreRequest::PutHold { key, id, on: false }) => {
+                let response = self.store.serve(by, request);
+                self.check_effects();
                 self.run_deferred(by, key, id);
-                answer
+                response
             }
-            (Mutation::DeletedByKey, Ask::DeleteMany(all)) => {
-                for (key, id) in all {
+            (Mutation::DeletedByKey, StoreRequest::DeleteMany(versions)) => {
+                for (key, id) in versions {
                     let is_marker = self.store.find(key, id).is_none_or(|version| version.is_marker);
                     self.store.delete(by, key, is_marker.then_some(id.as_str())).ok();
                 }
-                Ok(Answer::Left(Vec::new()))
+                Ok(StoreResponse::Left(Vec::new()))
             }
-            (Mutation::NewestHeld, Ask::PutHold { key, id, on: true }) => {
+            (Mutation::NewestHeld, StoreRequest::PutHold { key, id, on: true }) => {
                 let versions = self.store.keys.get(key).into_iter().flatten();
                 let newest = versions.clone().find(|version| !version.is_marker);
                 let id = newest.map_or(id, |version| &version.id).clone();
                 self.store.set_hold(by, key, &id, true)?;
-                Ok(Answer::Done)
+                Ok(StoreResponse::Done)
             }
-            (Mutation::TagForgotten, Ask::PutTags { tags, .. }) if !is_class_tag(tags) => Ok(Answer::Done),
-            (Mutation::MarksNotRead, Ask::GetHold { .. }) => Ok(Answer::Hold(true)),
-            (Mutation::LedgerWrittenLater, Ask::Put { key, .. }) if key.starts_with("ledger/holds/") => {
-                self.put_off(key, "", ask);
-                Ok(Answer::Put("later".into()))
+            (Mutation::TagForgotten, StoreRequest::PutTags { tags, .. }) if !is_class_tag(tags) => {
+                Ok(StoreResponse::Done)
             }
-            (Mutation::ManifestForgotten, Ask::Get { key, .. }) if key.starts_with("ledger/manifests/") => {
-                Err(No(404, "NoSuchKey"))
+            (Mutation::MarksNotRead, StoreRequest::GetHold { .. }) => Ok(StoreResponse::Hold(true)),
+            (Mutation::LedgerWrittenLater, StoreRequest::Put { key, .. })
+                if key.starts_with("ledger/holds/") =>
+            {
+                self.defer(key, "", request);
+                Ok(StoreResponse::Put("later".into()))
             }
-            (Mutation::UnexplainedStay, Ask::PutTags { key, tags, .. }) if is_class_tag(tags) => {
+            (Mutation::ManifestForgotten, StoreRequest::Get { key, .. })
+                if key.starts_with("ledger/manifests/") =>
+            {
+                Err(StoreError(404, "NoSuchKey"))
+            }
+            (Mutation::UnexplainedStay, StoreRequest::PutTags { key, tags, .. }) if is_class_tag(tags) => {
                 let parsed: Result<toezicht::rules::recording::key::Key, _> = key.parse();
-                let entries = super::checks::ledger(&self.store);
+                let entries = super::checks::open_entries(&self.store);
                 let is_explained = parsed
                     .is_ok_and(|key| entries.values().any(|entry| entry.scope.covers(&key.recording())));
-                if is_explained { self.store.answer(by, ask) } else { Ok(Answer::Done) }
+                if is_explained { self.store.serve(by, request) } else { Ok(StoreResponse::Done) }
             }
-            (rule, Ask::List { asked, .. }) => {
-                let answer = self.store.answer(by, ask)?;
-                let Answer::Listing(mut listing) = answer else {
-                    return Ok(answer);
+            (rule, StoreRequest::List { parameters, .. }) => {
+                let response = self.store.serve(by, request)?;
+                let StoreResponse::Listing(mut listing) = response else {
+                    return Ok(response);
                 };
-                let is_of_sources =
-                    asked.delimiter.is_some() && matches!(asked.prefix.as_str(), "video/" | "calls/");
+                let is_of_sources = parameters.delimiter.is_some()
+                    && matches!(parameters.prefix.as_str(), "video/" | "calls/");
                 if is_of_sources {
-                    sources(rule, &mut listing)?;
+                    mutate_sources(rule, &mut listing)?;
                 }
-                if rule == Mutation::LedgerDoesNotCount && asked.prefix.starts_with("ledger/holds/") {
-                    let is_known = |line: &Line| {
-                        let uid = line.key().trim_start_matches("ledger/holds/");
+                if rule == Mutation::LedgerDoesNotCount && parameters.prefix.starts_with("ledger/holds/") {
+                    let is_known = |entry: &ListingEntry| {
+                        let uid = entry.key().trim_start_matches("ledger/holds/");
                         self.api.holds.contains_key(uid.trim_end_matches(".json"))
                     };
-                    listing.lines.retain(is_known);
+                    listing.entries.retain(is_known);
                 }
                 if rule == Mutation::CrowdEndsListing && is_single_foreign_key(&listing) {
-                    return Err(No(400, "EndlessListing"));
+                    return Err(StoreError(400, "EndlessListing"));
                 }
-                if rule == Mutation::OldDaysUnseen && is_old(&asked.prefix, by.now) {
+                if rule == Mutation::OldDaysUnseen && is_old(&parameters.prefix, by.now) {
                     listing = Listing::default();
                 }
-                lines(rule, &asked.prefix, &mut listing);
-                Ok(Answer::Listing(listing))
+                mutate_page(rule, &parameters.prefix, &mut listing);
+                Ok(StoreResponse::Listing(listing))
             }
-            _ => self.store.answer(by, ask),
+            _ => self.store.serve(by, request),
         }
     }
 
-    /// After whatever happened on the way.
+    /// Changes a response after faults were applied.
     pub fn mutate_response(
         &self,
-        ask: &Ask,
-        mishap: NetworkFault,
-        mut answer: Result<Answer, No>,
-    ) -> Result<Answer, No> {
+        request: &StoreRequest,
+        fault: NetworkFault,
+        mut response: Result<StoreResponse, StoreError>,
+    ) -> Result<StoreResponse, StoreError> {
         if self.is_broken(Mutation::HalfBelieved)
-            && mishap == NetworkFault::Truncated
-            && let Ok(Answer::Listing(listing)) = &mut answer
+            && fault == NetworkFault::Truncated
+            && let Ok(StoreResponse::Listing(listing)) = &mut response
         {
-            listing.lines.truncate(listing.lines.len() / 2);
+            listing.entries.truncate(listing.entries.len() / 2);
             listing.next = None;
         }
-        match (self.broken, ask, &answer) {
-            (Some(Mutation::AnyRefusalIsNoHold), Ask::GetHold { .. }, Err(No(400, _))) => {
-                Err(No(404, "NoSuchObjectLockConfiguration"))
+        match (self.mutation, request, &response) {
+            (Some(Mutation::AnyRefusalIsNoHold), StoreRequest::GetHold { .. }, Err(StoreError(400, _))) => {
+                Err(StoreError(404, "NoSuchObjectLockConfiguration"))
             }
-            _ => answer,
+            _ => response,
         }
     }
 
-    fn put_off(&mut self, key: &str, id: &str, ask: &Ask) {
+    fn defer(&mut self, key: &str, id: &str, request: &StoreRequest) {
         let of = (key.to_owned(), id.to_owned());
-        self.memory.put_off.entry(of).or_default().push(ask.clone());
+        self.deferred.requests.entry(of).or_default().push(request.clone());
     }
 
-    fn run_deferred(&mut self, by: By, key: &str, id: &str) {
-        let put_off = self.memory.put_off.remove(&(key.to_owned(), id.to_owned()));
-        for ask in put_off.into_iter().flatten() {
-            let _ = self.store.answer(by, &ask);
+    fn run_deferred(&mut self, by: Caller, key: &str, id: &str) {
+        let deferred = self.deferred.requests.remove(&(key.to_owned(), id.to_owned()));
+        for request in deferred.into_iter().flatten() {
+            let _ = self.store.serve(by, &request);
         }
     }
 }
 
-/// Whether a listing is of a day before yesterday.
+/// Returns whether a listing is of a day before yesterday.
 fn is_old(prefix: &str, now: Timestamp) -> bool {
     let mut parts = prefix.trim_end_matches('/').splitn(3, '/');
     let day = parts.nth(2).unwrap_or_default().replace('/', "-");
@@ -295,9 +301,9 @@ fn is_old(prefix: &str, now: Timestamp) -> bool {
     day.is_some_and(|day| day < yesterday.date())
 }
 
-/// Whether a page has nothing but versions of one name that is no recording's, and is not the last.
+/// Returns whether a page has only versions of one foreign key and is not the last page.
 fn is_single_foreign_key(listing: &Listing) -> bool {
-    let keys: BTreeSet<&str> = listing.lines.iter().map(Line::key).collect();
+    let keys: BTreeSet<&str> = listing.entries.iter().map(ListingEntry::key).collect();
     let is_foreign =
         |key: &&str| key.parse::<toezicht::rules::recording::key::Key>().is_err() && !key.ends_with('/');
     listing.next.is_some() && keys.len() == 1 && keys.iter().all(is_foreign)
@@ -307,17 +313,17 @@ fn is_class_tag(tags: &[(String, String)]) -> bool {
     matches!(tags, [(_, value)] if value == "video" || value == "calls")
 }
 
-/// The folders of a class, as somebody would see them who breaks a rule.
-fn sources(rule: Mutation, listing: &mut Listing) -> Result<(), No> {
+/// Changes the listed folders of a class as the mutation does.
+fn mutate_sources(rule: Mutation, listing: &mut Listing) -> Result<(), StoreError> {
     match rule {
-        Mutation::TooManySources if listing.lines.len() > MOST_SOURCES => {
-            return Err(No(400, "TooManySources"));
+        Mutation::TooManySources if listing.entries.len() > MOST_SOURCES => {
+            return Err(StoreError(400, "TooManySources"));
         }
         Mutation::SourcesByJump => {
             let keys: Vec<String> =
-                listing.lines.iter().map(|line| line.key().trim_end_matches('/').to_owned()).collect();
-            listing.lines.retain(|line| {
-                let name = line.key().trim_end_matches('/');
+                listing.entries.iter().map(|entry| entry.key().trim_end_matches('/').to_owned()).collect();
+            listing.entries.retain(|entry| {
+                let name = entry.key().trim_end_matches('/');
                 let extends = |other: &String| {
                     name.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(['-', '.']))
                 };
@@ -329,37 +335,40 @@ fn sources(rule: Mutation, listing: &mut Listing) -> Result<(), No> {
     Ok(())
 }
 
-/// What somebody sees of a page who breaks a rule.
-fn lines(rule: Mutation, prefix: &str, listing: &mut Listing) {
+/// Changes a listed page as the mutation does.
+fn mutate_page(rule: Mutation, prefix: &str, listing: &mut Listing) {
     let is_ledger = prefix.starts_with("ledger/");
     match rule {
         Mutation::MarkersUnseen if !is_ledger => {
-            listing.lines.retain(|line| !matches!(line, Line::Version { version, .. } if version.is_marker));
+            listing
+                .entries
+                .retain(|entry| !matches!(entry, ListingEntry::Version { version, .. } if version.is_marker));
         }
         Mutation::PageEndsListing if !is_ledger => listing.next = None,
         Mutation::MangledEndsListing if !is_ledger => {
-            let is_mangled = |line: &Line| line.key().chars().any(|c| c.is_control() || c == '\u{fffd}');
-            if let Some(place) = listing.lines.iter().position(is_mangled) {
-                listing.lines.truncate(place);
+            let is_mangled =
+                |entry: &ListingEntry| entry.key().chars().any(|c| c.is_control() || c == '\u{fffd}');
+            if let Some(place) = listing.entries.iter().position(is_mangled) {
+                listing.entries.truncate(place);
                 listing.next = None;
             }
         }
         Mutation::CallsUnseen if prefix.starts_with("calls/") => *listing = Listing::default(),
         Mutation::FirstVersionOnly if !is_ledger => {
             let mut last = String::new();
-            listing.lines.retain(|line| {
-                let is_marker = matches!(line, Line::Version { version, .. } if version.is_marker);
-                let is_new = last != line.key();
-                line.key().clone_into(&mut last);
+            listing.entries.retain(|entry| {
+                let is_marker = matches!(entry, ListingEntry::Version { version, .. } if version.is_marker);
+                let is_new = last != entry.key();
+                entry.key().clone_into(&mut last);
                 is_new || is_marker
             });
         }
         Mutation::LedgerMarkerCloses if prefix == "ledger/holds/" => {
             let hidden: Vec<String> = {
-                let markers = listing.lines.iter().filter(|line| matches!(line, Line::Version { version, is_latest: true, .. } if version.is_marker));
-                markers.map(|line| line.key().to_owned()).collect()
+                let markers = listing.entries.iter().filter(|entry| matches!(entry, ListingEntry::Version { version, is_latest: true, .. } if version.is_marker));
+                markers.map(|entry| entry.key().to_owned()).collect()
             };
-            listing.lines.retain(|line| !hidden.iter().any(|key| key == line.key()));
+            listing.entries.retain(|entry| !hidden.iter().any(|key| key == entry.key()));
         }
         _ => (),
     }

@@ -1,5 +1,5 @@
-//! The operator: the real looks of the retention controller and the real audit, one after the other, by the process that
-//! leads. What is around them (the lease, the Site controller, the API server) is simulated.
+//! The operator: real reconciles of the retention controller and real audits, in turn, by the leading process. The
+//! lease, the Site controller and the API server are simulated.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,28 +32,28 @@ use super::claims::{claim, report_never_held};
 use super::http::{ProcessLife, Shared, client, lock};
 use super::mutations::Mutation;
 use super::recorder::bucket;
-use super::store::Who;
+use super::store::Actor;
 
-/// Why a look ended.
-pub type Ended = String;
+/// Reason why a reconcile ended early.
+pub type EndReason = String;
 
-/// One process, while it leads.
+/// An operator process while it leads.
 pub struct Leader {
     pub world: Shared,
-    /// Which of the two.
+    /// Number of the operator, 0 or 1.
     pub n: usize,
     pub fence: Fence,
     pub life: Arc<ProcessLife>,
-    pub aftermath: TakeoverDelay,
+    pub takeover_delay: TakeoverDelay,
     pub buckets: SiteHandoff,
     audited: Option<Timestamp>,
 }
 
-/// The holds that the API server has.
+/// Source of the holds of the API server.
 struct Declared {
     world: Shared,
     n: usize,
-    /// What it had when the look began.
+    /// Open scopes at the start of the reconcile.
     before: Vec<HoldScope>,
 }
 
@@ -65,13 +65,13 @@ impl OpenHolds for Declared {
         if world.is_broken(Mutation::DeclaredReadOnce) {
             return Ok(self.before.clone());
         }
-        if world.api.is_away {
+        if world.api.is_unavailable {
             if world.is_broken(Mutation::UnknownIsNothing) {
                 return Ok(Vec::new());
             }
-            return Err(OpenHoldsError("the API server is away".into()));
+            return Err(OpenHoldsError("the API server is unavailable".into()));
         }
-        Ok(world.api.covers(world.operator_now(self.n)))
+        Ok(world.api.open_scopes(world.operator_now(self.n)))
     }
 }
 
@@ -81,41 +81,41 @@ impl Leader {
         n: usize,
         fence: Fence,
         life: Arc<ProcessLife>,
-        aftermath: TakeoverDelay,
+        takeover_delay: TakeoverDelay,
     ) -> Self {
         Self {
             world: world.clone(),
             n,
             fence,
             life,
-            aftermath,
+            takeover_delay,
             buckets: SiteHandoff::with_budget(MemoryBudget::of_process(lock(world).memory_limit())),
             audited: None,
         }
     }
 
-    /// Looks again and again, until it does not lead any more.
+    /// Reconciles repeatedly until it loses the lead.
     pub async fn lead(mut self) {
         let simulated = Simulation {
-            http: client(&self.world, Who::Operator(self.n), &self.life),
+            http: client(&self.world, Actor::Operator(self.n), &self.life),
             now: self.clock(),
             seed: lock(&self.world).seed,
         };
         run_within(simulated, async move {
             loop {
-                let ended = self.look().await;
+                let result = self.reconcile().await;
                 if self.fence.check().is_err() {
                     return;
                 }
                 let pause = {
                     let mut world = lock(&self.world);
-                    if let Err(why) = &ended {
-                        world.say(|| format!("operator {} ends its look: {why}", self.n));
+                    if let Err(why) = &result {
+                        world.log_trace(|| format!("operator {} ends its reconcile: {why}", self.n));
                     }
                     if world.is_over() {
                         return;
                     }
-                    Self::pause(&mut world, ended.ok())
+                    Self::pause(&mut world, result.ok())
                 };
                 sleep(pause).await;
                 if self.fence.check().is_err() {
@@ -126,15 +126,16 @@ impl Leader {
         .await;
     }
 
-    /// Its clock.
+    /// Returns the operator's clock.
     fn clock(&self) -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
         let (world, n) = (self.world.clone(), self.n);
         Arc::new(move || lock(&world).operator_now(n))
     }
 
-    /// Until the next look. Often sooner than the operator would, or much later: it may be down, or busy elsewhere.
+    /// Draws the pause until the next reconcile. It is often shorter than the real one, or much longer: the operator
+    /// may be down or busy.
     fn pause(world: &mut super::world::World, is_pending: Option<bool>) -> Duration {
-        let haste = if world.is_calm { 1 } else { world.temper.haste };
+        let reconcile_speed = if world.is_calm { 1 } else { world.profile.reconcile_speed };
         let seconds = match (world.is_calm, is_pending, world.rng.u32(0..8)) {
             (true, Some(true) | None, 4..) | (_, Some(true), 6..) => world.rng.u64(2..8),
             (true, ..) => world.rng.u64(300..2400),
@@ -142,11 +143,11 @@ impl Leader {
             (_, _, 1..=2) => world.rng.u64(300..4000),
             _ => world.rng.u64(4000..16_000),
         };
-        Duration::from_secs((seconds / haste).max(2))
+        Duration::from_secs((seconds / reconcile_speed).max(2))
     }
 
-    /// A write to the API server, or a read: the process may die at it.
-    async fn api<T>(&self, what: impl FnOnce(&mut super::world::World) -> T) -> Result<T, Ended> {
+    /// Runs a request to the API server, at which the process may crash.
+    async fn api<T>(&self, what: impl FnOnce(&mut super::world::World) -> T) -> Result<T, EndReason> {
         let millis = lock(&self.world).rng.u64(1..20);
         sleep(Duration::from_millis(millis)).await;
         if self.life.is_last() {
@@ -154,38 +155,38 @@ impl Leader {
             return std::future::pending().await;
         }
         let mut world = lock(&self.world);
-        if world.api.is_away {
-            return Err("the API server is away".into());
+        if world.api.is_unavailable {
+            return Err("the API server is unavailable".into());
         }
         if !world.is_broken(Mutation::Unfenced) {
             self.fence.check().map_err(|error| error.to_string())?;
         }
         let done = what(&mut world);
-        world.see();
+        world.check_effects();
         Ok(done)
     }
 
-    async fn guarded<F: Future>(&self, work: F) -> Result<F::Output, Ended> {
+    async fn guarded<F: Future>(&self, work: F) -> Result<F::Output, EndReason> {
         self.fence.guard(work).await.map_err(|error| error.to_string())
     }
 
-    /// One look, as the retention controller takes it; whether it is to be followed by another soon.
-    async fn look(&mut self) -> Result<bool, Ended> {
+    /// Runs one reconcile of the retention controller. Returns whether another should follow soon.
+    async fn reconcile(&mut self) -> Result<bool, EndReason> {
         let began = lock(&self.world).now();
         let now = (self.clock())();
         {
             let mut world = lock(&self.world);
-            world.say(|| format!("operator {} looks", self.n));
-            world.begin_look(self.n);
+            world.log_trace(|| format!("operator {} reconciles", self.n));
+            world.begin_reconcile(self.n);
         }
         self.run_site_controller().await?;
         let (site, holds) = self.api(|world| (world.api.site.clone(), world.api.all())).await?;
         let Some(bucket) = self.buckets.bucket(&site) else {
             return Ok(true);
         };
-        // One memory for each process: whoever takes over knows nothing.
-        let memory = self.buckets.protection_cache(&site);
-        let entries = self.entries(&bucket, &memory, &holds, now).await?;
+        // Each process has its own cache: a new leader starts with an empty one.
+        let cache = self.buckets.protection_cache(&site);
+        let entries = self.entries(&bucket, &cache, &holds, now).await?;
         let plan = self.planned(&entries, &holds, now);
         let written = self.guarded(ledger::write_all(&bucket.operator, &plan.to_write)).await?;
         written.map_err(|error| error.to_string())?;
@@ -193,10 +194,10 @@ impl Leader {
         for uid in counting.filter(|uid| plan.is_in_effect(uid)) {
             self.api(|world| finalize(world, uid)).await?;
         }
-        let coverings = plan.recorder_scopes();
-        self.buckets.set_hold_scopes(&site, coverings.clone());
-        self.api(|world| world.recorders.config = coverings).await?;
-        let recorders = match lock(&self.world).broken {
+        let scope_configs = plan.recorder_scopes();
+        self.buckets.set_hold_scopes(&site, scope_configs.clone());
+        self.api(|world| world.recorders.config = scope_configs).await?;
+        let recorders = match lock(&self.world).mutation {
             Some(Mutation::FollowNotAsked) => HoldAck::NoRecorders,
             Some(Mutation::FollowKept) => match &bucket.hold_ack {
                 HoldAck::Acknowledged(_) => HoldAck::Acknowledged(plan.recorder_scopes()),
@@ -218,14 +219,14 @@ impl Leader {
         let clock = self.clock();
         let pass = RetentionPass {
             fence: &self.fence,
-            release_from: self.aftermath.release_from(now),
+            release_from: self.takeover_delay.release_from(now),
             api_holds: &declared,
             clock: &*clock,
             site: &site,
             bucket: &bucket,
             holds: &holds,
             plan: &plan,
-            protection_cache: &memory,
+            protection_cache: &cache,
             now,
         };
         let (mut outcome, failed) = pass.run().await;
@@ -248,19 +249,19 @@ impl Leader {
         }
     }
 
-    /// What the ledger has, once it has the cameras.
+    /// Registers new cameras in the ledger and reads its entries.
     async fn entries(
         &self,
         bucket: &SiteBucket,
-        memory: &ProtectionCache,
+        cache: &ProtectionCache,
         holds: &[IncidentHold],
         now: Timestamp,
-    ) -> Result<BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry>, Ended> {
-        let new = memory.unregistered(bucket.cameras.keys());
+    ) -> Result<BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry>, EndReason> {
+        let new = cache.unregistered(bucket.cameras.keys());
         if !new.is_empty() {
             let registered = self.guarded(ledger::register(&bucket.operator, &new)).await?;
             registered.map_err(|error| error.to_string())?;
-            memory.note_registered(new);
+            cache.note_registered(new);
         }
         let asked = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
         let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
@@ -282,19 +283,19 @@ impl Leader {
             });
         }
         if world.is_broken(Mutation::SuccessionOnce) {
-            // The predecessor of an entry that is there already is not looked for.
+            // Only new entries make the operator close their predecessors.
             let is_new = is_new(&plan, entries);
             plan.to_write.retain(|entry| entry.is_open() || is_new);
         }
         plan
     }
 
-    /// What the Site controller does: it asks the recorders what they follow.
-    async fn run_site_controller(&self) -> Result<(), Ended> {
+    /// Simulates the Site controller: requests the recorders' acknowledgements and hands over the bucket.
+    async fn run_site_controller(&self) -> Result<(), EndReason> {
         self.api(|world| {
-            let recorders = world.recorders.follow(world.is_broken(Mutation::UploadsForgotten));
-            let behind = world.recorders.behind();
-            world.say(|| format!("recorders that do not follow: {behind}"));
+            let recorders = world.recorders.acknowledgement(world.is_broken(Mutation::UploadsForgotten));
+            let behind = world.recorders.describe_unacknowledged();
+            world.log_trace(|| format!("recorders without acknowledgement: {behind}"));
             let declared =
                 world.api.site.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |at| at.0);
             let cameras = world
@@ -315,7 +316,7 @@ impl Leader {
         .await
     }
 
-    /// As the controller reports: what was lost first, then each hold, then the Site.
+    /// Writes statuses in the controller's order: losses first, then each hold, then the Site.
     #[allow(clippy::too_many_arguments, reason = "as many as the controller has")]
     async fn report(
         &self,
@@ -326,21 +327,22 @@ impl Leader {
         problem: Option<String>,
         began: Timestamp,
         now: Timestamp,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), EndReason> {
         let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
         let next = retention_status(before, plan, outcome, problem.clone(), now);
         if let Some(drift) = &outcome.drift {
-            let told = RetentionStatus { drift: next.drift.clone(), ..before.cloned().unwrap_or_default() };
+            let loss_status =
+                RetentionStatus { drift: next.drift.clone(), ..before.cloned().unwrap_or_default() };
             let lost: Vec<String> = drift.holds_with_losses.clone();
             self.api(|world| {
-                write_site(world, told);
+                write_site(world, loss_status);
                 for (uid, _) in
                     world.api.holds.clone().iter().filter(|(_, hold)| {
                         hold.metadata.name.as_ref().is_some_and(|name| lost.contains(name))
                     })
                 {
-                    world.say(|| format!("told: held versions of {uid} are gone"));
-                    world.checks.told(uid);
+                    world.log_trace(|| format!("the status reports that held versions of {uid} are lost"));
+                    world.checks.record_loss_report(uid);
                 }
             })
             .await?;
@@ -355,8 +357,8 @@ impl Leader {
         self.api(|world| write_site(world, next)).await
     }
 
-    /// As the audit controller does, at its own times.
-    async fn audit(&mut self) -> Result<(), Ended> {
+    /// Audits as the audit controller does, at its own interval.
+    async fn audit(&mut self) -> Result<(), EndReason> {
         let (began, holds) = {
             let world = lock(&self.world);
             (world.now(), world.api.all())
@@ -369,23 +371,23 @@ impl Leader {
         let known = holds
             .iter()
             .filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now) && !is_blind)));
-        let memory = self.buckets.protection_cache(&lock(&self.world).api.site).empty_sibling();
+        let cache = self.buckets.protection_cache(&lock(&self.world).api.site).empty_sibling();
         let scope = AuditOptions {
             terms: terms(lock(&self.world).checks.embargo),
             range: ScanRange::All,
             sample_one_in: 3,
             known_holds: Some(known.collect()),
-            cache: memory.into(),
+            cache: cache.into(),
         };
         let tally = self.guarded(audit(&bucket(), &scope, now)).await?;
         let tally = tally.map_err(|error| error.to_string())?;
         self.audited = Some(began);
         self.api(|world| {
             let world = &mut *world;
-            world.say(|| format!("the audit finds {:?}", tally.findings));
+            world.log_trace(|| format!("the audit finds {:?}", tally.findings));
             if tally.is_compliant() {
                 let now = world.now();
-                world.checks.compliant(&world.store, &world.api, began, now);
+                world.checks.check_compliant(&world.store, &world.api, began, now);
             }
             world.api.site.status.get_or_insert_default().audit = Some(audited(&tally, now));
         })
@@ -393,7 +395,7 @@ impl Leader {
     }
 }
 
-/// The holds, as if their recorders had acknowledged what they cover now.
+/// Returns the holds as if recorders had acknowledged their current scope.
 fn acknowledge_any_scope(mut holds: Vec<IncidentHold>, plan: &HoldPlan) -> Vec<IncidentHold> {
     for hold in &mut holds {
         let entry = hold.metadata.uid.as_ref().and_then(|uid| plan.open.get(uid));

@@ -1,5 +1,5 @@
-//! Recorders: what they have in their spool, which holds they follow, and what of their uploads nobody knows. They upload
-//! by the real code, and acknowledge by the real rules.
+//! Recorders with their spool, their applied holds, and their in-doubt uploads. They upload by the real code and
+//! acknowledge by the real rules.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -22,15 +22,15 @@ use tokio::time::{Instant, sleep, timeout};
 use super::checks::CEILING;
 use super::http::{ProcessLife, Shared, client, lock};
 use super::mutations::Mutation;
-use super::store::Who;
-use super::temper::Theme;
+use super::profile::Theme;
+use super::store::Actor;
 
-/// So long a recorder waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of an upload.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A recording that waits.
+/// A recording in the spool.
 #[derive(Clone, Debug)]
-pub struct Waiting {
+pub struct SpooledSegment {
     pub key: Key,
     pub body: Vec<u8>,
     pub sha256: [u8; 32],
@@ -39,21 +39,21 @@ pub struct Waiting {
 /// One recorder.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    pub spool: Vec<Waiting>,
-    pub follows: HoldScopes,
-    pub unsure: InDoubtUploads,
-    /// It answers nobody.
+    pub spool: Vec<SpooledSegment>,
+    pub applied: HoldScopes,
+    pub in_doubt: InDoubtUploads,
+    /// Whether it answers no request.
     pub is_silent: bool,
-    /// How far its clock is ahead, in seconds.
+    /// Offset of its clock in seconds.
     pub ahead: i64,
 }
 
-/// All of them.
+/// All recorders.
 #[derive(Debug, Default)]
 pub struct Recorders {
     /// By class and source.
     pub all: BTreeMap<(Class, String), Recorder>,
-    /// What they are told to follow.
+    /// Holds in their configuration.
     pub config: HoldScopes,
 }
 
@@ -62,12 +62,12 @@ pub fn revision(of: &HoldScopes) -> String {
 }
 
 impl Recorders {
-    /// What all of them follow.
-    pub fn follow(&self, are_uploads_forgotten: bool) -> HoldAck {
+    /// Returns what all recorders together acknowledge.
+    pub fn acknowledgement(&self, are_uploads_forgotten: bool) -> HoldAck {
         let says = |recorder: &Recorder| {
             let revision = revision(&self.config);
-            let is_sure = are_uploads_forgotten || all_use_revision(recorder.unsure.revisions(), &revision);
-            !recorder.is_silent && recorder.follows == self.config && is_sure
+            let is_sure = are_uploads_forgotten || all_use_revision(recorder.in_doubt.revisions(), &revision);
+            !recorder.is_silent && recorder.applied == self.config && is_sure
         };
         match self.all.values().all(says) {
             true if self.all.is_empty() => HoldAck::NoRecorders,
@@ -78,17 +78,17 @@ impl Recorders {
 }
 
 impl Recorders {
-    /// Those that do not follow, and why.
-    pub fn behind(&self) -> String {
+    /// Describes the recorders without an acknowledgement, for the trace.
+    pub fn describe_unacknowledged(&self) -> String {
         let (revision, mut all) = (revision(&self.config), Vec::new());
         for ((_, name), recorder) in &self.all {
-            let follows = recorder.follows == self.config;
-            let is_sure = all_use_revision(recorder.unsure.revisions(), &revision);
-            if recorder.is_silent || !follows || !is_sure {
-                let waiting = recorder.spool.len();
+            let applied = recorder.applied == self.config;
+            let is_sure = all_use_revision(recorder.in_doubt.revisions(), &revision);
+            if recorder.is_silent || !applied || !is_sure {
+                let spooled = recorder.spool.len();
                 let silent = recorder.is_silent;
                 all.push(format!(
-                    "{name} (silent {silent}, has the holds {follows}, is sure {is_sure}, {waiting} wait)"
+                    "{name} (silent {silent}, has applied {applied}, is sure {is_sure}, {spooled} in the spool)"
                 ));
             }
         }
@@ -108,7 +108,7 @@ pub fn target() -> StorageTarget {
     }
 }
 
-/// The bucket, as the operator.
+/// Connects to the bucket as the operator.
 pub fn bucket() -> BucketConnection {
     BucketConnection::new(&target()).unwrap()
 }
@@ -117,11 +117,11 @@ fn path(key: &Key) -> PathBuf {
     PathBuf::from(key.to_string())
 }
 
-/// One source, for ever.
+/// Records and uploads one source until the simulation ends.
 pub async fn record(world: Shared, class: Class, source: String) {
     let of = (class, source);
     let simulated = Simulation {
-        http: client(&world, Who::Recorder, &Arc::new(ProcessLife::default())),
+        http: client(&world, Actor::Recorder, &Arc::new(ProcessLife::default())),
         now: {
             let world = world.clone();
             Arc::new(move || lock(&world).now())
@@ -133,7 +133,7 @@ pub async fn record(world: Shared, class: Class, source: String) {
         let (pause, length) = {
             let world = &mut *lock(&world);
             let is_urgent = world.is_calm && !world.recorders.all[&of].spool.is_empty();
-            // What waits is tried again soon, once nothing is in its way.
+            // In the quiet phase the spool is uploaded soon.
             let pause = if is_urgent { 60..600 } else { 2400..12_000 };
             (world.rng.u64(pause), world.rng.u64(60..3000))
         };
@@ -145,51 +145,51 @@ pub async fn record(world: Shared, class: Class, source: String) {
             }
             let now = world.now();
             let recorder = world.recorders.all.get_mut(&of).unwrap();
-            // As a recorder purges its spool.
-            recorder.spool.retain(|one| one.key.start() + CEILING > now);
+            // Purge the spool as a recorder does.
+            recorder.spool.retain(|segment| segment.key.start() + CEILING > now);
             let start = now + SignedDuration::from_secs(recorder.ahead - i64::try_from(length).unwrap());
-            recorder.spool.push(recorded(&of, start, length * 1000));
+            recorder.spool.push(make_recording(&of, start, length * 1000));
         }
         run_within(simulated.clone(), upload_spool(&world, &of, &uploader)).await;
     }
 }
 
-/// A recording as a recorder makes it.
-pub fn recorded(of: &(Class, String), start: Timestamp, millis: u64) -> Waiting {
+/// Makes a recording of a source.
+pub fn make_recording(of: &(Class, String), start: Timestamp, millis: u64) -> SpooledSegment {
     let body = format!("{:?} {} {start} {millis}", of.0, of.1).into_bytes();
     let sha256: [u8; 32] = Sha256::digest(&body).into();
-    Waiting { key: Key::new(of.0, of.1.clone(), start, millis, &sha256).unwrap(), body, sha256 }
+    SpooledSegment { key: Key::new(of.0, of.1.clone(), start, millis, &sha256).unwrap(), body, sha256 }
 }
 
 async fn upload_spool(world: &Shared, of: &(Class, String), uploader: &Uploader) {
-    let waiting = lock(world).recorders.all[of].spool.clone();
-    for one in waiting {
+    let spooled = lock(world).recorders.all[of].spool.clone();
+    for segment in spooled {
         let (tag, followed, forgets) = {
             let mut world = lock(world);
             let is_untagged = world.is_broken(Mutation::RecorderIgnoresHolds);
             let recorder = world.recorders.all.get_mut(of).unwrap();
-            let covers: Vec<HoldScope> = recorder.follows.values().cloned().collect();
-            let covers = if is_untagged { Vec::new() } else { covers };
+            let scopes: Vec<HoldScope> = recorder.applied.values().cloned().collect();
+            let scopes = if is_untagged { Vec::new() } else { scopes };
             (
-                retention_tag(&covers, &one.key),
-                revision(&recorder.follows),
+                retention_tag(&scopes, &segment.key),
+                revision(&recorder.applied),
                 world.is_broken(Mutation::UploadsForgotten),
             )
         };
-        // Until its answer comes, nobody knows.
+        // The upload is in doubt until its response arrives.
         let note = |is_known: bool| {
             let mut world = lock(world);
             let (now, recorder) = (Instant::now().into_std(), world.recorders.all.get_mut(of).unwrap());
             if is_known {
-                recorder.unsure.record_confirmation(&path(&one.key));
-                recorder.spool.retain(|other| other.key != one.key);
+                recorder.in_doubt.record_confirmation(&path(&segment.key));
+                recorder.spool.retain(|other| other.key != segment.key);
             } else if !forgets {
-                recorder.unsure.record_failure(path(&one.key), followed.clone(), now);
+                recorder.in_doubt.record_failure(path(&segment.key), followed.clone(), now);
             }
         };
         note(false);
-        let put = uploader.put_bytes(&one.key, one.body.clone(), one.sha256, tag);
-        if let Ok(Ok(_)) = timeout(PATIENCE, put).await {
+        let put = uploader.put_bytes(&segment.key, segment.body.clone(), segment.sha256, tag);
+        if let Ok(Ok(_)) = timeout(UPLOAD_TIMEOUT, put).await {
             note(true);
         } else {
             note(false);
@@ -199,11 +199,11 @@ async fn upload_spool(world: &Shared, of: &(Class, String), uploader: &Uploader)
     let mut world = lock(world);
     let now = Instant::now().into_std();
     let recorder = world.recorders.all.get_mut(of).unwrap();
-    let spool: HashSet<PathBuf> = recorder.spool.iter().map(|one| path(&one.key)).collect();
-    recorder.unsure.prune(|| spool, now);
+    let spool: HashSet<PathBuf> = recorder.spool.iter().map(|segment| path(&segment.key)).collect();
+    recorder.in_doubt.prune(|| spool, now);
 }
 
-/// Takes up what is to be followed, after a while, and now and then dies.
+/// Applies the configuration after a pause, and sometimes crashes.
 pub async fn configure(world: Shared, of: (Class, String)) {
     loop {
         let pause = {
@@ -219,27 +219,30 @@ pub async fn configure(world: Shared, of: (Class, String)) {
         let world = &mut *world;
         let (config, is_calm) = (world.recorders.config.clone(), world.is_calm);
         let forgets = world.is_broken(Mutation::SpoolForgotten);
-        let (dies, changes_voice) = (world.rng.u32(0..60) == 0, world.rng.u32(0..40) == 0);
-        let is_deaf = matches!(world.temper.theme, Theme::UnreachableRecorder | Theme::Overdue)
+        let (crashes, changes_reachability) = (world.rng.u32(0..60) == 0, world.rng.u32(0..40) == 0);
+        let is_unreachable = matches!(world.profile.theme, Theme::UnreachableRecorder | Theme::Overdue)
             && world.recorders.all.keys().next() == Some(&of);
         let recorder = world.recorders.all.get_mut(&of).unwrap();
         if !recorder.is_silent {
-            recorder.follows = config;
+            recorder.applied = config;
         }
         if is_calm {
             recorder.is_silent = false;
-        } else if changes_voice {
-            recorder.is_silent = is_deaf || !recorder.is_silent;
+        } else if changes_reachability {
+            recorder.is_silent = is_unreachable || !recorder.is_silent;
         }
-        if dies && !is_calm {
-            let waiting =
-                if forgets { Vec::new() } else { recorder.spool.iter().map(|one| path(&one.key)).collect() };
-            recorder.unsure = InDoubtUploads::from_previous_recorder(waiting, Instant::now().into_std());
-            world.say(|| format!("the recorder of {of:?} dies and begins anew"));
+        if crashes && !is_calm {
+            let spooled = if forgets {
+                Vec::new()
+            } else {
+                recorder.spool.iter().map(|segment| path(&segment.key)).collect()
+            };
+            recorder.in_doubt = InDoubtUploads::from_previous_recorder(spooled, Instant::now().into_std());
+            world.log_trace(|| format!("the recorder of {of:?} crashes and restarts"));
         }
-        // What was tried long ago, and is nowhere any more, cannot arrive.
+        // An old upload that is no longer in the spool cannot arrive any more.
         let recorder = world.recorders.all.get_mut(&of).unwrap();
-        let spool: HashSet<PathBuf> = recorder.spool.iter().map(|one| path(&one.key)).collect();
-        recorder.unsure.prune(|| spool, Instant::now().into_std());
+        let spool: HashSet<PathBuf> = recorder.spool.iter().map(|segment| path(&segment.key)).collect();
+        recorder.in_doubt.prune(|| spool, Instant::now().into_std());
     }
 }

@@ -1,22 +1,22 @@
-//! A bucket in memory: versions, delete markers, tags, legal holds. What it does to them it tells as [`Effect`]s.
+//! A bucket in memory: versions, delete markers, tags, legal holds. Every change is recorded as an [`Effect`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::kind::Kind;
+use super::store_kind::StoreKind;
 
-/// Who asks.
+/// Origin of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Who {
-    /// The operator, of which there may be two.
+pub enum Actor {
+    /// One of the two operators.
     Operator(usize),
     Recorder,
-    /// Whoever has the recorders' credentials and is none.
+    /// An attacker with the recorders' credentials.
     Hostile,
     Lifecycle,
-    /// The store itself, or who administers it.
+    /// The store's administrator.
     Admin,
 }
 
@@ -28,11 +28,11 @@ pub struct Version {
     pub body: Arc<[u8]>,
     pub tags: Vec<(String, String)>,
     pub legal_hold: Option<bool>,
-    /// As it is listed.
+    /// `LastModified` in listings.
     pub modified: Timestamp,
-    /// When the store took it, by its clock.
-    pub taken: Timestamp,
-    pub by: Who,
+    /// Upload time by the store's clock.
+    pub uploaded_at: Timestamp,
+    pub by: Actor,
 }
 
 impl Version {
@@ -40,7 +40,7 @@ impl Version {
         self.legal_hold == Some(true)
     }
 
-    /// The value of the one tag.
+    /// Returns the retention tag if it is the only tag.
     pub fn tag(&self) -> Option<&str> {
         match self.tags.as_slice() {
             [(key, value)] if key == "toezicht-retention" => Some(value),
@@ -49,7 +49,7 @@ impl Version {
     }
 }
 
-/// What happened to a version.
+/// Change of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     Put,
@@ -59,42 +59,42 @@ pub enum What {
     Tag(Option<String>),
 }
 
-/// Something that happened.
+/// An effect of a request.
 #[derive(Clone, Debug)]
 pub struct Effect {
-    pub who: Who,
+    pub actor: Actor,
     pub key: String,
     pub id: String,
     pub what: What,
-    /// The version before it, where it was removed.
+    /// The removed version.
     pub was: Option<Version>,
-    /// When it was asked for.
+    /// Time at which the request was sent.
     pub sent: Timestamp,
 }
 
-/// Why something is refused.
+/// An S3 error: status and code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct No(pub u16, pub &'static str);
+pub struct StoreError(pub u16, pub &'static str);
 
-/// See the module.
+/// The simulated store.
 pub struct Store {
-    pub kind: Kind,
+    pub kind: StoreKind,
     /// Newest first within a key.
     pub keys: BTreeMap<String, Vec<Version>>,
     pub effects: Vec<Effect>,
     next: u64,
 }
 
-/// Who asks for what, and when by the store's clock.
+/// Origin and times of a request; `now` is by the store's clock.
 #[derive(Clone, Copy, Debug)]
-pub struct By {
-    pub who: Who,
+pub struct Caller {
+    pub actor: Actor,
     pub now: Timestamp,
     pub sent: Timestamp,
 }
 
 impl Store {
-    pub fn new(kind: Kind) -> Self {
+    pub fn new(kind: StoreKind) -> Self {
         Self { kind, keys: BTreeMap::new(), effects: Vec::new(), next: 0 }
     }
 
@@ -102,16 +102,16 @@ impl Store {
         self.keys.get(key)?.iter().find(|version| version.id == id)
     }
 
-    /// All versions that are none of a marker, with their keys.
+    /// Returns all versions except delete markers, with their keys.
     pub fn versions(&self) -> impl Iterator<Item = (&String, &Version)> {
         let all = self.keys.iter();
         all.flat_map(|(key, versions)| versions.iter().map(move |version| (key, version)))
             .filter(|(_, version)| !version.is_marker)
     }
 
-    fn tell(&mut self, by: By, key: &str, id: &str, what: What, was: Option<Version>) {
+    fn record_effect(&mut self, by: Caller, key: &str, id: &str, what: What, was: Option<Version>) {
         self.effects.push(Effect {
-            who: by.who,
+            actor: by.actor,
             key: key.to_owned(),
             id: id.to_owned(),
             what,
@@ -122,7 +122,7 @@ impl Store {
 
     fn add(
         &mut self,
-        by: By,
+        by: Caller,
         key: &str,
         is_marker: bool,
         body: Arc<[u8]>,
@@ -137,38 +137,43 @@ impl Store {
             tags,
             legal_hold: None,
             modified: by.now,
-            taken: by.now,
-            by: by.who,
+            uploaded_at: by.now,
+            by: by.actor,
         };
         self.keys.entry(key.to_owned()).or_default().insert(0, version);
         let what = if is_marker { What::MarkerAdded } else { What::Put };
-        self.tell(by, key, &id, what, None);
+        self.record_effect(by, key, &id, what, None);
         id
     }
 
-    /// Takes an object.
+    /// Puts an object.
     pub fn put(
         &mut self,
-        by: By,
+        by: Caller,
         key: &str,
         body: Arc<[u8]>,
         tags: Vec<(String, String)>,
         is_new_only: bool,
-    ) -> Result<String, No> {
-        self.check_put_allowed(by.who, key, &tags)?;
+    ) -> Result<String, StoreError> {
+        self.check_put_allowed(by.actor, key, &tags)?;
         let current = self.keys.get(key).and_then(|versions| versions.first());
         let is_there = current.is_some_and(|version| !version.is_marker);
         if is_new_only && is_there && !self.kind.ignores_condition {
-            return Err(No(412, "PreconditionFailed"));
+            return Err(StoreError(412, "PreconditionFailed"));
         }
         Ok(self.add(by, key, false, body, tags))
     }
 
-    /// The bucket's policy, as far as it matters.
-    fn check_put_allowed(&self, who: Who, key: &str, tags: &[(String, String)]) -> Result<(), No> {
-        let denied = Err(No(403, "AccessDenied"));
-        match who {
-            Who::Recorder | Who::Hostile => {
+    /// Checks the part of the bucket policy that concerns puts.
+    fn check_put_allowed(
+        &self,
+        actor: Actor,
+        key: &str,
+        tags: &[(String, String)],
+    ) -> Result<(), StoreError> {
+        let denied = Err(StoreError(403, "AccessDenied"));
+        match actor {
+            Actor::Recorder | Actor::Hostile => {
                 if !key.starts_with("video/") && !key.starts_with("calls/") {
                     return denied;
                 }
@@ -183,57 +188,63 @@ impl Store {
         }
     }
 
-    /// The current version, or the one with this id.
-    pub fn get(&self, who: Who, key: &str, id: Option<&str>) -> Result<&Version, No> {
+    /// Returns the current version, or the one with this id.
+    pub fn get(&self, actor: Actor, key: &str, id: Option<&str>) -> Result<&Version, StoreError> {
         let is_recording = key.starts_with("video/") || key.starts_with("calls/");
-        if is_recording || !matches!(who, Who::Operator(_) | Who::Admin) {
-            return Err(No(403, "AccessDenied"));
+        if is_recording || !matches!(actor, Actor::Operator(_) | Actor::Admin) {
+            return Err(StoreError(403, "AccessDenied"));
         }
         if let Some(id) = id {
-            self.find(key, id).ok_or(No(404, "NoSuchVersion"))
+            self.find(key, id).ok_or(StoreError(404, "NoSuchVersion"))
         } else {
             let current = self.keys.get(key).and_then(|versions| versions.first());
-            current.filter(|version| !version.is_marker).ok_or(No(404, "NoSuchKey"))
+            current.filter(|version| !version.is_marker).ok_or(StoreError(404, "NoSuchKey"))
         }
     }
 
-    /// The version whose marks are asked for, or changed.
-    pub fn marked(&mut self, who: Who, key: &str, id: &str) -> Result<&mut Version, No> {
-        if !matches!(who, Who::Operator(_) | Who::Admin) {
-            return Err(No(403, "AccessDenied"));
+    /// Returns the version of a request about its legal hold or tags.
+    pub fn version_mut(&mut self, actor: Actor, key: &str, id: &str) -> Result<&mut Version, StoreError> {
+        if !matches!(actor, Actor::Operator(_) | Actor::Admin) {
+            return Err(StoreError(403, "AccessDenied"));
         }
         let versions = self.keys.get_mut(key);
         let version = versions.and_then(|versions| versions.iter_mut().find(|version| version.id == id));
         match version {
-            None => Err(No(404, "NoSuchVersion")),
-            Some(version) if version.is_marker => Err(No(405, "MethodNotAllowed")),
+            None => Err(StoreError(404, "NoSuchVersion")),
+            Some(version) if version.is_marker => Err(StoreError(405, "MethodNotAllowed")),
             Some(version) => Ok(version),
         }
     }
 
-    pub fn set_hold(&mut self, by: By, key: &str, id: &str, on: bool) -> Result<(), No> {
+    pub fn set_hold(&mut self, by: Caller, key: &str, id: &str, on: bool) -> Result<(), StoreError> {
         let moves = self.kind.modified_moves;
-        let version = self.marked(by.who, key, id)?;
+        let version = self.version_mut(by.actor, key, id)?;
         version.legal_hold = Some(on);
         if moves {
             version.modified = by.now;
         }
-        self.tell(by, key, id, What::Hold(on), None);
+        self.record_effect(by, key, id, What::Hold(on), None);
         Ok(())
     }
 
-    pub fn set_tags(&mut self, by: By, key: &str, id: &str, tags: Vec<(String, String)>) -> Result<(), No> {
-        let version = self.marked(by.who, key, id)?;
+    pub fn set_tags(
+        &mut self,
+        by: Caller,
+        key: &str,
+        id: &str,
+        tags: Vec<(String, String)>,
+    ) -> Result<(), StoreError> {
+        let version = self.version_mut(by.actor, key, id)?;
         version.tags = tags;
         let tag = version.tag().map(str::to_owned);
-        self.tell(by, key, id, What::Tag(tag), None);
+        self.record_effect(by, key, id, What::Tag(tag), None);
         Ok(())
     }
 
-    /// Removes one version for good, or hides the key behind a marker.
-    pub fn delete(&mut self, by: By, key: &str, id: Option<&str>) -> Result<Option<String>, No> {
-        if matches!(by.who, Who::Recorder | Who::Hostile) {
-            return Err(No(403, "AccessDenied"));
+    /// Deletes one version, or adds a delete marker.
+    pub fn delete(&mut self, by: Caller, key: &str, id: Option<&str>) -> Result<Option<String>, StoreError> {
+        if matches!(by.actor, Actor::Recorder | Actor::Hostile) {
+            return Err(StoreError(403, "AccessDenied"));
         }
         let Some(id) = id else {
             return Ok(Some(self.add(by, key, true, Arc::from([]), Vec::new())));
@@ -245,13 +256,13 @@ impl Store {
             return Ok(None);
         };
         if versions[place].is_held() {
-            return Err(No(403, "AccessDenied"));
+            return Err(StoreError(403, "AccessDenied"));
         }
         let was = versions.remove(place);
         if versions.is_empty() {
             self.keys.remove(key);
         }
-        self.tell(by, key, id, What::Removed, Some(was));
+        self.record_effect(by, key, id, What::Removed, Some(was));
         Ok(None)
     }
 }

@@ -1,17 +1,17 @@
-//! What S3 says and is told in XML.
+//! XML documents of S3.
 
 use jiff::Timestamp;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
-use super::kind::Kind;
-use super::listing::{Asked, Line, Listing};
-use super::store::No;
+use super::listing::{ListParameters, Listing, ListingEntry};
+use super::store::StoreError;
+use super::store_kind::StoreKind;
 
 const HEAD: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
-/// The texts of all elements of this name, in order.
+/// Returns the texts of all elements with this name, in order.
 pub fn texts(body: &[u8], name: &str) -> Vec<String> {
     let mut reader = Reader::from_reader(body);
     let (mut found, mut now) = (Vec::new(), None::<String>);
@@ -44,7 +44,7 @@ fn root(name: &str, inner: &str) -> String {
     format!("{HEAD}<{name} xmlns=\"{NAMESPACE}\">{inner}</{name}>")
 }
 
-/// A text, where XML cannot have all characters.
+/// Escapes a text. With `mangles`, characters that are invalid in XML are replaced.
 fn escaped(text: &str, mangles: bool) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -60,7 +60,7 @@ fn escaped(text: &str, mangles: bool) -> String {
     out
 }
 
-/// As S3 encodes keys in a listing.
+/// URL-encodes a key as S3 does in listings.
 pub fn encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -75,7 +75,7 @@ pub fn encoded(text: &str) -> String {
     out
 }
 
-/// As a path or a query has it.
+/// Decodes a URL-encoded path or query.
 pub fn decoded(text: &str) -> String {
     let (mut out, bytes) = (Vec::new(), text.as_bytes());
     let mut at = 0;
@@ -98,18 +98,18 @@ fn instant(at: Timestamp) -> String {
     element("LastModified", &at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string())
 }
 
-/// The answer to `ListObjectVersions`.
-pub fn listing(kind: &Kind, asked: &Asked, wants_url: bool, listing: &Listing) -> String {
+/// Serializes a response to `ListObjectVersions`.
+pub fn listing(kind: &StoreKind, parameters: &ListParameters, wants_url: bool, listing: &Listing) -> String {
     let is_url = wants_url && !kind.ignores_encoding;
     let text = |text: &str| {
         if is_url { encoded(text) } else { escaped(text, kind.mangles) }
     };
     let mut inner = String::new();
-    inner += &element("Prefix", &text(&asked.prefix));
-    inner += &element("KeyMarker", &text(&asked.key_marker));
-    inner += &element("VersionIdMarker", &asked.id_marker);
-    inner += &element("MaxKeys", &asked.most.to_string());
-    if let Some(delimiter) = &asked.delimiter {
+    inner += &element("Prefix", &text(&parameters.prefix));
+    inner += &element("KeyMarker", &text(&parameters.key_marker));
+    inner += &element("VersionIdMarker", &parameters.id_marker);
+    inner += &element("MaxKeys", &parameters.max_keys.to_string());
+    if let Some(delimiter) = &parameters.delimiter {
         inner += &element("Delimiter", &text(delimiter));
     }
     if is_url {
@@ -122,10 +122,12 @@ pub fn listing(kind: &Kind, asked: &Asked, wants_url: bool, listing: &Listing) -
             inner += &element("NextVersionIdMarker", id);
         }
     }
-    for line in &listing.lines {
-        match line {
-            Line::Common(common) => inner += &element("CommonPrefixes", &element("Prefix", &text(common))),
-            Line::Version { key, is_latest, version } => {
+    for entry in &listing.entries {
+        match entry {
+            ListingEntry::Common(common) => {
+                inner += &element("CommonPrefixes", &element("Prefix", &text(common)));
+            }
+            ListingEntry::Version { key, is_latest, version } => {
                 let mut of = element("Key", &text(key));
                 of += &element("VersionId", &version.id);
                 of += &element("IsLatest", if *is_latest { "true" } else { "false" });
@@ -142,13 +144,13 @@ pub fn listing(kind: &Kind, asked: &Asked, wants_url: bool, listing: &Listing) -
     root("ListVersionsResult", &inner)
 }
 
-/// FNV-1a: enough to tell contents apart, and the same in every run.
+/// Returns the FNV-1a hash, which is the same in every run.
 pub fn digest(bytes: &[u8]) -> u64 {
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
-pub fn error(no: No) -> String {
+pub fn error(no: StoreError) -> String {
     format!("{HEAD}<Error><Code>{}</Code><Message>simulated</Message></Error>", no.1)
 }
 
@@ -165,9 +167,9 @@ pub fn legal_hold(on: bool) -> String {
     root("LegalHold", &element("Status", if on { "ON" } else { "OFF" }))
 }
 
-/// The answer to `DeleteObjects`, which was asked to be quiet.
-pub fn deleted(errors: &[(String, String, No)]) -> String {
-    let one = |(key, id, no): &(String, String, No)| {
+/// Serializes a response to `DeleteObjects` in quiet mode.
+pub fn deleted(errors: &[(String, String, StoreError)]) -> String {
+    let one = |(key, id, no): &(String, String, StoreError)| {
         let inner = element("Key", &escaped(key, false)) + &element("VersionId", id) + &element("Code", no.1);
         element("Error", &inner)
     };

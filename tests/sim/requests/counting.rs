@@ -1,23 +1,23 @@
-//! What a day asks for, counted.
+//! Counts of a day's requests.
 
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::counting_store::{Counts, Part, lock};
 use super::day::{Operator, Scenario, WAKE, midnight};
-use super::desk::{Counts, Part, lock};
 
-/// What a day came to.
+/// Counts of a day.
 pub struct Day {
     pub counts: Counts,
-    /// Versions whose marks were read again sooner than the status says.
+    /// Versions whose legal hold was read again before the next verification was due.
     pub early: Vec<String>,
-    /// The most and the least that the status said, in seconds.
+    /// Longest and shortest verification interval in the status, in seconds.
     pub stated: (i64, i64),
-    /// How often the marks of a version were read, at most, without the audit.
+    /// Maximum number of reads of a version's legal hold, without the audit.
     pub most_reads: u64,
-    /// Rows of the probe's table that do not hold.
-    pub not_held: Vec<String>,
+    /// Failed checks of the probe.
+    pub failed_checks: Vec<String>,
 }
 
 impl Operator {
@@ -26,19 +26,19 @@ impl Operator {
         Some(status.last_verification_time.as_ref()?.0)
     }
 
-    /// Until everything is verified the next time; when it was.
+    /// Runs until the next verification of everything, and returns its time.
     async fn run_until_verified(&mut self) -> Timestamp {
         let before = self.verified_at();
         loop {
-            self.until(self.now() + SignedDuration::from_secs(10)).await;
+            self.run_until(self.now() + SignedDuration::from_secs(10)).await;
             if let Some(at) = self.verified_at().filter(|at| Some(*at) != before) {
                 return at;
             }
         }
     }
 
-    /// What comes once a day: everything is swept and audited, and the store is probed.
-    async fn dailies(&mut self) {
+    /// Runs the daily work: a full sweep, a full audit and the probe.
+    async fn run_daily_work(&mut self) {
         let status = self.api.site.status.get_or_insert_default();
         status.audit = None;
         if let Some(retention) = &mut status.retention {
@@ -48,52 +48,53 @@ impl Operator {
             storage.last_probe_time = None;
         }
         self.next.site = self.now() + SignedDuration::from_mins(5);
-        self.look().await;
+        self.reconcile().await;
         self.audit().await;
-        self.until(self.next.site + WAKE).await;
+        self.run_until(self.next.site + WAKE).await;
     }
 
-    /// What is counted begins now.
+    /// Starts counting.
     fn begin(&mut self) {
-        let mut desk = lock(&self.desk);
-        desk.counts.clear();
-        desk.reads = HashMap::new();
-        let _ = desk.early();
+        let mut counting_store = lock(&self.counting_store);
+        counting_store.counts.clear();
+        counting_store.reads = HashMap::new();
+        let _ = counting_store.early();
         self.stated.clear();
     }
 
     fn end(&mut self) -> Day {
-        let mut desk = lock(&self.desk);
+        let mut counting_store = lock(&self.counting_store);
         let rows = self.reported.iter().flat_map(|status| &status.conformance);
-        let not_held = rows.filter(|row| row.result != toezicht::api::ConformanceResult::Passed);
+        let failed_checks = rows.filter(|row| row.result != toezicht::api::ConformanceResult::Passed);
         Day {
-            counts: std::mem::take(&mut desk.counts),
-            early: desk.early(),
+            counts: std::mem::take(&mut counting_store.counts),
+            early: counting_store.early(),
             stated: (
                 self.stated.iter().copied().max().unwrap_or_default(),
                 self.stated.iter().copied().min().unwrap_or_default(),
             ),
-            most_reads: desk.reads.values().copied().max().unwrap_or_default(),
-            not_held: not_held.map(|row| row.name.clone()).collect(),
+            most_reads: counting_store.reads.values().copied().max().unwrap_or_default(),
+            failed_checks: failed_checks.map(|row| row.name.clone()).collect(),
         }
     }
 }
 
-/// Counts a day of `situation`.
-pub fn count(situation: Scenario) -> Day {
-    let hours = situation.hours;
-    Operator::run(situation, async move |mut operator| {
-        operator.until(midnight()).await;
+/// Counts the requests of a scenario.
+pub fn count(scenario: Scenario) -> Day {
+    let hours = scenario.hours;
+    Operator::run(scenario, async move |mut operator| {
+        operator.run_until(midnight()).await;
         operator.begin();
-        operator.until(midnight() + SignedDuration::from_hours(hours)).await;
+        operator.run_until(midnight() + SignedDuration::from_hours(hours)).await;
         operator.end()
     })
 }
 
-/// Counts from one verification to the fourth after it, as a part of a day, and once what comes once a day.
-pub fn extrapolate_day(situation: Scenario) -> Day {
-    Operator::run(situation, async move |mut operator| {
-        operator.until(midnight() + SignedDuration::from_hours(1)).await;
+/// Extrapolates a day from the requests between one verification and the fourth after it, and adds the daily work
+/// once.
+pub fn extrapolate_day(scenario: Scenario) -> Day {
+    Operator::run(scenario, async move |mut operator| {
+        operator.run_until(midnight() + SignedDuration::from_hours(1)).await;
         let from = operator.run_until_verified().await;
         operator.begin();
         let mut to = from;
@@ -106,7 +107,7 @@ pub fn extrapolate_day(situation: Scenario) -> Day {
             *count = (*count * day).div_ceil(counted);
         }
         operator.begin();
-        operator.dailies().await;
+        operator.run_daily_work().await;
         let once = operator.end();
         for (key, count) in
             once.counts.into_iter().filter(|((part, ..), _)| *part != Part::Site && *part != Part::Recorders)

@@ -1,5 +1,5 @@
-//! A quiet day of a Site: the operator's own controllers look as often as they would, by their own deadlines and by the
-//! writes to statuses that wake them. Nothing fails, and nobody changes anything.
+//! A quiet day of a Site. The operator's own controllers reconcile at their own deadlines and after the status writes
+//! that wake them. Nothing fails, and nobody changes anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,37 +31,37 @@ use toezicht::storage::s3::segments::Uploader;
 use toezicht::storage::s3::simulation::{Simulation, run_within};
 use tokio::time::{Instant, sleep};
 
-use super::desk::{Desk, OPERATOR, Part, RECORDER, Shared, client, lock};
-use super::furnished::{
-    BODY, SEGMENT, TERMS, UPLOAD_DELAY, access, connection, furnish, put, recorded, target,
+use super::counting_store::{CountingStore, OPERATOR, Part, RECORDER, Shared, client, lock};
+use super::site_setup::{
+    BODY, SEGMENT, TERMS, UPLOAD_DELAY, access, connection, put, recordings_ending_at, set_up_site, target,
 };
 use crate::api::{Api, Incident, is_resolved, policy};
 use crate::lease::Boot;
 
-/// How long after midnight the store's lifecycle runs.
+/// Time after midnight at which the store's lifecycle runs.
 pub const LIFECYCLE_HOUR: SignedDuration = SignedDuration::from_hours(3);
-/// How long a write to a status takes until it wakes a controller.
+/// Delay between a status write and the reconcile that it triggers.
 pub const WAKE: SignedDuration = SignedDuration::from_millis(200);
-/// The operator runs this long before the day that is counted: everything is placed and proved by then.
+/// Warm-up before the counted day, by whose end everything is placed and verified.
 pub const WARM_UP: SignedDuration = SignedDuration::from_hours(1);
-/// What is held, of whom.
+/// A scenario to count.
 pub struct Scenario {
     pub cameras: Vec<String>,
     pub holds: Vec<Incident>,
-    /// Recorders upload by their own code; otherwise what they put is simply there.
+    /// Whether recorders upload by their own code. Otherwise segments are put directly into the store.
     pub are_uploads_real: bool,
-    /// Days of recordings that are there when it begins: thirty are more than the lifecycle leaves.
+    /// Days of recordings at the start. Thirty are more than the lifecycle leaves.
     pub backlog: i64,
-    /// Hours that are counted.
+    /// Number of counted hours.
     pub hours: i64,
 }
 
-/// Names of cameras, and the first day's beginning.
+/// Returns the names of `count` cameras.
 pub fn cameras(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("hal-{number}")).collect()
 }
 
-/// The beginning of the day that is counted.
+/// Returns the start of the counted day.
 pub fn midnight() -> Timestamp {
     "2026-11-03T00:00:00Z".parse().unwrap()
 }
@@ -75,7 +75,7 @@ impl OpenHolds for Declared {
     }
 }
 
-/// When which controller looks next.
+/// Next reconcile of each controller, and next event of recorders and lifecycle.
 #[derive(Clone, Copy, Debug)]
 pub struct Next {
     pub site: Timestamp,
@@ -85,9 +85,9 @@ pub struct Next {
     expiry: Timestamp,
 }
 
-/// A Site, its bucket, and the operator.
+/// The operator with a Site and its bucket.
 pub struct Operator {
-    pub desk: Shared,
+    pub counting_store: Shared,
     pub api: Api,
     cameras: Vec<String>,
     buckets: SiteHandoff,
@@ -96,51 +96,51 @@ pub struct Operator {
     fence: Fence,
     uploader: Option<Uploader>,
     pub next: Next,
-    /// Looks of the retention controller that writes to statuses ask for.
+    /// Number of pending reconciles triggered by status writes.
     wakes: u32,
-    /// How often everything is verified, as the status said it, in seconds.
+    /// Verification intervals that the status reported, in seconds.
     pub stated: Vec<i64>,
-    /// Somebody puts what the audit tells of.
+    /// Whether the audit must report findings.
     has_findings: bool,
 }
 
 impl Operator {
-    /// Runs `work` with an operator, in simulated time.
-    pub fn run<T>(situation: Scenario, work: impl AsyncFnOnce(Self) -> T) -> T {
+    /// Runs `work` with an operator in simulated time.
+    pub fn run<T>(scenario: Scenario, work: impl AsyncFnOnce(Self) -> T) -> T {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async move {
             let base = midnight() - WARM_UP;
-            let desk = Arc::new(std::sync::Mutex::new(Desk::new(base)));
+            let counting_store = Arc::new(std::sync::Mutex::new(CountingStore::new(base)));
             let simulated = Simulation {
-                http: client(&desk),
+                http: client(&counting_store),
                 now: {
-                    let desk = desk.clone();
-                    Arc::new(move || lock(&desk).now())
+                    let counting_store = counting_store.clone();
+                    Arc::new(move || lock(&counting_store).now())
                 },
                 seed: 7,
             };
             let whole = async move {
-                let operator = Self::new(desk, &situation, base);
+                let operator = Self::new(counting_store, &scenario, base);
                 work(operator).await
             };
             Box::pin(run_within(simulated, whole)).await
         })
     }
 
-    fn new(desk: Shared, situation: &Scenario, base: Timestamp) -> Self {
+    fn new(counting_store: Shared, scenario: &Scenario, base: Timestamp) -> Self {
         let fence = Fence::new(Arc::new(Boot(Instant::now())));
         fence.extend(BootInstant::since_boot(Duration::MAX));
         let mut api = Api::default();
-        for incident in &situation.holds {
+        for incident in &scenario.holds {
             api.declare(incident, base);
         }
-        furnish(&mut lock(&desk), situation, base);
-        let uploader = situation.are_uploads_real.then(|| Uploader::new(&target(&RECORDER)).unwrap());
+        set_up_site(&mut lock(&counting_store), scenario, base);
+        let uploader = scenario.are_uploads_real.then(|| Uploader::new(&target(&RECORDER)).unwrap());
         Self {
-            desk,
+            counting_store,
             api,
-            cameras: situation.cameras.clone(),
+            cameras: scenario.cameras.clone(),
             buckets: SiteHandoff::default(),
             site: BucketCache::default(),
             reported: None,
@@ -159,12 +159,12 @@ impl Operator {
         }
     }
 
-    /// The audit tells of something.
+    /// Makes audits expect findings.
     pub fn expects_findings(&mut self) {
         self.has_findings = true;
     }
 
-    /// The next look verifies everything.
+    /// Makes the next reconcile verify everything.
     pub fn forget_verification(&mut self) {
         let status = self.api.site.status.get_or_insert_default();
         if let Some(retention) = &mut status.retention {
@@ -172,7 +172,7 @@ impl Operator {
         }
     }
 
-    /// The next look verifies and sweeps everything, and the next audit is a whole one.
+    /// Makes the next reconcile verify and sweep everything, and the next audit a full one.
     pub fn forget_sweep_and_audit(&mut self) {
         let status = self.api.site.status.get_or_insert_default();
         if let Some(retention) = &mut status.retention {
@@ -185,11 +185,11 @@ impl Operator {
     }
 
     pub fn now(&self) -> Timestamp {
-        lock(&self.desk).now()
+        lock(&self.counting_store).now()
     }
 
-    /// Until `end`, with whatever is due.
-    pub async fn until(&mut self, end: Timestamp) {
+    /// Runs everything that is due until `end`.
+    pub async fn run_until(&mut self, end: Timestamp) {
         loop {
             let Next { site, audit, retention, segments, expiry } = self.next;
             let first = [site, audit, retention, segments, expiry].into_iter().min().unwrap();
@@ -199,62 +199,61 @@ impl Operator {
                 return;
             }
             match first {
-                first if first == segments => self.arrive(segments).await,
+                first if first == segments => self.upload_segments(segments).await,
                 first if first == expiry => self.expire(),
                 first if first == site => self.reconcile_bucket().await,
-                first if first == retention => drop(self.look().await),
+                first if first == retention => drop(self.reconcile().await),
                 _ => self.audit().await,
             }
         }
     }
 
-    /// Somebody else puts what recorders record, and everything was swept and audited today.
+    /// Disables uploads, audits and sweeps: the test uploads segments itself.
     pub fn reconcile_holds_only(&mut self) {
         (self.next.segments, self.next.audit) = (Timestamp::MAX, Timestamp::MAX);
         let status = self.api.site.status.get_or_insert_default();
-        let now = lock(&self.desk).now();
+        let now = lock(&self.counting_store).now();
         status.retention.get_or_insert_default().last_sweep_time = Some(Time(now));
     }
 
     fn part(&self, part: Part) {
-        lock(&self.desk).part = part;
+        lock(&self.counting_store).part = part;
     }
 
     fn wake(&mut self) {
         self.next.retention = self.next.retention.min(self.now() + WAKE);
     }
 
-    /// A segment of each camera, and now and then a call.
-    async fn arrive(&mut self, at: Timestamp) {
+    /// Uploads a segment of each camera, and sometimes a call.
+    async fn upload_segments(&mut self, at: Timestamp) {
         self.part(Part::Recorders);
         self.next.segments = at + SEGMENT;
         let held = self.buckets.holds(&self.api.site).unwrap_or_default();
         let covers: Vec<HoldScope> = held.values().cloned().collect();
-        for key in recorded(&self.cameras, at - UPLOAD_DELAY) {
+        for key in recordings_ending_at(&self.cameras, at - UPLOAD_DELAY) {
             let tag = retention_tag(&covers, &key);
             if let Some(uploader) = &self.uploader {
                 let put = uploader.put_bytes(&key, BODY.to_vec(), Sha256::digest(BODY).into(), tag);
                 put.await.unwrap();
             } else {
                 let now = self.now();
-                put(&mut lock(&self.desk), &key, tag.as_str(), now);
+                put(&mut lock(&self.counting_store), &key, tag.as_str(), now);
             }
         }
     }
 
     fn expire(&mut self) {
         let now = self.now();
-        let mut desk = lock(&self.desk);
-        desk.store.run_lifecycle_with(&PROTOCOL_CEILINGS, now, now);
-        desk.store.effects.clear();
+        let mut counting_store = lock(&self.counting_store);
+        counting_store.store.run_lifecycle_with(&PROTOCOL_CEILINGS, now, now);
+        counting_store.store.effects.clear();
         self.next.expiry = now + SignedDuration::from_hours(24);
     }
 
-    /// What the Site controller does to the store. It looks every fifteen seconds, and asks the store where what it
-    /// knows is not fresh any more.
+    /// Runs the Site controller's reconcile of the bucket. It reads the store only if its cached state is outdated.
     pub async fn reconcile_bucket(&mut self) {
         self.part(Part::Site);
-        let (now, before) = (self.now(), lock(&self.desk).counts.clone());
+        let (now, before) = (self.now(), lock(&self.counting_store).counts.clone());
         let bucket =
             ensure(&S3::default(), &self.site, &self.fence, Some(&access()), self.reported.as_ref(), now)
                 .await
@@ -266,12 +265,12 @@ impl Operator {
         assert!(bucket.may_record(), "{:?} {:?}", bucket.finding, bucket.probe_results);
         let is_written = bucket.status != self.reported;
         if tried_at(&bucket.status) != tried_at(&self.reported) {
-            let mut desk = lock(&self.desk);
-            for (key, count) in desk.counts.clone() {
+            let mut counting_store = lock(&self.counting_store);
+            for (key, count) in counting_store.counts.clone() {
                 let asked = count - before.get(&key).copied().unwrap_or_default();
                 if key.0 == Part::Site && asked > 0 {
-                    *desk.counts.get_mut(&key).unwrap() -= asked;
-                    *desk.counts.entry((Part::Probe, key.1, key.2)).or_default() += asked;
+                    *counting_store.counts.get_mut(&key).unwrap() -= asked;
+                    *counting_store.counts.entry((Part::Probe, key.1, key.2)).or_default() += asked;
                 }
             }
         }
@@ -282,7 +281,7 @@ impl Operator {
         }
     }
 
-    /// A look of the audit's controller.
+    /// Runs a reconcile of the audit controller.
     pub async fn audit(&mut self) {
         self.part(Part::Audit);
         let now = self.now();
@@ -309,12 +308,12 @@ impl Operator {
         self.wake();
     }
 
-    fn open(&self) {
+    fn hand_over_bucket(&self) {
         let declared = midnight() - SignedDuration::from_hours(24 * 100);
         let bucket = SiteBucket {
             operator: connection(&OPERATOR),
             terms: TERMS,
-            // Recorders follow within a look.
+            // Recorders acknowledge within one reconcile.
             hold_ack: HoldAck::Acknowledged(self.buckets.holds(&self.api.site).unwrap_or_default()),
             cameras: self.cameras.iter().map(|name| (name.clone(), declared)).collect(),
             gaps: BTreeMap::new(),
@@ -322,23 +321,23 @@ impl Operator {
         self.buckets.set_bucket(&self.api.site, Some(bucket));
     }
 
-    /// A look of the retention controller.
-    pub async fn look(&mut self) -> PassOutcome {
+    /// Runs a reconcile of the retention controller.
+    pub async fn reconcile(&mut self) -> PassOutcome {
         self.part(Part::Retention);
-        self.open();
+        self.hand_over_bucket();
         let (site, holds, now) = (self.api.site.clone(), self.api.all(), self.now());
         let status = site.status.as_ref().and_then(|status| status.retention.as_ref());
         let verified = status.and_then(|status| {
             Some((status.last_verification_time.as_ref()?.0, status.verification_interval_seconds?))
         });
         let is_due = verified.is_none_or(|(at, every)| at + SignedDuration::from_secs(every) <= now);
-        lock(&self.desk).begin_look(is_due);
+        lock(&self.counting_store).begin_reconcile(is_due);
         let bucket = self.buckets.bucket(&site).unwrap();
-        let memory = self.buckets.protection_cache(&site);
-        let new = memory.unregistered(bucket.cameras.keys());
+        let cache = self.buckets.protection_cache(&site);
+        let new = cache.unregistered(bucket.cameras.keys());
         if !new.is_empty() {
             ledger::register(&bucket.operator, &new).await.unwrap();
-            memory.note_registered(new);
+            cache.note_registered(new);
         }
         let asked = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
         let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
@@ -348,8 +347,8 @@ impl Operator {
         self.buckets.set_hold_scopes(&site, plan.recorder_scopes());
         let recorders = self.buckets.bucket(&site).unwrap().hold_ack;
         let bucket = SiteBucket { hold_ack: recorders, ..bucket };
-        let (declared, desk) = (Declared(holds.clone(), now), self.desk.clone());
-        let clock = move || lock(&desk).now();
+        let (declared, counting_store) = (Declared(holds.clone(), now), self.counting_store.clone());
+        let clock = move || lock(&counting_store).now();
         let pass = RetentionPass {
             fence: &self.fence,
             release_from: Timestamp::MIN,
@@ -359,7 +358,7 @@ impl Operator {
             bucket: &bucket,
             holds: &holds,
             plan: &plan,
-            protection_cache: &memory,
+            protection_cache: &cache,
             now,
         };
         let (mut outcome, failed) = Box::pin(pass.run()).await;
@@ -372,7 +371,7 @@ impl Operator {
             let status = self.api.holds.get_mut(uid).unwrap().status.get_or_insert_default();
             if next.is_some() && next != status.placement {
                 status.placement = next;
-                // The hold's own controller then writes what follows.
+                // The hold controller then writes conditions, which wake this controller again.
                 writes = 2;
             }
         }

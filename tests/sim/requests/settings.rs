@@ -1,23 +1,23 @@
-//! A bucket's settings and policy, as AWS answers and heeds them. The probe of a bucket tries its policy: a store that
-//! heeded none would end the probe early, and the count would be too low.
+//! A bucket's settings and policy, as AWS answers and evaluates them. The probe tests the bucket's policy: without
+//! evaluation it would end early, and the count would be too low.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use serde_json::Value;
 
-/// Settings that a bucket has: what they are called in a query, and the answer where nobody has made them.
+/// Settings of a bucket by their name in the query, with the response if they are not configured.
 const SETTINGS: [(&str, Absent); 14] = [
-    ("accelerate", Absent::Says("AccelerateConfiguration")),
-    ("acl", Absent::Is(ACL)),
+    ("accelerate", Absent::EmptyElement("AccelerateConfiguration")),
+    ("acl", Absent::Document(ACL)),
     ("cors", Absent::Error("NoSuchCORSConfiguration")),
-    ("encryption", Absent::Is(ENCRYPTION)),
-    ("inventory", Absent::Says("ListInventoryConfigurationsResult")),
+    ("encryption", Absent::Document(ENCRYPTION)),
+    ("inventory", Absent::EmptyElement("ListInventoryConfigurationsResult")),
     ("lifecycle", Absent::Error("NoSuchLifecycleConfiguration")),
-    ("logging", Absent::Says("BucketLoggingStatus")),
-    ("notification", Absent::Says("NotificationConfiguration")),
-    ("object-lock", Absent::Is(LOCK)),
-    ("ownershipControls", Absent::Is(OWNERSHIP)),
+    ("logging", Absent::EmptyElement("BucketLoggingStatus")),
+    ("notification", Absent::EmptyElement("NotificationConfiguration")),
+    ("object-lock", Absent::Document(LOCK)),
+    ("ownershipControls", Absent::Document(OWNERSHIP)),
     ("policy", Absent::Error("NoSuchBucketPolicy")),
     ("publicAccessBlock", Absent::Error("NoSuchPublicAccessBlockConfiguration")),
     ("replication", Absent::Error("ReplicationConfigurationNotFoundError")),
@@ -27,53 +27,53 @@ const VERSIONING: &str = "<VersioningConfiguration><Status>Enabled</Status></Ver
 const ACL: &str = "<AccessControlPolicy><Owner><ID>us</ID></Owner><AccessControlList/></AccessControlPolicy>";
 const LOCK: &str =
     "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>";
-/// What new buckets have at AWS.
+/// Default encryption of new buckets at AWS.
 const ENCRYPTION: &str = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>\
     <SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
 const OWNERSHIP: &str = "<OwnershipControls><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>";
 
-/// The answer where nobody has made a setting.
+/// Response for a setting that is not configured.
 #[derive(Clone, Copy)]
 enum Absent {
-    /// This.
-    Is(&'static str),
+    /// This document.
+    Document(&'static str),
     /// An element without content.
-    Says(&'static str),
+    EmptyElement(&'static str),
     /// 404 with this code.
     Error(&'static str),
 }
 
-/// Who asks for what.
+/// A request to authorize.
 pub struct Request<'a> {
-    /// The principal; `None`: without credentials.
+    /// Principal, or `None` without credentials.
     pub principal: Option<&'a str>,
-    /// The action, as policies name it.
+    /// Action, as named in policies.
     pub action: &'a str,
-    /// The key; empty: the bucket itself.
+    /// Key, empty for the bucket itself.
     pub key: &'a str,
-    /// Values of the conditions' keys.
+    /// Values of condition keys.
     pub context: &'a [(String, String)],
 }
 
-/// Who asks, the right that it needs, and what it is about.
+/// Principal, action, and folder with tags.
 type Case = (Option<String>, String, String);
 
-/// See the module.
+/// Settings and policy of a bucket.
 pub struct Settings {
-    made: BTreeMap<&'static str, Vec<u8>>,
-    /// What was decided, but for single canaries: no statement tells apart what is in one folder. There are hundreds of
-    /// thousands of requests about recordings.
+    configured: BTreeMap<&'static str, Vec<u8>>,
+    /// Cached decisions by folder, except for canaries. No policy statement distinguishes keys within a folder, and
+    /// there are hundreds of thousands of requests about recordings.
     decided: Mutex<HashMap<Case, bool>>,
     policy: Vec<Value>,
     bucket: String,
-    /// Who has all rights that the policy does not deny.
+    /// Principal with all permissions that the policy does not deny.
     owner: String,
 }
 
 impl Settings {
     pub fn new(bucket: &str, owner: &str) -> Self {
         Self {
-            made: BTreeMap::new(),
+            configured: BTreeMap::new(),
             decided: Mutex::default(),
             policy: Vec::new(),
             bucket: bucket.to_owned(),
@@ -81,22 +81,22 @@ impl Settings {
         }
     }
 
-    /// Status and body; `None`: it is not about a setting.
+    /// Returns status and body, or `None` if the request is not about a setting.
     pub fn answer(&mut self, method: &str, part: &str, body: &[u8]) -> Option<(u16, Vec<u8>)> {
         if part == "versioning" {
             return Some((200, VERSIONING.into()));
         }
         let (part, absent) = SETTINGS.into_iter().find(|(name, _)| *name == part)?;
-        Some(match (method, self.made.get(part), absent) {
-            ("GET", Some(made), _) => (200, made.clone()),
-            ("GET", None, Absent::Is(text)) => (200, text.into()),
-            ("GET", None, Absent::Says(name)) => (200, format!("<{name}/>").into()),
+        Some(match (method, self.configured.get(part), absent) {
+            ("GET", Some(configured), _) => (200, configured.clone()),
+            ("GET", None, Absent::Document(text)) => (200, text.into()),
+            ("GET", None, Absent::EmptyElement(name)) => (200, format!("<{name}/>").into()),
             ("GET", None, Absent::Error(code)) => (404, format!("<Error><Code>{code}</Code></Error>").into()),
             _ => {
                 if method == "PUT" {
-                    self.made.insert(part, body.to_vec());
+                    self.configured.insert(part, body.to_vec());
                 } else {
-                    self.made.remove(part);
+                    self.configured.remove(part);
                 }
                 if part == "policy" {
                     self.decided.lock().unwrap().clear();
@@ -108,7 +108,7 @@ impl Settings {
         })
     }
 
-    /// Whether a request is allowed: a Deny counts more than any Allow.
+    /// Returns whether a request is allowed. A Deny overrides any Allow.
     pub fn allows(&self, request: &Request<'_>) -> bool {
         if request.key.starts_with("probe/") {
             return self.decide(request);
@@ -124,12 +124,12 @@ impl Settings {
     fn decide(&self, request: &Request<'_>) -> bool {
         let says = |effect: &str| {
             let statements = self.policy.iter().filter(|statement| statement["Effect"] == effect);
-            statements.into_iter().any(|statement| self.is_about(statement, request))
+            statements.into_iter().any(|statement| self.matches_statement(statement, request))
         };
         !says("Deny") && (request.principal == Some(self.owner.as_str()) || says("Allow"))
     }
 
-    fn is_about(&self, statement: &Value, request: &Request<'_>) -> bool {
+    fn matches_statement(&self, statement: &Value, request: &Request<'_>) -> bool {
         let resource = match request.key {
             "" => format!("arn:aws:s3:::{}", self.bucket),
             key => format!("arn:aws:s3:::{}/{key}", self.bucket),
@@ -152,7 +152,7 @@ impl Settings {
     }
 }
 
-/// Whether all conditions are met.
+/// Returns whether all conditions are met.
 fn conditions(condition: &Value, request: &Request<'_>) -> bool {
     let operators = condition.as_object().into_iter().flatten();
     let all = operators.flat_map(|(operator, keys)| {
@@ -172,7 +172,7 @@ fn conditions(condition: &Value, request: &Request<'_>) -> bool {
     })
 }
 
-/// One text, or several.
+/// Returns a string, or the strings of an array.
 fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
@@ -181,7 +181,7 @@ fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Whether a text is what a pattern says, of which `*` is anything.
+/// Returns whether a text matches a pattern with `*` as a wildcard.
 fn is_like(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut left) = text.strip_prefix(parts.next().unwrap_or_default()) else {

@@ -1,21 +1,22 @@
-//! How it begins.
+//! The initial state of each scope.
 
 use toezicht::rules::recording::tag::RetentionTag;
 
-use super::facts::{BEFORE_CLOCK, Beginning, SAME_DAY};
 use super::state::{
-    Declared, Entry, Follow, Hold, Instant, Leader, Look, N, Object, Placement, Recorder, State, Version,
+    Declared, Entry, Hold, Instant, Leader, N, Object, Placement, ReconcileState, Recorder, RecorderAck,
+    State, Version,
 };
+use super::values::{BEFORE_CLOCK, Beginning, SAME_DAY};
 use super::world::World;
 
 impl World {
-    /// The first state.
-    pub fn first(&self) -> State {
+    /// Returns the initial state.
+    pub fn initial_state(&self) -> State {
         let is_old = self.scope.beginning == Beginning::Old;
         let hold = |is_placed: bool| Hold {
             declared: if is_placed { Declared::Open } else { Declared::NotYet },
             is_settled: is_placed,
-            has_counted: is_placed,
+            has_finalizer: is_placed,
             placement: if is_placed { Placement::Proved } else { Placement::Absent },
         };
         let second = if self.scope.has_recorder {
@@ -43,10 +44,10 @@ impl World {
             holds: [hold(is_old), hold(false)],
             config: is_old.into(),
             recorder: Recorder {
-                follows: is_old.into(),
+                applied: is_old.into(),
                 is_confirmed: !self.scope.has_recorder,
                 upload: None,
-                unsure: None,
+                in_doubt: None,
                 stray: None,
                 failures: self.scope.failures,
             },
@@ -57,14 +58,14 @@ impl World {
             thawed: None,
             is_disturbed: false,
             is_lost: false,
-            has_lied: false,
+            has_false_claim: false,
         }
     }
 }
 
 impl Leader {
-    /// It knows nothing yet.
-    pub fn new(took_over: Option<Instant>) -> Self {
-        Self { took_over, held: None, follow: Follow::Unknown, look: Look::Idle }
+    /// Returns a leader without knowledge of recorders or holds.
+    pub fn new(took_over_at: Option<Instant>) -> Self {
+        Self { took_over_at, held: None, ack: RecorderAck::Unknown, reconcile: ReconcileState::Idle }
     }
 }

@@ -1,4 +1,4 @@
-//! People, good and bad, and what befalls the store: each a task that does something now and then.
+//! Tasks for people, honest and hostile, and for events of the store and the cluster.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use toezicht::rules::Window;
 use toezicht::rules::recording::key::Class;
 use tokio::time::sleep;
 
-use super::api::{Incident, cover, is_resolved};
+use super::api::{Incident, is_resolved, scope_of};
 use super::http::{Shared, lock};
-use super::store::{By, Who};
-use super::temper::{AdminTampering, Attack};
+use super::profile::{AdminTampering, Attack};
+use super::store::{Actor, Caller};
 use super::world::World;
 
-/// Waits so many minutes; whether there is still something to do.
-async fn minutes(world: &Shared, range: std::ops::Range<u64>) -> bool {
+/// Waits for a random number of minutes. Returns whether the trouble phase is still on.
+async fn wait_minutes(world: &Shared, range: std::ops::Range<u64>) -> bool {
     let seconds = {
         let mut world = lock(world);
-        60 * world.rng.u64(range) / world.temper.pace
+        60 * world.rng.u64(range) / world.profile.people_speed
     };
     sleep(Duration::from_secs(seconds)).await;
     let world = lock(world);
@@ -32,9 +32,9 @@ fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-/// Incidents are declared, widened, ended and resolved.
+/// Declares, widens and resolves holds.
 pub async fn declare(world: Shared) {
-    while minutes(&world, 10..180).await {
+    while wait_minutes(&world, 10..180).await {
         let world = &mut *lock(&world);
         let now = world.now();
         let open = world.api.open(now);
@@ -47,7 +47,7 @@ pub async fn declare(world: Shared) {
             }
             (_, _) => {
                 let uid = world.rng.choice(open.iter()).unwrap().clone();
-                world.say(|| format!("{uid} is resolved"));
+                world.log_trace(|| format!("{uid} is resolved"));
                 world.api.resolve(&uid, now);
             }
         }
@@ -73,14 +73,14 @@ fn declare_incident(world: &mut World, now: Timestamp) {
         window: Window::new(from, until),
     };
     let uid = world.api.declare(&incident, now);
-    world.say(|| format!("{uid} is declared: {incident:?}"));
-    note(world, &uid, now);
+    world.log_trace(|| format!("{uid} is declared: {incident:?}"));
+    record_declaration(world, &uid, now);
 }
 
-/// Of each five seeds, in one somebody declares anew what was just released, under another name: what was read of it for one hold
-/// counts for no other.
-pub async fn relay(world: Shared) {
-    let mut seen = BTreeSet::new();
+/// Declares a new hold over just released recordings, in one of five seeds. A protection that was read for one hold
+/// must not count for another.
+pub async fn redeclare(world: Shared) {
+    let mut redeclared = BTreeSet::new();
     loop {
         sleep(Duration::from_secs(20)).await;
         let world = &mut *lock(&world);
@@ -92,7 +92,8 @@ pub async fn relay(world: Shared) {
             placement.release_time.as_ref().map(|_| hold.metadata.uid.clone())
         };
         let mut all = world.api.holds.values();
-        let Some(hold) = all.find(|hold| released(hold).flatten().is_some_and(|uid| seen.insert(uid))) else {
+        let Some(hold) = all.find(|hold| released(hold).flatten().is_some_and(|uid| redeclared.insert(uid)))
+        else {
             continue;
         };
         let (spec, now) = (hold.spec.clone(), world.now());
@@ -106,15 +107,15 @@ pub async fn relay(world: Shared) {
             continue;
         }
         let uid = world.api.declare(&incident, now);
-        world.say(|| format!("{uid} is declared over what was released: {incident:?}"));
-        note(world, &uid, now);
+        world.log_trace(|| format!("{uid} is declared over what was released: {incident:?}"));
+        record_declaration(world, &uid, now);
     }
 }
 
-/// What it covers from now on counts.
-fn note(world: &mut World, uid: &str, now: Timestamp) {
-    let cover = cover(&world.api.holds[uid]);
-    world.checks.record_declaration(uid, cover, &world.store, now);
+/// Records the scope that a hold has from now on.
+fn record_declaration(world: &mut World, uid: &str, now: Timestamp) {
+    let scope = scope_of(&world.api.holds[uid]);
+    world.checks.record_declaration(uid, scope, &world.store, now);
 }
 
 pub fn widen(world: &mut World, uid: &str, now: Timestamp) {
@@ -136,16 +137,18 @@ pub fn widen(world: &mut World, uid: &str, now: Timestamp) {
         }
     });
     let spec = world.api.holds[uid].spec.clone();
-    world.say(|| format!("{uid} is widened: {:?} {:?} {}", spec.cameras, spec.window, spec.include_calls));
-    note(world, uid, now);
+    world.log_trace(|| {
+        format!("{uid} is widened: {:?} {:?} {}", spec.cameras, spec.window, spec.include_calls)
+    });
+    record_declaration(world, uid, now);
 }
 
-/// The cluster is restored from a backup: what it forgets, the ledger has. Some of it is made anew.
+/// Restores the cluster from a backup without some holds, which the ledger still has. Some are created again.
 pub async fn restore(world: Shared) {
-    while minutes(&world, 100..1500).await {
+    while wait_minutes(&world, 100..1500).await {
         let world = &mut *lock(&world);
         let now = world.now();
-        let uids: Vec<String> = super::checks::ledger(&world.store).into_keys().collect();
+        let uids: Vec<String> = super::checks::open_entries(&world.store).into_keys().collect();
         let known: Vec<String> = uids.into_iter().filter(|uid| world.api.holds.contains_key(uid)).collect();
         let Some(uid) = world.rng.choice(known.iter()).cloned() else {
             continue;
@@ -153,20 +156,20 @@ pub async fn restore(world: Shared) {
         if is_resolved(&world.api.holds[&uid], now) {
             continue;
         }
-        let is_remade = world.rng.bool();
-        lost(world, &uid, is_remade, now);
+        let is_recreated = world.rng.bool();
+        lose_in_restore(world, &uid, is_recreated, now);
     }
 }
 
-/// A restored cluster does not have a hold; maybe somebody makes it anew.
-pub fn lost(world: &mut World, uid: &str, is_remade: bool, now: Timestamp) {
+/// Removes a hold as in a restored cluster, and may create it again.
+pub fn lose_in_restore(world: &mut World, uid: &str, is_recreated: bool, now: Timestamp) {
     let Some(hold) = world.api.holds.remove(uid) else {
         return;
     };
-    world.say(|| format!("{uid} is lost in a restore"));
-    // And with it what its status said.
+    world.log_trace(|| format!("{uid} is lost in a restore"));
+    // Its status is lost too.
     world.checks.withdraw_placed(uid);
-    if is_remade {
+    if is_recreated {
         let incident = Incident {
             name: hold.metadata.name.clone().unwrap(),
             cameras: hold.spec.cameras.clone(),
@@ -177,24 +180,24 @@ pub fn lost(world: &mut World, uid: &str, is_remade: bool, now: Timestamp) {
             ),
         };
         let successor = world.api.declare(&incident, now);
-        world.say(|| format!("{successor} is made in its place"));
-        note(world, &successor, now);
+        world.log_trace(|| format!("{successor} is created in its place"));
+        record_declaration(world, &successor, now);
     }
 }
 
-/// The API server goes away for a while, and clocks step.
-pub async fn disturb(world: Shared) {
+/// Makes the API server unavailable for a while, and steps clocks.
+pub async fn disturb_cluster(world: Shared) {
     loop {
-        if !minutes(&world, 40..500).await {
+        if !wait_minutes(&world, 40..500).await {
             let mut world = lock(&world);
-            world.api.is_away = false;
+            world.api.is_unavailable = false;
             world.ahead = [0, 0];
             return;
         }
         {
             let world = &mut *lock(&world);
             match world.rng.u32(0..3) {
-                0 => world.api.is_away = true,
+                0 => world.api.is_unavailable = true,
                 1 => {
                     let n = world.rng.usize(0..2);
                     world.ahead[n] = *world
@@ -202,28 +205,28 @@ pub async fn disturb(world: Shared) {
                         .choice(&[30_000, -50_000, 600_000, -600_000, 7_200_000, -7_200_000, 864_000_000])
                         .unwrap();
                     let ahead = world.ahead[n];
-                    world.say(|| format!("the clock of operator {n} steps to {ahead} ms ahead"));
+                    world.log_trace(|| format!("the clock of operator {n} steps to {ahead} ms ahead"));
                 }
                 _ => {
                     world.ahead = [0, 0];
-                    world.say(|| "the clocks are right".to_owned());
+                    world.log_trace(|| "the clocks are right".to_owned());
                 }
             }
         }
-        minutes(&world, 1..40).await;
-        lock(&world).api.is_away = false;
+        wait_minutes(&world, 1..40).await;
+        lock(&world).api.is_unavailable = false;
     }
 }
 
-/// The API server is never away for long.
+/// Ends outages of the API server after a short time.
 pub async fn end_api_outages(world: Shared) {
-    while minutes(&world, 1..15).await {
-        lock(&world).api.is_away = false;
+    while wait_minutes(&world, 1..15).await {
+        lock(&world).api.is_unavailable = false;
     }
-    lock(&world).api.is_away = false;
+    lock(&world).api.is_unavailable = false;
 }
 
-/// Who has the recorders' credentials and is none.
+/// Puts objects with stolen recorder credentials.
 pub async fn attack(world: Shared) {
     const KEYS: [&str; 17] = [
         "video/hal-2/\u{2}/x",
@@ -244,12 +247,12 @@ pub async fn attack(world: Shared) {
         "video//",
         "video/hal/2026/03/04/000000.000Z-1000-0000000000000000.mp4 ",
     ];
-    while minutes(&world, 60..700).await {
+    while wait_minutes(&world, 60..700).await {
         let world = &mut *lock(&world);
         let (now, sealed) = (world.store_now(), world.rng.bool());
         let tag = if sealed { "sealed" } else { "video" };
         let mut keys: Vec<String> = Vec::new();
-        match *world.rng.choice(world.temper.attacks.iter()).unwrap() {
+        match *world.rng.choice(world.profile.attacks.iter()).unwrap() {
             Attack::OddKeys => keys.push((*world.rng.choice(&KEYS).unwrap()).to_owned()),
             Attack::ManySources => {
                 let class = if world.rng.bool() { "video" } else { "calls" };
@@ -260,7 +263,7 @@ pub async fn attack(world: Shared) {
                 keys.push(format!("video/hal/{year}/01/01/000000.000Z-60000-00000000000000ff.mp4"));
             }
             Attack::ManyVersions => {
-                // Endless versions of what an honest recorder made.
+                // Repeated versions of an honest recorder's key.
                 if let Some(key) = recording(world) {
                     keys.extend(std::iter::repeat_n(key, world.rng.usize(1..9)));
                 }
@@ -279,15 +282,15 @@ pub async fn attack(world: Shared) {
             }
         }
         for key in keys {
-            let by = By { who: Who::Hostile, now, sent: now };
+            let by = Caller { actor: Actor::Hostile, now, sent: now };
             let tags = vec![("toezicht-retention".to_owned(), tag.to_owned())];
             let _ = world.store.put(by, &key, Arc::from(b"x".as_slice()), tags, false);
         }
-        world.see();
+        world.check_effects();
     }
 }
 
-/// A key of a camera's that is there.
+/// Draws a stored key of a camera.
 fn recording(world: &mut World) -> Option<String> {
     let recordings: Vec<String> = world
         .store
@@ -298,48 +301,48 @@ fn recording(world: &mut World) -> Option<String> {
     world.rng.choice(recordings)
 }
 
-/// The store breaks its word, or who administers it does.
-pub async fn betray(world: Shared) {
-    while minutes(&world, 120..1000).await {
+/// Tampers with held versions and the ledger as the store's administrator.
+pub async fn tamper_repeatedly(world: Shared) {
+    while wait_minutes(&world, 120..1000).await {
         let world = &mut *lock(&world);
         let held: Vec<(String, String)> = {
             let held = world.store.versions().filter(|(_, version)| version.is_held());
             held.map(|(key, version)| (key.clone(), version.id.clone())).collect()
         };
-        match *world.rng.choice(world.temper.betrayals.iter()).unwrap() {
+        match *world.rng.choice(world.profile.tampering.iter()).unwrap() {
             AdminTampering::Marks => {
                 let Some((key, id)) = world.rng.choice(held) else {
                     continue;
                 };
                 let is_gone = world.rng.bool();
                 let what = if is_gone { Tampering::Destroy } else { Tampering::ClearHold };
-                harm(world, &key, &id, what);
+                tamper(world, &key, &id, what);
             }
             AdminTampering::Hides => {
                 let Some((key, id)) = world.rng.choice(held) else {
                     continue;
                 };
-                harm(world, &key, &id, Tampering::Hides);
+                tamper(world, &key, &id, Tampering::Hides);
             }
             AdminTampering::TampersWithLedger => {
                 let by = world.administrator();
                 tamper_with_ledger(world, by);
             }
         }
-        world.see();
+        world.check_effects();
     }
 }
 
-/// What becomes of a held version.
+/// Tampering with a held version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tampering {
-    /// Its legal hold is taken off.
+    /// Clears its legal hold.
     ClearHold,
     Hides,
     Destroy,
 }
 
-pub fn harm(world: &mut World, key: &str, id: &str, what: Tampering) {
+pub fn tamper(world: &mut World, key: &str, id: &str, what: Tampering) {
     let by = world.administrator();
     if what == Tampering::Hides {
         let _ = world.store.delete(by, key, None);
@@ -351,12 +354,12 @@ pub fn harm(world: &mut World, key: &str, id: &str, what: Tampering) {
     }
 }
 
-/// An entry is hidden, rolls back, or is gone.
-fn tamper_with_ledger(world: &mut World, by: By) {
+/// Hides, rolls back or deletes a ledger entry.
+fn tamper_with_ledger(world: &mut World, by: Caller) {
     let keys: Vec<String> =
         world.store.keys.keys().filter(|key| key.starts_with("ledger/holds/")).cloned().collect();
     let Some(key) = world.rng.choice(keys) else { return };
-    // Of what only the ledger knew, nobody could know any more.
+    // A hold that only the ledger knows could not be recovered.
     let uid = key.trim_start_matches("ledger/holds/").trim_end_matches(".json").to_owned();
     if !world.api.holds.contains_key(&uid) {
         return;
@@ -376,10 +379,10 @@ fn tamper_with_ledger(world: &mut World, by: By) {
             }
         }
     }
-    world.say(|| format!("{key} is spoilt"));
+    world.log_trace(|| format!("{key} is tampered with"));
 }
 
-/// The store's lifecycle, for ever.
+/// Runs the store's lifecycle every hour.
 pub async fn expire(world: Shared) {
     loop {
         sleep(Duration::from_hours(1)).await;
@@ -389,6 +392,6 @@ pub async fn expire(world: Shared) {
         }
         let (now, sent) = (world.store_now() - hours(world.store.kind.lifecycle_lag), world.now());
         world.store.expire(now, sent);
-        world.see();
+        world.check_effects();
     }
 }

@@ -1,45 +1,46 @@
-//! How a store differs from S3 as it is documented, and how it fails.
+//! Differences of a store from documented S3, and network faults.
 
 use fastrand::Rng;
 
-/// The order in which pages come.
+/// Order of entries in listings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListingOrder {
-    /// By the bytes of the keys, as S3 says.
+    /// By the bytes of the keys, as documented for S3.
     Bytes,
-    /// Folder by folder, so that `hal/1` comes before `hal-2/1`, though the marker counts by bytes. Of folders it is the other way
-    /// round: `hal-2/` comes before `hal/`, and a marker after the one is after the other, too (SeaweedFS).
+    /// Folder by folder (SeaweedFS): `hal/1` comes before `hal-2/1`, although markers compare by bytes. Common
+    /// prefixes come in the opposite order: `hal-2/` before `hal/`, and a marker past the first is past the second
+    /// too.
     Tree,
 }
 
-/// What a store keeps of S3.
+/// Behaviour of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a thing in which stores differ")]
-pub struct Kind {
+#[allow(clippy::struct_excessive_bools, reason = "each is a difference between stores")]
+pub struct StoreKind {
     pub order: ListingOrder,
-    /// A listing begins with the marker's own key (Ceph).
+    /// Whether a listing includes the marker's own key (Ceph).
     pub inclusive_marker: bool,
-    /// `LastModified` is when the legal hold was last changed (SeaweedFS).
+    /// Whether setting a legal hold changes `LastModified` (SeaweedFS).
     pub modified_moves: bool,
-    /// Listings are never encoded as URL.
+    /// Whether listings ignore `encoding-type=url`.
     pub ignores_encoding: bool,
-    /// Characters that XML cannot have are listed as U+FFFD.
+    /// Whether listings replace characters that are invalid in XML by U+FFFD.
     pub mangles: bool,
-    /// A put with `If-None-Match` is taken though there is one (Ceph).
+    /// Whether puts ignore `If-None-Match` (Ceph).
     pub ignores_condition: bool,
-    /// A version without tags is answered with 404.
+    /// Whether the tags of an untagged version are answered with 404.
     pub no_such_tag_set: bool,
-    /// Policies know the tag of a put.
+    /// Whether policies can match the tags of a put.
     pub knows_request_tag: bool,
-    /// The most of a page.
+    /// Maximum number of entries on a page.
     pub page: usize,
-    /// How far the store's clock is ahead, in milliseconds.
+    /// Offset of the store's clock in milliseconds.
     pub clock_ahead: i64,
-    /// So long after its midnight its lifecycle runs, in hours.
+    /// Hours after midnight at which the lifecycle runs.
     pub lifecycle_lag: i64,
 }
 
-impl Kind {
+impl StoreKind {
     /// S3 as AWS documents it.
     pub const AWS: Self = Self {
         order: ListingOrder::Bytes,
@@ -54,7 +55,7 @@ impl Kind {
         clock_ahead: 0,
         lifecycle_lag: 3,
     };
-    /// As SeaweedFS does it.
+    /// Behaviour of SeaweedFS.
     pub const SEAWEEDFS: Self = Self {
         order: ListingOrder::Tree,
         modified_moves: true,
@@ -64,7 +65,7 @@ impl Kind {
         lifecycle_lag: 0,
         ..Self::AWS
     };
-    /// As Ceph does it.
+    /// Behaviour of Ceph.
     pub const CEPH: Self = Self {
         inclusive_marker: true,
         ignores_condition: true,
@@ -73,8 +74,8 @@ impl Kind {
         ..Self::AWS
     };
 
-    /// One of the three, with small pages, so that there are many.
-    pub fn drawn(rng: &mut Rng) -> Self {
+    /// Draws one of the three, with small pages so that listings have many.
+    pub fn random(rng: &mut Rng) -> Self {
         let base = *rng.choice(&[Self::AWS, Self::SEAWEEDFS, Self::CEPH]).unwrap();
         Self {
             page: *rng.choice(&[3, 5, 11, 40, 1000]).unwrap(),
@@ -84,29 +85,29 @@ impl Kind {
     }
 }
 
-/// What became of a request on its way.
+/// A fault of the network, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkFault {
     /// Nothing.
     None,
-    /// It never arrived.
+    /// The request is lost.
     Lost,
-    /// It was applied, and the answer was lost.
+    /// The request is applied, and the response is lost.
     AnswerLost,
-    /// 503, and not applied.
+    /// Answered with 503 and not applied.
     SlowDown,
-    /// 500, though it was applied.
+    /// Applied, but answered with 500.
     AppliedThenFailed,
-    /// 400 from something in front of the store, and not applied.
+    /// Answered with 400 by an intermediary and not applied.
     BadRequest,
-    /// Half of the answer came.
+    /// Half of the response arrives.
     Truncated,
-    /// It takes longer than anybody waits, and is applied.
+    /// Applied after the client's timeout.
     Slow,
 }
 
 impl NetworkFault {
-    /// Of all, as often as they should be: each is drawn as often as it stands here.
+    /// Faults to draw from, repeated by their weight.
     pub const ALL: [Self; 9] = [
         Self::Lost,
         Self::AnswerLost,
@@ -120,18 +121,18 @@ impl NetworkFault {
     ];
 }
 
-/// What goes wrong, and how often in a thousand.
+/// Faults, and how many of a thousand requests have one.
 #[derive(Clone, Debug, Default)]
 pub struct FaultRate {
     pub per_mille: u32,
-    pub mishaps: Vec<NetworkFault>,
+    pub faults: Vec<NetworkFault>,
 }
 
 impl FaultRate {
-    pub fn mishap(&self, rng: &mut Rng) -> NetworkFault {
+    pub fn fault(&self, rng: &mut Rng) -> NetworkFault {
         if rng.u32(0..1000) >= self.per_mille {
             return NetworkFault::None;
         }
-        rng.choice(self.mishaps.iter()).copied().unwrap_or(NetworkFault::None)
+        rng.choice(self.faults.iter()).copied().unwrap_or(NetworkFault::None)
     }
 }

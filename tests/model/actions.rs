@@ -1,62 +1,63 @@
-//! What happens around a look: the clock, people, lifecycle, the recorder, the Site controller, leaders that come and go.
+//! Actions around a reconcile: the clock, people, lifecycle, the recorder, the Site controller, and changes of the
+//! leader.
 
-use super::broken::Rule;
-use super::facts::{DAYS_LATER, LAST, SAME_DAY};
+use super::rules::Rule;
 use super::state::{
-    Declared, Follow, Hold, Instant, Late, Leader, Look, N, Object, Placement, Set, Stage, State, Step,
-    Unsure, Version,
+    Declared, Hold, InDoubt, Instant, LateRequest, Leader, N, Object, Placement, ReconcileState, RecorderAck,
+    Set, Stage, State, Step, Version,
 };
-use super::world::{World, told};
+use super::values::{DAYS_LATER, LAST, SAME_DAY};
+use super::world::{World, holds_of_upload};
 use toezicht::rules::recording::tag::RetentionTag;
 
-/// One step of the whole.
+/// One action of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// To the next instant. A leader that lives renews its lease.
+    /// Advances the clock to the next instant. A live leader renews its lease.
     Tick,
     Declare(usize),
     Resolve(usize),
-    /// The cluster is restored from a backup that does not have this hold.
+    /// Restores the cluster from a backup without this hold.
     LoseInRestore(usize),
-    /// While no operator runs, nor a request of one may arrive, the cluster is restored from a backup in which this hold is
-    /// still open.
+    /// Restores the cluster from a backup in which this hold is still open, while no operator runs and no late
+    /// request is pending.
     RestoreAsOpen(usize),
-    /// The store's lifecycle takes its next step with this version.
+    /// Runs the next step of the store's lifecycle on this version.
     Lifecycle(usize),
-    /// The recorder takes up its newest configuration.
+    /// The recorder applies its newest configuration.
     ReloadConfig,
     Upload,
-    /// The upload arrives and is confirmed.
+    /// The upload arrives and the recorder gets the confirmation.
     ConfirmUpload,
-    /// The recorder waits no longer for its upload, which may arrive all the same.
+    /// The recorder gives up its upload, which may still arrive.
     AbandonUpload,
-    /// The recorder is killed, and started anew with the same spool.
+    /// The recorder is killed and restarted with the same spool.
     Restart,
-    /// An upload arrives that nobody waits for any more.
+    /// An abandoned upload arrives.
     DeliverStrayUpload,
     /// The Site controller writes the recorders' configuration.
     Configure,
-    /// The Site controller asks the recorder what it follows.
+    /// The Site controller requests the recorder's acknowledgement.
     Ask,
     /// The other operator becomes the leader.
     Lead,
     ReleaseLease,
-    /// The leader's next step. `more`: after a pass that wrote, there is another; what is due is swept.
+    /// Runs the leader's next step. `more` repeats a pass that wrote, or sweeps due versions.
     Step {
         more: bool,
     },
-    /// The leader is stopped, for good or until it is too late: the request that it sends then arrives later, or never.
+    /// The leader is stopped while it sends a request, which arrives later or never.
     StopWhileSending,
     /// The leader is stopped between two steps.
     Stop,
-    /// A leader that was stopped goes on where it was.
+    /// A stopped leader continues where it was.
     ThawLeader,
-    /// A request of a leader that was stopped arrives.
+    /// A late request of a stopped leader arrives.
     Late(usize),
 }
 
 impl World {
-    /// All that may happen next; some of it changes nothing.
+    /// Collects the actions that are enabled in a state. Some change nothing.
     pub fn enabled_actions(&self, state: &State, actions: &mut Vec<Action>) {
         if self.next_instant(state).is_some()
             && !state.leader.is_some_and(|leader| self.is_past_second_read(&leader))
@@ -98,16 +99,16 @@ impl World {
 
     fn enabled_leader_actions(&self, state: &State, leader: &Leader, actions: &mut Vec<Action>) {
         actions.push(Action::Step { more: false });
-        if let Look::Busy(busy) = leader.look
-            && (matches!(busy.step, Step::Placed | Step::Released)
-                || busy.step == Step::Sweep && self.due(state, busy) != 0)
+        if let ReconcileState::Running(active) = leader.reconcile
+            && (matches!(active.step, Step::Placed | Step::Released)
+                || active.step == Step::Sweep && self.due(state, active) != 0)
         {
             actions.push(Action::Step { more: true });
         }
         if state.terms < self.scope.terms {
             actions.extend([Action::StopWhileSending, Action::Stop]);
-            let is_finished = leader.look == Look::Idle;
-            if self.may_let_go(is_finished, leader.took_over, state.clock) {
+            let is_finished = leader.reconcile == ReconcileState::Idle;
+            if self.may_release_lease(is_finished, leader.took_over_at, state.clock) {
                 actions.push(Action::ReleaseLease);
             }
         }
@@ -123,13 +124,13 @@ impl World {
         self.scope.clock.iter().copied().find(|at| *at > state.clock)
     }
 
-    /// Between the second read and the request that follows no time passes: a request ends within its deadline, and a
-    /// leader that stands still in between is stopped.
+    /// Returns whether a leader is between its second read and the next request. No time passes there: a request ends
+    /// within its deadline, and a leader that stalls in between is stopped.
     fn is_past_second_read(&self, leader: &Leader) -> bool {
-        let Look::Busy(busy) = leader.look else {
+        let ReconcileState::Running(active) = leader.reconcile else {
             return false;
         };
-        match busy.step {
+        match active.step {
             Step::SweepDelete(_) => !self.is_broken(Rule::SecondRead),
             Step::Release(pass) => {
                 let is_read = !self.is_broken(Rule::SecondRead) && !self.is_broken(Rule::ReadBeforeDelete);
@@ -139,8 +140,8 @@ impl World {
         }
     }
 
-    /// What follows; `None`: nothing changes.
-    pub fn follows(&self, last: &State, action: Action) -> Option<State> {
+    /// Returns the next state, or `None` if nothing changes.
+    pub fn apply(&self, last: &State, action: Action) -> Option<State> {
         let mut state = *last;
         match action {
             Action::Tick => self.tick(&mut state),
@@ -158,18 +159,18 @@ impl World {
             Action::ThawLeader => {
                 let mut leader = state.thawed.take()?;
                 if let Some(request) = self.step(&mut state, &mut leader, false) {
-                    self.arrives(&mut state, request);
+                    self.apply_request(&mut state, request);
                 }
-                state.thawed = (leader.look != Look::Idle).then_some(leader);
+                state.thawed = (leader.reconcile != ReconcileState::Idle).then_some(leader);
             }
             Action::Step { .. }
             | Action::StopWhileSending
             | Action::Stop
             | Action::Configure
             | Action::Ask => {
-                self.leads(&mut state, action)?;
+                self.apply_leader_action(&mut state, action)?;
             }
-            _ => self.records(&mut state, action)?,
+            _ => self.apply_recorder_action(&mut state, action)?,
         }
         (state != *last).then_some(state)
     }
@@ -184,7 +185,7 @@ impl World {
         if state.clock >= DAYS_LATER {
             state.recorder.stray = None;
         }
-        // What is past is all the same: fewer states.
+        // Merge states that differ only in the past, to reduce their number.
         state.stopped = state.stopped.map(|_| true);
         let now = *state;
         if let Some(leader) = &mut state.leader {
@@ -195,31 +196,33 @@ impl World {
         }
     }
 
-    /// Forgets whom a leader took over from, once its next look may release. One under way goes by when it began.
+    /// Clears the time of a takeover once the leader's next reconcile may release. A running reconcile uses the time
+    /// at its start.
     pub fn forget(&self, leader: &mut Leader, now: Instant) {
-        let is_waiting = self.now(now) < self.release_from(leader.took_over);
-        leader.took_over = leader.took_over.filter(|_| is_waiting || leader.look != Look::Idle);
+        let is_waiting = self.now(now) < self.release_from(leader.took_over_at);
+        leader.took_over_at =
+            leader.took_over_at.filter(|_| is_waiting || leader.reconcile != ReconcileState::Idle);
     }
 
-    fn leads(&self, state: &mut State, action: Action) -> Option<()> {
+    fn apply_leader_action(&self, state: &mut State, action: Action) -> Option<()> {
         let mut leader = state.leader?;
         match action {
             Action::Step { more } => {
                 if let Some(request) = self.step(state, &mut leader, more) {
-                    self.arrives(state, request);
+                    self.apply_request(state, request);
                 }
                 state.leader = Some(leader);
             }
             Action::StopWhileSending => {
                 let request = self.step(state, &mut leader, false)?;
                 let signed = state.clock;
-                state.late[usize::from(state.terms) - 1] = Some(Late { request, signed });
+                state.late[usize::from(state.terms) - 1] = Some(LateRequest { request, signed });
                 state.leader = None;
                 state.stopped = (!self.is_broken(Rule::LeaseReleasedWhenIdle)).then_some(false);
             }
             Action::Stop => {
-                let may_go_on = self.is_broken(Rule::Fence) && leader.look != Look::Idle;
-                state.thawed = may_go_on.then_some(leader);
+                let can_thaw = self.is_broken(Rule::Fence) && leader.reconcile != ReconcileState::Idle;
+                state.thawed = can_thaw.then_some(leader);
                 state.leader = None;
                 state.stopped = Some(false);
             }
@@ -229,12 +232,13 @@ impl World {
             _ => {
                 let recorder = &state.recorder;
                 let upload = recorder.upload.map(|(_, of)| Some(of));
-                let begun: Vec<Option<Set>> = upload.into_iter().chain(recorder.unsure.map(told)).collect();
-                let begun: &[_] = if self.is_broken(Rule::UploadsAcknowledged) { &[] } else { &begun };
-                leader.follow = if self.says(recorder.follows, begun, state.config) {
-                    Follow::Holds(state.config)
+                let pending: Vec<Option<Set>> =
+                    upload.into_iter().chain(recorder.in_doubt.map(holds_of_upload)).collect();
+                let pending: &[_] = if self.is_broken(Rule::UploadsAcknowledged) { &[] } else { &pending };
+                leader.ack = if self.acknowledges(recorder.applied, pending, state.config) {
+                    RecorderAck::Holds(state.config)
                 } else {
-                    Follow::Unknown
+                    RecorderAck::Unknown
                 };
                 state.leader = Some(leader);
             }
@@ -242,28 +246,29 @@ impl World {
         Some(())
     }
 
-    fn records(&self, state: &mut State, action: Action) -> Option<()> {
+    fn apply_recorder_action(&self, state: &mut State, action: Action) -> Option<()> {
         let clock = state.clock;
         let recorder = &mut state.recorder;
         match action {
-            Action::ReloadConfig => recorder.follows = state.config,
-            Action::Upload => recorder.upload = Some((self.put_tag(recorder.follows), recorder.follows)),
+            Action::ReloadConfig => recorder.applied = state.config,
+            Action::Upload => recorder.upload = Some((self.put_tag(recorder.applied), recorder.applied)),
             Action::ConfirmUpload => {
                 let (tag, _) = recorder.upload.take()?;
-                (recorder.is_confirmed, recorder.unsure) = (true, None);
+                (recorder.is_confirmed, recorder.in_doubt) = (true, None);
                 put(&mut state.versions[1], tag, clock);
             }
             Action::AbandonUpload => {
                 let (tag, of) = recorder.upload.take()?;
                 recorder.stray = Some(tag);
-                recorder.unsure = recorder.unsure.or(Some(Unsure::Of(of)));
+                recorder.in_doubt = recorder.in_doubt.or(Some(InDoubt::Of(of)));
                 recorder.failures -= 1;
             }
             Action::Restart => {
                 let (tag, _) = recorder.upload.take()?;
                 recorder.stray = Some(tag);
-                recorder.unsure = (!self.is_broken(Rule::SpoolRemembered)).then_some(Unsure::BeforeRestart);
-                recorder.follows = state.config;
+                recorder.in_doubt =
+                    (!self.is_broken(Rule::SpoolRemembered)).then_some(InDoubt::BeforeRestart);
+                recorder.applied = state.config;
                 recorder.failures -= 1;
             }
             _ => {
@@ -271,7 +276,7 @@ impl World {
                 put(&mut state.versions[1], tag, clock);
             }
         }
-        // What the store takes no more, and what cannot fail any more, is all the same: fewer states.
+        // Merge states that differ only in uploads without effect, to reduce their number.
         let recorder = &mut state.recorder;
         if state.versions[1] != Version::Absent {
             recorder.stray = None;
@@ -285,7 +290,7 @@ impl World {
 
 fn enabled_recorder_actions(state: &State, actions: &mut Vec<Action>) {
     let recorder = &state.recorder;
-    if recorder.follows != state.config {
+    if recorder.applied != state.config {
         actions.push(Action::ReloadConfig);
     }
     let may_fail = recorder.failures > 0 && recorder.stray.is_none();
@@ -296,7 +301,7 @@ fn enabled_recorder_actions(state: &State, actions: &mut Vec<Action>) {
                 actions.extend([Action::AbandonUpload, Action::Restart]);
             }
         }
-        // What is over its ceiling is purged, never uploaded.
+        // Segments past their ceiling are purged, not uploaded.
         None if !recorder.is_confirmed && state.clock < LAST => {
             actions.push(Action::Upload);
         }
@@ -307,7 +312,7 @@ fn enabled_recorder_actions(state: &State, actions: &mut Vec<Action>) {
     }
 }
 
-/// Its status says that it is not placed any more; what else it said is all the same by now.
+/// Resolves a hold. Its status no longer claims `Placed`.
 fn resolve(hold: &mut Hold) {
     (hold.declared, hold.is_settled) = (Declared::Resolved, false);
     if hold.placement == Placement::Proved {
@@ -315,14 +320,14 @@ fn resolve(hold: &mut Hold) {
     }
 }
 
-/// A backup has the resource with its finalizer, and no status.
+/// Restores a hold as open: a backup has the resource with its finalizer but without status.
 fn reopen(hold: &mut Hold) {
     (hold.declared, hold.placement) = (Declared::Open, Placement::Absent);
 }
 
-/// A put with `If-None-Match`: what is there already stays as it is.
+/// Puts an object with `If-None-Match`, so that an existing version stays.
 fn put(version: &mut Version, tag: RetentionTag, taken: u8) {
-    // To lifecycle, what came before the first midnight is as what came after it.
+    // The lifecycle treats uploads before and after the first midnight alike.
     let taken = taken.max(SAME_DAY);
     if *version == Version::Absent {
         *version = Version::Stored(Object { legal_hold: false, tag, hidden: None, taken });

@@ -1,10 +1,10 @@
-//! What must never be, whatever happens; and what must be able to happen, so that the rest says something.
+//! Properties that must always hold, and states that must be reachable so that the properties are not vacuous.
 
 use stateright::Property;
 use toezicht::rules::recording::tag::RetentionTag;
 
-use super::facts::{DAYS_LATER, LAST};
 use super::state::{Declared, N, Object, State, Version, one};
+use super::values::{DAYS_LATER, LAST};
 use super::world::World;
 
 pub const NO_HELD_VERSION_IS_LOST: &str = "nothing held is lost";
@@ -51,61 +51,62 @@ pub fn properties() -> Vec<Property<World>> {
 }
 
 fn is_placed(world: &World, state: &State, hold: usize) -> bool {
-    world.claims(state.holds[hold]).0
+    world.claimed_conditions(state.holds[hold]).0
 }
 
 fn is_released(world: &World, state: &State, hold: usize) -> bool {
-    world.claims(state.holds[hold]).1
+    world.claimed_conditions(state.holds[hold]).1
 }
 
-/// The versions that are there.
+/// Returns the stored versions.
 fn objects(state: &State) -> impl Iterator<Item = (usize, Object)> {
     (0..N).filter_map(|version| Some((version, state.object(version)?)))
 }
 
-/// While `Placed` is said, nothing that the hold covers can be taken by the store's lifecycle. What was there from the
-/// beginning has both its marks and can be seen, unless a request of a leader that was stopped took one after that; what
-/// is uploaded meanwhile has at least its tag.
+/// Returns whether every version of a placed hold is protected from the store's lifecycle. Initial versions have
+/// legal hold and tag and are not hidden, unless a late request of a stopped leader cleared one. Later uploads have
+/// at least the tag.
 fn placed(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
         let covering = world.covering(version, object.taken);
         let is_claimed = (0..N).any(|hold| covering & one(hold) != 0 && is_placed(world, state, hold));
-        let is_whole = object.legal_hold && object.tag != RetentionTag::Video && object.hidden.is_none();
-        let may_lack_one = state.is_disturbed || world.scope.has_recorder && version == 1;
-        !is_claimed || is_whole || may_lack_one && !object.is_left_to_lifecycle()
+        let is_fully_protected =
+            object.legal_hold && object.tag != RetentionTag::Video && object.hidden.is_none();
+        let may_be_partly_protected = state.is_disturbed || world.scope.has_recorder && version == 1;
+        !is_claimed || is_fully_protected || may_be_partly_protected && !object.is_left_to_lifecycle()
     })
 }
 
-/// While `Released` is said, nothing that the hold covers is kept, unless another hold explains it.
+/// Returns whether nothing that only a released hold covered is still protected.
 fn released(world: &World, state: &State) -> bool {
-    let is_so = |hold: usize| {
+    let is_true = |hold: usize| {
         let others = state.unreleased() & !one(hold);
         objects(state).all(|(version, object)| {
             let covering = world.covering(version, object.taken);
-            let is_its_alone = covering & one(hold) != 0 && covering & others == 0;
-            !is_its_alone || object.is_left_to_lifecycle()
+            let is_covered_only_by_it = covering & one(hold) != 0 && covering & others == 0;
+            !is_covered_only_by_it || object.is_left_to_lifecycle()
         })
     };
-    !state.has_lied && (0..N).all(|hold| !is_released(world, state, hold) || is_so(hold))
+    !state.has_false_claim && (0..N).all(|hold| !is_released(world, state, hold) || is_true(hold))
 }
 
-/// With the operator dead, the store alone deletes in time what no hold explains.
+/// Returns whether the store's lifecycle alone would delete every version that no hold explains.
 fn explained(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
         object.is_left_to_lifecycle() || world.covering(version, object.taken) & state.unreleased() != 0
     })
 }
 
-/// What is over its ceiling and was uploaded in time is there for a hold, or it is not there.
+/// Returns whether every stored version past its ceiling that was uploaded in time is covered by a hold.
 fn gone(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
         let is_late = [DAYS_LATER, LAST].contains(&object.taken);
-        let is_over = !is_late && world.is_due(version, object, state.clock);
-        !is_over || world.covering(version, object.taken) & state.unreleased() != 0
+        let is_past_ceiling = !is_late && world.is_due(version, object, state.clock);
+        !is_past_ceiling || world.covering(version, object.taken) & state.unreleased() != 0
     })
 }
 
-/// Whatever says `held` can be read.
+/// Returns whether no version is readable, by the tag `held`, before its embargo has passed.
 fn embargo_is_kept(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
         object.tag != RetentionTag::Held || !world.is_sealed(version, object, state.clock)

@@ -1,4 +1,4 @@
-//! A store in memory that counts what it is asked: by who asks, and by what AWS charges for it.
+//! A store in memory that counts requests by their origin and by AWS's price tier.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -20,19 +20,19 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use super::settings::{Request, Settings};
-use crate::ask::{Answer, Ask, RawResponse, written};
-use crate::kind::Kind;
-use crate::store::{By, No, Store, Who};
+use crate::store::{Actor, Caller, Store, StoreError};
+use crate::store_api::{RawResponse, StoreRequest, StoreResponse, to_raw_response};
+use crate::store_kind::StoreKind;
 use crate::xml;
 
-/// How long a request and its answer take together, unless somebody says otherwise.
+/// Default latency of a request.
 const LATENCY: Duration = Duration::from_millis(20);
 pub const BUCKET: &str = "heusden-die-heijgrave";
-/// Access keys, and whom the policies know by them.
+/// Access key and principal of the operator and of the recorder.
 pub const OPERATOR: (&str, &str) = ("OPERATOR", "arn:aws:iam::123456789012:user/operator");
 pub const RECORDER: (&str, &str) = ("RECORDER", "arn:aws:iam::123456789012:user/recorder");
 
-/// Which part of the work a request is for.
+/// Part of the work that a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     Retention,
@@ -42,77 +42,77 @@ pub enum Part {
     Recorders,
 }
 
-/// What AWS charges for a request.
+/// AWS's price tier of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PriceTier {
     /// PUT, COPY, POST, LIST.
     Tier1,
     /// GET, SELECT and all others.
-    Cheap,
+    Other,
     /// DELETE and CANCEL.
     Free,
 }
 
 pub type Counts = BTreeMap<(Part, PriceTier, &'static str), u64>;
 
-/// When a version's marks were last read and written.
+/// Times at which a version's protection was last read and written.
 #[derive(Clone, Copy, Debug, Default)]
-struct ProxiedRequest {
+struct ProtectionTimes {
     read: Option<Timestamp>,
     written: Option<Timestamp>,
 }
 
-/// See the module.
-pub struct Desk {
+/// The counting store.
+pub struct CountingStore {
     pub store: Store,
     settings: Settings,
     pub counts: Counts,
     pub part: Part,
-    /// When the look began that is under way, and whether everything is to be verified in it.
-    look: (Timestamp, bool),
-    seen: HashMap<(String, String), ProxiedRequest>,
-    /// Versions whose marks were read again though they had not changed and no verification was due, or twice in one, and
-    /// when.
+    /// Start of the current reconcile, and whether it verifies everything.
+    reconcile: (Timestamp, bool),
+    protection_times: HashMap<(String, String), ProtectionTimes>,
+    /// Versions whose legal hold was read again although it was unchanged and no verification was due, or twice in
+    /// one, with the time.
     early: Vec<((String, String), Timestamp)>,
-    /// How often the marks of each version were read.
+    /// Number of reads of each version's legal hold.
     pub reads: HashMap<(String, String), u64>,
     retained: HashSet<(String, String)>,
-    /// How long a request and its answer take together.
+    /// Latency of a request.
     pub latency: Duration,
     base: Timestamp,
     began: Instant,
 }
 
-pub type Shared = Arc<Mutex<Desk>>;
+pub type Shared = Arc<Mutex<CountingStore>>;
 
-pub fn lock(desk: &Shared) -> MutexGuard<'_, Desk> {
-    desk.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn lock(counting_store: &Shared) -> MutexGuard<'_, CountingStore> {
+    counting_store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Line(Shared);
+struct CountingConnector(Shared);
 
-impl fmt::Debug for Line {
+impl fmt::Debug for CountingConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Line")
+        f.write_str("CountingConnector")
     }
 }
 
-pub fn client(desk: &Shared) -> SharedHttpClient {
-    let line = SharedHttpConnector::new(Line(desk.clone()));
+pub fn client(counting_store: &Shared) -> SharedHttpClient {
+    let line = SharedHttpConnector::new(CountingConnector(counting_store.clone()));
     http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| line.clone())
 }
 
-impl HttpConnector for Line {
+impl HttpConnector for CountingConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let desk = self.0.clone();
+        let counting_store = self.0.clone();
         HttpConnectorFuture::new(async move {
-            let latency = lock(&desk).latency;
+            let latency = lock(&counting_store).latency;
             sleep(latency).await;
-            let mut desk = lock(&desk);
-            let wire = desk.serve(&request);
+            let mut counting_store = lock(&counting_store);
+            let wire = counting_store.serve(&request);
             let mut response =
                 HttpResponse::new(StatusCode::try_from(wire.status).unwrap(), SdkBody::from(wire.body));
-            let date = desk.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let date = counting_store.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
             response.headers_mut().insert("date", date);
             if let Some(id) = wire.version {
                 response.headers_mut().insert("x-amz-version-id", id);
@@ -122,27 +122,27 @@ impl HttpConnector for Line {
     }
 }
 
-/// A request, taken apart.
+/// A parsed request.
 struct Parts<'a> {
     method: &'a str,
     target: &'a str,
     key: String,
-    /// What its query names first: the part of bucket or object that it is about.
-    about: &'a str,
+    /// Subresource: the first parameter of the query.
+    subresource: &'a str,
     version: Option<String>,
     header: &'a dyn Fn(&str) -> Option<String>,
     body: &'a [u8],
 }
 
-impl Desk {
+impl CountingStore {
     pub fn new(base: Timestamp) -> Self {
         Self {
-            store: Store::new(Kind::AWS),
+            store: Store::new(StoreKind::AWS),
             settings: Settings::new(BUCKET, OPERATOR.1),
             counts: Counts::new(),
             part: Part::Site,
-            look: (base, true),
-            seen: HashMap::new(),
+            reconcile: (base, true),
+            protection_times: HashMap::new(),
             early: Vec::new(),
             reads: HashMap::new(),
             retained: HashSet::new(),
@@ -156,8 +156,8 @@ impl Desk {
         self.base + SignedDuration::try_from(self.began.elapsed()).unwrap()
     }
 
-    /// Requests so far.
-    pub fn asked(&self) -> u64 {
+    /// Returns the number of requests so far.
+    pub fn request_count(&self) -> u64 {
         self.counts.values().sum()
     }
 
@@ -175,7 +175,7 @@ impl Desk {
             method: request.method(),
             target,
             key: xml::decoded(key),
-            about: names
+            subresource: names
                 .find(|(name, _)| {
                     !name.starts_with("x-id") && *name != "versionId" && *name != "encoding-type"
                 })
@@ -184,62 +184,62 @@ impl Desk {
             header: &header,
             body: request.body().bytes().unwrap_or_default(),
         };
-        let about = if query.contains("versions") && parts.key.is_empty() && parts.method == "GET" {
+        let subresource = if query.contains("versions") && parts.key.is_empty() && parts.method == "GET" {
             "versions"
         } else if query.contains("list-type") {
             "list-type"
         } else {
-            parts.about
+            parts.subresource
         };
-        let parts = Parts { about, ..parts };
-        let (price, operation) = billed(&parts);
+        let parts = Parts { subresource, ..parts };
+        let (price, operation) = price_and_operation(&parts);
         *self.counts.entry((self.part, price, operation)).or_default() += 1;
-        self.note(&parts);
-        if !self.may(&parts) {
-            return wire(403, xml::error(No(403, "AccessDenied")).into_bytes());
+        self.record_protection_access(&parts);
+        if !self.is_allowed(&parts) {
+            return raw_response(403, xml::error(StoreError(403, "AccessDenied")).into_bytes());
         }
-        let answer = self.own(&parts).unwrap_or_else(|| self.common(&parts));
+        let response = self.serve_unsupported(&parts).unwrap_or_else(|| self.serve_by_store(&parts));
         self.store.effects.clear();
-        answer
+        response
     }
 
-    /// Notes when marks are read and written.
-    fn note(&mut self, parts: &Parts<'_>) {
+    /// Records reads and writes of protections.
+    fn record_protection_access(&mut self, parts: &Parts<'_>) {
         let Some(id) = parts.version.clone().filter(|_| self.part == Part::Retention) else {
             return;
         };
         let (now, version) = (self.now(), (parts.key.clone(), id));
         let is_recording = parts.key.starts_with("video/") || parts.key.starts_with("calls/");
-        let seen = self.seen.entry(version.clone()).or_default();
-        match (parts.method, parts.about) {
+        let times = self.protection_times.entry(version.clone()).or_default();
+        match (parts.method, parts.subresource) {
             ("GET", "legal-hold") if is_recording => {
                 *self.reads.entry(version.clone()).or_default() += 1;
-                let is_unchanged = seen.read > seen.written;
-                let last = seen.read.replace(now).filter(|_| is_unchanged);
-                let (began, is_verifying) = self.look;
+                let is_unchanged = times.read > times.written;
+                let last = times.read.replace(now).filter(|_| is_unchanged);
+                let (began, is_verifying) = self.reconcile;
                 if last.is_some_and(|last| !is_verifying || last >= began) {
                     self.early.push((version, now));
                 }
             }
-            ("PUT", "legal-hold" | "tagging") => seen.written = Some(now),
+            ("PUT", "legal-hold" | "tagging") => times.written = Some(now),
             _ => (),
         }
     }
 
-    /// A look begins.
-    pub fn begin_look(&mut self, is_verifying: bool) {
-        self.look = (self.now(), is_verifying);
+    /// Records the start of a reconcile.
+    pub fn begin_reconcile(&mut self, is_verifying: bool) {
+        self.reconcile = (self.now(), is_verifying);
     }
 
-    /// Versions that were read too early, and not since there was something to write.
+    /// Returns versions that were read too early and not written afterwards.
     pub fn early(&mut self) -> Vec<String> {
         let early = std::mem::take(&mut self.early).into_iter();
-        let early = early.filter(|(version, at)| self.seen[version].written < Some(*at));
+        let early = early.filter(|(version, at)| self.protection_times[version].written < Some(*at));
         early.map(|((key, _), at)| format!("{key} at {at}")).collect()
     }
 
-    /// Whether the policy lets it through.
-    fn may(&self, parts: &Parts<'_>) -> bool {
+    /// Returns whether the policy allows the request.
+    fn is_allowed(&self, parts: &Parts<'_>) -> bool {
         let credential = (parts.header)("authorization").unwrap_or_default();
         let is_by = |of: &(&str, &str)| credential.contains(&format!("Credential={}/", of.0));
         let principal = [OPERATOR, RECORDER].into_iter().find(is_by).map(|(_, principal)| principal);
@@ -261,13 +261,13 @@ impl Desk {
         let allows = |action: &String| {
             self.settings.allows(&Request { principal, action, key: &parts.key, context: &context })
         };
-        actions(parts).iter().all(allows)
+        required_actions(parts).iter().all(allows)
     }
 
-    /// What the simulation's store does not have.
-    fn own(&mut self, parts: &Parts<'_>) -> Option<RawResponse> {
-        let Parts { method, about, body, .. } = *parts;
-        if parts.key.is_empty() && about == "list-type" {
+    /// Serves requests that the simulation's store does not support.
+    fn serve_unsupported(&mut self, parts: &Parts<'_>) -> Option<RawResponse> {
+        let Parts { method, subresource, body, .. } = *parts;
+        if parts.key.is_empty() && subresource == "list-type" {
             let prefix = query(parts.target, "prefix");
             let current =
                 self.store.keys.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
@@ -276,33 +276,34 @@ impl Desk {
                 current.map(|(key, _)| format!("<Contents><Key>{key}</Key></Contents>")).collect();
             let body =
                 format!("<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>");
-            return Some(wire(200, body.into_bytes()));
+            return Some(raw_response(200, body.into_bytes()));
         }
         if parts.key.is_empty() {
-            let (status, body) = self.settings.answer(method, about, body)?;
-            return Some(wire(status, body));
+            let (status, body) = self.settings.answer(method, subresource, body)?;
+            return Some(raw_response(status, body));
         }
         let now = self.now();
         let version = (parts.key.clone(), parts.version.clone().unwrap_or_default());
-        match (method, about) {
+        match (method, subresource) {
             ("GET", "retention") if self.retained.contains(&version) => {
                 let until = now + SignedDuration::from_secs(90);
                 let body = format!(
                     "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{until:.0}</RetainUntilDate></Retention>"
                 );
-                Some(wire(200, body.into_bytes()))
+                Some(raw_response(200, body.into_bytes()))
             }
-            ("GET", "retention") => {
-                Some(wire(404, xml::error(No(404, "NoSuchObjectLockConfiguration")).into_bytes()))
-            }
+            ("GET", "retention") => Some(raw_response(
+                404,
+                xml::error(StoreError(404, "NoSuchObjectLockConfiguration")).into_bytes(),
+            )),
             ("PUT", "retention") => {
                 self.retained.insert(version);
-                Some(wire(200, Vec::new()))
+                Some(raw_response(200, Vec::new()))
             }
             ("PUT" | "DELETE" | "GET", "tagging") if parts.version.is_none() => {
                 let id = self.store.keys.get(&parts.key)?.first()?.id.clone();
                 let target = format!("{}&versionId={id}", parts.target);
-                Some(self.common(&Parts {
+                Some(self.serve_by_store(&Parts {
                     target: &target,
                     version: Some(id),
                     header: parts.header,
@@ -311,27 +312,27 @@ impl Desk {
                 }))
             }
             ("PUT", "") => {
-                let (status, code) = damaged(parts)?;
-                Some(wire(status, xml::error(No(status, code)).into_bytes()))
+                let (status, code) = checksum_error(parts)?;
+                Some(raw_response(status, xml::error(StoreError(status, code)).into_bytes()))
             }
             _ => None,
         }
     }
 
-    fn by(&self) -> By {
+    fn by(&self) -> Caller {
         let now = self.now();
-        By { who: Who::Operator(0), now, sent: now }
+        Caller { actor: Actor::Operator(0), now, sent: now }
     }
 
-    fn common(&mut self, parts: &Parts<'_>) -> RawResponse {
+    fn serve_by_store(&mut self, parts: &Parts<'_>) -> RawResponse {
         let by = self.by();
-        if let ("DELETE", "tagging", Some(id)) = (parts.method, parts.about, &parts.version) {
-            let answer = self.store.set_tags(by, &parts.key, id, Vec::new());
-            return wire(answer.map_or(404, |()| 204), Vec::new());
+        if let ("DELETE", "tagging", Some(id)) = (parts.method, parts.subresource, &parts.version) {
+            let response = self.store.set_tags(by, &parts.key, id, Vec::new());
+            return raw_response(response.map_or(404, |()| 204), Vec::new());
         }
-        let ask = Ask::read(parts.method, parts.target, parts.header, parts.body);
-        let answer = self.store.answer(by, &ask);
-        if let (Ask::Put { key, .. }, Ok(Answer::Put(id))) = (&ask, &answer) {
+        let request = StoreRequest::parse(parts.method, parts.target, parts.header, parts.body);
+        let response = self.store.serve(by, &request);
+        if let (StoreRequest::Put { key, .. }, Ok(StoreResponse::Put(id))) = (&request, &response) {
             if (parts.header)("x-amz-object-lock-legal-hold").as_deref() == Some("ON") {
                 let _ = self.store.set_hold(by, key, id, true);
             }
@@ -339,11 +340,11 @@ impl Desk {
                 self.retained.insert((key.clone(), id.clone()));
             }
         }
-        written(&self.store.kind, &ask, &answer)
+        to_raw_response(&self.store.kind, &request, &response)
     }
 }
 
-fn wire(status: u16, body: Vec<u8>) -> RawResponse {
+fn raw_response(status: u16, body: Vec<u8>) -> RawResponse {
     RawResponse { status, body, version: None }
 }
 
@@ -353,8 +354,8 @@ fn query(target: &str, name: &str) -> String {
     pairs.find(|(key, _)| *key == name).map(|(_, value)| xml::decoded(value)).unwrap_or_default()
 }
 
-/// Whether a body is not what its sender says.
-fn damaged(parts: &Parts<'_>) -> Option<(u16, &'static str)> {
+/// Returns an error if a body does not match its checksum.
+fn checksum_error(parts: &Parts<'_>) -> Option<(u16, &'static str)> {
     let hash = Sha256::digest(parts.body);
     let sum = (parts.header)("x-amz-checksum-sha256");
     if sum.is_some_and(|sum| sum != STANDARD.encode(hash)) {
@@ -364,21 +365,21 @@ fn damaged(parts: &Parts<'_>) -> Option<(u16, &'static str)> {
     signed.is_some_and(|signed| signed != hex::encode(hash)).then_some((400, "XAmzContentSHA256Mismatch"))
 }
 
-/// What a request costs, and its name.
-fn billed(parts: &Parts<'_>) -> (PriceTier, &'static str) {
-    match (parts.method, parts.key.is_empty(), parts.about) {
+/// Returns the price tier and the operation of a request.
+fn price_and_operation(parts: &Parts<'_>) -> (PriceTier, &'static str) {
+    match (parts.method, parts.key.is_empty(), parts.subresource) {
         ("GET", true, "versions") => (PriceTier::Tier1, "ListObjectVersions"),
         ("GET", true, "list-type") => (PriceTier::Tier1, "ListObjectsV2"),
         ("GET", true, "uploads") => (PriceTier::Tier1, "ListMultipartUploads"),
         // No request for keys, but a LIST by its name.
         ("GET", true, "inventory") => (PriceTier::Tier1, "ListBucketInventoryConfigurations"),
-        ("GET", true, _) => (PriceTier::Cheap, "settings"),
+        ("GET", true, _) => (PriceTier::Other, "settings"),
         ("PUT", true, _) => (PriceTier::Tier1, "settings"),
         ("POST", ..) => (PriceTier::Tier1, "DeleteObjects"),
         ("DELETE", _, _) => (PriceTier::Free, "DELETE"),
-        ("GET", false, "tagging") => (PriceTier::Cheap, "GetObjectTagging"),
-        ("GET", false, "legal-hold") => (PriceTier::Cheap, "GetObjectLegalHold"),
-        ("GET" | "HEAD", ..) => (PriceTier::Cheap, "GetObject"),
+        ("GET", false, "tagging") => (PriceTier::Other, "GetObjectTagging"),
+        ("GET", false, "legal-hold") => (PriceTier::Other, "GetObjectLegalHold"),
+        ("GET" | "HEAD", ..) => (PriceTier::Other, "GetObject"),
         ("PUT", false, "tagging") => (PriceTier::Tier1, "PutObjectTagging"),
         ("PUT", false, "legal-hold") => (PriceTier::Tier1, "PutObjectLegalHold"),
         ("PUT", ..) => (PriceTier::Tier1, "PutObject"),
@@ -386,8 +387,8 @@ fn billed(parts: &Parts<'_>) -> (PriceTier, &'static str) {
     }
 }
 
-/// The rights that a request needs, as policies name them.
-fn actions(parts: &Parts<'_>) -> Vec<String> {
+/// Returns the actions that a request needs, as named in policies.
+fn required_actions(parts: &Parts<'_>) -> Vec<String> {
     let of_version = if parts.version.is_some() { "Version" } else { "" };
     let right = |name: &str| format!("s3:{name}");
     let method = match parts.method {
@@ -395,12 +396,12 @@ fn actions(parts: &Parts<'_>) -> Vec<String> {
         "PUT" => "Put",
         _ => "Delete",
     };
-    match (parts.key.is_empty(), parts.method, parts.about) {
+    match (parts.key.is_empty(), parts.method, parts.subresource) {
         (true, _, "versions") => vec![right("ListBucketVersions")],
         (true, _, "list-type") => vec![right("ListBucket")],
         (true, _, "uploads") => vec![right("ListBucketMultipartUploads")],
         (true, "POST", _) => vec![right("DeleteObjectVersion")],
-        (true, _, about) => vec![format!("s3:{method}Bucket{about}")],
+        (true, _, subresource) => vec![format!("s3:{method}Bucket{subresource}")],
         (_, _, "tagging") => vec![format!("s3:{method}Object{of_version}Tagging")],
         (_, _, "legal-hold") => vec![format!("s3:{method}ObjectLegalHold")],
         (_, _, "retention") => vec![format!("s3:{method}ObjectRetention")],

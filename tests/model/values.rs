@@ -1,4 +1,4 @@
-//! The two recordings, the two incidents, the policy and the instants, as the code knows them.
+//! The two recordings, the two incidents, the policy and the instants, as values of the code's own types.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,10 @@ use toezicht::wire::{RecorderStatus, SpoolStatus};
 use super::exact::parse;
 use super::state::{Declared, Entry, Hold, Instant, N, Placement, Set, each};
 
-/// The instants of the clock. Lifecycle hides the first recording, where it is young, at the midnight between the first
-/// two; a leader that stopped is followed within a minute, and its requests land within fifteen; at the fourth the bytes
-/// of the first are due and the second is to be hidden; at the fifth everything is over its ceiling.
+/// Instants of the clock. The lifecycle hides the first recording, if it is young, at the midnight between the first
+/// two. A stopped leader is replaced within a minute, and its requests arrive within fifteen. At the fourth instant
+/// the bytes of the first recording are due and the second is to be hidden. At the fifth everything is past its
+/// ceiling.
 pub const INSTANTS: [&str; 5] = [
     "2026-03-02T23:59:30Z",
     "2026-03-03T00:00:30Z",
@@ -25,38 +26,38 @@ pub const INSTANTS: [&str; 5] = [
     "2026-03-05T00:30:00Z",
     "2026-03-08T00:30:00Z",
 ];
-/// Everything is over its ceiling.
+/// Last instant: everything is past its ceiling.
 pub const LAST: Instant = 4;
-/// When the store took the first recording: before all of these.
+/// Upload time of the first recording, before all instants of the clock.
 pub const BEFORE_CLOCK: Instant = 5;
-/// What is taken or hidden by then has its next step at the same instant.
+/// Uploads and delete markers up to this instant have their next lifecycle step at the same instant.
 pub const SAME_DAY: Instant = 2;
-/// No connection is kept open until then.
+/// No connection stays open until this instant.
 pub const DAYS_LATER: Instant = 3;
 
 pub const CEILINGS: Ceilings = Ceilings { video: Days(5), calls: Days(5) };
 pub const EMBARGO: SignedDuration = SignedDuration::from_hours(1);
 const LENGTH_MS: u64 = 60_000;
 
-/// How it all begins.
+/// Initial situation of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// Nothing is held; lifecycle is about to hide the first recording.
+    /// Nothing is held, and the lifecycle is about to hide the first recording.
     Young,
-    /// The first recording is over its ceiling, held for the first incident, and that is proved.
+    /// The first recording is past its ceiling and held for the first incident, whose placement is verified.
     Old,
 }
 
-/// See the module.
-pub struct Facts {
-    /// Those of the clock, and [`BEFORE_CLOCK`].
+/// The values of a scope.
+pub struct Values {
+    /// Instants of the clock, and [`BEFORE_CLOCK`].
     pub instants: Vec<Timestamp>,
     pub keys: [Key; N],
     pub policy: RecordingPolicySpec,
     entries: [toezicht::rules::hold::entry::LedgerEntry; N],
 }
 
-impl Facts {
+impl Values {
     pub fn of(beginning: Beginning) -> Self {
         let before = match beginning {
             Beginning::Young => "2026-03-01T12:00:00Z",
@@ -67,7 +68,7 @@ impl Facts {
         let minute = SignedDuration::from_secs(60);
         let starts = [instants[5] - minute, instants[0] - minute - minute / 2];
         let key = |n: usize| Key::new(Class::Video, "receptie", starts[n], LENGTH_MS, &[0; 32]).unwrap();
-        // The first incident is what the first recording shows, the second is all of it.
+        // The first incident covers the first recording, the second covers both.
         let windows = [(starts[0], starts[0] + minute), (starts[0], starts[1] + minute)];
         let entry = |n: usize| {
             let hold = incident(n, windows[n], false);
@@ -87,7 +88,7 @@ impl Facts {
         Self { keys: [key(0), key(1)], policy: parse(policy), entries: [entry(0), entry(1)], instants }
     }
 
-    /// A version as a listing tells it.
+    /// Returns a version as a listing returns it.
     pub fn listed(&self, version: usize, taken: usize) -> ListedVersion {
         ListedVersion {
             key: self.keys[version].to_string(),
@@ -100,14 +101,14 @@ impl Facts {
         }
     }
 
-    /// The resource of a hold, where there is one.
+    /// Returns the resource of a hold, if it exists.
     pub fn resource(&self, hold: usize, declared: Declared) -> Option<IncidentHold> {
         let window = self.entries[hold].scope.window;
-        let of = |is_resolved| incident(hold, (window.from, window.until.unwrap()), is_resolved);
+        let with_state = |is_resolved| incident(hold, (window.from, window.until.unwrap()), is_resolved);
         match declared {
             Declared::NotYet | Declared::Lost => None,
-            Declared::Open => Some(of(false)),
-            Declared::Resolved => Some(of(true)),
+            Declared::Open => Some(with_state(false)),
+            Declared::Resolved => Some(with_state(true)),
         }
     }
 
@@ -115,7 +116,7 @@ impl Facts {
         (0..N).filter_map(|n| self.resource(n, declared[n])).collect()
     }
 
-    /// What the ledger has.
+    /// Returns the ledger's entries by UID.
     pub fn ledger(&self, entries: [Entry; N]) -> BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry> {
         let entry = |n: usize| match entries[n] {
             Entry::Absent => None,
@@ -125,19 +126,19 @@ impl Facts {
         (0..N).filter_map(|n| Some((uid(n), entry(n)?))).collect()
     }
 
-    pub fn covers(&self, holds: Set) -> Vec<HoldScope> {
+    pub fn scopes(&self, holds: Set) -> Vec<HoldScope> {
         each(holds).map(|n| self.entries[n].scope.clone()).collect()
     }
 
-    pub fn coverings(&self, holds: Set) -> HoldScopes {
+    pub fn scope_configs(&self, holds: Set) -> HoldScopes {
         each(holds).map(|n| (uid(n), self.entries[n].scope.clone())).collect()
     }
 
-    /// A hold's resource with what the operator wrote of it, and its status.
+    /// Returns a hold's resource with its finalizer, and its placement status.
     pub fn with_placement(&self, hold: Hold) -> Option<(IncidentHold, Option<Status>)> {
         let mut resource = self.resource(0, hold.declared)?;
         resource.metadata.generation = Some(1);
-        if hold.has_counted {
+        if hold.has_finalizer {
             resource.metadata.finalizers = Some(vec![FINALIZER.into()]);
         }
         let status = json!({
@@ -149,8 +150,8 @@ impl Facts {
         Some((resource, status))
     }
 
-    /// What the recorder says of itself.
-    pub fn said(&self, follows: Set, uploads_follow: Option<Set>) -> RecorderStatus {
+    /// Returns a recorder's status report.
+    pub fn recorder_status(&self, follows: Set, uploads_follow: Option<Set>) -> RecorderStatus {
         RecorderStatus {
             format: 1,
             version: "0".into(),
@@ -167,7 +168,7 @@ impl Facts {
     }
 }
 
-/// The revision of the configuration that says that these are held.
+/// Returns the revision of a configuration with these holds.
 pub fn revision(holds: Set) -> String {
     holds.to_string()
 }

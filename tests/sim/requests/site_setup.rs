@@ -1,4 +1,4 @@
-//! The Site that is counted: its bucket with recordings of weeks, and who may ask for what.
+//! The counted Site: its bucket with recordings of several weeks, and its access settings.
 
 use std::sync::Arc;
 
@@ -13,20 +13,19 @@ use toezicht::storage::BucketConnection;
 use toezicht::storage::{BucketSpec, Claim};
 use toezicht::wire::{Credentials, StorageTarget};
 
+use super::counting_store::{BUCKET, CountingStore, OPERATOR, RECORDER};
 use super::day::{LIFECYCLE_HOUR, Scenario, midnight};
-use super::desk::{BUCKET, Desk, OPERATOR, RECORDER};
-use crate::store::{By, Who};
+use crate::store::{Actor, Caller};
 
-/// Those of the Heusden protocol.
 /// The default of `spec.recorder.segmentDuration`.
 pub const SEGMENT: SignedDuration = SignedDuration::from_mins(1);
-/// How long after its end a segment arrives.
+/// Delay of an upload after the end of a segment.
 pub const UPLOAD_DELAY: SignedDuration = SignedDuration::from_secs(2);
-/// A call a Site every so many minutes: ten a day.
+/// Interval of calls in minutes: ten a day.
 const CALL_INTERVAL_MINUTES: i64 = 144;
 pub const BODY: &[u8] = b"a segment";
 
-/// The terms of the Site, by the protocol.
+/// Retention terms of the example policy.
 pub const TERMS: RetentionTerms =
     RetentionTerms { ceilings: PROTOCOL_CEILINGS, embargo: Embargo::After(SignedDuration::from_hours(1)) };
 
@@ -71,25 +70,25 @@ pub fn access() -> BucketAccess {
     }
 }
 
-/// Recordings of the last days, as the store's lifecycle leaves them.
-pub fn furnish(desk: &mut Desk, situation: &Scenario, base: Timestamp) {
-    let mut at = base - SignedDuration::from_hours(24 * situation.backlog);
+/// Fills the bucket with recordings of the last days, and runs the lifecycle on them.
+pub fn set_up_site(counting_store: &mut CountingStore, scenario: &Scenario, base: Timestamp) {
+    let mut at = base - SignedDuration::from_hours(24 * scenario.backlog);
     while at < base {
         at += SEGMENT;
-        for key in recorded(&situation.cameras, at) {
+        for key in recordings_ending_at(&scenario.cameras, at) {
             let tag = key.class().to_string();
-            put(desk, &key, &tag, at + UPLOAD_DELAY);
+            put(counting_store, &key, &tag, at + UPLOAD_DELAY);
         }
     }
     for days in (0..4).rev() {
         let at = midnight() - SignedDuration::from_hours(24 * (days + 1)) + LIFECYCLE_HOUR;
-        desk.store.run_lifecycle_with(&PROTOCOL_CEILINGS, at, at);
+        counting_store.store.run_lifecycle_with(&PROTOCOL_CEILINGS, at, at);
     }
-    desk.store.effects.clear();
+    counting_store.store.effects.clear();
 }
 
-/// What ends at `end`.
-pub fn recorded(cameras: &[String], end: Timestamp) -> Vec<Key> {
+/// Returns the keys of the recordings that end at `end`.
+pub fn recordings_ending_at(cameras: &[String], end: Timestamp) -> Vec<Key> {
     let hash: [u8; 32] = Sha256::digest(BODY).into();
     let of = |class, source: &str, length: SignedDuration| {
         let millis = u64::try_from(length.as_millis()).unwrap();
@@ -102,9 +101,9 @@ pub fn recorded(cameras: &[String], end: Timestamp) -> Vec<Key> {
     all
 }
 
-pub fn put(desk: &mut Desk, key: &Key, tag: &str, at: Timestamp) {
-    let by = By { who: Who::Recorder, now: at, sent: at };
+pub fn put(counting_store: &mut CountingStore, key: &Key, tag: &str, at: Timestamp) {
+    let by = Caller { actor: Actor::Recorder, now: at, sent: at };
     let tags = vec![("toezicht-retention".to_owned(), tag.to_owned())];
-    desk.store.put(by, &key.to_string(), Arc::from(BODY), tags, true).unwrap();
-    desk.store.effects.clear();
+    counting_store.store.put(by, &key.to_string(), Arc::from(BODY), tags, true).unwrap();
+    counting_store.store.effects.clear();
 }
