@@ -66,7 +66,7 @@ test-crash: image  ## kill the operator and the probe after every request while 
 	cargo test --locked --no-run --test it
 	$(TESTBED) days real
 	$(TESTBED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- \
-	  operator::killed stopped_it_leaves_nothing next_run_puts_it_right --nocapture
+	  operator::killed stopped_probe_leaves_nothing next_run_repairs_interrupted_run --nocapture
 
 test-lifecycle: image  ## let an incident outlive ten ceilings on a store whose lifecycle days last seconds (10 min)
 	cargo test --locked --no-run --test it

@@ -73,8 +73,8 @@ async fn new_object_has_pending_conditions(server: Server) {
     server.clean_up().await;
 }
 
-/// Once `Accepted` is true, `siteRef` is immutable: the ledger may contain the hold before `status.placement` says
-/// so.
+/// Checks that `siteRef` is immutable once `Accepted` is true: the ledger may contain the hold before
+/// `status.placement` exists.
 async fn accepted_hold_rejects_site_change(server: &Server, hold: Value) {
     let kind = "incidenthold";
     server.create(&hold).await;
@@ -95,8 +95,8 @@ async fn accepted_hold_rejects_site_change(server: &Server, hold: Value) {
     assert!(matches!(result, AdmissionResult::Admitted), "{result:?}");
 }
 
-/// A hold that protects nothing yet can be corrected in every field. An effective hold accepts only corrections that
-/// release nothing.
+/// Checks that a hold that protects nothing yet can be corrected in every field. An effective hold accepts only
+/// corrections that release nothing.
 async fn hold_accepts_corrections_that_release_nothing(server: Server) {
     let (_, hold) =
         example_objects().into_iter().find(|(_, object)| object["kind"] == "IncidentHold").expect("a hold");

@@ -231,7 +231,7 @@ impl World {
             }
             _ => {
                 let recorder = &state.recorder;
-                let upload = recorder.upload.map(|(_, of)| Some(of));
+                let upload = recorder.upload.map(|(_, holds)| Some(holds));
                 let pending: Vec<Option<Set>> =
                     upload.into_iter().chain(recorder.in_doubt.map(holds_of_upload)).collect();
                 let pending: &[_] = if self.is_broken(Rule::UploadsAcknowledged) { &[] } else { &pending };
@@ -258,9 +258,9 @@ impl World {
                 put(&mut state.versions[1], tag, clock);
             }
             Action::AbandonUpload => {
-                let (tag, of) = recorder.upload.take()?;
+                let (tag, holds) = recorder.upload.take()?;
                 recorder.stray = Some(tag);
-                recorder.in_doubt = recorder.in_doubt.or(Some(InDoubt::Of(of)));
+                recorder.in_doubt = recorder.in_doubt.or(Some(InDoubt::Of(holds)));
                 recorder.failures -= 1;
             }
             Action::Restart => {

@@ -10,7 +10,8 @@ use toezicht::storage::recordings::hold::ReleaseReport;
 
 use super::rules::Rule;
 use super::state::{
-    ActiveReconcile, Instant, Leader, N, Object, OpenHolds, Pass, Plan, Request, Set, Stage, State, Step, one,
+    ActiveReconcile, Instant, Leader, N, Object, OpenHolds, Pass, Plan, Request, Set, Stage, State, Step,
+    singleton,
 };
 use super::world::World;
 
@@ -60,7 +61,7 @@ impl World {
             (Stage::Read, Some(object))
                 if self.covering(pass.version, object.taken) & active.plan.closing != 0 =>
             {
-                if let Some(by) = self.kept_by(pass.version, object, self.open(state, active)) {
+                if let Some(by) = self.held_by(pass.version, object, self.open(state, active)) {
                     pass.is_undecided |=
                         by == HeldBy::Declared && !self.is_broken(Rule::ReleaseWaitsForLedger);
                     pass.next();
@@ -76,7 +77,7 @@ impl World {
             (Stage::SecondRead, Some(object)) => {
                 let is_read = !self.is_broken(Rule::ReadBeforeDelete);
                 pass.has_written = true;
-                if is_read && self.kept_by(pass.version, object, self.open(state, active)).is_some() {
+                if is_read && self.held_by(pass.version, object, self.open(state, active)).is_some() {
                     pass.next();
                 } else {
                     pass.stage = Stage::Delete;
@@ -84,7 +85,7 @@ impl World {
                 None
             }
             (Stage::Delete, Some(_)) => {
-                let request = self.delete(state, one(pass.version));
+                let request = self.delete(state, singleton(pass.version));
                 pass.next();
                 Some(request)
             }
@@ -131,7 +132,7 @@ impl World {
                 self.is_deletable(*version, object, open.ledger | open.declared, active.now)
             })
         };
-        (0..N).filter(is_deletable).map(one).sum()
+        (0..N).filter(is_deletable).map(singleton).sum()
     }
 
     /// Reads the open holds again, without those being closed.

@@ -3,7 +3,7 @@
 use stateright::Property;
 use toezicht::rules::recording::tag::RetentionTag;
 
-use super::state::{Declared, N, Object, State, Version, one};
+use super::state::{Declared, N, Object, State, Version, singleton};
 use super::values::{DAYS_LATER, LAST};
 use super::world::World;
 
@@ -11,7 +11,7 @@ pub const NO_HELD_VERSION_IS_LOST: &str = "nothing held is lost";
 pub const PLACED_IS_TRUE: &str = "Placed never lies";
 pub const RELEASED_IS_TRUE: &str = "Released never lies";
 pub const EVERY_PROTECTION_IS_EXPLAINED: &str = "nothing is kept that no hold explains";
-pub const GONE: &str = "past its deadline an unheld version is gone";
+pub const EXPIRED_IS_DELETED: &str = "past its deadline an unheld version is gone";
 pub const EMBARGO_IS_KEPT: &str = "nothing can be seen before the embargo has passed";
 
 pub const TWO_PLACED: &str = "two holds are placed";
@@ -24,10 +24,10 @@ pub const LATE_REQUEST_CLEARS_PROTECTION: &str = "a late request takes marks";
 pub fn properties() -> Vec<Property<World>> {
     vec![
         Property::always(NO_HELD_VERSION_IS_LOST, |_, state: &State| !state.is_lost),
-        Property::always(PLACED_IS_TRUE, placed),
-        Property::always(RELEASED_IS_TRUE, released),
-        Property::always(EVERY_PROTECTION_IS_EXPLAINED, explained),
-        Property::always(GONE, gone),
+        Property::always(PLACED_IS_TRUE, placed_is_true),
+        Property::always(RELEASED_IS_TRUE, released_is_true),
+        Property::always(EVERY_PROTECTION_IS_EXPLAINED, every_protection_is_explained),
+        Property::always(EXPIRED_IS_DELETED, expired_is_deleted),
         Property::always(EMBARGO_IS_KEPT, embargo_is_kept),
         Property::sometimes(TWO_PLACED, |world: &World, state: &State| {
             (0..N).all(|hold| is_placed(world, state, hold))
@@ -39,7 +39,7 @@ pub fn properties() -> Vec<Property<World>> {
             (0..N).all(|hold| is_released(world, state, hold))
         }),
         Property::sometimes(ALL_DELETED, |_, state: &State| {
-            state.versions.iter().all(|version| *version == Version::Gone)
+            state.versions.iter().all(|version| *version == Version::Deleted)
         }),
         Property::sometimes(KEPT_BY_LEDGER, |world: &World, state: &State| {
             let is_lost = state.holds.iter().any(|hold| hold.declared == Declared::Lost);
@@ -66,10 +66,10 @@ fn objects(state: &State) -> impl Iterator<Item = (usize, Object)> {
 /// Returns whether every version of a placed hold is protected from the store's lifecycle. Initial versions have
 /// legal hold and tag and are not hidden, unless a late request of a stopped leader cleared one. Later uploads have
 /// at least the tag.
-fn placed(world: &World, state: &State) -> bool {
+fn placed_is_true(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
         let covering = world.covering(version, object.taken);
-        let is_claimed = (0..N).any(|hold| covering & one(hold) != 0 && is_placed(world, state, hold));
+        let is_claimed = (0..N).any(|hold| covering & singleton(hold) != 0 && is_placed(world, state, hold));
         let is_fully_protected =
             object.legal_hold && object.tag != RetentionTag::Video && object.hidden.is_none();
         let may_be_partly_protected = state.is_disturbed || world.scope.has_recorder && version == 1;
@@ -78,12 +78,12 @@ fn placed(world: &World, state: &State) -> bool {
 }
 
 /// Returns whether nothing that only a released hold covered is still protected.
-fn released(world: &World, state: &State) -> bool {
+fn released_is_true(world: &World, state: &State) -> bool {
     let is_true = |hold: usize| {
-        let others = state.unreleased() & !one(hold);
+        let others = state.unreleased() & !singleton(hold);
         objects(state).all(|(version, object)| {
             let covering = world.covering(version, object.taken);
-            let is_covered_only_by_it = covering & one(hold) != 0 && covering & others == 0;
+            let is_covered_only_by_it = covering & singleton(hold) != 0 && covering & others == 0;
             !is_covered_only_by_it || object.is_left_to_lifecycle()
         })
     };
@@ -91,14 +91,14 @@ fn released(world: &World, state: &State) -> bool {
 }
 
 /// Returns whether the store's lifecycle alone would delete every version that no hold explains.
-fn explained(world: &World, state: &State) -> bool {
+fn every_protection_is_explained(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
         object.is_left_to_lifecycle() || world.covering(version, object.taken) & state.unreleased() != 0
     })
 }
 
 /// Returns whether every stored version past its ceiling that was uploaded in time is covered by a hold.
-fn gone(world: &World, state: &State) -> bool {
+fn expired_is_deleted(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
         let is_late = [DAYS_LATER, LAST].contains(&object.taken);
         let is_past_ceiling = !is_late && world.is_due(version, object, state.clock);

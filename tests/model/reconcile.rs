@@ -6,7 +6,7 @@ use toezicht::rules::hold::proof::may_release;
 use super::rules::Rule;
 use super::state::{
     ActiveReconcile, Declared, Entry, Leader, Pass, Placement, Plan, ReconcileState, RecorderAck, Request,
-    Set, Stage, State, Step, each, one,
+    Set, Stage, State, Step, members, singleton,
 };
 use super::world::World;
 
@@ -70,15 +70,15 @@ impl World {
         }
     }
 
-    /// Once the ledger has all entries, sets finalizers, updates the recorders' configuration, and invalidates their
-    /// acknowledgement if it changed.
+    /// Sets finalizers, updates the recorders' configuration, and invalidates their acknowledgement if it changed.
+    /// Runs once the ledger has all entries.
     fn after_ledger(
         &self,
         state: &mut State,
         leader: &mut Leader,
         mut active: ActiveReconcile,
     ) -> ActiveReconcile {
-        for hold in each(active.plan.open) {
+        for hold in members(active.plan.open) {
             let hold = &mut state.holds[hold];
             hold.has_finalizer |= matches!(hold.declared, Declared::Open | Declared::Resolved);
         }
@@ -149,14 +149,14 @@ fn write_first_entry(
     entry: Entry,
     next: fn(Set) -> Step,
 ) -> (ActiveReconcile, Option<Request>) {
-    let hold = each(left).next().unwrap_or_default();
-    (active.to(next(left & !one(hold))), Some(Request::Ledger(hold, entry)))
+    let hold = members(left).next().unwrap_or_default();
+    (active.to(next(left & !singleton(hold))), Some(Request::Ledger(hold, entry)))
 }
 
 /// Writes the outcome into the statuses of the holds.
 fn report(state: &mut State, active: ActiveReconcile) {
     for (number, hold) in state.holds.iter_mut().enumerate() {
-        let is_in = |set: Set| set & one(number) != 0;
+        let is_in = |set: Set| set & singleton(number) != 0;
         if matches!(hold.declared, Declared::NotYet | Declared::Lost) {
             continue;
         }

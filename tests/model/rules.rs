@@ -7,8 +7,8 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use super::properties::{
-    EMBARGO_IS_KEPT, EVERY_PROTECTION_IS_EXPLAINED, GONE, NO_HELD_VERSION_IS_LOST, PLACED_IS_TRUE,
-    RELEASED_IS_TRUE,
+    EMBARGO_IS_KEPT, EVERY_PROTECTION_IS_EXPLAINED, EXPIRED_IS_DELETED, NO_HELD_VERSION_IS_LOST,
+    PLACED_IS_TRUE, RELEASED_IS_TRUE,
 };
 use super::scope::{Scope, TAKEOVER, UPLOADS};
 use super::world::World;
@@ -145,7 +145,7 @@ fn keeping_for_unrecorded_hold_leaves_unexplained_protection() {
 
 #[test]
 fn release_without_deletion_keeps_expired_version() {
-    assert_breaks(Rule::ExpiredDeletedOnRelease, TAKEOVER, GONE);
+    assert_breaks(Rule::ExpiredDeletedOnRelease, TAKEOVER, EXPIRED_IS_DELETED);
 }
 
 #[test]

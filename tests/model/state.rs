@@ -12,12 +12,12 @@ pub type Set = u8;
 pub type Instant = u8;
 
 /// Returns the members of a set.
-pub fn each(set: Set) -> impl Iterator<Item = usize> {
+pub fn members(set: Set) -> impl Iterator<Item = usize> {
     (0..N).filter(move |n| set >> n & 1 == 1)
 }
 
 /// Returns the set with only this member.
-pub fn one(n: usize) -> Set {
+pub fn singleton(n: usize) -> Set {
     1 << n
 }
 
@@ -26,7 +26,7 @@ pub fn one(n: usize) -> Set {
 pub enum Version {
     Absent,
     Stored(Object),
-    Gone,
+    Deleted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -271,12 +271,12 @@ impl State {
             Declared::Lost => self.ledger[*n] == Entry::Open,
             Declared::NotYet | Declared::Resolved => false,
         };
-        (0..N).filter(is_open).map(one).sum()
+        (0..N).filter(is_open).map(singleton).sum()
     }
 
     /// Returns the holds that explain a protection: those that are open or not yet released.
     pub fn unreleased(&self) -> Set {
         let in_ledger = (0..N).filter(|n| self.ledger[*n] == Entry::Open);
-        self.open() | in_ledger.map(one).sum::<Set>()
+        self.open() | in_ledger.map(singleton).sum::<Set>()
     }
 }

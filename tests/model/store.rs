@@ -5,7 +5,9 @@ use toezicht::rules::recording::tag::RetentionTag;
 use toezicht::storage::s3::in_doubt_requests::SIGNATURE_VALIDITY;
 
 use super::rules::Rule;
-use super::state::{Instant, LateRequest, Object, Placement, Request, Set, State, Version, each, one};
+use super::state::{
+    Instant, LateRequest, Object, Placement, Request, Set, State, Version, members, singleton,
+};
 use super::values::SAME_DAY;
 use super::world::World;
 
@@ -25,11 +27,11 @@ impl World {
                 }
             }
             Request::Delete { versions, unlawful } => {
-                for version in each(versions) {
+                for version in members(versions) {
                     if let Some(object) = state.object(version)
                         && !object.legal_hold
                     {
-                        let is_unlawful = each(unlawful).any(|n| n == version);
+                        let is_unlawful = members(unlawful).any(|n| n == version);
                         self.delete_bytes(state, version, object, is_unlawful);
                     }
                 }
@@ -41,21 +43,21 @@ impl World {
     /// sent, was verified, or if the version was readable by its tag `held`.
     fn delete_bytes(&self, state: &mut State, version: usize, object: Object, is_unlawful: bool) {
         let open = self.covering(version, object.taken) & state.open();
-        let is_proved = each(open).any(|hold| state.holds[hold].placement == Placement::Proved);
+        let is_proved = members(open).any(|hold| state.holds[hold].placement == Placement::Proved);
         let is_readable = open != 0 && object.tag == RetentionTag::Held;
         state.is_lost |= is_unlawful || is_proved || is_readable;
-        state.versions[version] = Version::Gone;
+        state.versions[version] = Version::Deleted;
     }
 
     /// Returns those of `versions` that a hold declared before now covers.
     pub fn unlawful(&self, state: &State, versions: Set) -> Set {
-        let settled = each(state.open()).filter(|hold| state.holds[*hold].is_settled);
-        let settled: Set = settled.map(one).sum();
+        let settled = members(state.open()).filter(|hold| state.holds[*hold].is_settled);
+        let settled: Set = settled.map(singleton).sum();
         let is_held = |version: &usize| {
             let object = state.object(*version);
             object.is_some_and(|object| self.covering(*version, object.taken) & settled != 0)
         };
-        each(versions).filter(is_held).map(one).sum()
+        members(versions).filter(is_held).map(singleton).sum()
     }
 
     /// Returns whether a late request of a stopped leader may still arrive.

@@ -13,7 +13,7 @@ use toezicht::rules::recording::version::ListedVersion;
 use toezicht::wire::{RecorderStatus, SpoolStatus};
 
 use super::exact::parse;
-use super::state::{Declared, Entry, Hold, Instant, N, Placement, Set, each};
+use super::state::{Declared, Entry, Hold, Instant, N, Placement, Set, members};
 
 /// Instants of the clock. The lifecycle hides the first recording, if it is young, at the midnight between the first
 /// two. A stopped leader is replaced within a minute, and its requests arrive within fifteen. At the fourth instant
@@ -127,11 +127,11 @@ impl Values {
     }
 
     pub fn scopes(&self, holds: Set) -> Vec<HoldScope> {
-        each(holds).map(|n| self.entries[n].scope.clone()).collect()
+        members(holds).map(|n| self.entries[n].scope.clone()).collect()
     }
 
     pub fn scope_configs(&self, holds: Set) -> HoldScopes {
-        each(holds).map(|n| (uid(n), self.entries[n].scope.clone())).collect()
+        members(holds).map(|n| (uid(n), self.entries[n].scope.clone())).collect()
     }
 
     /// Returns a hold's resource with its finalizer, and its placement status.

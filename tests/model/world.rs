@@ -20,8 +20,8 @@ use super::lookup_table::LookupTable;
 use super::rules::Rule;
 use super::scope::Scope;
 use super::state::{
-    Declared, Entry, Hold, InDoubt, Instant, N, Object, OpenHolds, Placement, Plan, RecorderAck, Set, each,
-    one,
+    Declared, Entry, Hold, InDoubt, Instant, N, Object, OpenHolds, Placement, Plan, RecorderAck, Set,
+    members, singleton,
 };
 use super::values::{CEILINGS, EMBARGO, Values, revision};
 
@@ -63,19 +63,20 @@ impl World {
         let values = Values::of(scope.beginning);
         let now = |n: usize| values.instants[n];
         let set = |covers: &[HoldScope]| -> Set {
-            let is_in = |n: &usize| covers.contains(&values.scopes(one(*n))[0]);
-            (0..N).filter(is_in).map(one).sum()
+            let is_in = |n: &usize| covers.contains(&values.scopes(singleton(*n))[0]);
+            (0..N).filter(is_in).map(singleton).sum()
         };
         let stored = |version: usize, taken: usize, ask: &dyn Fn(&StoredRecording<'_>) -> bool| {
             ask(&StoredRecording::of(&values.listed(version, taken), &CEILINGS).unwrap())
         };
-        let covers = |n: usize| values.scopes(numbered(n));
+        let covers = |n: usize| values.scopes(set_from_index(n));
         Self {
-            covering: LookupTable::of([N, TAKEN], |[version, taken]| {
-                let is_covered = |n: &usize| stored(version, taken, &|it| it.is_in_scope(&covers(1 << *n)));
-                (0..N).filter(is_covered).map(one).sum()
+            covering: LookupTable::tabulate([N, TAKEN], |[version, taken]| {
+                let is_covered =
+                    |n: &usize| stored(version, taken, &|recording| recording.is_in_scope(&covers(1 << *n)));
+                (0..N).filter(is_covered).map(singleton).sum()
             }),
-            plans: LookupTable::of([4, 4, 3, 3, TIMES], |[h0, h1, e0, e1, at]| {
+            plans: LookupTable::tabulate([4, 4, 3, 3, TIMES], |[h0, h1, e0, e1, at]| {
                 let holds = values.resources([DECLARED[h0], DECLARED[h1]]);
                 let mut entries = values.ledger([ENTRIES[e0], ENTRIES[e1]]);
                 if broken == Some(Rule::LedgerCounts) {
@@ -87,16 +88,16 @@ impl World {
                 }
                 to_plan(&plan)
             }),
-            declared: LookupTable::of([4, 4, TIMES], |[h0, h1, at]| {
+            declared: LookupTable::tabulate([4, 4, TIMES], |[h0, h1, at]| {
                 let holds = values.resources([DECLARED[h0], DECLARED[h1]]);
                 set(&open_scopes(&holds, now(at)))
             }),
-            by_ledger: LookupTable::of([3, 3, SETS], |[e0, e1, closing]| {
-                let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
+            by_ledger: LookupTable::tabulate([3, 3, SETS], |[e0, e1, closing]| {
+                let uids: Vec<String> = members(set_from_index(closing)).map(|n| n.to_string()).collect();
                 let closing: BTreeSet<&str> = uids.iter().map(String::as_str).collect();
                 set(&ledger::open_scopes_except(&values.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
             }),
-            held_tags: LookupTable::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
+            held_tags: LookupTable::tabulate([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
                 let listed = values.listed(version, taken);
                 let embargo =
                     if broken == Some(Rule::Sealed) { Embargo::LiveView } else { Embargo::After(EMBARGO) };
@@ -106,48 +107,51 @@ impl World {
                     now(at),
                 )
             }),
-            sealed: LookupTable::of([N, TAKEN, TIMES], |[version, taken, at]| {
-                let tag = |it: &StoredRecording<'_>| {
-                    it.required_tag(&covers(SETS - 1), Embargo::After(EMBARGO), now(at))
+            sealed: LookupTable::tabulate([N, TAKEN, TIMES], |[version, taken, at]| {
+                let tag = |recording: &StoredRecording<'_>| {
+                    recording.required_tag(&covers(SETS - 1), Embargo::After(EMBARGO), now(at))
                 };
-                stored(version, taken, &|it| tag(it) == Some(RetentionTag::Sealed))
+                stored(version, taken, &|recording| tag(recording) == Some(RetentionTag::Sealed))
             }),
-            kept_by: LookupTable::of([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
+            kept_by: LookupTable::tabulate([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
                 let open = OpenScopes { ledger: covers(ledger), declared: covers(declared) };
                 StoredRecording::of(&values.listed(version, taken), &CEILINGS).unwrap().held_by(&open)
             }),
-            dispositions: LookupTable::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
+            dispositions: LookupTable::tabulate([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
                 disposition(&values.listed(version, taken), &CEILINGS, &covers(holds), now(at))
             }),
-            due: LookupTable::of([N, TAKEN, TIMES], |[version, taken, at]| {
-                stored(version, taken, &|it| it.expires_at_by_key() <= now(at))
+            due: LookupTable::tabulate([N, TAKEN, TIMES], |[version, taken, at]| {
+                stored(version, taken, &|recording| recording.expires_at_by_key() <= now(at))
             }),
-            put_tags: LookupTable::of([SETS], |[holds]| {
+            put_tags: LookupTable::tabulate([SETS], |[holds]| {
                 toezicht::recorder::upload::retention_tag(&covers(holds), &values.keys[1])
             }),
-            acknowledged: LookupTable::of([SETS, SETS], |[applied, open]| {
-                let scope_configs = |n: usize| values.scope_configs(numbered(n));
+            acknowledged: LookupTable::tabulate([SETS, SETS], |[applied, open]| {
+                let scope_configs = |n: usize| values.scope_configs(set_from_index(n));
                 handoff::HoldAck::Acknowledged(scope_configs(applied)).has_acknowledged(&scope_configs(open))
             }),
-            acknowledges_revision: LookupTable::of([SETS, SETS + 1, SETS], |[applied, uploads, expected]| {
-                let uploads = (uploads < SETS).then(|| numbered(uploads));
-                values
-                    .recorder_status(numbered(applied), uploads)
-                    .has_acknowledged(&revision(numbered(expected)))
-            }),
-            claims: LookupTable::of([4, 2, 4], |[declared, counted, placement]| {
+            acknowledges_revision: LookupTable::tabulate(
+                [SETS, SETS + 1, SETS],
+                |[applied, uploads, expected]| {
+                    let uploads = (uploads < SETS).then(|| set_from_index(uploads));
+                    values
+                        .recorder_status(set_from_index(applied), uploads)
+                        .has_acknowledged(&revision(set_from_index(expected)))
+                },
+            ),
+            claims: LookupTable::tabulate([4, 2, 4], |[declared, has_finalizer, placement]| {
                 let hold = Hold {
                     declared: DECLARED[declared],
                     is_settled: false,
-                    has_finalizer: counted == 1,
+                    has_finalizer: has_finalizer == 1,
                     placement: PLACEMENTS[placement],
                 };
                 claimed_conditions(&values, hold)
             }),
-            lifecycle: LookupTable::of([2, TAKEN, TIMES], |[hidden, since, at]| {
+            lifecycle: LookupTable::tabulate([2, TAKEN, TIMES], |[hidden, since, at]| {
                 lifecycle_from(hidden == 1, now(since)) <= now(at)
             }),
-            overdue: LookupTable::of([2, TAKEN, TIMES, TIMES], |[hidden, since, at, next]| {
+            overdue: LookupTable::tabulate([2, TAKEN, TIMES, TIMES], |[hidden, since, at, next]| {
                 lifecycle_from(hidden == 1, now(since)).max(now(at)) + DAY <= now(next)
             }),
             scope,
@@ -202,7 +206,7 @@ impl World {
         self.held_tags.at([version, object.taken.into(), holds.into(), now.into()])
     }
 
-    pub fn kept_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<HeldBy> {
+    pub fn held_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<HeldBy> {
         let coordinates = [version, object.taken.into(), open.ledger.into(), open.declared.into()];
         self.kept_by.at(coordinates)
     }
@@ -235,7 +239,7 @@ impl World {
 
     /// Returns whether a recorder acknowledges these holds.
     pub fn acknowledges(&self, applied: Set, pending: &[Option<Set>], expected: Set) -> bool {
-        let revisions: Vec<Option<String>> = pending.iter().map(|of| of.map(revision)).collect();
+        let revisions: Vec<Option<String>> = pending.iter().map(|holds| holds.map(revision)).collect();
         let all_use_revision = toezicht::recorder::in_doubt::all_use_revision(
             revisions.iter().map(Option::as_deref),
             &revision(applied),
@@ -288,7 +292,7 @@ fn lifecycle_from(is_hidden: bool, since: Timestamp) -> Timestamp {
 }
 
 /// Converts a number to the set with its bits.
-fn numbered(number: usize) -> Set {
+fn set_from_index(number: usize) -> Set {
     Set::try_from(number).unwrap()
 }
 
@@ -301,13 +305,13 @@ pub fn holds_of_upload(unsure: InDoubt) -> Option<Set> {
 }
 
 fn to_plan(plan: &toezicht::controllers::retention::plan::HoldPlan) -> Plan {
-    let of = |uid: &str| one(uid.parse().unwrap());
+    let hold = |uid: &str| singleton(uid.parse().unwrap());
     let set = |entries: &[toezicht::rules::hold::entry::LedgerEntry]| {
-        entries.iter().map(|entry| of(&entry.uid)).sum()
+        entries.iter().map(|entry| hold(&entry.uid)).sum()
     };
     Plan {
         write: set(&plan.to_write),
-        open: plan.open.keys().map(|uid| of(uid)).sum(),
+        open: plan.open.keys().map(|uid| hold(uid)).sum(),
         closing: set(&plan.closing),
         closed: set(&plan.closed),
     }

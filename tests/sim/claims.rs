@@ -10,8 +10,13 @@ use super::api::is_resolved;
 use super::world::World;
 
 /// Writes that a hold never entered the ledger, and checks that nothing is protected for it.
-pub fn report_never_held(world: &mut World, of: &IncidentHold, began: Timestamp, decided_at: Timestamp) {
-    let uid = of.metadata.uid.clone().unwrap();
+pub fn report_never_held(
+    world: &mut World,
+    read_hold: &IncidentHold,
+    began: Timestamp,
+    decided_at: Timestamp,
+) {
+    let uid = read_hold.metadata.uid.clone().unwrap();
     let now = world.now();
     let Some(hold) = world.api.holds.get_mut(&uid) else {
         return;
@@ -30,8 +35,14 @@ pub fn report_never_held(world: &mut World, of: &IncidentHold, began: Timestamp,
 }
 
 /// Writes a hold's placement and checks the claims that follow from it.
-pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Timestamp, decided_at: Timestamp) {
-    let uid = of.metadata.uid.clone().unwrap();
+pub fn claim(
+    world: &mut World,
+    read_hold: &IncidentHold,
+    next: Placement,
+    began: Timestamp,
+    decided_at: Timestamp,
+) {
+    let uid = read_hold.metadata.uid.clone().unwrap();
     let now = world.now();
     let Some(hold) = world.api.holds.get_mut(&uid) else {
         return;

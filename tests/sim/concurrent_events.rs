@@ -55,7 +55,7 @@ impl World {
                 | StoreRequest::DeleteMany(_)
         );
         // Crash most often between writes that belong together, and before a loss is reported.
-        let of = match request {
+        let odds = match request {
             StoreRequest::Put { key, .. }
                 if key.starts_with("ledger/manifests/") && self.checks.has_unreported_loss() =>
             {
@@ -67,7 +67,7 @@ impl World {
         matches!(actor, Actor::Operator(_))
             && changes
             && !self.is_calm
-            && self.rng.u32(0..of) < self.profile.event_rate
+            && self.rng.u32(0..odds) < self.profile.event_rate
     }
 
     /// Resolves, in half of the crashes, the hold that the last request concerns.
@@ -80,7 +80,7 @@ impl World {
 
     /// Draws an event during a request.
     pub fn maybe_event(&mut self, n: usize, request: &StoreRequest) {
-        if self.is_calm || self.is_over() || self.rng.u32(0..1000) >= self.profile.event_rate {
+        if self.is_calm || self.has_violations() || self.rng.u32(0..1000) >= self.profile.event_rate {
             return;
         }
         let now = self.now();
@@ -89,7 +89,7 @@ impl World {
             Event::DeclaredDuringOutage => {
                 self.declare_over(request, now);
                 self.api.is_unavailable = true;
-                self.log_trace(|| "the API server goes away".to_owned());
+                self.log_trace(|| "the API server becomes unavailable".to_owned());
             }
             Event::Widened => {
                 if let Some(uid) = self.rng.choice(self.api.open(now)) {

@@ -113,7 +113,7 @@ impl HttpConnector for SimulatedConnector {
                 world.fail(format!("a reconcile never ends: after {MAX_REQUESTS} requests, {description}"));
             }
         }
-        if world.is_over() {
+        if world.has_violations() {
             return HttpConnectorFuture::new(std::future::pending());
         }
         if is_last {
@@ -125,7 +125,7 @@ impl HttpConnector for SimulatedConnector {
         drop(world);
         let (response, receiver) = oneshot::channel();
         if is_sent {
-            tokio::spawn(carry(self.world.clone(), sent, response));
+            tokio::spawn(transmit(self.world.clone(), sent, response));
         }
         if is_last {
             self.life.died.notify_one();
@@ -140,7 +140,7 @@ impl HttpConnector for SimulatedConnector {
     }
 }
 
-async fn carry(world: Shared, sent: Sent, response: oneshot::Sender<HttpResponse>) {
+async fn transmit(world: Shared, sent: Sent, response: oneshot::Sender<HttpResponse>) {
     sleep(sent.delay_to_store).await;
     if sent.fault == NetworkFault::Lost {
         return;

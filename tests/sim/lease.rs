@@ -156,11 +156,11 @@ async fn fate(world: &Shared, n: usize, life: &ProcessLife) -> Fate {
     if let Some(fate) = early {
         return fate;
     }
-    let (is_calm, is_over, draw, requests) = {
+    let (is_calm, has_violations, draw, requests) = {
         let mut world = lock(world);
-        (world.is_calm, world.is_over(), world.rng.u32(0..4), world.rng.u64(1..160))
+        (world.is_calm, world.has_violations(), world.rng.u32(0..4), world.rng.u64(1..160))
     };
-    if is_calm || is_over {
+    if is_calm || has_violations {
         return Fate::Stays;
     }
     match draw {

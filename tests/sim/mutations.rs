@@ -34,7 +34,7 @@ pub enum Mutation {
     EmbargoForgotten,
     /// A version that only resolved holds cover is overdue past its ceiling.
     AuditBelievesResolved,
-    /// A new leader waits with releases.
+    /// A new leader delays releases.
     ReleasesAtOnce,
     /// A recorder acknowledges nothing while an earlier upload may still arrive.
     UploadsForgotten,
@@ -52,7 +52,7 @@ pub enum Mutation {
     MarkersUnseen,
     /// A listing is read to its end.
     PageEndsListing,
-    /// All versions of a key count.
+    /// All versions of a key are processed.
     FirstVersionOnly,
     /// A delete marker closes no entry.
     LedgerMarkerCloses,
@@ -280,8 +280,8 @@ impl World {
     }
 
     fn defer(&mut self, key: &str, id: &str, request: &StoreRequest) {
-        let of = (key.to_owned(), id.to_owned());
-        self.deferred.requests.entry(of).or_default().push(request.clone());
+        let version = (key.to_owned(), id.to_owned());
+        self.deferred.requests.entry(version).or_default().push(request.clone());
     }
 
     fn run_deferred(&mut self, by: Caller, key: &str, id: &str) {

@@ -46,7 +46,7 @@ pub struct Leader {
     pub life: Arc<ProcessLife>,
     pub takeover_delay: TakeoverDelay,
     pub buckets: SiteHandoff,
-    audited: Option<Timestamp>,
+    last_audit: Option<Timestamp>,
 }
 
 /// Source of the holds of the API server.
@@ -90,7 +90,7 @@ impl Leader {
             life,
             takeover_delay,
             buckets: SiteHandoff::with_budget(MemoryBudget::of_process(lock(world).memory_limit())),
-            audited: None,
+            last_audit: None,
         }
     }
 
@@ -112,7 +112,7 @@ impl Leader {
                     if let Err(why) = &result {
                         world.log_trace(|| format!("operator {} ends its reconcile: {why}", self.n));
                     }
-                    if world.is_over() {
+                    if world.has_violations() {
                         return;
                     }
                     Self::pause(&mut world, result.ok())
@@ -187,12 +187,12 @@ impl Leader {
         // Each process has its own cache: a new leader starts with an empty one.
         let cache = self.buckets.protection_cache(&site);
         let entries = self.entries(&bucket, &cache, &holds, now).await?;
-        let plan = self.planned(&entries, &holds, now);
+        let plan = self.plan_holds(&entries, &holds, now);
         let written = self.guarded(ledger::write_all(&bucket.operator, &plan.to_write)).await?;
         written.map_err(|error| error.to_string())?;
         let counting = holds.iter().filter_map(|hold| hold.metadata.uid.as_ref());
         for uid in counting.filter(|uid| plan.is_in_effect(uid)) {
-            self.api(|world| finalize(world, uid)).await?;
+            self.api(|world| add_finalizer(world, uid)).await?;
         }
         let scope_configs = plan.recorder_scopes();
         self.buckets.set_hold_scopes(&site, scope_configs.clone());
@@ -263,13 +263,13 @@ impl Leader {
             registered.map_err(|error| error.to_string())?;
             cache.note_registered(new);
         }
-        let asked = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
-        let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
-        let entries = self.guarded(ledger::read_all(&bucket.operator, &asked)).await?;
+        let uids = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
+        let uids = uids.filter_map(|hold| hold.metadata.uid.clone()).collect();
+        let entries = self.guarded(ledger::read_all(&bucket.operator, &uids)).await?;
         entries.map_err(|error| error.to_string())
     }
 
-    fn planned(
+    fn plan_holds(
         &self,
         entries: &BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry>,
         holds: &[IncidentHold],
@@ -363,7 +363,7 @@ impl Leader {
             let world = lock(&self.world);
             (world.now(), world.api.all())
         };
-        if self.audited.is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(5)) {
+        if self.last_audit.is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(5)) {
             return Ok(());
         }
         let now = (self.clock())();
@@ -381,7 +381,7 @@ impl Leader {
         };
         let tally = self.guarded(audit(&bucket(), &scope, now)).await?;
         let tally = tally.map_err(|error| error.to_string())?;
-        self.audited = Some(began);
+        self.last_audit = Some(began);
         self.api(|world| {
             let world = &mut *world;
             world.log_trace(|| format!("the audit finds {:?}", tally.findings));
@@ -389,7 +389,7 @@ impl Leader {
                 let now = world.now();
                 world.checks.check_compliant(&world.store, &world.api, began, now);
             }
-            world.api.site.status.get_or_insert_default().audit = Some(audited(&tally, now));
+            world.api.site.status.get_or_insert_default().audit = Some(to_audit_status(&tally, now));
         })
         .await
     }
@@ -411,7 +411,7 @@ fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, toezicht::rules::hold::ent
     plan.to_write.iter().any(|entry| entry.is_open() && !entries.contains_key(&entry.uid))
 }
 
-fn audited(tally: &Tally, now: Timestamp) -> AuditStatus {
+fn to_audit_status(tally: &Tally, now: Timestamp) -> AuditStatus {
     let count = |number: u64| i64::try_from(number).unwrap();
     let findings = tally.findings.iter().map(|(found, findings)| AuditFinding {
         type_: <&str>::from(found).to_owned(),
@@ -434,7 +434,7 @@ fn audited(tally: &Tally, now: Timestamp) -> AuditStatus {
     }
 }
 
-fn finalize(world: &mut super::world::World, uid: &str) {
+fn add_finalizer(world: &mut super::world::World, uid: &str) {
     if let Some(hold) = world.api.holds.get_mut(uid) {
         let finalizers = hold.metadata.finalizers.get_or_insert_default();
         if !finalizers.iter().any(|one| one == FINALIZER) {

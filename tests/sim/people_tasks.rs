@@ -25,7 +25,7 @@ async fn wait_minutes(world: &Shared, range: std::ops::Range<u64>) -> bool {
     };
     sleep(Duration::from_secs(seconds)).await;
     let world = lock(world);
-    !world.is_calm && !world.is_over()
+    !world.is_calm && !world.has_violations()
 }
 
 fn hours(hours: i64) -> SignedDuration {
@@ -84,7 +84,7 @@ pub async fn redeclare(world: Shared) {
     loop {
         sleep(Duration::from_secs(20)).await;
         let world = &mut *lock(&world);
-        if !world.redeclares_released() || world.is_calm || world.is_over() {
+        if !world.redeclares_released() || world.is_calm || world.has_violations() {
             return;
         }
         let released = |hold: &&IncidentHold| {
@@ -387,7 +387,7 @@ pub async fn expire(world: Shared) {
     loop {
         sleep(Duration::from_hours(1)).await;
         let world = &mut *lock(&world);
-        if world.is_over() {
+        if world.has_violations() {
             return;
         }
         let (now, sent) = (world.store_now() - hours(world.store.kind.lifecycle_lag), world.now());

@@ -57,19 +57,19 @@ pub struct Recorders {
     pub config: HoldScopes,
 }
 
-pub fn revision(of: &HoldScopes) -> String {
-    serde_json::to_string(of).unwrap()
+pub fn revision(scopes: &HoldScopes) -> String {
+    serde_json::to_string(scopes).unwrap()
 }
 
 impl Recorders {
     /// Returns what all recorders together acknowledge.
     pub fn acknowledgement(&self, are_uploads_forgotten: bool) -> HoldAck {
-        let says = |recorder: &Recorder| {
+        let acknowledges = |recorder: &Recorder| {
             let revision = revision(&self.config);
             let is_sure = are_uploads_forgotten || all_use_revision(recorder.in_doubt.revisions(), &revision);
             !recorder.is_silent && recorder.applied == self.config && is_sure
         };
-        match self.all.values().all(says) {
+        match self.all.values().all(acknowledges) {
             true if self.all.is_empty() => HoldAck::NoRecorders,
             true => HoldAck::Acknowledged(self.config.clone()),
             false => HoldAck::Unknown,
@@ -119,7 +119,7 @@ fn path(key: &Key) -> PathBuf {
 
 /// Records and uploads one source until the simulation ends.
 pub async fn record(world: Shared, class: Class, source: String) {
-    let of = (class, source);
+    let source_key = (class, source);
     let simulated = Simulation {
         http: client(&world, Actor::Recorder, &Arc::new(ProcessLife::default())),
         now: {
@@ -132,7 +132,7 @@ pub async fn record(world: Shared, class: Class, source: String) {
     loop {
         let (pause, length) = {
             let world = &mut *lock(&world);
-            let is_urgent = world.is_calm && !world.recorders.all[&of].spool.is_empty();
+            let is_urgent = world.is_calm && !world.recorders.all[&source_key].spool.is_empty();
             // In the quiet phase the spool is uploaded soon.
             let pause = if is_urgent { 60..600 } else { 2400..12_000 };
             (world.rng.u64(pause), world.rng.u64(60..3000))
@@ -140,34 +140,38 @@ pub async fn record(world: Shared, class: Class, source: String) {
         sleep(Duration::from_secs(pause)).await;
         {
             let mut world = lock(&world);
-            if world.is_over() {
+            if world.has_violations() {
                 return;
             }
             let now = world.now();
-            let recorder = world.recorders.all.get_mut(&of).unwrap();
+            let recorder = world.recorders.all.get_mut(&source_key).unwrap();
             // Purge the spool as a recorder does.
             recorder.spool.retain(|segment| segment.key.start() + CEILING > now);
             let start = now + SignedDuration::from_secs(recorder.ahead - i64::try_from(length).unwrap());
-            recorder.spool.push(make_recording(&of, start, length * 1000));
+            recorder.spool.push(make_recording(&source_key, start, length * 1000));
         }
-        run_within(simulated.clone(), upload_spool(&world, &of, &uploader)).await;
+        run_within(simulated.clone(), upload_spool(&world, &source_key, &uploader)).await;
     }
 }
 
 /// Makes a recording of a source.
-pub fn make_recording(of: &(Class, String), start: Timestamp, millis: u64) -> SpooledSegment {
-    let body = format!("{:?} {} {start} {millis}", of.0, of.1).into_bytes();
+pub fn make_recording(source_key: &(Class, String), start: Timestamp, millis: u64) -> SpooledSegment {
+    let body = format!("{:?} {} {start} {millis}", source_key.0, source_key.1).into_bytes();
     let sha256: [u8; 32] = Sha256::digest(&body).into();
-    SpooledSegment { key: Key::new(of.0, of.1.clone(), start, millis, &sha256).unwrap(), body, sha256 }
+    SpooledSegment {
+        key: Key::new(source_key.0, source_key.1.clone(), start, millis, &sha256).unwrap(),
+        body,
+        sha256,
+    }
 }
 
-async fn upload_spool(world: &Shared, of: &(Class, String), uploader: &Uploader) {
-    let spooled = lock(world).recorders.all[of].spool.clone();
+async fn upload_spool(world: &Shared, source_key: &(Class, String), uploader: &Uploader) {
+    let spooled = lock(world).recorders.all[source_key].spool.clone();
     for segment in spooled {
         let (tag, followed, forgets) = {
             let mut world = lock(world);
             let is_untagged = world.is_broken(Mutation::RecorderIgnoresHolds);
-            let recorder = world.recorders.all.get_mut(of).unwrap();
+            let recorder = world.recorders.all.get_mut(source_key).unwrap();
             let scopes: Vec<HoldScope> = recorder.applied.values().cloned().collect();
             let scopes = if is_untagged { Vec::new() } else { scopes };
             (
@@ -179,7 +183,8 @@ async fn upload_spool(world: &Shared, of: &(Class, String), uploader: &Uploader)
         // The upload is in doubt until its response arrives.
         let note = |is_known: bool| {
             let mut world = lock(world);
-            let (now, recorder) = (Instant::now().into_std(), world.recorders.all.get_mut(of).unwrap());
+            let (now, recorder) =
+                (Instant::now().into_std(), world.recorders.all.get_mut(source_key).unwrap());
             if is_known {
                 recorder.in_doubt.record_confirmation(&path(&segment.key));
                 recorder.spool.retain(|other| other.key != segment.key);
@@ -198,13 +203,13 @@ async fn upload_spool(world: &Shared, of: &(Class, String), uploader: &Uploader)
     }
     let mut world = lock(world);
     let now = Instant::now().into_std();
-    let recorder = world.recorders.all.get_mut(of).unwrap();
+    let recorder = world.recorders.all.get_mut(source_key).unwrap();
     let spool: HashSet<PathBuf> = recorder.spool.iter().map(|segment| path(&segment.key)).collect();
     recorder.in_doubt.prune(|| spool, now);
 }
 
 /// Applies the configuration after a pause, and sometimes crashes.
-pub async fn configure(world: Shared, of: (Class, String)) {
+pub async fn configure(world: Shared, source_key: (Class, String)) {
     loop {
         let pause = {
             let world = &mut *lock(&world);
@@ -221,8 +226,8 @@ pub async fn configure(world: Shared, of: (Class, String)) {
         let forgets = world.is_broken(Mutation::SpoolForgotten);
         let (crashes, changes_reachability) = (world.rng.u32(0..60) == 0, world.rng.u32(0..40) == 0);
         let is_unreachable = matches!(world.profile.theme, Theme::UnreachableRecorder | Theme::Overdue)
-            && world.recorders.all.keys().next() == Some(&of);
-        let recorder = world.recorders.all.get_mut(&of).unwrap();
+            && world.recorders.all.keys().next() == Some(&source_key);
+        let recorder = world.recorders.all.get_mut(&source_key).unwrap();
         if !recorder.is_silent {
             recorder.applied = config;
         }
@@ -238,10 +243,10 @@ pub async fn configure(world: Shared, of: (Class, String)) {
                 recorder.spool.iter().map(|segment| path(&segment.key)).collect()
             };
             recorder.in_doubt = InDoubtUploads::from_previous_recorder(spooled, Instant::now().into_std());
-            world.log_trace(|| format!("the recorder of {of:?} crashes and restarts"));
+            world.log_trace(|| format!("the recorder of {source_key:?} crashes and restarts"));
         }
         // An old upload that is no longer in the spool cannot arrive any more.
-        let recorder = world.recorders.all.get_mut(&of).unwrap();
+        let recorder = world.recorders.all.get_mut(&source_key).unwrap();
         let spool: HashSet<PathBuf> = recorder.spool.iter().map(|segment| path(&segment.key)).collect();
         recorder.in_doubt.prune(|| spool, Instant::now().into_std());
     }

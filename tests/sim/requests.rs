@@ -50,12 +50,12 @@ fn five_camera_day(holds: Vec<Incident>) -> Scenario {
 fn fifty_holds() -> Vec<Incident> {
     let names = cameras(5);
     let hold = |number: usize| {
-        let mut of = vec![names[number % 5].clone()];
+        let mut covered = vec![names[number % 5].clone()];
         if number % 2 == 1 {
-            of.push(names[(number + 1) % 5].clone());
+            covered.push(names[(number + 1) % 5].clone());
         }
         let ago = 30 + 9 * i64::try_from(number).unwrap();
-        incident(&format!("hold-{number}"), &of, ago, Some(2))
+        incident(&format!("hold-{number}"), &covered, ago, Some(2))
     };
     (0..50).map(hold).collect()
 }
@@ -63,7 +63,7 @@ fn fifty_holds() -> Vec<Incident> {
 impl Day {
     fn count(&self, parts: &[Part], price: PriceTier) -> u64 {
         let counts = self.counts.iter();
-        let counts = counts.filter(|((part, of, _), _)| parts.contains(part) && *of == price);
+        let counts = counts.filter(|((part, tier, _), _)| parts.contains(part) && *tier == price);
         counts.map(|(_, count)| count).sum()
     }
 
@@ -74,14 +74,15 @@ impl Day {
     }
 
     fn requests(&self, parts: &[Part]) -> String {
-        let of = |price| thousands(self.count(parts, price));
-        let (dear, cheap, free) = (of(PriceTier::Tier1), of(PriceTier::Other), of(PriceTier::Free));
-        format!("{dear} | {cheap} | {free} | {:.4}", self.dollars(parts))
+        let count_of = |price| thousands(self.count(parts, price));
+        let (tier1, other, free) =
+            (count_of(PriceTier::Tier1), count_of(PriceTier::Other), count_of(PriceTier::Free));
+        format!("{tier1} | {other} | {free} | {:.4}", self.dollars(parts))
     }
 
     /// Asserts that the protection of an unchanged held version was read only by verifications, once in each.
     fn assert_no_early_reads(&self) {
-        let (count, first) = (self.early.len(), self.early.first());
+        let (count, first) = (self.early_reads.len(), self.early_reads.first());
         assert_eq!(count, 0, "reads too early, the first: {first:?}");
     }
 }

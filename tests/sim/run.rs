@@ -21,9 +21,9 @@ use super::{lease, people_tasks, recorder};
 pub struct Scope {
     /// Kind of the store, or `None` to draw one of three.
     pub kind: Option<StoreKind>,
-    /// Hours of trouble.
+    /// Hours of the trouble phase.
     pub trouble: u64,
-    /// Hours of quiet.
+    /// Hours of the quiet phase.
     pub quiet: u64,
     pub mutation: Option<Mutation>,
 }
@@ -61,9 +61,9 @@ async fn run(seed: u64, scope: Scope) -> Report {
     let world: Shared = Arc::new(Mutex::new(World::new(seed, kind, scope.mutation)));
     set_up(&world);
     let sources: Vec<(Class, String)> = lock(&world).recorders.all.keys().cloned().collect();
-    for of in sources {
-        start(&world, recorder::record(world.clone(), of.0, of.1.clone()));
-        start(&world, recorder::configure(world.clone(), of));
+    for source_key in sources {
+        start(&world, recorder::record(world.clone(), source_key.0, source_key.1.clone()));
+        start(&world, recorder::configure(world.clone(), source_key));
     }
     start(&world, lease::elect(world.clone()));
     start(&world, people_tasks::declare(world.clone()));
@@ -104,7 +104,7 @@ async fn run(seed: u64, scope: Scope) -> Report {
     let_time_pass(&world, quiet).await;
     let mut world = lock(&world);
     let world = &mut *world;
-    if !world.is_over() {
+    if !world.has_violations() {
         let now = world.now();
         world.checks.check_settled(&world.store, &world.api, now);
     }
@@ -133,17 +133,17 @@ fn start(world: &Shared, work: impl Future<Output = ()> + Send + 'static) {
 async fn let_time_pass(world: &Shared, hours: u64) {
     for _ in 0..hours * 4 {
         sleep(Duration::from_mins(15)).await;
-        if lock(world).is_over() {
+        if lock(world).has_violations() {
             return;
         }
     }
 }
 
 /// Fills the spools with recordings of the last days, so that some reach their ceiling soon.
-fn backlog(world: &mut World) {
+fn fill_spools(world: &mut World) {
     let now = world.now();
     let sources: Vec<(Class, String)> = world.recorders.all.keys().cloned().collect();
-    for of in sources {
+    for source_key in sources {
         let (count, share) = match world.profile.theme {
             Theme::Ceilings | Theme::Clocks | Theme::Overdue => (12, 4),
             _ => (world.rng.usize(2..6), 2),
@@ -153,8 +153,8 @@ fn backlog(world: &mut World) {
             let from = if world.rng.u32(0..share) == 0 { 1 } else { 96 * 60 };
             let (ago, length) = (world.rng.i64(from..118 * 60), world.rng.u64(60..3000));
             let start = now - SignedDuration::from_mins(ago) - SignedDuration::from_secs(3000);
-            let segment = recorder::make_recording(&of, start, length * 1000);
-            world.recorders.all.get_mut(&of).unwrap().spool.push(segment);
+            let segment = recorder::make_recording(&source_key, start, length * 1000);
+            world.recorders.all.get_mut(&source_key).unwrap().spool.push(segment);
         }
     }
 }
@@ -173,7 +173,7 @@ fn set_up(world: &Shared) {
     for counting_store in DESKS.iter().skip(world.rng.usize(0..3)) {
         world.recorders.all.insert((Class::Calls, (*counting_store).to_owned()), Recorder::default());
     }
-    backlog(world);
+    fill_spools(world);
     let setup = format!("{:?} {:?} {:?}", world.profile, world.checks.embargo, world.recorders.all.keys());
     world.log_trace(|| setup);
 }

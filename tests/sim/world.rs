@@ -184,7 +184,7 @@ impl World {
         self.checks.violations.push(violation);
     }
 
-    pub fn is_over(&self) -> bool {
+    pub fn has_violations(&self) -> bool {
         !self.checks.violations.is_empty()
     }
 }

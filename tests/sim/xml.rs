@@ -128,16 +128,16 @@ pub fn listing(kind: &StoreKind, parameters: &ListParameters, wants_url: bool, l
                 inner += &element("CommonPrefixes", &element("Prefix", &text(common)));
             }
             ListingEntry::Version { key, is_latest, version } => {
-                let mut of = element("Key", &text(key));
-                of += &element("VersionId", &version.id);
-                of += &element("IsLatest", if *is_latest { "true" } else { "false" });
-                of += &instant(version.modified);
+                let mut fields = element("Key", &text(key));
+                fields += &element("VersionId", &version.id);
+                fields += &element("IsLatest", if *is_latest { "true" } else { "false" });
+                fields += &instant(version.modified);
                 if !version.is_marker {
-                    of += &element("ETag", &format!("\"{:x}\"", digest(&version.body)));
-                    of += &element("Size", &version.body.len().to_string());
-                    of += &element("StorageClass", "STANDARD");
+                    fields += &element("ETag", &format!("\"{:x}\"", digest(&version.body)));
+                    fields += &element("Size", &version.body.len().to_string());
+                    fields += &element("StorageClass", "STANDARD");
                 }
-                inner += &element(if version.is_marker { "DeleteMarker" } else { "Version" }, &of);
+                inner += &element(if version.is_marker { "DeleteMarker" } else { "Version" }, &fields);
             }
         }
     }

@@ -38,8 +38,8 @@ async fn ceph_expires_all_versions_and_keeps_held_and_sealed() {
     scene.set_hold(&held, true).await;
     scene.tag(&held, "held").await;
     let sealed = upload_recording(&uploader, "sealed", RetentionTag::Sealed).await;
-    let kept = [scene.versions(&held).await, scene.versions(&sealed).await];
-    assert!(kept.iter().all(|versions| versions.len() == 1), "{kept:?}");
+    let protected_versions = [scene.versions(&held).await, scene.versions(&sealed).await];
+    assert!(protected_versions.iter().all(|versions| versions.len() == 1), "{protected_versions:?}");
     // One plain recording, one overwritten twice, and one behind a delete marker.
     let mut expires = Vec::new();
     for camera in ["receptie", "gang", "hal"] {
@@ -65,7 +65,7 @@ async fn ceph_expires_all_versions_and_keeps_held_and_sealed() {
     let later = upload_recording(&uploader, "later", RetentionTag::Video).await;
     wait_until_deleted(&scene, &later).await;
     let now = [scene.versions(&held).await, scene.versions(&sealed).await];
-    assert_eq!(now, kept);
+    assert_eq!(now, protected_versions);
 }
 
 async fn wait_until_deleted(scene: &Scene, key: &str) {

@@ -32,8 +32,8 @@ async fn list_recordings(client: &Client, bucket: &str) -> Result<BTreeSet<(Stri
     let page = client.list_object_versions().bucket(bucket).prefix("video/");
     let page = page.send().await.map_err(|error| format!("{error:?}"))?;
     assert_ne!(page.is_truncated(), Some(true));
-    let versions = page.versions().iter().map(|it| (it.key(), it.version_id()));
-    let markers = page.delete_markers().iter().map(|it| (it.key(), it.version_id()));
+    let versions = page.versions().iter().map(|entry| (entry.key(), entry.version_id()));
+    let markers = page.delete_markers().iter().map(|entry| (entry.key(), entry.version_id()));
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     Ok(versions.chain(markers).map(|(key, id)| (text(key), text(id))).collect())
 }

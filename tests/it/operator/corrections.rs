@@ -64,7 +64,7 @@ async fn hold_reports_coverage_and_accepts_corrections() {
             assert_eq!(placement.segments, 2);
         }
 
-        // An hour too early, before the Site was created.
+        // A window an hour too early, before the Site was created.
         let early = start - SignedDuration::from_hours(1);
         let until = early + SignedDuration::from_mins(2);
         scene.declare("te-vroeg", &[], early, Some(until)).await;
@@ -106,7 +106,7 @@ async fn hold_reports_coverage_and_accepts_corrections() {
         assert!(never.never_held_time.is_some() && never.placement.is_none(), "{never:?}");
 
         let resolved = |at: &str| json!({"state": "Resolved", "resolution": {"time": at, "by": "CISO", "outcome": "Closed"}});
-        // Resolved in 2062: it goes on, says so, and can be corrected; then it is final.
+        // A resolution in 2062 does not end the hold, is reported, and can be corrected. A past one is final.
         patch_spec(&holds, "heel", resolved("2062-01-01T00:00:00Z")).await.unwrap();
         scene.wait_for_hold_reason("heel", ["Stalled", "True", "ResolutionInFuture"], CONDITION_TIMEOUT).await;
         scene.wait_for_hold_reason("heel", ["Ready", "True", "Verified"], CONDITION_TIMEOUT).await;

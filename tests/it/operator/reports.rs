@@ -58,8 +58,8 @@ async fn check_camera_without_site(namespace: &TestNamespace) {
     wait_for_condition::<Camera>(namespace, "receptie", "Stalled", "False", "AsRequired", "").await;
 }
 
-/// A policy above the operator's ceiling, which the schema and the chart's admission policy allow, is rejected and
-/// not clamped.
+/// Checks that a policy above the operator's ceiling, which the schema and the chart's admission policy allow, is
+/// rejected and not clamped.
 async fn check_policy_above_ceiling(namespace: &TestNamespace) {
     create::<RecordingPolicy>(namespace, policy()).await;
     wait_for_condition::<RecordingPolicy>(
@@ -103,7 +103,7 @@ async fn camera_conditions(namespace: &TestNamespace) -> (Option<i64>, Vec<Strin
     (status.observed_generation, lines.collect())
 }
 
-/// A Secret of another type is reported as missing, whatever its contents.
+/// Checks that a Secret of another type is reported as missing, whatever its contents.
 async fn check_camera_with_wrong_secret(namespace: &TestNamespace) {
     let login = || [("username", "u".to_owned()), ("password", "zeer-geheim".to_owned())];
     wait_for_condition::<Camera>(
@@ -146,7 +146,7 @@ async fn check_camera_with_wrong_secret(namespace: &TestNamespace) {
     wait_for_condition::<Camera>(namespace, "receptie", "Ready", "False", "RecorderNotReady", "").await;
 }
 
-/// No grant covers the site's store, so no hold can be placed, and none is reported as placed.
+/// Checks that no grant covers the site's store, so no hold can be placed, and none is reported as placed.
 async fn check_hold_with_site(namespace: &TestNamespace) {
     wait_for_condition::<IncidentHold>(namespace, "incident", "Accepted", "True", "Valid", "").await;
     wait_for_condition::<IncidentHold>(namespace, "incident", "Placed", "False", "Placing", "").await;

@@ -219,7 +219,7 @@ impl RecorderFixture {
     }
 
     /// Returns the segments of a camera in the bucket, and the gaps between their frames.
-    pub async fn recorded(&self, camera: &str) -> (Vec<Segment>, Vec<FrameGap>) {
+    pub async fn segments_with_gaps(&self, camera: &str) -> (Vec<Segment>, Vec<FrameGap>) {
         let segments = segments(&self.bucket, camera).await;
         let gaps = check_frames(camera, &segments);
         (segments, gaps)

@@ -35,7 +35,7 @@ async fn killed_recorder_loses_at_most_one_fragment() {
     fixture.stop_cleanly().await;
 
     for name in ["een", "twee"] {
-        let (_, gaps) = fixture.recorded(name).await;
+        let (_, gaps) = fixture.segments_with_gaps(name).await;
         let [frame_gap] = gaps.as_slice() else { panic!("{name}: {gaps:?}") };
         // Compare the last frame before the kill with the last recovered one.
         let last_frame = camera(&status, name).unwrap().last_frame.unwrap();
@@ -78,7 +78,7 @@ async fn unreachable_camera_affects_no_other() {
     let unreachable = fixture.wait_for_camera_state("nergens", CameraState::Disconnected).await;
     assert_eq!(unreachable.last_error.as_deref(), Some("the camera cannot be reached: connection refused"));
     fixture.stop_cleanly().await;
-    let (segments, gaps) = fixture.recorded("heel").await;
+    let (segments, gaps) = fixture.segments_with_gaps("heel").await;
     assert!(segments.len() >= 2 && gaps.is_empty(), "{gaps:?}");
 }
 
@@ -103,7 +103,7 @@ async fn frozen_camera_is_detected_and_leaves_a_gap() {
         })
         .await;
     fixture.stop_cleanly().await;
-    let (_, gaps) = fixture.recorded("bevroren").await;
+    let (_, gaps) = fixture.segments_with_gaps("bevroren").await;
     let [frame_gap] = gaps.as_slice() else { panic!("{gaps:?}") };
     assert!(frame_gap.from <= frozen, "{frame_gap:?}, frozen {frozen}");
     let late = gap.from.unwrap().duration_since(frame_gap.from);
@@ -120,7 +120,7 @@ async fn camera_serves_two_recorders() {
     other.stop_cleanly().await;
     one.stop_cleanly().await;
     for fixture in [one, other] {
-        let (segments, gaps) = fixture.recorded("gedeeld").await;
+        let (segments, gaps) = fixture.segments_with_gaps("gedeeld").await;
         assert!(segments.len() >= 2 && gaps.is_empty(), "{gaps:?}");
     }
 }

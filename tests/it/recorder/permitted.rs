@@ -61,7 +61,7 @@ async fn check_stop_and_pause_after(wait: SignedDuration) -> bool {
     assert_eq!((never.last_frame, never.uploaded), (None, 0));
     fixture.stop_cleanly().await;
 
-    let (segments, gaps) = fixture.recorded("eindigt").await;
+    let (segments, gaps) = fixture.segments_with_gaps("eindigt").await;
     assert_eq!(gaps, []);
     let last = time(segments.last().unwrap().frames.last().unwrap());
     assert!(last <= until, "a frame was captured at {last}, permitted until {until}");
@@ -69,7 +69,7 @@ async fn check_stop_and_pause_after(wait: SignedDuration) -> bool {
     let missing = ended.last_frame.unwrap().duration_since(last);
     assert!(missing < TOLERANCE, "{ended:?}, recorded until {last}");
 
-    let (segments, gaps) = fixture.recorded("afgedekt").await;
+    let (segments, gaps) = fixture.segments_with_gaps("afgedekt").await;
     let [frame_gap] = gaps.as_slice() else { panic!("{gaps:?}") };
     let frames = || segments.iter().flat_map(|segment| &segment.frames).map(time);
     assert!(

@@ -55,12 +55,12 @@ async fn config_change_affects_only_changed_cameras() {
     fixture.stop_cleanly().await;
 
     for name in ["blijft", "gaat", "komt"] {
-        let (segments, gaps) = fixture.recorded(name).await;
+        let (segments, gaps) = fixture.segments_with_gaps(name).await;
         assert!(!segments.is_empty() && gaps.is_empty(), "{name}: {gaps:?}");
     }
 }
 
-/// Other storage credentials are used without a restart, and wrong ones lose nothing.
+/// New storage credentials are used without a restart, and wrong ones lose nothing.
 #[tokio::test]
 async fn rotated_credentials_are_picked_up() {
     let mut fixture = RecorderFixture::new(vec![testbed_camera("een", "h264/8")]).await;
@@ -76,7 +76,7 @@ async fn rotated_credentials_are_picked_up() {
     fixture.reconfigure(|config| config["storage"]["secretAccessKey"] = right);
     fixture.wait_for_uploads(2).await;
     fixture.stop_cleanly().await;
-    let (segments, gaps) = fixture.recorded("een").await;
+    let (segments, gaps) = fixture.segments_with_gaps("een").await;
     assert!(segments.len() >= 2 && gaps.is_empty(), "{gaps:?}");
     assert!(!fixture.log().contains("wrong-secret-of-this-test"));
 }

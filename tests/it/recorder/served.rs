@@ -93,10 +93,11 @@ async fn secrets_are_not_disclosed() {
 #[tokio::test]
 async fn rtsps_requires_a_trusted_ca() {
     let folder = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let pem = folder.path().join("camera.pem");
-    std::fs::write(&pem, format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())).unwrap();
+    std::fs::write(&pem, format!("{}{}", certified.cert.pem(), certified.signing_key.serialize_pem()))
+        .unwrap();
     let cameras = CameraServer::start(&["--count", "1", "--tls", &pem.display().to_string()]).await;
     let over_tls = |name: &str, path: &str, ca: Option<String>| {
         let mut camera = cameras.camera_config(name, path);
@@ -105,8 +106,8 @@ async fn rtsps_requires_a_trusted_ca() {
         camera
     };
     let mut fixture = RecorderFixture::started(vec![
-        over_tls("een", "h264/0", Some(made.cert.pem())),
-        over_tls("twee", "h265/0", Some(made.cert.pem())),
+        over_tls("een", "h264/0", Some(certified.cert.pem())),
+        over_tls("twee", "h265/0", Some(certified.cert.pem())),
         over_tls("ander", "h264/0", Some(other.cert.pem())),
         over_tls("geen", "h264/0", None),
     ])
@@ -125,7 +126,7 @@ async fn rtsps_requires_a_trusted_ca() {
     assert!(report.last_error.as_ref().is_some_and(|error| error.contains("caRef")), "{report:?}");
     fixture.stop_cleanly().await;
     for name in ["een", "twee"] {
-        let (_, gaps) = fixture.recorded(name).await;
+        let (_, gaps) = fixture.segments_with_gaps(name).await;
         assert_eq!(gaps, [], "{name}");
     }
 }

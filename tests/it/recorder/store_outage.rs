@@ -97,7 +97,7 @@ async fn store_outage_loses_nothing() {
     fixture.wait_for_status("an empty spool", |status| (status.spool.segments <= 1).then_some(())).await;
     fixture.stop_cleanly().await;
     for name in ["een", "twee"] {
-        let (segments, gaps) = fixture.recorded(name).await;
+        let (segments, gaps) = fixture.segments_with_gaps(name).await;
         assert!(segments.len() >= 4 && gaps.is_empty(), "{name}: {gaps:?}");
     }
 }
@@ -128,7 +128,7 @@ async fn full_spool_discards_oldest_segments() {
     fixture.wait_for_uploads(2).await;
     let status = fixture.status().await.unwrap();
     fixture.stop_cleanly().await;
-    let (segments, gaps) = fixture.recorded("een").await;
+    let (segments, gaps) = fixture.segments_with_gaps("een").await;
     let reported_gaps = &camera(&status, "een").unwrap().gaps;
     let reported: Vec<_> = reported_gaps
         .iter()

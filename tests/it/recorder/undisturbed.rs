@@ -23,7 +23,7 @@ async fn every_frame_is_recorded_once_until_stop() {
     assert!(left.is_empty(), "left in the spool: {left:?}");
 
     for (name, path) in paths {
-        let (segments, gaps) = fixture.recorded(name).await;
+        let (segments, gaps) = fixture.segments_with_gaps(name).await;
         assert!(segments.len() >= 3, "{name}: {} segments", segments.len());
         assert_eq!(gaps, [], "{name}");
         let last = time(segments.last().unwrap().frames.last().unwrap());
@@ -38,7 +38,7 @@ async fn every_frame_is_recorded_once_until_stop() {
     }
 
     // After a restart with the same spool, the recorder knows the end of its last recording.
-    let (segments, _) = fixture.recorded("een").await;
+    let (segments, _) = fixture.segments_with_gaps("een").await;
     fixture.start();
     let gap = fixture
         .wait_for_status("the gap of the restart", |status| {
@@ -52,7 +52,7 @@ async fn every_frame_is_recorded_once_until_stop() {
         "{gap:?}, recorded until {end}"
     );
     fixture.stop_cleanly().await;
-    let (_, gaps) = fixture.recorded("een").await;
+    let (_, gaps) = fixture.segments_with_gaps("een").await;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     let until = gap.until.unwrap().duration_since(gaps[0].until).as_secs_f64();
     assert!(until.abs() < 0.5, "{gap:?} {gaps:?}");

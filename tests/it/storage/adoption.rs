@@ -83,7 +83,7 @@ async fn ceph_terraform_bucket_is_adopted() {
     terraform_bucket_is_adopted(S3Server::secondary()).await;
 }
 
-/// If the bucket is already compliant, only the claim is written.
+/// Checks that if the bucket is already compliant, only the claim is written.
 async fn compliant_bucket_is_only_claimed(server: S3Server, port: u16) {
     let model = Scene::new(server.clone(), "model");
     model.enforce(Probe::Skip).await.unwrap();

@@ -96,7 +96,7 @@ async fn ceph_foreign_lifecycle_blocks_adoption() {
     foreign_lifecycle_blocks_adoption(S3Server::secondary()).await;
 }
 
-/// Replication and notifications block adoption if they are configured or unreadable.
+/// Checks that replication and notifications block adoption if they are configured or unreadable.
 async fn replication_and_notifications_block_adoption(server: S3Server) {
     for (part, document, subresource) in [
         ("replication", REPLICATION_RESPONSE, ForbiddenSubresource::Replication),

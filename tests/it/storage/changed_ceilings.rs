@@ -30,8 +30,8 @@ async fn sweep_at(scene: &Scene, video: u32, now: Timestamp) -> SweepReport {
     .unwrap()
 }
 
-/// Stored recordings follow the current ceiling. Versions hidden or deleted under a stricter one stay hidden or
-/// deleted.
+/// Checks that stored recordings follow the current ceiling. Versions hidden or deleted under a stricter one stay
+/// hidden or deleted.
 async fn changed_ceiling_applies_to_stored_recordings(server: S3Server) {
     let mut scene = prepared_bucket(server).await;
     let now = Timestamp::now();
@@ -67,9 +67,9 @@ async fn ceph_changed_ceiling_applies_to_stored_recordings() {
     changed_ceiling_applies_to_stored_recordings(S3Server::secondary()).await;
 }
 
-/// Incomplete uploads, which no listing of versions shows, are aborted once no client can still be using them. Ceph
-/// denies the recorder multipart uploads, because it does not evaluate their tags. SeaweedFS allows them, and lets
-/// only identities that may put abort them: the sweep reports the remaining ones.
+/// Checks that incomplete uploads, which no listing of versions shows, are aborted once no client can still be using
+/// them. Ceph denies the recorder multipart uploads, because it does not evaluate their tags. SeaweedFS allows them,
+/// and lets only identities that may put abort them: the sweep reports the remaining ones.
 async fn incomplete_uploads_are_aborted(server: S3Server, recorder_uploads: u64) {
     let scene = prepared_bucket(server).await;
     let start_upload = async |identity: &aws_sdk_s3::Client, key: &str| {
@@ -98,8 +98,8 @@ async fn ceph_incomplete_uploads_are_aborted() {
     incomplete_uploads_are_aborted(S3Server::secondary(), 0).await;
 }
 
-/// Suspended versioning is enabled again. Both servers refuse to suspend the versioning of a bucket with Object Lock,
-/// so a proxy imitates one that does not.
+/// Checks that suspended versioning is enabled again. Both servers refuse to suspend the versioning of a bucket with
+/// Object Lock, so a proxy imitates one that does not.
 async fn suspended_versioning_is_restored(server: S3Server) {
     let (scene, overrides) = scene_with_overrides(server, "suspended").await;
     scene.enforce(Probe::Skip).await.unwrap();
@@ -129,8 +129,8 @@ async fn ceph_suspended_versioning_is_restored() {
     suspended_versioning_is_restored(S3Server::secondary()).await;
 }
 
-/// A store without lifecycle rules is rejected unless `OperatorOnly` is set. Then the bucket is in sync without
-/// rules, and the sweep keeps the ceiling.
+/// Checks that a store without lifecycle rules is rejected unless `OperatorOnly` is set. Then the bucket is in sync
+/// without rules, and the sweep keeps the ceiling.
 async fn missing_lifecycle_requires_operator_only(server: S3Server) {
     let (mut scene, overrides) = scene_with_overrides(server, "nolifecycle").await;
     let none = "<Error><Code>NotImplemented</Code></Error>";

@@ -44,7 +44,7 @@ async fn ceph_second_claimant_writes_nothing() {
     second_claimant_writes_nothing(S3Server::secondary(), 18436).await;
 }
 
-/// If two clusters claim a bucket concurrently, one wins, even if the store ignores conditional puts.
+/// Checks that if two clusters claim a bucket concurrently, one wins, even if the store ignores conditional puts.
 async fn concurrent_claims_have_one_winner(server: S3Server) {
     for round in 0..5 {
         let one = Scene::new(server.clone(), "race");
@@ -97,7 +97,7 @@ async fn ceph_recreated_site_keeps_its_bucket() {
     recreated_site_keeps_its_bucket(S3Server::secondary()).await;
 }
 
-/// Overwriting the claim has no effect: the oldest version counts.
+/// Checks that overwriting the claim has no effect: the oldest version counts.
 async fn overwritten_claim_is_ignored(server: S3Server) {
     let scene = Scene::new(server, "newer");
     scene.enforce(Probe::Skip).await.unwrap();

@@ -131,7 +131,7 @@ async fn ceph_probe_command_matches_committed() {
     probe_command_matches_committed_and_leaves_nothing(S3Server::secondary()).await;
 }
 
-/// A bucket in use, by a Site or with objects, is not changed.
+/// Checks that a bucket in use, by a Site or with objects, is not changed.
 async fn bucket_in_use_is_not_probed(server: S3Server) {
     let scene = Scene::new(server, "used");
     scene.enforce(Probe::Skip).await.unwrap();
@@ -156,7 +156,7 @@ async fn ceph_bucket_in_use_is_not_probed() {
     bucket_in_use_is_not_probed(S3Server::secondary()).await;
 }
 
-/// Without Object Lock legal holds have no effect: the table reports that, and the command exits with 4.
+/// Checks that without Object Lock legal holds have no effect: the table reports that, and the command exits with 4.
 async fn missing_object_lock_fails_probe(server: S3Server) {
     let scene = Scene::new(server, "unlocked");
     let client = scene.operator_client();
@@ -179,8 +179,8 @@ async fn ceph_missing_object_lock_fails_probe() {
     missing_object_lock_fails_probe(S3Server::secondary()).await;
 }
 
-/// A probe that is stopped at any moment leaves no bucket behind.
-async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
+/// Checks that a probe that is stopped at any moment leaves no bucket behind.
+async fn stopped_probe_leaves_nothing(server: S3Server, step: Duration) {
     let scene = Scene::new(server, "stop");
     let request = ProbeRequest {
         operator: connect(&scene.operator),
@@ -220,13 +220,13 @@ async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
 }
 
 #[tokio::test]
-async fn seaweedfs_stopped_it_leaves_nothing() {
-    stopped_it_leaves_nothing(S3Server::primary(), Duration::from_millis(200)).await;
+async fn seaweedfs_stopped_probe_leaves_nothing() {
+    stopped_probe_leaves_nothing(S3Server::primary(), Duration::from_millis(200)).await;
 }
 
 #[tokio::test]
-async fn ceph_stopped_it_leaves_nothing() {
-    stopped_it_leaves_nothing(S3Server::secondary(), Duration::from_millis(500)).await;
+async fn ceph_stopped_probe_leaves_nothing() {
+    stopped_probe_leaves_nothing(S3Server::secondary(), Duration::from_millis(500)).await;
 }
 
 /// The store's administrators gave the recorder all permissions, and its principal is mistyped, so the policy cannot

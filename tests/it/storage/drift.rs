@@ -91,7 +91,7 @@ async fn ceph_drift_is_reverted() {
     drift_is_reverted(S3Server::secondary()).await;
 }
 
-/// Without the recorder's credentials drift is still reverted, and the missing probe is reported.
+/// Checks that without the recorder's credentials drift is still reverted, and the missing probe is reported.
 async fn drift_is_reverted_without_recorder(server: S3Server) {
     let scene = Scene::new(server, "norecorder");
     let enforce_without_recorder = async || {

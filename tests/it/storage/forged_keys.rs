@@ -123,8 +123,8 @@ async fn camera_names_with_common_prefixes_are_found(server: S3Server) {
     assert_eq!(sweep_until_done(&scene.operator, &[], later).await.deleted, 24);
 }
 
-/// Forged keys include control characters, keys that extend a segment's key by more than a page, dozens of sources,
-/// and impossible times.
+/// Checks that forged keys include control characters, keys that extend a segment's key by more than a page, dozens
+/// of sources, and impossible times.
 async fn stolen_credentials_hide_nothing(server: S3Server) {
     let scene = prepared_bucket(server).await;
     let keys = record_all_cameras(&scene).await;
@@ -151,7 +151,7 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
         "probe/recorder/a-1".to_owned(),
         "probe/recorder/\u{1}".to_owned(),
     ];
-    // A store that walks folders lists these before the segment of that second, though they sort after it.
+    // A store that walks folders lists these before the segment of that second, although they sort after it.
     forged.extend((0..1100).map(|number| format!("{day}/{second}/{number:04}")));
     forged.extend((0..90).map(|number| format!("video/s{number:04}/x")));
     stream::iter(&forged)

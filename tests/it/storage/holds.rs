@@ -259,7 +259,7 @@ pub fn ledger_entry(uid: String, cover: &HoldScope, accepted_at: Timestamp) -> L
     LedgerEntry::new(uid, "heusden".into(), "incident".into(), &spec, accepted_at)
 }
 
-/// Tampering with held versions is detected, reported and reverted.
+/// Checks that tampering with held versions is detected, reported and reverted.
 async fn tampering_is_found_and_reverted(server: S3Server) {
     let scene = prepared_bucket(server).await;
     let (start, keys) = record_half_an_hour(&scene).await;

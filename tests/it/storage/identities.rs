@@ -33,7 +33,7 @@ async fn audit_as(scene: &Scene, identity: &S3Identity) -> (i32, String, String)
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// The auditor audits with its own credentials. It can neither read recordings nor change anything.
+/// Checks that the auditor audits with its own credentials. It can neither read recordings nor change anything.
 async fn auditor_can_only_audit(server: S3Server) {
     let mut scene = Scene::new(server, "auditor");
     scene.enforce(Probe::Skip).await.unwrap();

@@ -39,11 +39,11 @@ async fn next_run_repairs_interrupted_run(server: S3Server, step: Duration) {
 }
 
 #[tokio::test]
-async fn seaweedfs_next_run_puts_it_right() {
+async fn seaweedfs_next_run_repairs_interrupted_run() {
     next_run_repairs_interrupted_run(S3Server::primary(), Duration::from_millis(25)).await;
 }
 
 #[tokio::test]
-async fn ceph_next_run_puts_it_right() {
+async fn ceph_next_run_repairs_interrupted_run() {
     next_run_repairs_interrupted_run(S3Server::secondary(), Duration::from_millis(200)).await;
 }

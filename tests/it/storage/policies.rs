@@ -112,8 +112,8 @@ async fn scene_with_ignored_policies(prefix: &str, has_policies: bool) -> (Scene
     scene_with_policy_proxy(prefix, before, keep_response).await
 }
 
-/// Bucket policies have no effect, and the operator reports that with the remedy: identity policies. To check the
-/// remedy, the test puts an equivalent bucket policy past the proxy.
+/// Checks that bucket policies have no effect, and the operator reports that with the remedy: identity policies. To
+/// check the remedy, the test puts an equivalent bucket policy past the proxy.
 async fn ignored_policies_are_reported(has_policies: bool) {
     let (scene, _proxy) = scene_with_ignored_policies("heedless", has_policies).await;
     // Case 1: the recorder has no permissions.

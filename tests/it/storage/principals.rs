@@ -46,7 +46,7 @@ async fn ceph_mistyped_principal_locks_nobody_out() {
     mistyped_principal_locks_nobody_out(S3Server::secondary()).await;
 }
 
-/// A new recorder principal is proved although the current policy exempts only the old one.
+/// Checks that a new recorder principal is proved although the current policy exempts only the old one.
 async fn recorder_principal_can_change(server: S3Server) {
     let before = Scene::new(server, "rotate");
     before.enforce(Probe::Skip).await.unwrap();

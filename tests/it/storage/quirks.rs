@@ -96,7 +96,7 @@ fn without(text: &str, name: &str, what: &str) -> String {
     remaining
 }
 
-/// A store in the region `RegionOne`, which its error names.
+/// Returns the quirk of a store in the region `RegionOne`, which its error names.
 fn requires_region_one() -> Quirk {
     Quirk::Respond(Arc::new(|parts: &Parts, _: &[u8]| {
         let signed = parts.headers.get("authorization")?.to_str().ok()?;
@@ -263,7 +263,7 @@ async fn ceph_dummy_acl_does_not_block_adoption() {
     dummy_acl_does_not_block_adoption(S3Server::secondary()).await;
 }
 
-/// A missing feature is reported as permanent, not as a retryable error.
+/// Checks that a missing feature is reported as permanent, not as a retryable error.
 async fn store_without_required_feature_is_unfit(server: S3Server) {
     for (quirk, what) in [(NO_VERSIONING, "GetBucketVersioning"), (NO_TAGS, "object tags")] {
         let scene = scene_with_quirks(server.clone(), "unfit", vec![quirk]).await;
@@ -275,7 +275,7 @@ async fn store_without_required_feature_is_unfit(server: S3Server) {
     }
 }
 
-/// A store whose listings are incomplete is unfit.
+/// Checks that a store whose listings are incomplete is unfit.
 async fn incomplete_listing_is_unfit(server: S3Server) {
     for quirk in [SKIPS_FOLDERS, SKIPS_KEYS] {
         let scene = scene_with_quirks(server.clone(), "listing", vec![quirk]).await;

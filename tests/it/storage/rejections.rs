@@ -33,8 +33,8 @@ async fn ceph_bucket_without_object_lock_is_rejected() {
     bucket_without_object_lock_is_rejected(S3Server::secondary()).await;
 }
 
-/// A bucket with foreign lifecycle rules, retention, policy and objects is rejected. It is taken over only after a
-/// decision, and no object is lost.
+/// Checks that a bucket with foreign lifecycle rules, retention, policy and objects is rejected. It is taken over
+/// only after a decision, and no object is lost.
 async fn foreign_bucket_is_rejected_until_taken_over(server: S3Server) {
     let mut scene = Scene::new(server, "foreign");
     let client = scene.operator_client();
@@ -136,7 +136,7 @@ async fn operator_or_recorder_as_reader_is_rejected_before_connecting() {
     }
 }
 
-/// If the recorder is the operator under another name, the recorder's Deny would lock the operator out.
+/// Checks that if the recorder is the operator under another name, the recorder's Deny would lock the operator out.
 async fn operator_and_recorder_must_differ(server: S3Server) {
     let right = Scene::new(server, "both");
     right.enforce(Probe::Skip).await.unwrap();

@@ -115,13 +115,13 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let names = query.split('&').map(|part| part.split('=').next().unwrap_or_default().to_owned());
     let names = names.collect();
     let (mut parts, body) = request.into_parts();
-    let asked = InterceptedRequest {
+    let intercepted = InterceptedRequest {
         method: parts.method.clone(),
         names,
         body: to_bytes(body, MAX_BODY_BYTES).await.unwrap(),
     };
-    shared.policies.lock().unwrap().extend(asked.policy());
-    match (shared.before)(&asked) {
+    shared.policies.lock().unwrap().extend(intercepted.policy());
+    match (shared.before)(&intercepted) {
         ProxyAction::Respond(status, body) => {
             return (StatusCode::from_u16(status).unwrap(), body).into_response();
         }
@@ -131,11 +131,11 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     // The Host header stays: it is part of what was signed.
     parts.uri = format!("{}{path_and_query}", shared.target).parse::<Uri>().unwrap();
     let Ok(response) =
-        shared.client.request(Request::from_parts(parts, Body::from(asked.body.clone()))).await
+        shared.client.request(Request::from_parts(parts, Body::from(intercepted.body.clone()))).await
     else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
-    if asked.method == Method::HEAD {
+    if intercepted.method == Method::HEAD {
         return response.map(Body::new).into_response();
     }
     let (mut parts, body) = response.into_parts();
@@ -143,7 +143,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::TRANSFER_ENCODING);
     let body = match std::str::from_utf8(&body) {
-        Ok(text) => Bytes::from((shared.after)(&asked, text.to_owned())),
+        Ok(text) => Bytes::from((shared.after)(&intercepted, text.to_owned())),
         Err(_) => body,
     };
     Response::from_parts(parts, Body::from(body))

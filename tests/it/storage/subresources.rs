@@ -110,7 +110,7 @@ async fn ceph_foreign_configuration_is_removed() {
     foreign_configuration_is_removed(S3Server::secondary()).await;
 }
 
-/// An unreadable subresource is not treated as absent, and does not stop a running recorder.
+/// Checks that an unreadable subresource is not treated as absent, and does not stop a running recorder.
 async fn unreadable_subresource_is_a_limitation(server: S3Server) {
     let (scene, overrides) = scene_with_overrides(server, "hidden").await;
     scene.enforce(Probe::Skip).await.unwrap();
@@ -136,7 +136,7 @@ async fn ceph_unreadable_subresource_is_a_limitation() {
     unreadable_subresource_is_a_limitation(S3Server::secondary()).await;
 }
 
-/// A setting that the store refuses or discards is reported, and not retried at every reconcile.
+/// Checks that a setting that the store refuses or discards is reported, and not retried at every reconcile.
 async fn unsupported_setting_is_retried_only_daily(server: S3Server) {
     let none = "<Error><Code>ServerSideEncryptionConfigurationNotFoundError</Code></Error>";
     let (scene, overrides) = scene_with_overrides(server, "givenup").await;

@@ -66,7 +66,7 @@ async fn suspend_versioning(client: &Client, bucket: &str) {
     let _ = client.put_bucket_versioning().bucket(bucket).versioning_configuration(suspended).send().await;
 }
 
-/// Lock, lifecycle, policy and versioning, three variants each.
+/// Tampers with lock, lifecycle, policy and versioning in three variants each, and checks that all are restored.
 async fn bucket_settings_are_restored(server: S3Server) {
     let scene = prepared_bucket(server).await;
     let (client, bucket) = (scene.operator_client(), scene.bucket().to_owned());
@@ -117,7 +117,8 @@ async fn bucket_settings_are_restored(server: S3Server) {
     }
 }
 
-/// Tags, legal holds, delete markers, keys and foreign objects, three variants each.
+/// Tampers with tags, legal holds, delete markers and keys, and checks that the audit finds everything and placing
+/// repairs held versions.
 async fn held_versions_are_repaired(server: S3Server) {
     let scene = prepared_bucket(server).await;
     let start = Timestamp::from_second(Timestamp::now().as_second()).unwrap() - 30.minutes();
@@ -164,7 +165,7 @@ async fn held_versions_are_repaired(server: S3Server) {
     assert_eq!(left, [FindingKind::UnexplainedHold, FindingKind::UnexpectedObject], "{:?}", tally.findings);
 }
 
-/// Implausible keys are reported, and an unreadable ledger stops every deletion.
+/// Checks that implausible keys are reported, and an unreadable ledger stops every deletion.
 async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
     let scene = prepared_bucket(server).await;
     let now = Timestamp::now();
@@ -206,8 +207,8 @@ async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
     assert_eq!((swept.deleted, swept.undeletable), (4, 0), "{swept:?}, {plausible_key}");
 }
 
-/// The daily sweep resets tags of yesterday's recordings that no hold explains, so that the store's lifecycle rules
-/// apply again. Covered versions and those under a legal hold keep their tags.
+/// Checks that the daily sweep resets tags of yesterday's recordings that no hold explains, so that the store's
+/// lifecycle rules apply again. Covered versions and those under a legal hold keep their tags.
 async fn unexplained_tags_are_reset(server: S3Server) {
     let scene = prepared_bucket(server).await;
     let now = Timestamp::now();
@@ -244,7 +245,7 @@ async fn count_recordings(scene: &Scene) -> usize {
     scene.versions("video/").await.len()
 }
 
-/// A clock skew of more than a minute stops the sweep with an error.
+/// Checks that a clock skew of more than a minute stops the sweep with an error.
 async fn clock_skew_stops_deletion(server: S3Server, port: u16) {
     let scene = prepared_bucket(server).await;
     let now = Timestamp::now();

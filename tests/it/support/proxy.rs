@@ -64,7 +64,7 @@ pub struct Proxy {
 struct Shared {
     target: String,
     client: Client<HttpConnector, Body>,
-    seen: Mutex<Vec<ProxiedRequest>>,
+    passed_requests: Mutex<Vec<ProxiedRequest>>,
     received: Mutex<Vec<(u16, String)>>,
     /// Whether the proxy answers as if the server were down.
     down: AtomicBool,
@@ -104,7 +104,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target: target.trim_end_matches('/').to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
-            seen: Mutex::default(),
+            passed_requests: Mutex::default(),
             received: Mutex::default(),
             down: AtomicBool::default(),
             is_faulty: AtomicBool::default(),
@@ -171,7 +171,7 @@ impl Proxy {
 
     /// Returns the requests that reached the server since the last call.
     pub fn take(&self) -> Vec<ProxiedRequest> {
-        std::mem::take(&mut self.shared.seen.lock().unwrap())
+        std::mem::take(&mut self.shared.passed_requests.lock().unwrap())
     }
 }
 
@@ -226,7 +226,7 @@ async fn forward(
     }
     let status = response.status().as_u16();
     let passed = ProxiedRequest { method, path_and_query, status, access_key };
-    shared.seen.lock().unwrap().push(passed.clone());
+    shared.passed_requests.lock().unwrap().push(passed.clone());
     if let Turn::Last(last) = turn {
         let _ = last.send(passed);
         return std::future::pending().await;

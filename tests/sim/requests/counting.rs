@@ -11,7 +11,7 @@ use super::day::{Operator, Scenario, WAKE, midnight};
 pub struct Day {
     pub counts: Counts,
     /// Versions whose legal hold was read again before the next verification was due.
-    pub early: Vec<String>,
+    pub early_reads: Vec<String>,
     /// Longest and shortest verification interval in the status, in seconds.
     pub stated: (i64, i64),
     /// Maximum number of reads of a version's legal hold, without the audit.
@@ -58,7 +58,7 @@ impl Operator {
         let mut counting_store = lock(&self.counting_store);
         counting_store.counts.clear();
         counting_store.reads = HashMap::new();
-        let _ = counting_store.early();
+        let _ = counting_store.early_reads();
         self.stated.clear();
     }
 
@@ -68,7 +68,7 @@ impl Operator {
         let failed_checks = rows.filter(|row| row.result != toezicht::api::ConformanceResult::Passed);
         Day {
             counts: std::mem::take(&mut counting_store.counts),
-            early: counting_store.early(),
+            early_reads: counting_store.early_reads(),
             stated: (
                 self.stated.iter().copied().max().unwrap_or_default(),
                 self.stated.iter().copied().min().unwrap_or_default(),
@@ -114,7 +114,7 @@ pub fn extrapolate_day(scenario: Scenario) -> Day {
         {
             *part.counts.entry(key).or_default() += count;
         }
-        part.early.extend(once.early);
+        part.early_reads.extend(once.early_reads);
         part
     })
 }

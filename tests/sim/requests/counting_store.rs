@@ -73,7 +73,7 @@ pub struct CountingStore {
     protection_times: HashMap<(String, String), ProtectionTimes>,
     /// Versions whose legal hold was read again although it was unchanged and no verification was due, or twice in
     /// one, with the time.
-    early: Vec<((String, String), Timestamp)>,
+    early_reads: Vec<((String, String), Timestamp)>,
     /// Number of reads of each version's legal hold.
     pub reads: HashMap<(String, String), u64>,
     retained: HashSet<(String, String)>,
@@ -143,7 +143,7 @@ impl CountingStore {
             part: Part::Site,
             reconcile: (base, true),
             protection_times: HashMap::new(),
-            early: Vec::new(),
+            early_reads: Vec::new(),
             reads: HashMap::new(),
             retained: HashSet::new(),
             latency: LATENCY,
@@ -218,7 +218,7 @@ impl CountingStore {
                 let last = times.read.replace(now).filter(|_| is_unchanged);
                 let (began, is_verifying) = self.reconcile;
                 if last.is_some_and(|last| !is_verifying || last >= began) {
-                    self.early.push((version, now));
+                    self.early_reads.push((version, now));
                 }
             }
             ("PUT", "legal-hold" | "tagging") => times.written = Some(now),
@@ -232,8 +232,8 @@ impl CountingStore {
     }
 
     /// Returns versions that were read too early and not written afterwards.
-    pub fn early(&mut self) -> Vec<String> {
-        let early = std::mem::take(&mut self.early).into_iter();
+    pub fn early_reads(&mut self) -> Vec<String> {
+        let early = std::mem::take(&mut self.early_reads).into_iter();
         let early = early.filter(|(version, at)| self.protection_times[version].written < Some(*at));
         early.map(|((key, _), at)| format!("{key} at {at}")).collect()
     }
@@ -241,7 +241,7 @@ impl CountingStore {
     /// Returns whether the policy allows the request.
     fn is_allowed(&self, parts: &Parts<'_>) -> bool {
         let credential = (parts.header)("authorization").unwrap_or_default();
-        let is_by = |of: &(&str, &str)| credential.contains(&format!("Credential={}/", of.0));
+        let is_by = |identity: &(&str, &str)| credential.contains(&format!("Credential={}/", identity.0));
         let principal = [OPERATOR, RECORDER].into_iter().find(is_by).map(|(_, principal)| principal);
         let mut context = vec![("aws:SecureTransport".to_owned(), "true".to_owned())];
         if let Some(principal) = principal {
@@ -254,8 +254,9 @@ impl CountingStore {
             context.push((format!("s3:RequestObjectTag/{key}"), value.to_owned()));
         }
         let versions = self.store.keys.get(&parts.key).into_iter().flatten();
-        let mut it = versions.filter(|version| parts.version.as_ref().is_none_or(|id| *id == version.id));
-        for (key, value) in it.next().into_iter().flat_map(|version| &version.tags) {
+        let mut matching =
+            versions.filter(|version| parts.version.as_ref().is_none_or(|id| *id == version.id));
+        for (key, value) in matching.next().into_iter().flat_map(|version| &version.tags) {
             context.push((format!("s3:ExistingObjectTag/{key}"), value.clone()));
         }
         let allows = |action: &String| {

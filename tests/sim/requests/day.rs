@@ -267,10 +267,10 @@ impl Operator {
         if tried_at(&bucket.status) != tried_at(&self.reported) {
             let mut counting_store = lock(&self.counting_store);
             for (key, count) in counting_store.counts.clone() {
-                let asked = count - before.get(&key).copied().unwrap_or_default();
-                if key.0 == Part::Site && asked > 0 {
-                    *counting_store.counts.get_mut(&key).unwrap() -= asked;
-                    *counting_store.counts.entry((Part::Probe, key.1, key.2)).or_default() += asked;
+                let new = count - before.get(&key).copied().unwrap_or_default();
+                if key.0 == Part::Site && new > 0 {
+                    *counting_store.counts.get_mut(&key).unwrap() -= new;
+                    *counting_store.counts.entry((Part::Probe, key.1, key.2)).or_default() += new;
                 }
             }
         }
@@ -339,9 +339,9 @@ impl Operator {
             ledger::register(&bucket.operator, &new).await.unwrap();
             cache.note_registered(new);
         }
-        let asked = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
-        let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
-        let entries = ledger::read_all(&bucket.operator, &asked).await.unwrap();
+        let uids = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
+        let uids = uids.filter_map(|hold| hold.metadata.uid.clone()).collect();
+        let entries = ledger::read_all(&bucket.operator, &uids).await.unwrap();
         let plan = plan_holds(&entries, &holds, Some(&policy()), now);
         ledger::write_all(&bucket.operator, &plan.to_write).await.unwrap();
         self.buckets.set_hold_scopes(&site, plan.recorder_scopes());

@@ -122,11 +122,11 @@ impl Settings {
     }
 
     fn decide(&self, request: &Request<'_>) -> bool {
-        let says = |effect: &str| {
+        let has_matching = |effect: &str| {
             let statements = self.policy.iter().filter(|statement| statement["Effect"] == effect);
             statements.into_iter().any(|statement| self.matches_statement(statement, request))
         };
-        !says("Deny") && (request.principal == Some(self.owner.as_str()) || says("Allow"))
+        !has_matching("Deny") && (request.principal == Some(self.owner.as_str()) || has_matching("Allow"))
     }
 
     fn matches_statement(&self, statement: &Value, request: &Request<'_>) -> bool {

@@ -29,20 +29,20 @@ pub const BODY: &[u8] = b"a segment";
 pub const TERMS: RetentionTerms =
     RetentionTerms { ceilings: PROTOCOL_CEILINGS, embargo: Embargo::After(SignedDuration::from_hours(1)) };
 
-pub fn target(of: &(&str, &str)) -> StorageTarget {
+pub fn target(identity: &(&str, &str)) -> StorageTarget {
     StorageTarget {
         endpoint: None,
         region: "us-east-1".into(),
         bucket: BUCKET.into(),
         path_style: true,
         ca_pem: None,
-        credentials: Credentials::access_key(of.0, "secret"),
+        credentials: Credentials::access_key(identity.0, "secret"),
         proxy: None,
     }
 }
 
-pub fn connection(of: &(&str, &str)) -> BucketConnection {
-    BucketConnection::new(&target(of)).unwrap()
+pub fn connection(identity: &(&str, &str)) -> BucketConnection {
+    BucketConnection::new(&target(identity)).unwrap()
 }
 
 pub fn access() -> BucketAccess {
@@ -90,13 +90,13 @@ pub fn set_up_site(counting_store: &mut CountingStore, scenario: &Scenario, base
 /// Returns the keys of the recordings that end at `end`.
 pub fn recordings_ending_at(cameras: &[String], end: Timestamp) -> Vec<Key> {
     let hash: [u8; 32] = Sha256::digest(BODY).into();
-    let of = |class, source: &str, length: SignedDuration| {
+    let key = |class, source: &str, length: SignedDuration| {
         let millis = u64::try_from(length.as_millis()).unwrap();
         Key::new(class, source, end - length, millis, &hash).unwrap()
     };
-    let mut all: Vec<Key> = cameras.iter().map(|camera| of(Class::Video, camera, SEGMENT)).collect();
+    let mut all: Vec<Key> = cameras.iter().map(|camera| key(Class::Video, camera, SEGMENT)).collect();
     if (end.as_second() / 60) % CALL_INTERVAL_MINUTES == 0 {
-        all.push(of(Class::Calls, "balie", SEGMENT * 3));
+        all.push(key(Class::Calls, "balie", SEGMENT * 3));
     }
     all
 }
