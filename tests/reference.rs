@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// In the order in which a user writes them.
+/// Kinds in the order in which a user writes them.
 const KINDS: [&str; 4] = ["recordingpolicies", "sites", "cameras", "incidentholds"];
 
 /// Compares a page with the file, or writes it.
@@ -23,12 +23,12 @@ fn assert_page(name: &str, page: &str) {
     );
 }
 
-/// Text for a cell of a table.
+/// Escapes a text for a table cell.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
 }
 
-/// The type of a field, with its values and bounds.
+/// Describes the type of a field with its values and bounds.
 fn type_of(schema: &Value) -> String {
     let name = schema["type"].as_str().unwrap_or("any");
     let mut text = match name {
@@ -55,7 +55,7 @@ fn type_of(schema: &Value) -> String {
     text
 }
 
-/// Rows of the fields of an object, depth first.
+/// Appends rows for the fields of an object, depth first.
 fn rows(page: &mut String, path: &str, schema: &Value) {
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap()).collect();
@@ -75,7 +75,7 @@ fn rows(page: &mut String, path: &str, schema: &Value) {
     }
 }
 
-/// The rules that the API server checks, each with its message.
+/// Appends the rules that the API server checks, each with its message.
 fn rules(page: &mut String, path: &str, schema: &Value) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         let field = rule["fieldPath"].as_str().unwrap_or_default();

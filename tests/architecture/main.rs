@@ -1,5 +1,5 @@
-//! The architecture: which room may use which, that no modules use each other in a circle, and how long a file may
-//! be. The rules are applied to violations too, to show that they would be seen.
+//! Architecture rules: allowed uses between layers, no cycles between modules, and a line limit for files. The rules
+//! are also tested against violations.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod source;
@@ -9,25 +9,24 @@ use std::path::Path;
 
 use source::{Sources, Target};
 
-/// Lines of a file, without its tests.
-const MOST_LINES: usize = 500;
+/// Maximum number of lines of a file without its tests.
+const MAX_LINES: usize = 500;
 
-/// A folder of `src/` and what its files may use. The longest prefix counts.
-struct Room {
+/// A layer: a module of `src/` with its submodules, and its allowed uses. The longest matching path counts.
+struct Layer {
     path: &'static str,
-    /// Rooms beside itself.
+    /// Other layers that it may use.
     may_use: &'static [&'static str],
-    /// Crates, by name or beginning of a name (`aws_*`), and paths in them.
+    /// Crates that it may not use, by name or prefix (`aws_*`), and paths in them.
     may_not_use: &'static [&'static str],
 }
 
-/// From the ground floor up: a room uses only rooms above it in this list. What is pure uses no clock, no files and no
+/// Layers, lowest first: a layer uses only layers listed before it. Pure layers use no clock, no files and no
 /// network.
-const ROOMS: &[Room] = &[
-    Room { path: "failure", may_use: &[], may_not_use: &["aws_*", "kube", "tokio", "jiff"] },
-    Room { path: "sync", may_use: &[], may_not_use: &["aws_*", "kube", "tokio", "jiff"] },
-    Room { path: "api", may_use: &[], may_not_use: &["aws_*", "tokio", "reqwest", "hyper"] },
-    Room {
+const LAYERS: &[Layer] = &[
+    Layer { path: "failure", may_use: &[], may_not_use: &["aws_*", "kube", "tokio", "jiff"] },
+    Layer { path: "api", may_use: &[], may_not_use: &["aws_*", "tokio", "reqwest", "hyper"] },
+    Layer {
         path: "rules",
         may_use: &["api"],
         may_not_use: &[
@@ -45,7 +44,7 @@ const ROOMS: &[Room] = &[
             "jiff::Zoned::now",
         ],
     },
-    Room {
+    Layer {
         path: "wire",
         may_use: &["api", "rules"],
         may_not_use: &[
@@ -59,46 +58,50 @@ const ROOMS: &[Room] = &[
             "jiff::Timestamp::now",
         ],
     },
-    Room { path: "storage::s3", may_use: &["api", "rules", "wire"], may_not_use: &["kube"] },
-    Room {
+    Layer { path: "storage::s3", may_use: &["api", "rules", "wire"], may_not_use: &["kube"] },
+    Layer {
         path: "storage::bucket",
         may_use: &["api", "rules", "wire", "storage::s3", "storage::bucket"],
         may_not_use: &["kube"],
     },
-    // The probe also lists sources as a sweep does.
-    Room {
+    // The probe lists sources, as a sweep does.
+    Layer {
         path: "storage::bucket::probe",
         may_use: &["api", "rules", "wire", "storage"],
         may_not_use: &["kube"],
     },
-    Room {
+    Layer {
         path: "storage::recordings",
         may_use: &["api", "rules", "wire", "storage::s3", "storage::bucket"],
         may_not_use: &["kube"],
     },
-    Room { path: "storage", may_use: &["storage"], may_not_use: &["kube"] },
-    Room { path: "leader", may_use: &["api", "rules", "wire", "storage"], may_not_use: &["aws_*", "retina"] },
-    Room {
+    Layer { path: "storage", may_use: &["storage"], may_not_use: &["kube"] },
+    Layer {
+        path: "leader",
+        may_use: &["api", "rules", "wire", "storage"],
+        may_not_use: &["aws_*", "retina"],
+    },
+    Layer {
         path: "telemetry",
         may_use: &["api", "rules", "wire", "storage", "leader"],
         may_not_use: &["aws_*", "retina"],
     },
-    Room {
+    Layer {
         path: "recorder",
         may_use: &["api", "rules", "wire", "storage", "telemetry"],
         may_not_use: &["aws_*", "kube"],
     },
-    Room {
+    Layer {
         path: "controllers",
         may_use: &["api", "rules", "wire", "storage", "leader", "telemetry"],
         may_not_use: &["aws_*", "retina"],
     },
-    Room {
+    Layer {
         path: "operator",
         may_use: &["api", "rules", "wire", "storage", "leader", "controllers", "telemetry"],
         may_not_use: &["aws_*", "retina"],
     },
-    Room {
+    Layer {
         path: "cli",
         may_use: &[
             "api",
@@ -115,26 +118,9 @@ const ROOMS: &[Room] = &[
     },
 ];
 
-/// Functions and requests that delete from a bucket.
-const DELETIONS: [&str; 4] = ["delete_object", "delete_objects", "delete_version", "abort_multipart_upload"];
-
-/// The only modules that may delete from a bucket, and what they delete.
-const MAY_DELETE: &[(&str, &str)] = &[
-    ("storage::recordings::sweep::batch", "recordings past their ceiling that no open hold covers"),
-    ("storage::recordings::hold::release", "recordings of a resolved hold that are past their ceiling"),
-    ("storage::recordings::hold::place", "delete markers that hide held recordings"),
-    ("storage::recordings::hold::manifest", "manifests of released holds, and old versions of a manifest"),
-    ("storage::recordings::sweep::incomplete_uploads", "multipart uploads that nobody completed"),
-    ("storage::recordings::ledger", "the open entry of a hold whose closed entry was read back"),
-    ("storage::bucket::owner", "the Site's own claim of another Site's bucket"),
-    ("storage::bucket::probe::actor", "canaries, to see whether an identity can"),
-    ("storage::bucket::probe::canary", "canaries"),
-    ("storage::s3::objects", "the request, for all others"),
-];
-
-fn room(path: &str) -> Option<&'static Room> {
-    let holds = |room: &&Room| path == room.path || path.starts_with(&format!("{}::", room.path));
-    ROOMS.iter().filter(holds).max_by_key(|room| room.path.len())
+fn layer(path: &str) -> Option<&'static Layer> {
+    let contains = |layer: &&Layer| path == layer.path || path.starts_with(&format!("{}::", layer.path));
+    LAYERS.iter().filter(contains).max_by_key(|layer| layer.path.len())
 }
 
 fn is_forbidden(used: &str, forbidden: &str) -> bool {
@@ -144,24 +130,24 @@ fn is_forbidden(used: &str, forbidden: &str) -> bool {
     }
 }
 
-/// Uses that the rooms do not allow.
+/// Returns uses that the layers do not allow.
 fn violations(sources: &Sources) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for (name, module) in sources.modules().filter(|(name, _)| !name.is_empty()) {
         let path = name.join("::");
         let file = module.file.display();
-        let Some(room) = room(&path) else {
-            wrong.push(format!("{file}: no room; add it to ROOMS"));
+        let Some(layer) = layer(&path) else {
+            violations.push(format!("{file}: no layer; add it to LAYERS"));
             continue;
         };
         for (target, line) in sources.uses(name) {
             let used = match target {
                 Target::Module(used) => {
                     let used = used.join("::");
-                    let allowed = self::room(&used).is_none_or(|other| {
-                        other.path == room.path
-                            || matches!(other.path, "failure" | "sync")
-                            || room.may_use.iter().any(|allowed| {
+                    let allowed = self::layer(&used).is_none_or(|other| {
+                        other.path == layer.path
+                            || other.path == "failure"
+                            || layer.may_use.iter().any(|allowed| {
                                 other.path == *allowed || other.path.starts_with(&format!("{allowed}::"))
                             })
                     });
@@ -171,16 +157,16 @@ fn violations(sources: &Sources) -> Vec<String> {
                     used
                 }
                 Target::External(used) => {
-                    if !room.may_not_use.iter().any(|forbidden| is_forbidden(&used, forbidden)) {
+                    if !layer.may_not_use.iter().any(|forbidden| is_forbidden(&used, forbidden)) {
                         continue;
                     }
                     used
                 }
             };
-            wrong.push(format!("{file}:{line}: {} may not use {used}", room.path));
+            violations.push(format!("{file}:{line}: {} may not use {used}", layer.path));
         }
     }
-    wrong
+    violations
 }
 
 fn crate_sources() -> Sources {
@@ -188,40 +174,40 @@ fn crate_sources() -> Sources {
 }
 
 #[test]
-fn rooms_use_only_rooms_below_them() {
+fn layers_use_only_lower_layers() {
     let sources = crate_sources();
     assert!(sources.modules().count() > 20, "the sources were not found");
-    let wrong = violations(&sources);
-    assert!(wrong.is_empty(), "{} violations:\n{}", wrong.len(), wrong.join("\n"));
+    let violations = violations(&sources);
+    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
 }
 
 #[test]
-fn no_modules_use_each_other_in_a_circle() {
+fn modules_have_no_cycles() {
     let cycles = crate_sources().cycles();
     let listed: Vec<String> = cycles.iter().map(|cycle| cycle.join(" ")).collect();
     assert!(cycles.is_empty(), "{} cycles:\n{}", cycles.len(), listed.join("\n"));
 }
 
 #[test]
-fn files_without_their_tests_are_short() {
+fn files_stay_below_line_limit() {
     let sources = crate_sources();
-    let long = sources.modules().filter(|(_, module)| module.lines > MOST_LINES);
+    let long = sources.modules().filter(|(_, module)| module.lines > MAX_LINES);
     let long: Vec<String> =
         long.map(|(_, module)| format!("{}: {}", module.file.display(), module.lines)).collect();
-    assert!(long.is_empty(), "more than {MOST_LINES} lines: {}", long.join(", "));
+    assert!(long.is_empty(), "more than {MAX_LINES} lines: {}", long.join(", "));
 }
 
 #[test]
-fn a_type_is_implemented_in_one_file() {
+fn types_are_implemented_in_one_file() {
     let sources = crate_sources();
     let mut files: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, module) in sources.modules() {
         for implemented in &module.implements {
-            let of = files.entry(implemented).or_default();
-            of.push(name.join("::"));
+            let implementing = files.entry(implemented).or_default();
+            implementing.push(name.join("::"));
         }
     }
-    files.retain(|_, of| of.len() > 1);
+    files.retain(|_, implementing| implementing.len() > 1);
     assert!(files.is_empty(), "implemented in more than one file: {files:#?}");
 }
 
@@ -243,7 +229,7 @@ fn only_listed_modules_delete() {
 
 #[test]
 fn violations_are_detected() {
-    let is_seen = |path: &str, text: &str| {
+    let is_detected = |path: &str, text: &str| {
         let sources =
             Sources::of(&[("", ""), ("storage", ""), ("storage::s3", ""), ("rules", ""), (path, text)]);
         !violations(&sources).is_empty()
@@ -262,7 +248,7 @@ fn violations_are_detected() {
         ("controllers::site", "use aws_sdk_s3::Client;"),
         ("helpers", ""),
     ] {
-        assert!(is_seen(path, text), "{path}: {text}");
+        assert!(is_detected(path, text), "{path}: {text}");
     }
     for (path, text) in [
         ("rules::hold", "use crate::api::Site; use jiff::Timestamp;"),
@@ -270,7 +256,7 @@ fn violations_are_detected() {
         ("rules::hold", "#[cfg(test)] mod tests { use crate::storage::s3; }"),
         ("storage::bucket", "use crate::storage::s3::Key;"),
     ] {
-        assert!(!is_seen(path, text), "{path}: {text}");
+        assert!(!is_detected(path, text), "{path}: {text}");
     }
 }
 
@@ -282,7 +268,7 @@ fn cycles_are_detected() {
         cycles(&[("", ""), ("a", "use crate::b::B; pub struct A;"), ("b", "use crate::a::A; pub struct B;")]),
         1
     );
-    // A re-export is no use, and a use goes to the module that defines the item.
+    // A re-export does not count as a use. A use counts for the module that defines the item.
     let parent = "pub use self::child::C; pub struct P;";
     assert_eq!(
         cycles(&[("", ""), ("p", parent), ("p::child", "pub struct C;"), ("q", "use crate::p::C;")]),

@@ -1,6 +1,6 @@
-//! Reads `src/` as syntax trees: the modules, the paths that each of them uses, and the types that it implements.
+//! Parses `src/` into syntax trees: the modules with the paths that they use and the types that they implement.
 //!
-//! Tests are left out: they may use whatever they test.
+//! Tests are ignored: they may use everything that they test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,39 +10,37 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
-/// A path in the crate (without `crate::`), or of another crate.
+/// Segments of a path in this crate (without `crate::`) or of another crate.
 pub type Segments = Vec<String>;
 
 /// One file of `src/`.
 pub struct Module {
-    /// Its file, from `src/` on.
+    /// File, relative to `src/`.
     pub file: PathBuf,
-    /// Names of the items that it defines.
+    /// Names of the items that the module defines.
     items: BTreeSet<String>,
-    /// Names that it imports, and the paths behind them.
+    /// Imported names and their paths.
     imports: BTreeMap<String, Reference>,
-    /// Names among them that it only hands on.
+    /// Imported names that the module re-exports.
     exports: BTreeSet<String>,
-    /// Paths that it uses, as they are written, each with its line.
+    /// Used paths as written, with their lines.
     paths: Vec<(Reference, usize)>,
-    /// Identifiers of its code.
-    pub identifiers: BTreeSet<String>,
-    /// Types that have an inherent `impl` in it.
+    /// Types with an inherent `impl` in the module.
     pub implements: BTreeSet<String>,
     /// Lines without those of `mod tests`.
     pub lines: usize,
 }
 
-/// A path that is resolved as far as its own file goes.
+/// A path resolved within its own file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reference {
-    /// From the root of this crate.
-    Ours(Segments),
-    /// It begins with a name that is no module of this crate: another crate, or an item of this file.
-    Other(Segments),
+    /// A path from the root of this crate.
+    Local(Segments),
+    /// A path that begins with another crate or with an item of this file.
+    External(Segments),
 }
 
-/// All modules of the crate, by their paths.
+/// All modules of the crate by path.
 pub struct Sources(BTreeMap<Segments, Module>);
 
 /// A use of one module by another, or of another crate.
@@ -55,21 +53,21 @@ pub enum Target {
 }
 
 impl Sources {
-    /// Reads the crate whose root is `root`, and all modules below it.
+    /// Reads the crate with this root file and all its modules.
     pub fn read(root: &Path) -> Self {
         let mut sources = Self(BTreeMap::new());
         sources.add(root.parent().unwrap(), root, Vec::new());
         sources
     }
 
-    /// A crate of the given modules, for the tests of the rules.
+    /// Builds a crate of the given modules to test the rules.
     pub fn of(files: &[(&str, &str)]) -> Self {
         let names: Vec<Segments> = files.iter().map(|(path, _)| segments(path)).collect();
         let modules = files.iter().zip(&names).map(|((path, text), name)| {
             let children =
                 names.iter().filter(|other| other.len() == name.len() + 1 && other.starts_with(name));
             let children = children.map(|child| child.last().unwrap().clone()).collect();
-            (name.clone(), module(PathBuf::from(path), name, text, children))
+            (name.clone(), parse_module(PathBuf::from(path), name, text, children))
         });
         Self(modules.collect())
     }
@@ -78,32 +76,32 @@ impl Sources {
         let text =
             std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let syntax = syn::parse_file(&text).unwrap();
-        let children: BTreeSet<String> = syntax.items.iter().filter_map(declared).collect();
+        let children: BTreeSet<String> = syntax.items.iter().filter_map(declared_module).collect();
         let folder = if name.is_empty() { src.to_owned() } else { file.with_extension("") };
         for child in &children {
             let path = [name.clone(), vec![child.clone()]].concat();
             self.add(src, &folder.join(format!("{child}.rs")), path);
         }
         let relative = file.strip_prefix(src).unwrap().to_owned();
-        self.0.insert(name.clone(), module(relative, &name, &text, children));
+        self.0.insert(name.clone(), parse_module(relative, &name, &text, children));
     }
 
-    /// Every module with its path.
+    /// Returns every module with its path.
     pub fn modules(&self) -> impl Iterator<Item = (&Segments, &Module)> {
         self.0.iter()
     }
 
-    /// What the module `name` uses, and in which line first.
+    /// Returns the targets that a module uses, with the first line of each.
     pub fn uses(&self, name: &[String]) -> BTreeMap<Target, usize> {
         let mut found = BTreeMap::new();
         let module = &self.0[name];
         let imported = module.imports.iter().filter(|(name, _)| !module.exports.contains(*name));
         let imported = imported.map(|(_, path)| (path.clone(), 0));
         for (path, line) in imported.chain(module.paths.iter().cloned()) {
-            let (path, line) = (Self::full(module, path), line);
+            let (path, line) = (Self::resolve_import(module, path), line);
             let target = match path {
-                Reference::Ours(path) => Target::Module(self.definition(&path, 0)),
-                Reference::Other(path) => Target::External(path.join("::")),
+                Reference::Local(path) => Target::Module(self.definition(&path, 0)),
+                Reference::External(path) => Target::External(path.join("::")),
             };
             let first: &mut usize = found.entry(target).or_insert(line);
             *first = (*first).min(line);
@@ -111,34 +109,36 @@ impl Sources {
         found
     }
 
-    /// A path with the import behind its first name.
-    fn full(module: &Module, path: Reference) -> Reference {
-        let Reference::Other(segments) = &path else { return path };
+    /// Resolves the first segment of a path by the module's imports.
+    fn resolve_import(module: &Module, path: Reference) -> Reference {
+        let Reference::External(segments) = &path else { return path };
         match module.imports.get(&segments[0]) {
-            Some(Reference::Ours(before)) => Reference::Ours([before.as_slice(), &segments[1..]].concat()),
-            Some(Reference::Other(before)) => Reference::Other([before.as_slice(), &segments[1..]].concat()),
+            Some(Reference::Local(prefix)) => Reference::Local([prefix.as_slice(), &segments[1..]].concat()),
+            Some(Reference::External(prefix)) => {
+                Reference::External([prefix.as_slice(), &segments[1..]].concat())
+            }
             None => path,
         }
     }
 
-    /// The module that defines what `path` names, behind re-exports.
+    /// Returns the module that defines the item of a path, following re-exports.
     fn definition(&self, path: &[String], depth: usize) -> Segments {
         let longest =
             (0..=path.len()).rev().find(|length| self.0.contains_key(&path[..*length])).unwrap_or(0);
         let (name, rest) = path.split_at(longest);
-        let behind = rest.first().and_then(|item| {
+        let imported = rest.first().and_then(|item| {
             let module = &self.0.get(name)?;
             if module.items.contains(item) { None } else { module.imports.get(item) }
         });
-        match behind {
-            Some(Reference::Ours(behind)) if depth < 8 && behind.as_slice() != path => {
-                self.definition(&[behind.as_slice(), &rest[1..]].concat(), depth + 1)
+        match imported {
+            Some(Reference::Local(imported)) if depth < 8 && imported.as_slice() != path => {
+                self.definition(&[imported.as_slice(), &rest[1..]].concat(), depth + 1)
             }
             _ => name.to_vec(),
         }
     }
 
-    /// Groups of modules that use each other, each sorted.
+    /// Returns groups of modules that use each other, each sorted.
     pub fn cycles(&self) -> Vec<Vec<String>> {
         let edges: BTreeMap<&Segments, BTreeSet<Segments>> = self
             .0
@@ -152,15 +152,15 @@ impl Sources {
             })
             .collect();
         let reaches = |from: &Segments| {
-            let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
+            let (mut reached, mut next) = (BTreeSet::new(), vec![from.clone()]);
             while let Some(name) = next.pop() {
                 for other in &edges[&name] {
-                    if seen.insert(other.clone()) {
+                    if reached.insert(other.clone()) {
                         next.push(other.clone());
                     }
                 }
             }
-            seen
+            reached
         };
         let closure: BTreeMap<&Segments, BTreeSet<Segments>> =
             self.0.keys().map(|name| (name, reaches(name))).collect();
@@ -181,7 +181,7 @@ fn segments(path: &str) -> Segments {
     path.split("::").filter(|segment| !segment.is_empty()).map(ToOwned::to_owned).collect()
 }
 
-/// Whether an item is there for tests alone.
+/// Returns whether an item is for tests only.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
@@ -189,8 +189,8 @@ fn is_test(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// The name of a module of its own file, unless it is there for tests alone.
-fn declared(item: &Item) -> Option<String> {
+/// Returns the name of a module declaration with its own file, unless it is for tests only.
+fn declared_module(item: &Item) -> Option<String> {
     match item {
         Item::Mod(module) if module.content.is_none() && !is_test(&module.attrs) => {
             Some(module.ident.to_string())
@@ -199,7 +199,7 @@ fn declared(item: &Item) -> Option<String> {
     }
 }
 
-fn module(file: PathBuf, name: &[String], text: &str, children: BTreeSet<String>) -> Module {
+fn parse_module(file: PathBuf, name: &[String], text: &str, children: BTreeSet<String>) -> Module {
     let mut syntax = syn::parse_file(text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut lines = text.lines().count();
     syntax.items.retain(|item| {
@@ -212,7 +212,7 @@ fn module(file: PathBuf, name: &[String], text: &str, children: BTreeSet<String>
     visitor.visit_file(&syntax);
     Module {
         file,
-        items: syntax.items.iter().filter_map(defined).collect(),
+        items: syntax.items.iter().filter_map(defined_name).collect(),
         imports: visitor.imports,
         exports: visitor.exports,
         paths: visitor.paths,
@@ -235,8 +235,8 @@ fn attributes(item: &Item) -> Option<&[Attribute]> {
     })
 }
 
-/// The name that an item defines.
-fn defined(item: &Item) -> Option<String> {
+/// Returns the name that an item defines.
+fn defined_name(item: &Item) -> Option<String> {
     let name = match item {
         Item::Const(item) => &item.ident,
         Item::Enum(item) => &item.ident,
@@ -251,7 +251,7 @@ fn defined(item: &Item) -> Option<String> {
     Some(name.to_string())
 }
 
-/// Gathers the paths of a file.
+/// Collects the paths of a file.
 #[derive(Default)]
 struct Visitor {
     name: Segments,
@@ -264,12 +264,12 @@ struct Visitor {
 }
 
 impl Visitor {
-    /// What a path means in this file.
-    fn reference(&self, path: &[String]) -> Reference {
+    /// Resolves a path as written in this file.
+    fn resolve(&self, path: &[String]) -> Reference {
         let mut base = self.name.clone();
         let mut rest = path;
         match path[0].as_str() {
-            "crate" => return Reference::Ours(path[1..].to_vec()),
+            "crate" => return Reference::Local(path[1..].to_vec()),
             "self" => rest = &path[1..],
             "super" => {
                 while rest.first().is_some_and(|segment| segment == "super") {
@@ -278,31 +278,31 @@ impl Visitor {
                 }
             }
             child if self.children.contains(child) => {}
-            _ => return Reference::Other(path.to_vec()),
+            _ => return Reference::External(path.to_vec()),
         }
-        Reference::Ours([base, rest.to_vec()].concat())
+        Reference::Local([base, rest.to_vec()].concat())
     }
 
-    fn import(&mut self, before: &[String], tree: &UseTree) {
-        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+    fn collect_imports(&mut self, prefix: &[String], tree: &UseTree) {
+        let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
         match tree {
-            UseTree::Path(path) => self.import(&with(&path.ident), &path.tree),
-            UseTree::Group(group) => group.items.iter().for_each(|tree| self.import(before, tree)),
-            UseTree::Glob(_) => self.imports.extend([(before.join("::") + "::*", self.reference(before))]),
+            UseTree::Path(path) => self.collect_imports(&with(&path.ident), &path.tree),
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.collect_imports(prefix, tree)),
+            UseTree::Glob(_) => self.imports.extend([(prefix.join("::") + "::*", self.resolve(prefix))]),
             UseTree::Name(name) if name.ident == "self" => {
-                self.imports.insert(before.last().unwrap().clone(), self.reference(before));
+                self.imports.insert(prefix.last().unwrap().clone(), self.resolve(prefix));
             }
             UseTree::Name(name) => {
-                self.imports.insert(name.ident.to_string(), self.reference(&with(&name.ident)));
+                self.imports.insert(name.ident.to_string(), self.resolve(&with(&name.ident)));
             }
             UseTree::Rename(renamed) => {
-                self.imports.insert(renamed.rename.to_string(), self.reference(&with(&renamed.ident)));
+                self.imports.insert(renamed.rename.to_string(), self.resolve(&with(&renamed.ident)));
             }
         }
     }
 
-    /// Paths in what a macro is given: it is no syntax yet.
-    fn tokens(&mut self, tokens: TokenStream) {
+    /// Collects paths in a macro's tokens, which are not parsed as syntax.
+    fn visit_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<(String, usize)> = Vec::new();
         let mut colons = 0;
         for token in tokens {
@@ -310,7 +310,7 @@ impl Visitor {
                 TokenTree::Ident(name) => {
                     self.identifiers.insert(name.to_string());
                     if colons != 2 {
-                        self.end(std::mem::take(&mut path));
+                        self.finish_path(std::mem::take(&mut path));
                     }
                     path.push((name.to_string(), name.span().start().line));
                 }
@@ -319,20 +319,20 @@ impl Visitor {
                     continue;
                 }
                 TokenTree::Group(group) => {
-                    self.end(std::mem::take(&mut path));
-                    self.tokens(group.stream());
+                    self.finish_path(std::mem::take(&mut path));
+                    self.visit_tokens(group.stream());
                 }
-                _ => self.end(std::mem::take(&mut path)),
+                _ => self.finish_path(std::mem::take(&mut path)),
             }
             colons = 0;
         }
-        self.end(path);
+        self.finish_path(path);
     }
 
-    fn end(&mut self, path: Vec<(String, usize)>) {
+    fn finish_path(&mut self, path: Vec<(String, usize)>) {
         if path.len() > 1 {
             let (names, lines): (Vec<String>, Vec<usize>) = path.into_iter().unzip();
-            self.paths.push((self.reference(&names), lines[0]));
+            self.paths.push((self.resolve(&names), lines[0]));
         }
     }
 }
@@ -340,18 +340,18 @@ impl Visitor {
 impl<'ast> Visit<'ast> for Visitor {
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         if !is_test(&item.attrs) {
-            let before: BTreeSet<String> = self.imports.keys().cloned().collect();
-            self.import(&[], &item.tree);
+            let prefix: BTreeSet<String> = self.imports.keys().cloned().collect();
+            self.collect_imports(&[], &item.tree);
             if !matches!(item.vis, syn::Visibility::Inherited) {
-                self.exports.extend(self.imports.keys().filter(|name| !before.contains(*name)).cloned());
+                self.exports.extend(self.imports.keys().filter(|name| !prefix.contains(*name)).cloned());
             }
         }
     }
 
     fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
         if item.trait_.is_none()
-            && let syn::Type::Path(of) = &*item.self_ty
-            && let Some(last) = of.path.segments.last()
+            && let syn::Type::Path(implemented) = &*item.self_ty
+            && let Some(last) = implemented.path.segments.last()
         {
             self.implements.insert(last.ident.to_string());
         }
@@ -361,7 +361,7 @@ impl<'ast> Visit<'ast> for Visitor {
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let named: Vec<(String, usize)> =
             path.segments.iter().map(|s| (s.ident.to_string(), s.ident.span().start().line)).collect();
-        self.end(named);
+        self.finish_path(named);
         visit::visit_path(self, path);
     }
 
@@ -370,7 +370,7 @@ impl<'ast> Visit<'ast> for Visitor {
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {
-        self.tokens(item.tokens.clone());
+        self.visit_tokens(item.tokens.clone());
         visit::visit_macro(self, item);
     }
 }

@@ -108,8 +108,8 @@ impl World {
         (active.to(next), request)
     }
 
-    /// Records a false claim if, at a verified release, a version that only this hold covered is still protected, or
-    /// is past its ceiling at the start of the pass.
+    /// Checks a verified release. The claim is false if a version that only this hold covered is still protected, or
+    /// was past its ceiling at the start of the pass.
     pub fn check_release_claim(&self, state: &mut State, closing: Set, at: Instant) {
         let others = state.unreleased() & !closing;
         state.has_false_claim |= (0..N).any(|version| {

@@ -39,8 +39,8 @@ impl World {
         }
     }
 
-    /// Deletes the bytes of a version. It is lost if an open hold covers it and was declared before the request was
-    /// sent, was verified, or if the version was readable by its tag `held`.
+    /// Deletes the bytes of a version. A version under an open hold is lost if the hold was declared before the
+    /// request was sent, if its placement was verified, or if the version was readable as held.
     fn delete_bytes(&self, state: &mut State, version: usize, object: Object, is_unlawful: bool) {
         let open = self.covering(version, object.taken) & state.open();
         let is_proved = members(open).any(|hold| state.holds[hold].placement == Placement::Proved);

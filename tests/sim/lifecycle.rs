@@ -1,5 +1,5 @@
-//! The store's lifecycle rules as documented for S3: a delete marker at the first midnight N days after the upload,
-//! and the deletion of the bytes at the first midnight a day after that. Versions with other tags stay.
+//! The store's lifecycle rules as documented for S3. A delete marker is added at the first midnight N days after the
+//! upload. The bytes are deleted at the first midnight a day after that. Versions with other tags stay.
 
 use jiff::Timestamp;
 use toezicht::api::Ceilings;

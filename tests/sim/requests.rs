@@ -173,8 +173,8 @@ fn protection_is_read_as_often_as_status_says() {
     assert!((4..=6).contains(&day.most_reads), "{}", day.most_reads);
 }
 
-/// Returns the requests of a pass, of a pass with a full sweep, and of a full audit with this many closed holds, and
-/// the duration of the first.
+/// Counts requests with this many closed holds: of a pass, of a pass with a full sweep, and of a full audit. Also
+/// returns the duration of the first.
 fn count_with_closed_holds(closed: usize, are_resources_there: bool) -> ([u64; 3], Duration) {
     let scenario = Scenario {
         cameras: cameras(1),

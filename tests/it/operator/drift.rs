@@ -1,5 +1,5 @@
-//! External changes to a bucket and to held versions are reverted and reported by the condition `Intact`, by events
-//! and by a metric, even while the recorders' Secret is missing and nothing may be recorded.
+//! External changes to a bucket and to held versions are reverted. The condition `Intact`, events and a metric report
+//! them, even while the recorders' Secret is missing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,9 +25,8 @@ async fn start_operator(namespace: &TestNamespace, server: &S3Server, instance: 
     process
 }
 
-/// Triggers a full verification of the protection of held versions, by setting the interval in the status to 0, and
-/// waits for one that began after this call. A pass that is already running overwrites the interval, so this may set
-/// it several times.
+/// Triggers a full verification of held versions by setting the interval in the status to 0. Waits for one that began
+/// after this call. A pass that is already running overwrites the interval, so this may set it several times.
 pub(super) async fn force_verification(scene: &Scene) {
     let api = scene.namespace.api::<Site>();
     let (requested_at, attempts) = (Timestamp::now(), AtomicUsize::new(0));

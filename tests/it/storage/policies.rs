@@ -163,8 +163,8 @@ async fn seaweedfs_missing_policy_support_is_reported() {
     ignored_policies_are_reported(false).await;
 }
 
-/// Returns a scene with a store that rejects policies with unknown identities, and shows the id instead of the name
-/// of a deleted one, as AWS does.
+/// Returns a scene with a store that rejects policies with unknown identities. As at AWS, a policy shows the id of a
+/// deleted identity instead of its name.
 async fn scene_with_deleted_reader(prefix: &str, is_gone: Arc<Mutex<bool>>) -> (Scene, RewritingProxy) {
     const DELETED_READER: &str = "arn:aws:iam::1:user/gone";
     const DELETED_READER_ID: &str = "AIDAJQABLZS4A3QDU576Q";

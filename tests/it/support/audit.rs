@@ -1,5 +1,5 @@
-//! The API server's audit log. A test marks the end of the log by a write of its own, so that it need not wait for a
-//! fixed time to learn that no more writes come.
+//! The API server's audit log. A test marks the end of the log by a write of its own. So it need not wait for a fixed
+//! time to learn that no more writes come.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -58,8 +58,8 @@ fn put_foreign_keys(counting_store: &mut CountingStore, names: &[String], times:
     counting_store.store.effects.clear();
 }
 
-/// Counts the requests of the four kinds of work at a Site with `count` cameras, an ended hold and one that has been
-/// ongoing for `hours`, with `times` the number of foreign keys.
+/// Counts the requests of the four kinds of work. The Site has `count` cameras, an ended hold, and one that has been
+/// ongoing for `hours`. `times` multiplies the number of foreign keys.
 fn count_requests(count: usize, hours: i64, times: u32) -> RequestCounts {
     let names = cameras(count);
     let scenario = Scenario {
