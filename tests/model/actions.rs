@@ -326,10 +326,10 @@ fn reopen(hold: &mut Hold) {
 }
 
 /// Puts an object with `If-None-Match`, so that an existing version stays.
-fn put(version: &mut Version, tag: RetentionTag, taken: u8) {
+fn put(version: &mut Version, tag: RetentionTag, uploaded_at: u8) {
     // The lifecycle treats uploads before and after the first midnight alike.
-    let taken = taken.max(SAME_DAY);
+    let uploaded_at = uploaded_at.max(SAME_DAY);
     if *version == Version::Absent {
-        *version = Version::Stored(Object { legal_hold: false, tag, hidden: None, taken });
+        *version = Version::Stored(Object { legal_hold: false, tag, hidden: None, uploaded_at });
     }
 }

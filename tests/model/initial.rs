@@ -26,7 +26,7 @@ impl World {
                 legal_hold: false,
                 tag: RetentionTag::Video,
                 hidden: None,
-                taken: SAME_DAY,
+                uploaded_at: SAME_DAY,
             })
         };
         State {
@@ -36,7 +36,7 @@ impl World {
                     legal_hold: is_old,
                     tag: if is_old { RetentionTag::Held } else { RetentionTag::Video },
                     hidden: None,
-                    taken: BEFORE_CLOCK,
+                    uploaded_at: BEFORE_CLOCK,
                 }),
                 second,
             ],

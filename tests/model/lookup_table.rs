@@ -7,7 +7,7 @@ pub struct LookupTable<const D: usize, T> {
 
 impl<const D: usize, T: Copy> LookupTable<D, T> {
     /// Computes the result of each combination once.
-    pub fn tabulate(sides: [usize; D], function: impl Fn([usize; D]) -> T) -> Self {
+    pub fn new(sides: [usize; D], function: impl Fn([usize; D]) -> T) -> Self {
         let count = sides.iter().product();
         let coordinates = |mut cell: usize| {
             let mut coordinates = [0; D];

@@ -21,7 +21,7 @@ impl World {
     pub fn place(&self, state: &State, leader: &Leader, active: ActiveReconcile, mut pass: Pass) -> Next {
         let request = match (pass.stage, state.object(pass.version)) {
             (Stage::Write { .. }, _) => pass.write(),
-            (_, Some(object)) if self.covering(pass.version, object.taken) & active.plan.open != 0 => {
+            (_, Some(object)) if self.covering(pass.version, object.uploaded_at) & active.plan.open != 0 => {
                 let tag = self.held_tag(pass.version, object, active.plan.open, pass.at);
                 let steps = tag.map_or(Vec::new(), |tag| {
                     steps_to_place(&protection(object), tag, object.hidden.is_some())
@@ -59,7 +59,7 @@ impl World {
         let request = match (pass.stage, state.object(pass.version)) {
             (Stage::Write { .. }, _) => pass.write(),
             (Stage::Read, Some(object))
-                if self.covering(pass.version, object.taken) & active.plan.closing != 0 =>
+                if self.covering(pass.version, object.uploaded_at) & active.plan.closing != 0 =>
             {
                 if let Some(by) = self.held_by(pass.version, object, self.open(state, active)) {
                     pass.is_undecided |=
@@ -114,7 +114,7 @@ impl World {
         let others = state.unreleased() & !closing;
         state.has_false_claim |= (0..N).any(|version| {
             state.object(version).is_some_and(|object| {
-                let covering = self.covering(version, object.taken);
+                let covering = self.covering(version, object.uploaded_at);
                 let is_covered_only_by_closing = covering & closing != 0 && covering & others == 0;
                 is_covered_only_by_closing
                     && (!object.is_left_to_lifecycle() || self.is_due(version, object, at))

@@ -68,7 +68,7 @@ fn objects(state: &State) -> impl Iterator<Item = (usize, Object)> {
 /// at least the tag.
 fn placed_is_true(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
-        let covering = world.covering(version, object.taken);
+        let covering = world.covering(version, object.uploaded_at);
         let is_claimed = (0..N).any(|hold| covering & singleton(hold) != 0 && is_placed(world, state, hold));
         let is_fully_protected =
             object.legal_hold && object.tag != RetentionTag::Video && object.hidden.is_none();
@@ -82,7 +82,7 @@ fn released_is_true(world: &World, state: &State) -> bool {
     let is_true = |hold: usize| {
         let others = state.unreleased() & !singleton(hold);
         objects(state).all(|(version, object)| {
-            let covering = world.covering(version, object.taken);
+            let covering = world.covering(version, object.uploaded_at);
             let is_covered_only_by_it = covering & singleton(hold) != 0 && covering & others == 0;
             !is_covered_only_by_it || object.is_left_to_lifecycle()
         })
@@ -93,16 +93,16 @@ fn released_is_true(world: &World, state: &State) -> bool {
 /// Returns whether the store's lifecycle alone would delete every version that no hold explains.
 fn every_protection_is_explained(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
-        object.is_left_to_lifecycle() || world.covering(version, object.taken) & state.unreleased() != 0
+        object.is_left_to_lifecycle() || world.covering(version, object.uploaded_at) & state.unreleased() != 0
     })
 }
 
 /// Returns whether every stored version past its ceiling that was uploaded in time is covered by a hold.
 fn expired_is_deleted(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
-        let is_late = [DAYS_LATER, LAST].contains(&object.taken);
+        let is_late = [DAYS_LATER, LAST].contains(&object.uploaded_at);
         let is_past_ceiling = !is_late && world.is_due(version, object, state.clock);
-        !is_past_ceiling || world.covering(version, object.taken) & state.unreleased() != 0
+        !is_past_ceiling || world.covering(version, object.uploaded_at) & state.unreleased() != 0
     })
 }
 

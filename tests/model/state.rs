@@ -36,7 +36,7 @@ pub struct Object {
     /// Time of the delete marker that hides it.
     pub hidden: Option<Instant>,
     /// Upload time by the store.
-    pub taken: Instant,
+    pub uploaded_at: Instant,
 }
 
 impl Object {

@@ -42,7 +42,7 @@ impl World {
     /// Deletes the bytes of a version. A version under an open hold is lost if the hold was declared before the
     /// request was sent, if its placement was verified, or if the version was readable as held.
     fn delete_bytes(&self, state: &mut State, version: usize, object: Object, is_unlawful: bool) {
-        let open = self.covering(version, object.taken) & state.open();
+        let open = self.covering(version, object.uploaded_at) & state.open();
         let is_proved = members(open).any(|hold| state.holds[hold].placement == Placement::Proved);
         let is_readable = open != 0 && object.tag == RetentionTag::Held;
         state.is_lost |= is_unlawful || is_proved || is_readable;
@@ -55,7 +55,7 @@ impl World {
         let settled: Set = settled.map(singleton).sum();
         let is_held = |version: &usize| {
             let object = state.object(*version);
-            object.is_some_and(|object| self.covering(*version, object.taken) & settled != 0)
+            object.is_some_and(|object| self.covering(*version, object.uploaded_at) & settled != 0)
         };
         members(versions).filter(is_held).map(singleton).sum()
     }

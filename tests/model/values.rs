@@ -89,13 +89,13 @@ impl Values {
     }
 
     /// Returns a version as a listing returns it.
-    pub fn listed(&self, version: usize, taken: usize) -> ListedVersion {
+    pub fn listed(&self, version: usize, uploaded_at: usize) -> ListedVersion {
         ListedVersion {
             key: self.keys[version].to_string(),
             id: "1".into(),
             is_marker: false,
             is_latest: true,
-            modified: self.instants[taken],
+            modified: self.instants[uploaded_at],
             size: 1,
             etag: String::new(),
         }

@@ -32,7 +32,7 @@ const PLACEMENTS: [Placement; 4] =
 /// Number of subsets of [`N`], of instants of the clock, and of instants with [`super::values::BEFORE_CLOCK`].
 const SETS: usize = 1 << N;
 const TIMES: usize = 5;
-const TAKEN: usize = 6;
+const UPLOAD_TIMES: usize = 6;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// A scope with the decisions that apply in it.
@@ -52,7 +52,7 @@ pub struct World {
     due: LookupTable<3, bool>,
     put_tags: LookupTable<1, RetentionTag>,
     acknowledged: LookupTable<2, bool>,
-    acknowledges_revision: LookupTable<3, bool>,
+    acknowledges: LookupTable<3, bool>,
     claims: LookupTable<3, (bool, bool)>,
     lifecycle: LookupTable<3, bool>,
     overdue: LookupTable<4, bool>,
@@ -62,21 +62,20 @@ impl World {
     pub fn new(scope: Scope, broken: Option<Rule>) -> Self {
         let values = Values::of(scope.beginning);
         let now = |n: usize| values.instants[n];
-        let set = |covers: &[HoldScope]| -> Set {
-            let is_in = |n: &usize| covers.contains(&values.scopes(singleton(*n))[0]);
+        let set = |scopes: &[HoldScope]| -> Set {
+            let is_in = |n: &usize| scopes.contains(&values.scopes(singleton(*n))[0]);
             (0..N).filter(is_in).map(singleton).sum()
         };
-        let stored = |version: usize, taken: usize, ask: &dyn Fn(&StoredRecording<'_>) -> bool| {
-            ask(&StoredRecording::of(&values.listed(version, taken), &CEILINGS).unwrap())
+        let stored = |version: usize, upload: usize, question: &dyn Fn(&StoredRecording<'_>) -> bool| {
+            question(&StoredRecording::of(&values.listed(version, upload), &CEILINGS).unwrap())
         };
-        let covers = |n: usize| values.scopes(set_from_index(n));
+        let scopes = |n: usize| values.scopes(subset(n));
         Self {
-            covering: LookupTable::tabulate([N, TAKEN], |[version, taken]| {
-                let is_covered =
-                    |n: &usize| stored(version, taken, &|recording| recording.is_in_scope(&covers(1 << *n)));
+            covering: LookupTable::new([N, UPLOAD_TIMES], |[version, upload]| {
+                let is_covered = |n: &usize| stored(version, upload, &|it| it.is_in_scope(&scopes(1 << *n)));
                 (0..N).filter(is_covered).map(singleton).sum()
             }),
-            plans: LookupTable::tabulate([4, 4, 3, 3, TIMES], |[h0, h1, e0, e1, at]| {
+            plans: LookupTable::new([4, 4, 3, 3, TIMES], |[h0, h1, e0, e1, at]| {
                 let holds = values.resources([DECLARED[h0], DECLARED[h1]]);
                 let mut entries = values.ledger([ENTRIES[e0], ENTRIES[e1]]);
                 if broken == Some(Rule::LedgerCounts) {
@@ -88,58 +87,56 @@ impl World {
                 }
                 to_plan(&plan)
             }),
-            declared: LookupTable::tabulate([4, 4, TIMES], |[h0, h1, at]| {
+            declared: LookupTable::new([4, 4, TIMES], |[h0, h1, at]| {
                 let holds = values.resources([DECLARED[h0], DECLARED[h1]]);
                 set(&open_scopes(&holds, now(at)))
             }),
-            by_ledger: LookupTable::tabulate([3, 3, SETS], |[e0, e1, closing]| {
-                let uids: Vec<String> = members(set_from_index(closing)).map(|n| n.to_string()).collect();
+            by_ledger: LookupTable::new([3, 3, SETS], |[e0, e1, closing]| {
+                let uids: Vec<String> = members(subset(closing)).map(|n| n.to_string()).collect();
                 let closing: BTreeSet<&str> = uids.iter().map(String::as_str).collect();
                 set(&ledger::open_scopes_except(&values.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
             }),
-            held_tags: LookupTable::tabulate([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
-                let listed = values.listed(version, taken);
+            held_tags: LookupTable::new([N, UPLOAD_TIMES, SETS, TIMES], |[version, upload, holds, at]| {
+                let listed = values.listed(version, upload);
                 let embargo =
                     if broken == Some(Rule::Sealed) { Embargo::LiveView } else { Embargo::After(EMBARGO) };
                 StoredRecording::of(&listed, &CEILINGS).unwrap().required_tag(
-                    &covers(holds),
+                    &scopes(holds),
                     embargo,
                     now(at),
                 )
             }),
-            sealed: LookupTable::tabulate([N, TAKEN, TIMES], |[version, taken, at]| {
+            sealed: LookupTable::new([N, UPLOAD_TIMES, TIMES], |[version, upload, at]| {
                 let tag = |recording: &StoredRecording<'_>| {
-                    recording.required_tag(&covers(SETS - 1), Embargo::After(EMBARGO), now(at))
+                    recording.required_tag(&scopes(SETS - 1), Embargo::After(EMBARGO), now(at))
                 };
-                stored(version, taken, &|recording| tag(recording) == Some(RetentionTag::Sealed))
+                stored(version, upload, &|it| tag(it) == Some(RetentionTag::Sealed))
             }),
-            kept_by: LookupTable::tabulate([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
-                let open = OpenScopes { ledger: covers(ledger), declared: covers(declared) };
-                StoredRecording::of(&values.listed(version, taken), &CEILINGS).unwrap().held_by(&open)
-            }),
-            dispositions: LookupTable::tabulate([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
-                disposition(&values.listed(version, taken), &CEILINGS, &covers(holds), now(at))
-            }),
-            due: LookupTable::tabulate([N, TAKEN, TIMES], |[version, taken, at]| {
-                stored(version, taken, &|recording| recording.expires_at_by_key() <= now(at))
-            }),
-            put_tags: LookupTable::tabulate([SETS], |[holds]| {
-                toezicht::recorder::upload::retention_tag(&covers(holds), &values.keys[1])
-            }),
-            acknowledged: LookupTable::tabulate([SETS, SETS], |[applied, open]| {
-                let scope_configs = |n: usize| values.scope_configs(set_from_index(n));
-                handoff::HoldAck::Acknowledged(scope_configs(applied)).has_acknowledged(&scope_configs(open))
-            }),
-            acknowledges_revision: LookupTable::tabulate(
-                [SETS, SETS + 1, SETS],
-                |[applied, uploads, expected]| {
-                    let uploads = (uploads < SETS).then(|| set_from_index(uploads));
-                    values
-                        .recorder_status(set_from_index(applied), uploads)
-                        .has_acknowledged(&revision(set_from_index(expected)))
+            kept_by: LookupTable::new(
+                [N, UPLOAD_TIMES, SETS, SETS],
+                |[version, upload, ledger, declared]| {
+                    let open = OpenScopes { ledger: scopes(ledger), declared: scopes(declared) };
+                    StoredRecording::of(&values.listed(version, upload), &CEILINGS).unwrap().held_by(&open)
                 },
             ),
-            claims: LookupTable::tabulate([4, 2, 4], |[declared, has_finalizer, placement]| {
+            dispositions: LookupTable::new([N, UPLOAD_TIMES, SETS, TIMES], |[version, upload, holds, at]| {
+                disposition(&values.listed(version, upload), &CEILINGS, &scopes(holds), now(at))
+            }),
+            due: LookupTable::new([N, UPLOAD_TIMES, TIMES], |[version, upload, at]| {
+                stored(version, upload, &|it| it.expires_at_by_key() <= now(at))
+            }),
+            put_tags: LookupTable::new([SETS], |[holds]| {
+                toezicht::recorder::upload::retention_tag(&scopes(holds), &values.keys[1])
+            }),
+            acknowledged: LookupTable::new([SETS, SETS], |[applied, open]| {
+                let scope_configs = |n: usize| values.scope_configs(subset(n));
+                handoff::HoldAck::Acknowledged(scope_configs(applied)).has_acknowledged(&scope_configs(open))
+            }),
+            acknowledges: LookupTable::new([SETS, SETS + 1, SETS], |[applied, uploads, expected]| {
+                let uploads = (uploads < SETS).then(|| subset(uploads));
+                values.recorder_status(subset(applied), uploads).has_acknowledged(&revision(subset(expected)))
+            }),
+            claims: LookupTable::new([4, 2, 4], |[declared, has_finalizer, placement]| {
                 let hold = Hold {
                     declared: DECLARED[declared],
                     is_settled: false,
@@ -148,10 +145,10 @@ impl World {
                 };
                 claimed_conditions(&values, hold)
             }),
-            lifecycle: LookupTable::tabulate([2, TAKEN, TIMES], |[hidden, since, at]| {
+            lifecycle: LookupTable::new([2, UPLOAD_TIMES, TIMES], |[hidden, since, at]| {
                 lifecycle_from(hidden == 1, now(since)) <= now(at)
             }),
-            overdue: LookupTable::tabulate([2, TAKEN, TIMES, TIMES], |[hidden, since, at, next]| {
+            overdue: LookupTable::new([2, UPLOAD_TIMES, TIMES, TIMES], |[hidden, since, at, next]| {
                 lifecycle_from(hidden == 1, now(since)).max(now(at)) + DAY <= now(next)
             }),
             scope,
@@ -174,8 +171,8 @@ impl World {
     }
 
     /// Returns the holds that cover a version.
-    pub fn covering(&self, version: usize, taken: Instant) -> Set {
-        self.covering.at([version, taken.into()])
+    pub fn covering(&self, version: usize, uploaded_at: Instant) -> Set {
+        self.covering.at([version, uploaded_at.into()])
     }
 
     pub fn plan(&self, holds: [Declared; N], ledger: [Entry; N], now: Instant) -> Plan {
@@ -203,21 +200,22 @@ impl World {
 
     /// Returns the tag that a version needs for these holds.
     pub fn held_tag(&self, version: usize, object: Object, holds: Set, now: Instant) -> Option<RetentionTag> {
-        self.held_tags.at([version, object.taken.into(), holds.into(), now.into()])
+        self.held_tags.at([version, object.uploaded_at.into(), holds.into(), now.into()])
     }
 
     pub fn held_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<HeldBy> {
-        let coordinates = [version, object.taken.into(), open.ledger.into(), open.declared.into()];
+        let coordinates = [version, object.uploaded_at.into(), open.ledger.into(), open.declared.into()];
         self.kept_by.at(coordinates)
     }
 
     pub fn is_deletable(&self, version: usize, object: Object, holds: Set, now: Instant) -> bool {
-        self.dispositions.at([version, object.taken.into(), holds.into(), now.into()]) == Disposition::Delete
+        self.dispositions.at([version, object.uploaded_at.into(), holds.into(), now.into()])
+            == Disposition::Delete
     }
 
     /// Returns whether a version is past its ceiling.
     pub fn is_due(&self, version: usize, object: Object, now: Instant) -> bool {
-        self.due.at([version, object.taken.into(), now.into()])
+        self.due.at([version, object.uploaded_at.into(), now.into()])
     }
 
     /// Returns the tag with which a recorder that applied these holds uploads the second recording.
@@ -245,7 +243,7 @@ impl World {
             &revision(applied),
         );
         let uploads = if all_use_revision { applied.into() } else { SETS };
-        self.acknowledges_revision.at([applied.into(), uploads, expected.into()])
+        self.acknowledges.at([applied.into(), uploads, expected.into()])
     }
 
     /// Returns whether `Placed` and whether `Released` is claimed of a hold.
@@ -256,20 +254,20 @@ impl World {
 
     /// Returns whether the store's lifecycle may hide a version by now, or delete its bytes if it is hidden.
     pub fn is_lifecycle_due(&self, object: Object, now: Instant) -> bool {
-        let since = object.hidden.unwrap_or(object.taken);
+        let since = object.hidden.unwrap_or(object.uploaded_at);
         self.lifecycle.at([usize::from(object.hidden.is_some()), since.into(), now.into()])
     }
 
     /// Returns whether the lifecycle must have acted by `next`: a store runs it within a day.
     pub fn is_lifecycle_overdue(&self, object: Object, now: Instant, next: Instant) -> bool {
-        let since = object.hidden.unwrap_or(object.taken);
+        let since = object.hidden.unwrap_or(object.uploaded_at);
         let coordinates = [usize::from(object.hidden.is_some()), since.into(), now.into(), next.into()];
         self.overdue.at(coordinates)
     }
 
     /// Returns whether a version is under embargo.
     pub fn is_sealed(&self, version: usize, object: Object, now: Instant) -> bool {
-        self.sealed.at([version, object.taken.into(), now.into()])
+        self.sealed.at([version, object.uploaded_at.into(), now.into()])
     }
 
     pub fn may_release_lease(&self, is_finished: bool, took_over_at: Option<Instant>, now: Instant) -> bool {
@@ -292,7 +290,7 @@ fn lifecycle_from(is_hidden: bool, since: Timestamp) -> Timestamp {
 }
 
 /// Converts a number to the set with its bits.
-fn set_from_index(number: usize) -> Set {
+fn subset(number: usize) -> Set {
     Set::try_from(number).unwrap()
 }
 

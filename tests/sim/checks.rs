@@ -12,7 +12,7 @@ use toezicht::rules::hold::scope::HoldScope;
 use toezicht::rules::recording::key::Key;
 
 use super::api::{Api, is_resolved};
-use super::store::{Actor, Effect, Store, Version, What};
+use super::store::{Actor, Change, Effect, Store, Version};
 
 /// The ceiling of all simulations.
 pub const CEILING: SignedDuration = SignedDuration::from_hours(5 * 24);
@@ -39,7 +39,7 @@ pub struct Checks {
     /// Last time that anyone but the current operator changed a version's protection.
     disturbed: BTreeMap<Id, Timestamp>,
     /// Versions that existed when `Placed` was claimed, by UID.
-    proved: BTreeMap<String, BTreeSet<Id>>,
+    verified: BTreeMap<String, BTreeSet<Id>>,
     /// Scopes of which `Placed` is claimed now, as of the claim, by UID.
     claimed: BTreeMap<String, HoldScope>,
     /// Lost versions that no status has reported yet, by UID.
@@ -86,7 +86,7 @@ impl Checks {
         }
         if let Some(until) = scope.window.until {
             // An ongoing window ends now at the earliest: no hold covers later recordings.
-            for (_, before) in scopes.iter_mut().filter(|(_, scoped)| scoped.window.until.is_none()) {
+            for (_, before) in scopes.iter_mut().filter(|(_, scope)| scope.window.until.is_none()) {
                 before.window = Window::new(before.window.from, Some(until.max(now)));
             }
         }
@@ -126,14 +126,14 @@ impl Checks {
     /// Checks an effect in the store.
     pub fn check_effect(&mut self, effect: &Effect, store: &Store, api: &Api, now: Timestamp) {
         let id = (effect.key.clone(), effect.id.clone());
-        match &effect.what {
-            What::Put => {
+        match &effect.change {
+            Change::Put => {
                 self.uploaded_at.insert(id, now);
                 self.check_put(effect, store, api, now);
             }
-            What::MarkerAdded => drop(self.uploaded_at.insert(id, now)),
-            What::Removed => self.check_removal(effect, id, store, api, now),
-            What::Hold(_) | What::Tag(_) => {
+            Change::MarkerAdded => drop(self.uploaded_at.insert(id, now)),
+            Change::Removed => self.check_removal(effect, id, store, api, now),
+            Change::Hold(_) | Change::Tag(_) => {
                 let is_prompt = now.duration_since(effect.sent) < MAX_REQUEST_AGE;
                 if !is_prompt || !matches!(effect.actor, Actor::Operator(_)) {
                     self.disturbed.insert(id, now);
@@ -148,7 +148,7 @@ impl Checks {
     fn check_put(&mut self, effect: &Effect, store: &Store, api: &Api, now: Timestamp) {
         let version = store.find(&effect.key, &effect.id);
         let Some((version, key)) =
-            version.and_then(|scoped| Some((scoped, honest_key(&effect.key, scoped)?)))
+            version.and_then(|version| Some((version, honest_key(&effect.key, version)?)))
         else {
             return;
         };
@@ -166,12 +166,12 @@ impl Checks {
     }
 
     fn check_removal(&mut self, effect: &Effect, id: Id, store: &Store, api: &Api, now: Timestamp) {
-        let Some(was) = &effect.was else { return };
-        let Some(key) = honest_key(&effect.key, was) else {
+        let Some(removed) = &effect.removed else { return };
+        let Some(key) = honest_key(&effect.key, removed) else {
             return;
         };
         let covering = self.covering(&key, store, api, effect.sent, now);
-        let proved = |uid: &String| self.proved.get(uid).is_some_and(|proved| proved.contains(&id));
+        let verified = |uid: &String| self.verified.get(uid).is_some_and(|verified| verified.contains(&id));
         match effect.actor {
             Actor::Operator(_) => {
                 if let Some(uid) = covering {
@@ -183,13 +183,13 @@ impl Checks {
                 }
             }
             Actor::Lifecycle => {
-                if let Some(uid) = covering.filter(proved) {
+                if let Some(uid) = covering.filter(verified) {
                     self.fail(format!("{id:?} is expired although it was placed for {uid}"));
                 }
             }
             Actor::Admin => {
                 let open = api.open(now);
-                for uid in open.into_iter().filter(proved) {
+                for uid in open.into_iter().filter(verified) {
                     self.unreported_losses.entry(uid).or_default().push(id.clone());
                 }
             }
@@ -209,12 +209,12 @@ impl Checks {
             if at.is_none_or(|at| now.duration_since(*at) > SignedDuration::from_mins(1)) {
                 self.fail(format!(
                     "{:?} is readable as held but not protected: {:?}",
-                    effect.key, effect.what
+                    effect.key, effect.change
                 ));
             }
         }
-        match &effect.what {
-            What::Hold(true) => {
+        match &effect.change {
+            Change::Hold(true) => {
                 let is_explained =
                     open_entries(store).values().any(|entry| entry.scope.covers(&key.recording()));
                 let is_calm = self
@@ -225,7 +225,7 @@ impl Checks {
                     self.fail(format!("{:?} is held before the ledger has a hold for it", effect.key));
                 }
             }
-            What::Tag(Some(tag)) if tag == "held" => {
+            Change::Tag(Some(tag)) if tag == "held" => {
                 // If the recorder's clock is ahead, the key's end is in the future. The store's clock may be off too.
                 let id = (effect.key.clone(), effect.id.clone());
                 let uploaded_at = self.uploaded_at.get(&id).copied().unwrap_or(now);
@@ -238,8 +238,8 @@ impl Checks {
         }
     }
 
-    fn count(&mut self, what: &'static str) {
-        *self.claims.entry(what).or_default() += 1;
+    fn count(&mut self, claim: &'static str) {
+        *self.claims.entry(claim).or_default() += 1;
     }
 
     /// Checks a claim of `Placed` by a reconcile that began at `began`.
@@ -247,7 +247,7 @@ impl Checks {
         self.count("Placed");
         let scope = super::api::scope_of(hold);
         self.claimed.insert(uid.to_owned(), scope.clone());
-        let mut proved = BTreeSet::new();
+        let mut verified = BTreeSet::new();
         for (key, version) in store.versions() {
             let Some(parsed) = honest_key(key, version) else {
                 continue;
@@ -281,9 +281,9 @@ impl Checks {
                     version.id, version.legal_hold, version.tags
                 ));
             }
-            proved.insert(id);
+            verified.insert(id);
         }
-        self.proved.insert(uid.to_owned(), proved);
+        self.verified.insert(uid.to_owned(), verified);
     }
 
     /// Records that `Placed` is no longer claimed.
@@ -303,7 +303,7 @@ impl Checks {
         now: Timestamp,
     ) {
         self.count("Released");
-        self.proved.remove(uid);
+        self.verified.remove(uid);
         self.unreported_losses.remove(uid);
         let Some(scopes) = self.declared.get(uid).cloned() else {
             return;

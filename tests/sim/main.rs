@@ -164,7 +164,7 @@ fn every_mutation_is_detected() {
 /// Prints for each broken rule a seed that detects it, and after how many steps. Skips seeds with violations if no
 /// rule is broken.
 #[test]
-#[ignore = "takes as long as one likes: FROM and COUNT say which seeds are tried"]
+#[ignore = "runs as long as requested: FROM and COUNT select the seeds"]
 fn hunt() {
     let from = number_from_env("FROM").unwrap_or(0);
     let every = Mutation::ALL.into_iter().map(|(rule, _)| rule);

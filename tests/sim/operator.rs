@@ -50,7 +50,7 @@ pub struct Leader {
 }
 
 /// Source of the holds of the API server.
-struct Declared {
+struct ApiHolds {
     world: Shared,
     n: usize,
     /// Open scopes at the start of the reconcile.
@@ -58,7 +58,7 @@ struct Declared {
 }
 
 #[async_trait]
-impl OpenHolds for Declared {
+impl OpenHolds for ApiHolds {
     async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         sleep(Duration::from_millis(3)).await;
         let world = lock(&self.world);
@@ -109,8 +109,8 @@ impl Leader {
                 }
                 let pause = {
                     let mut world = lock(&self.world);
-                    if let Err(why) = &result {
-                        world.log_trace(|| format!("operator {} ends its reconcile: {why}", self.n));
+                    if let Err(reason) = &result {
+                        world.log_trace(|| format!("operator {} ends its reconcile: {reason}", self.n));
                     }
                     if world.has_violations() {
                         return;
@@ -147,7 +147,7 @@ impl Leader {
     }
 
     /// Runs a request to the API server, at which the process may crash.
-    async fn api<T>(&self, what: impl FnOnce(&mut super::world::World) -> T) -> Result<T, EndReason> {
+    async fn api<T>(&self, request: impl FnOnce(&mut super::world::World) -> T) -> Result<T, EndReason> {
         let millis = lock(&self.world).rng.u64(1..20);
         sleep(Duration::from_millis(millis)).await;
         if self.life.is_last() {
@@ -161,7 +161,7 @@ impl Leader {
         if !world.is_broken(Mutation::Unfenced) {
             self.fence.check().map_err(|error| error.to_string())?;
         }
-        let done = what(&mut world);
+        let done = request(&mut world);
         world.check_effects();
         Ok(done)
     }
@@ -190,8 +190,8 @@ impl Leader {
         let plan = self.plan_holds(&entries, &holds, now);
         let written = self.guarded(ledger::write_all(&bucket.operator, &plan.to_write)).await?;
         written.map_err(|error| error.to_string())?;
-        let counting = holds.iter().filter_map(|hold| hold.metadata.uid.as_ref());
-        for uid in counting.filter(|uid| plan.is_in_effect(uid)) {
+        let uids = holds.iter().filter_map(|hold| hold.metadata.uid.as_ref());
+        for uid in uids.filter(|uid| plan.is_in_effect(uid)) {
             self.api(|world| add_finalizer(world, uid)).await?;
         }
         let scope_configs = plan.recorder_scopes();
@@ -211,7 +211,7 @@ impl Leader {
         } else {
             holds
         };
-        let declared = Declared {
+        let api_holds = ApiHolds {
             world: self.world.clone(),
             n: self.n,
             before: toezicht::rules::hold::proof::open_scopes(&holds, now),
@@ -220,7 +220,7 @@ impl Leader {
         let pass = RetentionPass {
             fence: &self.fence,
             release_from: self.takeover_delay.release_from(now),
-            api_holds: &declared,
+            api_holds: &api_holds,
             clock: &*clock,
             site: &site,
             bucket: &bucket,

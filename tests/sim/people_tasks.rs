@@ -315,8 +315,8 @@ pub async fn tamper_repeatedly(world: Shared) {
                     continue;
                 };
                 let is_gone = world.rng.bool();
-                let what = if is_gone { Tampering::Destroy } else { Tampering::ClearHold };
-                tamper(world, &key, &id, what);
+                let tampering = if is_gone { Tampering::Destroy } else { Tampering::ClearHold };
+                tamper(world, &key, &id, tampering);
             }
             AdminTampering::Hides => {
                 let Some((key, id)) = world.rng.choice(held) else {
@@ -342,14 +342,14 @@ pub enum Tampering {
     Destroy,
 }
 
-pub fn tamper(world: &mut World, key: &str, id: &str, what: Tampering) {
+pub fn tamper(world: &mut World, key: &str, id: &str, tampering: Tampering) {
     let by = world.administrator();
-    if what == Tampering::Hides {
+    if tampering == Tampering::Hides {
         let _ = world.store.delete(by, key, None);
         return;
     }
     let _ = world.store.set_hold(by, key, id, false);
-    if what == Tampering::Destroy {
+    if tampering == Tampering::Destroy {
         let _ = world.store.delete(by, key, Some(id));
     }
 }

@@ -46,7 +46,7 @@ fn five_camera_day(holds: Vec<Incident>) -> Scenario {
     Scenario { cameras: cameras(5), holds, are_uploads_real: false, backlog: 30, hours: 24 }
 }
 
-/// Returns fifty holds of the last year, of two hours each, over one or two cameras.
+/// Returns fifty holds of the last three weeks, of two hours each, over one or two cameras.
 fn fifty_holds() -> Vec<Incident> {
     let names = cameras(5);
     let hold = |number: usize| {

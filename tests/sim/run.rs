@@ -94,9 +94,9 @@ async fn run(seed: u64, scope: Scope) -> Report {
         world.ahead = [0, 0];
         if world.is_crowded() {
             // Restart operators with more memory.
-            for (fate, pending_fates) in &mut world.pending_fates {
+            for (fate, notify) in &mut world.pending_fates {
                 *fate = Fate::Crash;
-                pending_fates.notify_one();
+                notify.notify_one();
             }
         }
         world.log_trace(|| "the quiet phase begins".to_owned());
@@ -114,7 +114,7 @@ async fn run(seed: u64, scope: Scope) -> Report {
         fingerprint: world.fingerprint(),
         violations: world.checks.violations.clone(),
         last: world.last_lines(300),
-        claims: world.checks.claims.iter().map(|(what, count)| (*what, *count)).collect(),
+        claims: world.checks.claims.iter().map(|(claim, count)| (*claim, *count)).collect(),
     }
 }
 

@@ -51,7 +51,7 @@ impl Version {
 
 /// Change of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Change {
     Put,
     MarkerAdded,
     Removed,
@@ -65,9 +65,9 @@ pub struct Effect {
     pub actor: Actor,
     pub key: String,
     pub id: String,
-    pub what: What,
+    pub change: Change,
     /// The removed version.
-    pub was: Option<Version>,
+    pub removed: Option<Version>,
     /// Time at which the request was sent.
     pub sent: Timestamp,
 }
@@ -109,13 +109,13 @@ impl Store {
             .filter(|(_, version)| !version.is_marker)
     }
 
-    fn record_effect(&mut self, by: Caller, key: &str, id: &str, what: What, was: Option<Version>) {
+    fn record_effect(&mut self, by: Caller, key: &str, id: &str, change: Change, removed: Option<Version>) {
         self.effects.push(Effect {
             actor: by.actor,
             key: key.to_owned(),
             id: id.to_owned(),
-            what,
-            was,
+            change,
+            removed,
             sent: by.sent,
         });
     }
@@ -141,8 +141,8 @@ impl Store {
             by: by.actor,
         };
         self.keys.entry(key.to_owned()).or_default().insert(0, version);
-        let what = if is_marker { What::MarkerAdded } else { What::Put };
-        self.record_effect(by, key, &id, what, None);
+        let change = if is_marker { Change::MarkerAdded } else { Change::Put };
+        self.record_effect(by, key, &id, change, None);
         id
     }
 
@@ -223,7 +223,7 @@ impl Store {
         if moves {
             version.modified = by.now;
         }
-        self.record_effect(by, key, id, What::Hold(on), None);
+        self.record_effect(by, key, id, Change::Hold(on), None);
         Ok(())
     }
 
@@ -237,7 +237,7 @@ impl Store {
         let version = self.version_mut(by.actor, key, id)?;
         version.tags = tags;
         let tag = version.tag().map(str::to_owned);
-        self.record_effect(by, key, id, What::Tag(tag), None);
+        self.record_effect(by, key, id, Change::Tag(tag), None);
         Ok(())
     }
 
@@ -258,11 +258,11 @@ impl Store {
         if versions[place].is_held() {
             return Err(StoreError(403, "AccessDenied"));
         }
-        let was = versions.remove(place);
+        let removed = versions.remove(place);
         if versions.is_empty() {
             self.keys.remove(key);
         }
-        self.record_effect(by, key, id, What::Removed, Some(was));
+        self.record_effect(by, key, id, Change::Removed, Some(removed));
         Ok(None)
     }
 }

@@ -171,7 +171,7 @@ impl World {
         for effect in std::mem::take(&mut self.store.effects) {
             if matches!(effect.actor, Actor::Lifecycle | Actor::Admin | Actor::Hostile) {
                 self.log_trace(|| {
-                    format!("{:?}: {:?} of {:?} {}", effect.actor, effect.what, effect.key, effect.id)
+                    format!("{:?}: {:?} of {:?} {}", effect.actor, effect.change, effect.key, effect.id)
                 });
             }
             self.checks.check_effect(&effect, &self.store, &self.api, now);

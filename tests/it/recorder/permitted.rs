@@ -65,7 +65,7 @@ async fn check_stop_and_pause_after(wait: SignedDuration) -> bool {
     assert_eq!(gaps, []);
     let last = time(segments.last().unwrap().frames.last().unwrap());
     assert!(last <= until, "a frame was captured at {last}, permitted until {until}");
-    // Everything received until then is recorded. Keys and reports are exact within half a second.
+    // Every frame received before the end is recorded. Keys and reports are exact within half a second.
     let missing = ended.last_frame.unwrap().duration_since(last);
     assert!(missing < TOLERANCE, "{ended:?}, recorded until {last}");
 

@@ -1,4 +1,4 @@
-//! Bucket subresources besides lock, lifecycle and policy. Required ones are set if the store supports them. Those
+//! Bucket subresources other than lock, lifecycle and policy. Required ones are set if the store supports them. Those
 //! that copy, expose or announce recordings are removed. Unreadable ones are reported.
 
 use toezicht::storage::{

@@ -66,10 +66,10 @@ pub fn midnight() -> Timestamp {
     "2026-11-03T00:00:00Z".parse().unwrap()
 }
 
-struct Declared(Vec<IncidentHold>, Timestamp);
+struct ApiHolds(Vec<IncidentHold>, Timestamp);
 
 #[async_trait]
-impl OpenHolds for Declared {
+impl OpenHolds for ApiHolds {
     async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         Ok(open_scopes(&self.0, self.1))
     }
@@ -347,7 +347,7 @@ impl Operator {
         self.buckets.set_hold_scopes(&site, plan.recorder_scopes());
         let recorders = self.buckets.bucket(&site).unwrap().hold_ack;
         let bucket = SiteBucket { hold_ack: recorders, ..bucket };
-        let (declared, counting_store) = (Declared(holds.clone(), now), self.counting_store.clone());
+        let (declared, counting_store) = (ApiHolds(holds.clone(), now), self.counting_store.clone());
         let clock = move || lock(&counting_store).now();
         let pass = RetentionPass {
             fence: &self.fence,

@@ -160,7 +160,7 @@ fn assert_placed_and_stays_placed(count: usize, hours: i64, latency: Duration) -
     let passes = latency * 4 * versions / 48;
     let HoldObservation { placed_after, segments, covered, listed, .. } = observation;
     print_line(&format!(
-        "arriving: {versions} segments, of which two passes take {passes:?}: Placed after {placed_after:?}; then {segments} in the \
+        "arriving: {versions} segments, two passes over which take {passes:?}: Placed after {placed_after:?}; then {segments} in the \
          status, {listed} in the manifest, {covered} in the bucket"
     ));
     assert!(passes > Duration::from_secs(9), "several segments arrive during each pass");
