@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
 use toezicht::controllers::handoff;
 use toezicht::controllers::retention::plan::plan_holds;
-use toezicht::leader::takeover::takeover_delay;
+use toezicht::leader::takeover;
 use toezicht::rules::hold::expiry::{Disposition, HeldBy, OpenScopes, StoredRecording, disposition};
 use toezicht::rules::hold::proof::open_scopes;
 use toezicht::rules::hold::scope::HoldScope;
@@ -272,13 +272,13 @@ impl World {
 
     pub fn may_release_lease(&self, is_finished: bool, took_over_at: Option<Instant>, now: Instant) -> bool {
         let left = self.release_from(took_over_at).duration_since(self.now(now));
-        toezicht::leader::takeover::may_release_lease(is_finished, left.try_into().unwrap_or_default())
+        takeover::may_release_lease(is_finished, left.try_into().unwrap_or_default())
             || is_finished && self.is_broken(Rule::LeaseReleasedAfterPredecessor)
     }
 
     pub fn release_from(&self, took_over_at: Option<Instant>) -> Timestamp {
         let took_over_at = took_over_at.filter(|_| !self.is_broken(Rule::ReleaseDelay));
-        self.now(took_over_at.unwrap_or_default()) + takeover_delay(took_over_at.is_some())
+        self.now(took_over_at.unwrap_or_default()) + takeover::takeover_delay(took_over_at.is_some())
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use toezicht::api::{Ceilings, Days, HoldState, IncidentHold, RecordingPolicySpec, Site};
 use toezicht::rules::Window;
-use toezicht::rules::hold::proof::open_scopes;
+use toezicht::rules::hold::proof;
 use toezicht::rules::hold::scope::HoldScope;
 
 use super::exact::parse;
@@ -105,7 +105,7 @@ impl Api {
 
     /// Returns the scopes of the open holds.
     pub fn open_scopes(&self, now: Timestamp) -> Vec<HoldScope> {
-        toezicht::rules::hold::proof::open_scopes(&self.all(), now)
+        proof::open_scopes(&self.all(), now)
     }
 
     /// Returns the UIDs of the open holds.
@@ -125,5 +125,5 @@ pub fn scope_of(hold: &IncidentHold) -> HoldScope {
     let mut open = hold.clone();
     open.spec.state = HoldState::Open;
     open.spec.resolution = None;
-    open_scopes(&[open], Timestamp::MIN).remove(0)
+    proof::open_scopes(&[open], Timestamp::MIN).remove(0)
 }
