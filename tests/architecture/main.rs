@@ -25,6 +25,7 @@ struct Layer {
 /// network.
 const LAYERS: &[Layer] = &[
     Layer { path: "failure", may_use: &[], may_not_use: &["aws_*", "kube", "tokio", "jiff"] },
+    Layer { path: "sync", may_use: &[], may_not_use: &["aws_*", "kube", "tokio", "jiff"] },
     Layer { path: "api", may_use: &[], may_not_use: &["aws_*", "tokio", "reqwest", "hyper"] },
     Layer {
         path: "rules",
@@ -118,6 +119,23 @@ const LAYERS: &[Layer] = &[
     },
 ];
 
+/// Functions and requests that delete from a bucket.
+const DELETIONS: [&str; 4] = ["delete_object", "delete_objects", "delete_version", "abort_multipart_upload"];
+
+/// The only modules that may delete from a bucket, and what they delete.
+const MAY_DELETE: &[(&str, &str)] = &[
+    ("storage::recordings::sweep::batch", "recordings past their ceiling that no open hold covers"),
+    ("storage::recordings::hold::release", "recordings of a resolved hold that are past their ceiling"),
+    ("storage::recordings::hold::place", "delete markers that hide held recordings"),
+    ("storage::recordings::hold::manifest", "manifests of released holds, and old versions of a manifest"),
+    ("storage::recordings::sweep::incomplete_uploads", "multipart uploads that nobody completed"),
+    ("storage::recordings::ledger", "the open entry of a hold whose closed entry was read back"),
+    ("storage::bucket::owner", "the Site's own claim of another Site's bucket"),
+    ("storage::bucket::probe::actor", "canaries, to see whether an identity can"),
+    ("storage::bucket::probe::canary", "canaries"),
+    ("storage::s3::objects", "the request, for all others"),
+];
+
 fn layer(path: &str) -> Option<&'static Layer> {
     let contains = |layer: &&Layer| path == layer.path || path.starts_with(&format!("{}::", layer.path));
     LAYERS.iter().filter(contains).max_by_key(|layer| layer.path.len())
@@ -146,7 +164,7 @@ fn violations(sources: &Sources) -> Vec<String> {
                     let used = used.join("::");
                     let allowed = self::layer(&used).is_none_or(|other| {
                         other.path == layer.path
-                            || other.path == "failure"
+                            || matches!(other.path, "failure" | "sync")
                             || layer.may_use.iter().any(|allowed| {
                                 other.path == *allowed || other.path.starts_with(&format!("{allowed}::"))
                             })

@@ -25,6 +25,8 @@ pub struct Module {
     exports: BTreeSet<String>,
     /// Used paths as written, with their lines.
     paths: Vec<(Reference, usize)>,
+    /// Identifiers of its code.
+    pub identifiers: BTreeSet<String>,
     /// Types with an inherent `impl` in the module.
     pub implements: BTreeSet<String>,
     /// Lines without those of `mod tests`.
