@@ -12,4 +12,5 @@ mod process;
 mod refused;
 mod reports;
 mod site;
+mod spools;
 mod tokens;

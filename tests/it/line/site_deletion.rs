@@ -40,7 +40,7 @@ async fn deleted_site_uploads_its_spools_first() {
         let site = sites.get(SITE).await.map_err(|e| e.to_string())?;
         let conditions = site.status.unwrap_or_default().conditions;
         let ready = conditions.iter().find(|c| c.type_ == "Ready").ok_or("no Ready")?;
-        let is_reported = ready.reason == "Deleting" && ready.message.contains("in their spools: ");
+        let is_reported = ready.reason == "Deleting" && ready.message.contains(" segments in the spools of ");
         if is_reported && !ready.message.contains(": 0 segments") {
             Ok(())
         } else {

@@ -12,6 +12,7 @@ pub mod reconciles;
 pub mod recorded;
 pub mod scene;
 pub mod settings;
+pub mod silence;
 pub mod tinyproxy;
 pub mod tls_frontend;
 pub mod tools;

@@ -10,10 +10,20 @@ pub fn name() -> String {
     format!("{SITE}-recorder-0")
 }
 
-/// Returns the value of one of the recorder's metrics: `series` is its name with its labels.
+/// Returns the address of a pod.
+pub async fn address(namespace: &TestNamespace, pod: &str) -> Result<String, String> {
+    let pod = namespace.api::<Pod>().get(pod).await.map_err(|e| e.to_string())?;
+    pod.status.and_then(|status| status.pod_ip).ok_or_else(|| "no address".into())
+}
+
+/// Returns the value of one of the first recorder's metrics: `series` is its name with its labels.
 pub async fn metric(namespace: &TestNamespace, series: &str) -> Result<u64, String> {
-    let pod = namespace.api::<Pod>().get(&name()).await.map_err(|e| e.to_string())?;
-    let address = pod.status.and_then(|status| status.pod_ip).ok_or("no address")?;
+    metric_of(namespace, &name(), series).await
+}
+
+/// Returns the value of a metric of the recorder in `pod`.
+pub async fn metric_of(namespace: &TestNamespace, pod: &str, series: &str) -> Result<u64, String> {
+    let address = address(namespace, pod).await?;
     let answer = reqwest::get(format!("http://{address}:8080/metrics")).await;
     let text = answer.map_err(|e| e.to_string())?.text().await;
     let text = text.map_err(|e| e.to_string())?;

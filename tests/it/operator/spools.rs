@@ -1,0 +1,141 @@
+//! A recorder that does not answer may have anything in its spool: its pod stays until the spool is proved empty, or until a
+//! person gives it up.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
+use toezicht::api::{Camera, Site};
+use tokio::time::sleep;
+
+use super::process::{Process, config_for_store, wait_for_leader, with_chart_scaled_down};
+use crate::support::cluster::TestNamespace;
+use crate::support::pod;
+use crate::support::proxy::Proxy;
+use crate::support::recorded::{check_frames, segments};
+use crate::support::scene::{SITE, Scene};
+use crate::support::settings::S3Server;
+use crate::support::silence::Silence;
+use crate::support::wait::{HANG, eventually};
+
+const RECORDER: &str = "die-heijgrave-recorder";
+const SCALE_DOWN_PORT: u16 = 28341;
+const DELETION_PORT: u16 = 28342;
+
+/// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
+async fn recording_scene(
+    namespace: TestNamespace,
+    instance: &str,
+    proxy: &Proxy,
+    cameras: &[&str],
+) -> (Process, Scene) {
+    let config = config_for_store(&proxy.endpoint);
+    let process = Process::with_config(&namespace, &namespace, instance, config);
+    wait_for_leader(&namespace, instance).await;
+    let scene = Scene::within(namespace, S3Server::primary(), |_, site| {
+        site["spec"]["storage"]["endpoint"] = proxy.endpoint.as_str().into();
+        site["spec"]["recorder"]["maxCamerasPerPod"] = 1.into();
+    })
+    .await;
+    for camera in cameras {
+        scene.camera(camera, "h264/9").await;
+        scene.wait_for_camera(camera, "Recording", "True", HANG).await;
+    }
+    (process, scene)
+}
+
+async fn wait_for_spooled_segments(scene: &Scene, pod: &str, count: u64) {
+    eventually("the spool holds segments", HANG, || async {
+        let spooled = pod::metric_of(&scene.namespace, pod, "toezicht_recorder_spool_segments").await?;
+        if spooled >= count { Ok(()) } else { Err(format!("{spooled}")) }
+    })
+    .await;
+}
+
+async fn wait_for_ready_message(scene: &Scene, parts: &[&str]) {
+    eventually("the Site reports what it waits for", HANG, || async {
+        let site = scene.namespace.api::<Site>().get(SITE).await.map_err(|e| e.to_string())?;
+        let conditions = site.status.unwrap_or_default().conditions;
+        let ready = conditions.iter().find(|c| c.type_ == "Ready").ok_or("no Ready")?;
+        let has_all = parts.iter().all(|part| ready.message.contains(part));
+        has_all.then_some(()).ok_or_else(|| format!("{ready:?}"))
+    })
+    .await;
+}
+
+async fn wait_until_gone(scene: &Scene, pod: &str) {
+    eventually("the pod is gone", HANG, || async {
+        let found = scene.namespace.api::<Pod>().get_opt(pod).await.map_err(|e| e.to_string())?;
+        found.map_or(Ok(()), |pod| Err(format!("{:?}", pod.status)))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_recorder_is_not_scaled_down() {
+    with_chart_scaled_down("spool-scale", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, SCALE_DOWN_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-scale", &proxy, &["deur", "hal"]).await;
+        let (pods, second) = (scene.namespace.api::<Pod>(), format!("{RECORDER}-1"));
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &second, 1).await;
+        let uid = pods.get(&second).await.unwrap().uid();
+        let silence = Silence::new(&pod::address(&scene.namespace, &second).await.unwrap()).await;
+        scene.namespace.api::<Camera>().delete("hal", &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(&scene, &[&format!("the content of {second} is unknown"), "discard-spools"])
+            .await;
+        // Longer than any timeout that there was.
+        sleep(Duration::from_secs(75)).await;
+        let pod = pods.get(&second).await.unwrap();
+        assert_eq!((pod.uid(), pod.metadata.deletion_timestamp), (uid, None), "its spool has the only copy");
+        drop(silence);
+        wait_for_ready_message(&scene, &[&format!("segments in the spools of {second}")]).await;
+        proxy.set_down(false);
+        wait_until_gone(&scene, &second).await;
+        let recorded = segments(&scene.bucket, "hal").await;
+        assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_site_under_hold_waits_for_silent_recorder_until_its_spool_is_given_up() {
+    with_chart_scaled_down("spool-delete", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, DELETION_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-delete", &proxy, &["hal"]).await;
+        let from = Timestamp::now() - SignedDuration::from_secs(60);
+        scene.declare("inbraak", &["hal"], from, None).await;
+        scene.wait_for_hold("inbraak", "Placed", "True", HANG).await;
+        let first = format!("{RECORDER}-0");
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 1).await;
+        let _silence = Silence::new(&pod::address(&scene.namespace, &first).await.unwrap()).await;
+        let sites = scene.namespace.api::<Site>();
+        sites.delete(SITE, &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(&scene, &[&format!("the content of {first} is unknown")]).await;
+        sleep(Duration::from_secs(75)).await;
+        let workload = scene.namespace.api::<StatefulSet>().get(RECORDER).await.unwrap();
+        assert_eq!(workload.metadata.deletion_timestamp, None, "the hold may cover what is in the spool");
+
+        let reason = json!({"metadata": {"annotations": {"toezicht.dev/discard-spools": "the disk burned"}}});
+        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&reason)).await.unwrap();
+        wait_until_gone(&scene, &first).await;
+        let events = scene.namespace.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        let lost = events.iter().find(|event| event.reason.as_deref() == Some("RecordingsLost"));
+        let note = lost.and_then(|event| event.note.as_deref()).unwrap_or_default();
+        assert!(note.contains("the disk burned") && note.contains(&first), "{note}");
+        proxy.set_down(false);
+        scene.resolve("inbraak").await;
+        eventually("the Site is deleted", HANG, || async {
+            let left = sites.get_opt(SITE).await.map_err(|e| e.to_string())?;
+            left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
+        })
+        .await;
+    })
+    .await;
+}
