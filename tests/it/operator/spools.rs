@@ -24,8 +24,8 @@ use crate::support::silence::Silence;
 use crate::support::wait::{HANG, eventually};
 
 const RECORDER: &str = "die-heijgrave-recorder";
-const SCALE_DOWN_PORT: u16 = 28341;
-const DELETION_PORT: u16 = 28342;
+const SCALE_DOWN_PORT: u16 = 28351;
+const DELETION_PORT: u16 = 28352;
 
 /// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
 async fn recording_scene(
