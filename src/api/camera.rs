@@ -117,7 +117,7 @@ pub struct LastSegment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraGap {
-    /// Cause: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted`,
+    /// Cause: `Disconnected`, `Suspended`, `NotPermitted`, `SiteNotReady`, `SpoolFull`, `RecorderRestarted`,
     /// `SpoolLost` or `ClockNotSynchronized`. `Other`: the recorder is newer than the operator and reports another cause.
     #[schemars(length(max = 32))]
     pub reason: String,

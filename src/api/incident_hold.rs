@@ -250,7 +250,7 @@ pub struct CoverageGap {
     pub from: Time,
     /// End, exclusive (UTC).
     pub until: Time,
-    /// Cause that the recorder reported: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted`,
+    /// Cause that the recorder reported: `Disconnected`, `Suspended`, `NotPermitted`, `SiteNotReady`, `SpoolFull`, `RecorderRestarted`,
     /// `SpoolLost` or `ClockNotSynchronized`. `ExpiredBeforeHold`: lifecycle rules may have deleted the recordings before the hold took
     /// effect.
     /// `Unexplained`: no recorder reported a cause.

@@ -30,10 +30,11 @@ use self::recorders::delete::{BlockingHolds, DeletionPhase, POD_POLL_INTERVAL, d
 use self::recorders::drain::{DISCARD_SPOOLS_ANNOTATION, SpoolReport, discard_reason};
 use self::recorders::identity::{IdentityError, ensure_identity};
 use self::recorders::names::{FIELD_MANAGER, FINALIZER};
-use self::recorders::plan::plan;
+use self::recorders::plan::{may_record, plan};
 use self::recorders::query::query_recorders;
 use self::secret_finalizers::ensure_secret_finalizers;
 use self::status::StatusInputs;
+use self::validate::RecordingVerdict;
 pub use self::watches::controller;
 use super::context::Context;
 use super::handoff::HoldAck;
@@ -113,6 +114,7 @@ impl SiteReconciler {
         let bucket = bucket::ensure(&stores, &self.bucket_cache, fence, access, reported, now).await?;
         let existing = observed.recorder_config.as_ref().map(|config| &config.status_api);
         let identity = ensure_identity(existing, now)?;
+        let may_record = may_record(&observed, &valid, &bucket);
         let is_given_up = discard_reason(site).is_some();
         let plan = plan(site, &observed, &valid, &bucket, &identity, handoff.holds(site), config);
         let applied = Box::pin(apply(client, recorders, &valid.names, plan, is_given_up)).await;
@@ -128,7 +130,8 @@ impl SiteReconciler {
         let is_hold_ack_pending =
             site_bucket.as_ref().is_some_and(|bucket| bucket.hold_ack == HoldAck::Unknown);
         handoff.set_bucket(site, site_bucket);
-        let inputs = StatusInputs { valid: &valid, bucket: &bucket, applied: &applied, replies: &replies };
+        let inputs =
+            StatusInputs { valid: &valid, may_record, bucket: &bucket, applied: &applied, replies: &replies };
         let (next, stalls_at) = status::status(site, &inputs, now);
         let is_reported = self.report(site, next).await?;
 
@@ -137,8 +140,18 @@ impl SiteReconciler {
         let interval = if is_hold_ack_pending { HOLD_ACK_POLL_INTERVAL } else { RECORDER_POLL_INTERVAL };
         // No watch reports the release of a hold, after which the finalizers of its Secrets must go.
         let next_query = (is_held || !replies.is_empty()).then(|| now + interval);
-        let deadlines =
-            [valid.permission.next_change, bucket.recheck_at, Some(identity.renew_at), next_query, stalls_at];
+        let grace_end = match valid.recording {
+            RecordingVerdict::AllowedUntil(until) => Some(until),
+            RecordingVerdict::Allowed | RecordingVerdict::Stopped => None,
+        };
+        let deadlines = [
+            grace_end,
+            valid.permission.next_change,
+            bucket.recheck_at,
+            Some(identity.renew_at),
+            next_query,
+            stalls_at,
+        ];
         Ok(Reconciled { action: requeue::at(now, deadlines.into_iter().flatten()), is_changed })
     }
 

@@ -14,6 +14,7 @@ pub(crate) fn recorder_status(revision: &str, now: Timestamp, cameras: Vec<Camer
         revision: revision.into(),
         uploads_follow: None,
         refused: None,
+        storage_problem: None,
         started: now,
         now,
         clock_ahead_ms: None,

@@ -15,8 +15,6 @@ use super::http::tls;
 use super::rtsp::CameraAddress;
 use crate::failure::Failure;
 use crate::rules::recording::key::is_source_name;
-use crate::storage::TargetError;
-use crate::storage::s3::segments::Uploader;
 use crate::wire::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig, Window};
 
 /// Interval of checks of the mounted file. The kubelet swaps a symbolic link, so a check is cheap.
@@ -43,8 +41,6 @@ pub enum RecorderConfigError {
         "the configuration has format {0}, but this recorder reads formats 1 to {FORMAT}: use the operator's version"
     )]
     Format(u32),
-    #[error(transparent)]
-    Storage(#[from] TargetError),
     #[error("{field}: {problem}")]
     Invalid { field: String, problem: &'static str },
 }
@@ -77,6 +73,7 @@ pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, RecorderConfigError> {
     Ok(config)
 }
 
+/// Does not check the storage: an unusable one must not keep windows, suspensions and holds from the recorder.
 fn validate(config: &RecorderConfig) -> Result<(), RecorderConfigError> {
     let invalid =
         |field: &str, problem| Err(RecorderConfigError::Invalid { field: field.to_owned(), problem });
@@ -95,8 +92,6 @@ fn validate(config: &RecorderConfig) -> Result<(), RecorderConfigError> {
     if tls::acceptor(&config.status_api).is_none() {
         return invalid("statusApi", "write a certificate and its key as PEM");
     }
-    // Only to check the target: otherwise the recorder would accept one that it cannot use, and only log that.
-    Uploader::new(&config.storage)?;
     let mut names = BTreeSet::new();
     for (index, camera) in config.cameras.iter().enumerate() {
         validate_camera(camera).map_err(|(field, problem)| RecorderConfigError::Invalid {

@@ -102,7 +102,7 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
         SharedSettings { target: target_sender, segment_duration: segment_sender, sink: None, applied: None };
 
     let result = tokio::select! {
-        () = apply_config_changes(&mut config, &mut settings, &mut fleet, &context.spool) => Err(RecorderError::Internal),
+        () = apply_config_changes(&mut config, &mut settings, &mut fleet, &context) => Err(RecorderError::Internal),
         ended = wait_for_shutdown(&shutdown, &mut services, &mut uploading) => ended,
     };
     tracing::info!("stopping: completing and uploading segments");
@@ -146,12 +146,12 @@ async fn apply_config_changes(
     config: &mut watch::Receiver<ConfigState>,
     settings: &mut SharedSettings,
     fleet: &mut Fleet,
-    spool: &Spool,
+    context: &RecorderContext,
 ) {
     loop {
         let current = config.borrow_and_update().config.clone();
         if let Some(current) = current {
-            settings.apply(spool, &current);
+            settings.apply(context, &current);
             fleet.apply(&current);
         }
         if config.changed().await.is_err() {
@@ -169,7 +169,8 @@ struct SharedSettings {
 }
 
 impl SharedSettings {
-    fn apply(&mut self, spool: &Spool, config: &Arc<RecorderConfig>) {
+    fn apply(&mut self, context: &RecorderContext, config: &Arc<RecorderConfig>) {
+        let RecorderContext { spool, state, .. } = context;
         let holds: Arc<[HoldScope]> = config.holds.values().cloned().collect();
         spool.set_holds(Arc::clone(&holds));
         spool.set_limit(config.spool_bytes);
@@ -178,9 +179,15 @@ impl SharedSettings {
         let is_same = self.applied.as_ref().is_some_and(|known| known.storage == config.storage);
         if !is_same {
             match Uploader::new(&config.storage) {
-                Ok(uploader) => self.sink = Some(Arc::new(uploader)),
-                // Recording continues: segments wait in the spool.
-                Err(error) => tracing::error!("the configured storage is unusable: {error}"),
+                Ok(uploader) => {
+                    self.sink = Some(Arc::new(uploader));
+                    state.set_storage_problem(None);
+                }
+                // Recording continues, and uploads with the previous storage.
+                Err(error) => {
+                    tracing::error!("the configured storage is unusable: {error}");
+                    state.set_storage_problem(Some(error.to_string()));
+                }
             }
         }
         if let Some(sink) = self.sink.clone() {

@@ -29,6 +29,7 @@ struct Inner {
     unsaved: BTreeSet<String>,
     clock_offset_ms: Option<i64>,
     uploads_revision: Option<String>,
+    storage_problem: Option<String>,
 }
 
 #[derive(Debug)]
@@ -166,6 +167,15 @@ impl RecorderState {
 
     pub fn uploads_revision(&self) -> Option<String> {
         lock(&self.inner).uploads_revision.clone()
+    }
+
+    /// Sets the reason that the configured storage cannot be used; `None`: it can.
+    pub fn set_storage_problem(&self, problem: Option<String>) {
+        lock(&self.inner).storage_problem = problem;
+    }
+
+    pub fn storage_problem(&self) -> Option<String> {
+        lock(&self.inner).storage_problem.clone()
     }
 
     /// Sets the lead of this clock over the store's.

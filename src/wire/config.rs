@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::Window;
 use crate::rules::hold::scope::HoldScope;
+use crate::wire::GapCause;
 
 /// A confidential text. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -173,6 +174,9 @@ pub struct CameraConfig {
     pub source: CameraSource,
     /// Windows in which recording is permitted, ascending and disjoint. Outside of them nothing is recorded.
     pub permitted: Vec<Window>,
+    /// Cause of a gap outside of these windows. Absent: the protocol permits no recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denial: Option<GapCause>,
     /// Windows in which the camera is covered: nothing is recorded, even in a permitted window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<Window>,

@@ -22,6 +22,9 @@ pub struct RecorderStatus {
     /// Newer configuration that the recorder rejected. It uses the last valid one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RejectedConfig>,
+    /// Reason that the storage of the configuration in use cannot be used, without secrets. Uploads use the previous one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_problem: Option<String>,
     /// Start of the process.
     pub started: Timestamp,
     /// Time of this answer by the recorder's clock.
@@ -168,9 +171,11 @@ pub enum GapCause {
     Suspended,
     /// The protocol did not permit recording.
     NotPermitted,
+    /// The Site's spec, references or bucket were not as required.
+    SiteNotReady,
     /// The spool was full.
     SpoolFull,
-    /// The recorder was not running.
+    /// The recorder was not running, or about to be replaced.
     RecorderRestarted,
     /// A file disappeared from the spool before it was uploaded.
     SpoolLost,

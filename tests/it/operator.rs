@@ -11,6 +11,7 @@ mod namespace_deletion;
 mod process;
 mod refused;
 mod reports;
+mod secrets;
 mod site;
 mod spools;
 mod tokens;

@@ -159,6 +159,7 @@ impl Values {
             revision: revision(follows),
             uploads_follow: uploads_follow.map(revision),
             refused: None,
+            storage_problem: None,
             started: self.instants[0],
             now: self.instants[0],
             clock_ahead_ms: None,

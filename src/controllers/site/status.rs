@@ -28,6 +28,8 @@ const SEE_OTHER_CONDITIONS: &str = "AccessRestricted says who can read and write
 #[derive(Debug)]
 pub struct StatusInputs<'a> {
     pub valid: &'a ValidSite,
+    /// Whether spec, references and bucket let cameras record.
+    pub may_record: bool,
     pub bucket: &'a BucketEvaluation,
     pub applied: &'a Result<AppliedPlan, ApplyError>,
     pub replies: &'a [ShardReply],
@@ -35,12 +37,11 @@ pub struct StatusInputs<'a> {
 
 /// Returns the status of `site`, and the time at which it stalls without an event.
 pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
-    let StatusInputs { valid, bucket, replies, .. } = inputs;
+    let StatusInputs { valid, may_record, bucket, replies, .. } = inputs;
     let before = site.status.clone().unwrap_or_default();
-    let may_record = valid.accepted.is_true() && bucket.may_record();
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
-    let (recording, recording_cameras) = query::evaluate_recording(valid, may_record, replies, segment);
+    let (recording, recording_cameras) = query::evaluate_recording(valid, *may_record, replies, segment);
     let drift = bucket.drift(before.drift.as_ref(), now);
     let held_drift = before.retention.as_ref().and_then(|retention| retention.drift.as_ref());
     let ready = evaluate_ready(inputs);
@@ -128,7 +129,7 @@ fn release_blocked_finding(accepted: &ConditionFinding) -> ConditionFinding {
 /// Returns `Ready`: bucket and recorders were read back as required. A Site that may not record now is ready, with that
 /// reason.
 fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
-    let StatusInputs { valid, bucket, applied, replies } = inputs;
+    let StatusInputs { valid, bucket, applied, replies, .. } = inputs;
     let finding = |is_ready: bool, reason, message: String| {
         ConditionFinding::new(ConditionType::Ready, is_ready, reason, message)
     };
@@ -188,7 +189,7 @@ fn stall_causes(
     ready: &ConditionFinding,
     now: Timestamp,
 ) -> Vec<StallCause> {
-    let StatusInputs { valid, bucket, applied, replies: _ } = inputs;
+    let StatusInputs { valid, bucket, applied, .. } = inputs;
     let created = site.metadata.creation_timestamp.as_ref();
     let after_grace = |finding: &ConditionFinding, grace| {
         let since = condition_since(site.conditions(), finding, created, now);

@@ -1,7 +1,7 @@
 //! Step two: from the fetched objects to types that are valid by construction. Pure. It decides whether the Site may use its
 //! store, before any connection.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::bucket::BucketAccess;
@@ -22,8 +22,8 @@ use crate::controllers::kubernetes::secret_ref::{MissingSecret, require_text};
 use crate::rules::permission::Prerequisites;
 use crate::rules::{Windows, live_view, policy, retention, suspension};
 use crate::storage::bucket::policy::principals;
-use crate::storage::{BucketSpec, Claim};
-use crate::wire::CameraSource;
+use crate::storage::{BucketSpec, Claim, check_credentials};
+use crate::wire::{CameraSource, StorageTarget};
 
 /// Smallest spool: a few segments of one camera.
 const MIN_SPOOL_BYTES: u64 = 64 << 20;
@@ -34,6 +34,9 @@ pub struct ValidSite {
     pub names: ChildNames,
     /// `Accepted`.
     pub accepted: ConditionFinding,
+    pub recording: RecordingVerdict,
+    /// There is an accepted policy.
+    pub has_policy: bool,
     pub permission: SitePermission,
     /// Effective ceilings: those of the policy, or the last valid ones.
     pub ceilings: Option<Ceilings>,
@@ -67,16 +70,43 @@ pub struct ValidCamera {
     pub suspended: Windows,
 }
 
+/// Whether the Site's spec and references let cameras record. The bucket and the policy must permit it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordingVerdict {
+    Allowed,
+    /// A reference is missing, perhaps for a moment. What was permitted stays so until then.
+    AllowedUntil(Timestamp),
+    Stopped,
+}
+
+/// Time for which a missing reference stops nothing: tools replace an object by a deletion and a creation.
+const MISSING_REFERENCE_GRACE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Effect of a problem on recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    StopsRecording,
+    /// Stops recording after [`MISSING_REFERENCE_GRACE`].
+    StopsLater,
+    /// Segments wait in the spools.
+    DelaysUploads,
+}
+
 /// Problem of a spec that only a person can solve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Problem {
     reason: Reason,
     message: String,
+    effect: Effect,
 }
 
 impl Problem {
     fn new(reason: Reason, message: impl ToString) -> Self {
-        Self { reason, message: message.to_string() }
+        Self { reason, message: message.to_string(), effect: Effect::StopsRecording }
+    }
+
+    fn with_effect(self, effect: Effect) -> Self {
+        Self { effect, ..self }
     }
 }
 
@@ -86,13 +116,13 @@ impl From<MissingSecret> for Problem {
             MissingSecret::NotFound { .. } => Reason::ReferenceNotFound,
             MissingSecret::NoKey { .. } => Reason::ReferenceInvalid,
         };
-        Self::new(reason, missing)
+        Self::new(reason, missing).with_effect(Effect::StopsLater)
     }
 }
 
 impl From<(Reason, String)> for Problem {
     fn from((reason, message): (Reason, String)) -> Self {
-        Self { reason, message }
+        Self::new(reason, message)
     }
 }
 
@@ -120,6 +150,7 @@ pub fn validate(
     let ceilings = policy
         .and_then(|policy| retention::validate_ceilings(&policy.spec.retention, &config.ceilings).ok())
         .or_else(|| site.status.as_ref()?.ceilings.clone());
+    let has_policy = policy.is_some();
     let embargo = observed.policy.as_ref().map(|policy| live_view::policy_embargo(&policy.spec));
     let embargo = embargo.or_else(|| site.status.as_ref()?.embargo);
     let permission = evaluate_permission(site, policy, observed, now);
@@ -133,9 +164,12 @@ pub fn validate(
         MIN_SPOOL_BYTES
     });
     let (cameras, unusable_cameras) = validate_cameras(&site.spec, observed);
+    let recording = recording_verdict(site, &problems, now);
     ValidSite {
         names,
-        accepted: accepted_finding(&problems),
+        accepted: accepted_finding(&problems, recording),
+        recording,
+        has_policy,
         permission,
         ceilings,
         embargo,
@@ -147,13 +181,39 @@ pub fn validate(
     }
 }
 
-fn accepted_finding(problems: &[Problem]) -> ConditionFinding {
+fn recording_verdict(site: &Site, problems: &[Problem], now: Timestamp) -> RecordingVerdict {
+    let has = |effect| problems.iter().any(|problem| problem.effect == effect);
+    if has(Effect::StopsRecording) {
+        return RecordingVerdict::Stopped;
+    }
+    if !has(Effect::StopsLater) {
+        return RecordingVerdict::Allowed;
+    }
+    // The condition outlives this process, so a restart of the operator does not extend the grace.
+    let mut before = site.status.iter().flat_map(|status| &status.conditions);
+    let since = before.find(|condition| condition.type_ == "Accepted" && condition.status == "False");
+    let since = since.map_or(now, |condition| condition.last_transition_time.0.min(now));
+    // A status has whole seconds. Without rounding, the message would change when the status is read.
+    let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
+    let until = since.saturating_add(MISSING_REFERENCE_GRACE).unwrap_or(now);
+    if now < until { RecordingVerdict::AllowedUntil(until) } else { RecordingVerdict::Stopped }
+}
+
+fn accepted_finding(problems: &[Problem], recording: RecordingVerdict) -> ConditionFinding {
     let Some(first) = problems.first() else {
         let message = "the spec is valid and its references may be used";
         return ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message);
     };
     let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
-    ConditionFinding::new(ConditionType::Accepted, false, first.reason, messages.join("; "))
+    let consequence = match recording {
+        RecordingVerdict::Allowed => {
+            "; cameras record on, and segments wait in the recorders' spools".to_owned()
+        }
+        RecordingVerdict::AllowedUntil(until) => format!("; cameras that recorded go on until {until}"),
+        RecordingVerdict::Stopped => String::new(),
+    };
+    let message = format!("{}{consequence}", messages.join("; "));
+    ConditionFinding::new(ConditionType::Accepted, false, first.reason, message)
 }
 
 /// Returns the policy if it is accepted.
@@ -169,7 +229,7 @@ fn resolve_policy<'a>(
             "spec.policyRef.name: this namespace has no RecordingPolicy {name:?}, or it has a form that this version cannot read; create it, or \
              correct the name"
         );
-        problems.push(Problem::new(Reason::ReferenceNotFound, message));
+        problems.push(Problem::new(Reason::ReferenceNotFound, message).with_effect(Effect::StopsLater));
         return None;
     };
     let accepted = policy::evaluate_acceptance(&policy.spec, &config.ceilings);
@@ -243,7 +303,7 @@ fn bucket_access(
         egress: &config.egress,
     };
     let operator = targets.operator_target()?;
-    let recorder = targets.recorder_target().map_err(|missing| problems.push(missing.into())).ok();
+    let recorder = recorder_target(&targets).map_err(|problem| problems.push(problem)).ok();
     let claim = Claim {
         cluster_id: cluster_id.to_owned(),
         namespace: names.namespace.clone(),
@@ -267,6 +327,19 @@ fn bucket_access(
         spec: bucket_spec(site, observed, ceilings, &exceptions, auditor),
         claim,
     }))
+}
+
+/// Returns the recorders' target. Without it, the bucket is still configured, and segments wait in the spools.
+fn recorder_target(targets: &TargetBuilder<'_>) -> Result<StorageTarget, Problem> {
+    let target = targets.recorder_target().map_err(Problem::from);
+    let checked = target.and_then(|target| match check_credentials(&target.credentials) {
+        Ok(()) => Ok(target),
+        Err(error) => {
+            let message = format!("spec.storage.recorder.credentialsRef: {error}");
+            Err(Problem::new(Reason::InvalidField, message))
+        }
+    });
+    checked.map_err(|problem| problem.with_effect(Effect::DelaysUploads))
 }
 
 /// Checks that a grant allows the store, and that a decision covers the exceptions. Returns both.

@@ -51,7 +51,7 @@ pub fn recording_window(camera: &CameraConfig, now: Timestamp) -> RecordingPermi
 /// Returns why the camera may not record at an instant; `None`: it may.
 pub fn denial_at(camera: &CameraConfig, now: Timestamp) -> Option<GapCause> {
     if !is_within_any(&camera.permitted, now) {
-        Some(GapCause::NotPermitted)
+        Some(camera.denial.unwrap_or(GapCause::NotPermitted))
     } else if is_within_any(&camera.suspended, now) {
         Some(GapCause::Suspended)
     } else {
@@ -85,6 +85,7 @@ mod tests {
                 ca_pem: None,
             },
             permitted,
+            denial: None,
             suspended,
         }
     }

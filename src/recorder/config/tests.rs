@@ -53,6 +53,22 @@ fn invalid_config_is_rejected_with_its_field() {
     }
 }
 
+/// Its windows, suspensions and holds must reach the recorder.
+#[test]
+fn unusable_storage_does_not_reject_the_rest() {
+    for (field, value) in
+        [("secretAccessKey", json!("a b")), ("caPem", json!("x")), ("endpoint", json!("ftp://a"))]
+    {
+        let mut config = valid_config();
+        config["storage"][field] = value;
+        let config = parse(&serde_json::to_vec(&config).unwrap()).unwrap();
+        assert!(
+            crate::storage::BucketConnection::new(&config.storage).is_err(),
+            "{field} is meant to be unusable"
+        );
+    }
+}
+
 #[test]
 fn error_message_quotes_no_secret() {
     let message = rejection_message("/cameras/0/shard", json!("p4ssword"));

@@ -60,6 +60,7 @@ async fn get_status(State(status): State<StatusSource>, headers: HeaderMap) -> R
         revision: config.revision.clone(),
         uploads_follow: state.uploads_revision(),
         refused: current.rejected,
+        storage_problem: state.storage_problem(),
         started: status.started,
         now: Timestamp::now(),
         clock_ahead_ms: state.clock_offset_ms(),

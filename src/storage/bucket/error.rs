@@ -91,6 +91,11 @@ pub enum EnforceError {
 }
 
 impl EnforceError {
+    /// Returns whether the recorders' credentials are the only problem: everything else was read back as compliant.
+    pub const fn is_about_recorder_credentials(&self) -> bool {
+        matches!(self, Self::NoRecorderCredentials { is_in_sync: true } | Self::RecorderCannotPut { .. })
+    }
+
     /// Returns whether the error can pass without a change of the Site: the store recovers, or grants a right.
     pub fn is_retryable(&self) -> bool {
         self.store_error().is_some()

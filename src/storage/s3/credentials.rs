@@ -53,6 +53,14 @@ pub(crate) fn provider(
     })
 }
 
+/// Checks credentials as far as that needs no request.
+pub fn check_credentials(credentials: &Credentials) -> Result<(), TargetError> {
+    match credentials {
+        Credentials::AccessKey(keys) => static_keys(keys).map(drop),
+        Credentials::WebIdentity { .. } | Credentials::Profile(_) => Ok(()),
+    }
+}
+
 fn static_keys(keys: &AccessKey) -> Result<Temporary, TargetError> {
     let token = keys.session_token.as_ref();
     let parts = [Some(&keys.access_key_id), Some(&keys.secret_access_key), token];

@@ -15,7 +15,7 @@ impl Silence {
         let table = format!("toezicht_silence_{}", address.replace('.', "_"));
         let rule = format!("ip daddr {address} tcp dport 8443 drop");
         let chain = format!("chain output {{ type filter hook output priority raw; {rule}; }}");
-        run("nft", &["-f", "-"], Some(format!("table inet {table} {{ {chain} }}\n").as_bytes())).await;
+        run("nft", &["-f", "-"], Some(format!("table inet {table} {{\n{chain}\n}}\n").as_bytes())).await;
         Self { table }
     }
 }

@@ -117,10 +117,14 @@ pub fn evaluate_bucket(
         Err(error) => {
             let is_inconclusive = error.store_error().is_some();
             // A store that contradicts the status takes it back. An inconclusive answer does not.
-            let keeps_status = is_inconclusive || matches!(error, EnforceError::NoRecorderCredentials { .. });
-            let may_continue_recording = is_inconclusive && reported.is_some();
+            let is_about_uploads = error.is_about_recorder_credentials();
+            let keeps_status = is_inconclusive
+                || is_about_uploads
+                || matches!(error, EnforceError::NoRecorderCredentials { .. });
+            // Segments wait in the spools until the store answers, or the recorders have the right credentials.
+            let may_continue_recording = (is_inconclusive || is_about_uploads) && reported.is_some();
             let kept = reported.filter(|_| keeps_status);
-            let finding = not_enforced(&error, is_inconclusive, reported.is_some());
+            let finding = not_enforced(&error, is_inconclusive, may_continue_recording);
             BucketEvaluation {
                 allowed_use: if may_continue_recording { BucketUse::Record } else { BucketUse::Unavailable },
                 is_stalled: is_terminal_error(&error),
@@ -139,9 +143,13 @@ fn is_terminal_error(error: &EnforceError) -> bool {
     error.is_none_or(|error| !error.is_retryable() || is_proxy_rejection(error))
 }
 
-fn not_enforced(error: &EnforceError, is_inconclusive: bool, was_read_back: bool) -> ConditionFinding {
-    let (truth, consequence) = match (is_inconclusive, was_read_back) {
-        (false, _) => (ConditionStatus::False, "nothing is recorded until this is corrected"),
+fn not_enforced(error: &EnforceError, is_inconclusive: bool, may_record: bool) -> ConditionFinding {
+    let (truth, consequence) = match (is_inconclusive, may_record) {
+        (false, false) => (ConditionStatus::False, "nothing is recorded until this is corrected"),
+        (false, true) => (
+            ConditionStatus::False,
+            "cameras record on, and segments wait in the recorders' spools until this is corrected",
+        ),
         (true, true) => (
             ConditionStatus::Unknown,
             "recording continues while the operator retries to read the bucket back",

@@ -7,7 +7,7 @@ use crate::api::{SECRET_TYPE_S3, Storage, StoreIdentity};
 use crate::controllers::egress::{Egress, TOKEN_DIR, TOKEN_FILE_NAME};
 use crate::controllers::grant::Endpoint;
 use crate::controllers::kubernetes::secret_ref::{self, MissingSecret, ReferencedSecret};
-use crate::wire::{AccessKey, Credentials, StorageTarget, WebIdentity};
+use crate::wire::{AccessKey, Credentials, Secret, StorageTarget, WebIdentity};
 
 /// Inputs that both identities share.
 pub(crate) struct TargetBuilder<'a> {
@@ -55,11 +55,13 @@ impl TargetBuilder<'_> {
                 },
             });
         }
-        let key = |key| secret_ref::require_text(self.secrets, SECRET_TYPE_S3, name, key, field);
+        // A key has no white space. Tools that make a Secret from a file or a form often add some.
+        let trimmed = |text: Secret| Secret::new(text.reveal().trim());
+        let key = |key| secret_ref::require_text(self.secrets, SECRET_TYPE_S3, name, key, field).map(trimmed);
         Ok(Credentials::AccessKey(AccessKey {
             access_key_id: key("accessKeyId")?,
             secret_access_key: key("secretAccessKey")?,
-            session_token: self.secrets.get(name).and_then(|secret| secret.text("sessionToken")),
+            session_token: self.secrets.get(name).and_then(|secret| secret.text("sessionToken")).map(trimmed),
         }))
     }
 }

@@ -17,9 +17,9 @@ use crate::controllers::handoff::HoldScopes;
 use crate::controllers::site::bucket::evaluation::BucketEvaluation;
 use crate::controllers::site::bucket::target;
 use crate::controllers::site::dereference::ObservedSite;
-use crate::controllers::site::validate::{ValidCamera, ValidSite};
+use crate::controllers::site::validate::{RecordingVerdict, ValidCamera, ValidSite};
 use crate::rules::Windows;
-use crate::wire::{CameraConfig, FORMAT, RecorderConfig};
+use crate::wire::{CameraConfig, FORMAT, GapCause, RecorderConfig};
 
 /// Part of the spool's volume that segments may use: the kubelet evicts a pod that fills its volume.
 const USABLE_SPOOL_PERCENT: u64 = 90;
@@ -54,7 +54,7 @@ pub fn plan(
     held: Option<HoldScopes>,
     config: &OperatorConfig,
 ) -> SitePlan {
-    let may_record = valid.accepted.is_true() && bucket.may_record();
+    let may_record = may_record(observed, valid, bucket);
     if !may_record && observed.replicas.is_none() {
         return SitePlan { recorders: None };
     }
@@ -86,6 +86,23 @@ pub fn plan(
         config_secret: objects::config_secret(&valid.names, &owner, &document),
     };
     SitePlan { recorders: Some(recorders) }
+}
+
+/// Returns whether the Site's spec, references and bucket let its cameras record.
+pub fn may_record(observed: &ObservedSite, valid: &ValidSite, bucket: &BucketEvaluation) -> bool {
+    match valid.recording {
+        RecordingVerdict::Allowed => bucket.may_record(),
+        // Without the operator's Secret nobody can read the bucket. What was permitted a moment ago stays permitted.
+        RecordingVerdict::AllowedUntil(_) => {
+            bucket.may_record() || valid.access.is_none() && was_permitted(observed.recorder_config.as_ref())
+        }
+        RecordingVerdict::Stopped => false,
+    }
+}
+
+/// Returns whether the recorders' configuration permits any camera to record.
+fn was_permitted(previous: Option<&RecorderConfig>) -> bool {
+    previous.is_some_and(|config| config.cameras.iter().any(|camera| !camera.permitted.is_empty()))
 }
 
 /// Returns the recorders' configuration; `None` if credentials or ceilings were never known.
@@ -134,9 +151,17 @@ fn camera_configs(
     valid: &ValidSite,
     may_record: bool,
 ) -> Vec<CameraConfig> {
-    // No window, rather than no camera: a camera that is missing here loses its pod, and its recorder reports no
-    // `NotPermitted`.
+    // No window, rather than no camera: a camera that is missing here loses its pod, and its recorder reports no gap.
     let permitted = if may_record { valid.permission.windows.clone() } else { Windows::empty() };
+    // The policy is missing for a moment: nobody withdrew what it permitted.
+    let is_policy_missing =
+        may_record && matches!(valid.recording, RecordingVerdict::AllowedUntil(_)) && !valid.has_policy;
+    let before = |name: &str| {
+        let cameras = previous.into_iter().flat_map(|config| &config.cameras);
+        cameras.filter(|camera| camera.name == name).map(|camera| camera.permitted.clone()).next()
+    };
+    let denial =
+        (!may_record && valid.permission.windows != Windows::empty()).then_some(GapCause::SiteNotReady);
     let assigned: BTreeMap<String, u32> = previous
         .iter()
         .flat_map(|config| &config.cameras)
@@ -150,7 +175,11 @@ fn camera_configs(
             name: camera.name.clone(),
             shard: *shards.get(&camera.name)?,
             source: camera.source.clone(),
-            permitted: permitted.clone().into_vec(),
+            permitted: match before(&camera.name).filter(|_| is_policy_missing) {
+                Some(permitted) => permitted,
+                None => permitted.clone().into_vec(),
+            },
+            denial,
             suspended: camera.suspended.clone().into_vec(),
         })
     };
@@ -161,6 +190,9 @@ fn camera_configs(
 pub fn closing_config(document: &RecorderConfig) -> RecorderConfig {
     let mut closed = document.clone();
     for camera in &mut closed.cameras {
+        if !camera.permitted.is_empty() {
+            camera.denial = Some(GapCause::RecorderRestarted);
+        }
         camera.permitted.clear();
     }
     with_revision(closed, Some(document))

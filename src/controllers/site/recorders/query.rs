@@ -8,7 +8,7 @@ use super::names::ChildNames;
 use super::workload::{AppliedRecorders, ExpectedRecorders};
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError, camera_recording};
-use crate::controllers::site::validate::ValidSite;
+use crate::controllers::site::validate::{RecordingVerdict, ValidSite};
 use crate::wire::RecorderStatus;
 
 /// Cameras that a message names.
@@ -46,7 +46,10 @@ pub fn describe_lagging(replies: &[ShardReply], revision: &str) -> Option<String
     let describe = |reply: &ShardReply| {
         let problem = match &reply.status {
             Err(error) => format!(": {error}"),
-            Ok(status) if status.revision == revision => return None,
+            Ok(status) if status.revision == revision => match &status.storage_problem {
+                Some(problem) => format!(" cannot use the storage of its configuration: {problem}"),
+                None => return None,
+            },
             Ok(status) => match &status.refused {
                 Some(refused) if refused.revision.as_deref() == Some(revision) => {
                     format!(" rejects its configuration: {}", refused.message)
@@ -78,7 +81,9 @@ pub fn evaluate_recording(
         let message = "nothing is recorded: see Accepted and StorageEnforced";
         return (finding(false, Reason::DependencyNotReady, message), 0);
     }
-    if !valid.permission.finding.is_true() {
+    // While the policy is missing for a moment, its windows stay with the recorders.
+    let is_policy_missing = matches!(valid.recording, RecordingVerdict::AllowedUntil(_)) && !valid.has_policy;
+    if !valid.permission.finding.is_true() && !is_policy_missing {
         let is_suspended = valid.permission.finding.reason == Reason::Suspended;
         let reason = if is_suspended { Reason::Suspended } else { Reason::DependencyNotReady };
         return (finding(false, reason, "nothing is recorded now: see Permitted"), 0);

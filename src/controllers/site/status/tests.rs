@@ -6,6 +6,7 @@ use crate::controllers::grant::Grants;
 use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, compliant_bucket, fixture};
+use crate::controllers::site::recorders::plan::may_record;
 use crate::controllers::site::recorders::workload::AppliedRecorders;
 use crate::storage::bucket::probe::{Check, Verdict};
 use crate::storage::s3::error::StoreError;
@@ -26,7 +27,9 @@ fn applied_status(
     bucket: &BucketEvaluation,
     applied: Result<AppliedPlan, ApplyError>,
 ) -> SiteStatus {
-    let inputs = StatusInputs { valid: &fixture.valid(), bucket, applied: &applied, replies: &[] };
+    let may_record = may_record(&fixture.observed, &fixture.valid(), bucket);
+    let inputs =
+        StatusInputs { valid: &fixture.valid(), may_record, bucket, applied: &applied, replies: &[] };
     status(&fixture.site, &inputs, fixture.now).0
 }
 
@@ -157,6 +160,7 @@ fn missing_reference_stalls_site_after_one_minute() {
     assert_stalled(&mut fixture, &bucket, &expected);
     let inputs = StatusInputs {
         valid: &fixture.valid(),
+        may_record: false,
         bucket: &bucket,
         applied: &Ok(AppliedPlan::default()),
         replies: &[],

@@ -1,8 +1,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::api::condition::Reason;
-use crate::controllers::site::bucket::evaluation::evaluate_bucket;
+use crate::api::condition::{ConditionFinding, ConditionType, Reason, merge};
+use crate::api::{Ceilings, SiteStatus};
+use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
+use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
 use crate::controllers::site::recorders::hold_widening::Widening;
 use crate::controllers::testing::camera;
@@ -117,14 +119,91 @@ fn recording_requires_a_read_back_bucket() {
     assert_eq!(stopped.cameras.len(), 2, "recorders still upload the spool");
 }
 
+/// Reports in the status of a Site that it is not accepted, for this long.
+fn not_accepted_for(fixture: &mut Fixture, minutes: i64) {
+    let before = [ConditionFinding::new(ConditionType::Accepted, false, Reason::ReferenceNotFound, "m")];
+    let since = fixture.now - SignedDuration::from_mins(minutes);
+    let conditions = merge(&[], &before, None, since);
+    fixture.site.status = Some(SiteStatus {
+        conditions,
+        ceilings: Some(Ceilings { video: Days(28), calls: Days(7) }),
+        ..SiteStatus::default()
+    });
+}
+
 #[test]
-fn rejected_site_stops_recording_and_keeps_store_credentials() {
-    let first = fixture();
+fn missing_reference_stops_recording_after_five_minutes() {
+    let bucket_unread = unobserved(compliant_bucket(fixture().now).status.as_ref());
+    for (remove, bucket) in [
+        ((|observed| observed.store_secrets.clear()) as fn(&mut ObservedSite), &bucket_unread),
+        (|observed| drop(observed.store_secrets.remove("s3-operator")), &bucket_unread),
+        (|observed| observed.policy = None, &compliant_bucket(fixture().now)),
+    ] {
+        let first = fixture();
+        let recording = config_of(&first.plan());
+        let mut running = after_apply(&first, &first.plan());
+        remove(&mut running.observed);
+        for (minutes, is_permitted) in [(0, true), (4, true), (5, false), (600, false)] {
+            not_accepted_for(&mut running, minutes);
+            let config = config_of(&running.plan_with(bucket));
+            let cameras = config.cameras.iter().zip(&recording.cameras);
+            for (camera, before) in cameras {
+                let expected = if is_permitted { before.permitted.as_slice() } else { &[] };
+                assert_eq!(camera.permitted, expected, "after {minutes} minutes");
+            }
+            assert_eq!(
+                config.storage.credentials.as_access_key().unwrap().access_key_id.reveal(),
+                "s3-recorder"
+            );
+        }
+    }
+}
+
+#[test]
+fn vanished_secret_permits_nothing_that_was_not_permitted() {
+    let mut first = fixture();
+    first.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
     let mut running = after_apply(&first, &first.plan());
+    running.observed.policy = fixture().observed.policy;
     running.observed.store_secrets.clear();
-    let stopped = config_of(&running.plan_with(&compliant_bucket(running.now)));
-    assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
-    assert_eq!(stopped.storage.credentials.as_access_key().unwrap().access_key_id.reveal(), "s3-recorder");
+    let config = config_of(&running.plan_with(&unobserved(None)));
+    assert!(config.cameras.iter().all(|camera| camera.permitted.is_empty()));
+}
+
+#[test]
+fn recorder_credentials_never_stop_recording() {
+    let unusable = ReferencedSecret::of(&[("accessKeyId", "id"), ("secretAccessKey", "a b")]);
+    for change in [None, Some(unusable)] {
+        let first = fixture();
+        let recording = config_of(&first.plan());
+        let mut running = after_apply(&first, &first.plan());
+        running.observed.store_secrets.remove("s3-recorder");
+        running.observed.store_secrets.extend(change.map(|secret| ("s3-recorder".to_owned(), secret)));
+        not_accepted_for(&mut running, 600);
+        let config = config_of(&running.plan_with(&compliant_bucket(running.now)));
+        assert_eq!(config.cameras, recording.cameras);
+        assert_eq!(config.storage, recording.storage, "the old credentials go on");
+        let accepted = running.valid().accepted;
+        assert!(
+            accepted.message.starts_with("spec.storage.recorder.credentialsRef: "),
+            "{}",
+            accepted.message
+        );
+    }
+}
+
+#[test]
+fn gap_of_a_site_that_is_not_ready_is_no_matter_of_the_protocol() {
+    let first = fixture();
+    let running = after_apply(&first, &first.plan());
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
+    let denial = |config: RecorderConfig| config.cameras[0].denial;
+    assert_eq!(denial(config_of(&running.plan_with(&claimed))), Some(GapCause::SiteNotReady));
+    assert_eq!(denial(config_of(&running.plan())), None);
+    let mut withdrawn = after_apply(&first, &first.plan());
+    withdrawn.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
+    assert_eq!(denial(config_of(&withdrawn.plan_with(&claimed))), None);
+    assert_eq!(denial(closing_config(&config_of(&first.plan()))), Some(GapCause::RecorderRestarted));
 }
 
 #[test]
