@@ -8,6 +8,8 @@
 use serde::Deserialize;
 use url::Url;
 
+use crate::storage::s3::target::is_bare_origin;
+
 /// Grant as the configuration file has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -240,15 +242,10 @@ impl Endpoint {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
             return Err(EndpointError::NotAnOrigin);
         }
-        let is_only_origin = url.username().is_empty()
-            && url.password().is_none()
-            && matches!(url.path(), "" | "/")
-            && url.query().is_none()
-            && url.fragment().is_none();
         // A URL parser drops tabs and newlines and reads a backslash as a slash. Such a text could pass this check and still
         // mean another host to another parser.
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'@');
-        if is_only_origin && is_plain {
+        if is_bare_origin(&url) && is_plain {
             Ok(Self::Origin(url.origin()))
         } else {
             Err(EndpointError::NotOnlyOrigin)

@@ -84,29 +84,22 @@ mod tests {
     }
 
     #[test]
-    fn day_starts_at_local_midnight() {
-        assert_eq!(start("2020-05-06", "Europe/Amsterdam"), "2020-05-05T22:00:00Z");
-        assert_eq!(start("2020-12-06", "Europe/Amsterdam"), "2020-12-05T23:00:00Z");
-        assert_eq!(start("2020-03-29", "Europe/Amsterdam"), "2020-03-28T23:00:00Z");
-        assert_eq!(start("2020-05-06", "UTC"), "2020-05-06T00:00:00Z");
-    }
-
-    #[test]
-    fn day_without_midnight_starts_at_its_first_instant() {
-        // São Paulo put its clock forward at midnight, so that day began at 01:00 (UTC-2).
-        assert_eq!(start("2018-11-04", "America/Sao_Paulo"), "2018-11-04T03:00:00Z");
-        // Toronto went from 23:30 to 00:30 in 1919.
-        assert_eq!(start("1919-03-31", "America/Toronto"), "1919-03-31T04:30:00Z");
-    }
-
-    #[test]
-    fn repeated_midnight_resolves_to_the_first() {
-        // Havana puts its clock back from 01:00 to 00:00: midnight comes twice, first at UTC-4.
-        assert_eq!(start("2020-11-01", "America/Havana"), "2020-11-01T04:00:00Z");
-    }
-
-    #[test]
-    fn skipped_day_starts_with_the_next_day() {
+    fn day_starts_at_its_first_local_instant() {
+        for (day, zone, expected) in [
+            ("2020-05-06", "Europe/Amsterdam", "2020-05-05T22:00:00Z"),
+            ("2020-12-06", "Europe/Amsterdam", "2020-12-05T23:00:00Z"),
+            ("2020-03-29", "Europe/Amsterdam", "2020-03-28T23:00:00Z"),
+            ("2020-05-06", "UTC", "2020-05-06T00:00:00Z"),
+            // São Paulo put its clock forward at midnight, so that day began at 01:00 (UTC-2).
+            ("2018-11-04", "America/Sao_Paulo", "2018-11-04T03:00:00Z"),
+            // Toronto went from 23:30 to 00:30 in 1919.
+            ("1919-03-31", "America/Toronto", "1919-03-31T04:30:00Z"),
+            // Havana puts its clock back from 01:00 to 00:00: midnight comes twice, first at UTC-4.
+            ("2020-11-01", "America/Havana", "2020-11-01T04:00:00Z"),
+        ] {
+            assert_eq!(start(day, zone), expected, "{zone}");
+        }
+        // A skipped day starts with the next day.
         assert_eq!(start("2011-12-30", "Pacific/Apia"), start("2011-12-31", "Pacific/Apia"));
     }
 

@@ -5,16 +5,14 @@
 //! * The last apply had the same content. An annotation holds its hash, which shows a field that is not desired any more.
 //! * Every desired field has the desired value, which shows a change by another party.
 
-use std::fmt::Debug;
-
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::error::ApiError;
+use super::meta::StoredObject;
 use super::{diff, meta};
 
 /// Annotation with the hash of the object as last applied.
@@ -57,10 +55,11 @@ pub enum WriteReason {
 }
 
 /// Applies `desired` as `manager`. Fails if an object of that name has another controller than `desired`, or none.
-pub async fn apply_child<K>(api: &Api<K>, manager: &str, desired: K) -> Result<AppliedObject<K>, ApplyError>
-where
-    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
-{
+pub async fn apply_child<K: StoredObject + Serialize>(
+    api: &Api<K>,
+    manager: &str,
+    desired: K,
+) -> Result<AppliedObject<K>, ApplyError> {
     let name = desired.name_any();
     let owner = desired.owner_references().iter().find(|owner| owner.controller == Some(true)).cloned();
     let owner = owner.map(|owner| owner.uid).unwrap_or_default();
@@ -83,10 +82,11 @@ where
 }
 
 /// Returns the live object `name` that the object with the UID `owner` controls; `None`: there is none of that name.
-pub async fn get_owned<K>(api: &Api<K>, name: &str, owner: &str) -> Result<Option<K>, ApplyError>
-where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
-{
+pub async fn get_owned<K: StoredObject>(
+    api: &Api<K>,
+    name: &str,
+    owner: &str,
+) -> Result<Option<K>, ApplyError> {
     // Metadata first: the operator must not read the content of a Secret that belongs to somebody else.
     let Some(metadata) = api.get_metadata_opt(name).await? else {
         return Ok(None);

@@ -13,6 +13,11 @@ use super::error::ApiError;
 /// Annotation that pauses a resource: with `"true"`, its controller changes nothing.
 pub const PAUSED_ANNOTATION: &str = "toezicht.dev/paused";
 
+/// Type of object that the API server stores.
+pub trait StoredObject: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug {}
+
+impl<K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug> StoredObject for K {}
+
 pub fn is_paused<K: Resource>(object: &K) -> bool {
     object.annotations().get(PAUSED_ANNOTATION).is_some_and(|value| value == "true")
 }
@@ -32,15 +37,12 @@ pub fn is_controlled_by<K: Resource>(object: &K, uid: &str) -> bool {
 }
 
 /// Adds a finalizer to `object`, unless it has it.
-pub async fn add_finalizer<K>(
+pub async fn add_finalizer<K: StoredObject<Scope = NamespaceResourceScope>>(
     client: &Client,
     object: &K,
     finalizer: &str,
     manager: &str,
-) -> Result<(), ApiError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
-{
+) -> Result<(), ApiError> {
     if object.finalizers().iter().any(|name| name == finalizer) {
         return Ok(());
     }
@@ -50,15 +52,12 @@ where
 }
 
 /// Removes a finalizer from `object`, if it has it.
-pub async fn remove_finalizer<K>(
+pub async fn remove_finalizer<K: StoredObject<Scope = NamespaceResourceScope>>(
     client: &Client,
     object: &K,
     finalizer: &str,
     manager: &str,
-) -> Result<(), ApiError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
-{
+) -> Result<(), ApiError> {
     let rest: Vec<String> = object.finalizers().iter().filter(|name| *name != finalizer).cloned().collect();
     if rest.len() == object.finalizers().len() {
         return Ok(());
@@ -66,15 +65,12 @@ where
     set_finalizers(client, object, &rest, manager).await
 }
 
-async fn set_finalizers<K>(
+async fn set_finalizers<K: StoredObject<Scope = NamespaceResourceScope>>(
     client: &Client,
     object: &K,
     finalizers: &[String],
     manager: &str,
-) -> Result<(), ApiError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
-{
+) -> Result<(), ApiError> {
     let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let (name, meta) = (object.name_any(), object.meta());
     let observed = ObservedMeta {
@@ -94,15 +90,12 @@ pub struct ObservedMeta<'a> {
 }
 
 /// Sets the finalizers of an object that did not change since it was `observed`. Skips an object that was deleted.
-pub async fn patch_finalizers<K>(
+pub async fn patch_finalizers<K: StoredObject>(
     api: &Api<K>,
     observed: ObservedMeta<'_>,
     finalizers: &[String],
     manager: &str,
-) -> Result<(), ApiError>
-where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
-{
+) -> Result<(), ApiError> {
     // A merge patch replaces the whole list. With the resourceVersion, the server answers 409 if another party changed
     // its finalizers meanwhile, and the next reconcile retries; without it, theirs would be lost.
     let patch = json!({"metadata": {

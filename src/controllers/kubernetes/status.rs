@@ -1,17 +1,16 @@
 //! Status of a resource. The operator patches it only if it differs, with one field manager for each writer.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::error::ApiError;
+use super::meta::StoredObject;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{CameraStatus, IncidentHoldStatus, RecordingPolicyStatus, SiteStatus, reject_future};
 
@@ -67,17 +66,13 @@ pub fn may_refresh(previous: Option<&Time>, now: Timestamp) -> bool {
 
 /// Patches the status of `object` to `next` as `manager`, unless it is `current`. Returns whether it was written. Skips an
 /// object that was deleted or re-created.
-pub async fn report<K, S>(
+pub async fn report<K: StoredObject, S: Serialize>(
     api: &Api<K>,
     manager: &str,
     object: &K,
     current: Option<&S>,
     next: &S,
-) -> Result<bool, ApiError>
-where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
-    S: Serialize,
-{
+) -> Result<bool, ApiError> {
     if is_unchanged(current, next).map_err(kube::Error::SerdeError)? {
         return Ok(false);
     }

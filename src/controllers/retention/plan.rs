@@ -118,7 +118,7 @@ fn plan_new_hold(
         now,
     );
     if let Some(before) = &before {
-        entry = before.extended(&hold.spec, now).with_uid(uid.to_owned());
+        entry = LedgerEntry { uid: uid.to_owned(), ..before.extended(&hold.spec, now) };
     } else if is_resolved && !has_taken_effect(hold) {
         // Nothing was ever held. A hold that took effect before is released instead: its entry may have been deleted.
         plan.report_never_held.push(uid.to_owned());

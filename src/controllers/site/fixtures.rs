@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::bucket::evaluation::{BucketEvaluation, evaluate_bucket};
 use super::dereference::ObservedSite;
 use super::recorders::identity::ensure_identity;
-use super::recorders::plan::{SitePlan, plan};
+use super::recorders::plan::{RecorderPlan, plan};
 use super::validate::{ValidSite, validate};
 use crate::api::Site;
 use crate::controllers::camera_source::CameraSecrets;
@@ -69,20 +69,20 @@ impl Fixture {
     }
 
     /// Returns the plan for a compliant bucket.
-    pub fn plan(&self) -> SitePlan {
-        self.plan_with(&compliant_bucket(self.now))
+    pub fn plan(&self) -> RecorderPlan {
+        self.plan_with(&compliant_bucket(self.now)).unwrap()
     }
 
-    pub fn plan_with(&self, bucket: &BucketEvaluation) -> SitePlan {
+    pub fn plan_with(&self, bucket: &BucketEvaluation) -> Option<RecorderPlan> {
         self.plan_of(bucket, None)
     }
 
     /// Returns the plan for a compliant bucket with these holds.
-    pub fn plan_with_holds(&self, held: HoldScopes) -> SitePlan {
-        self.plan_of(&compliant_bucket(self.now), Some(held))
+    pub fn plan_with_holds(&self, held: HoldScopes) -> RecorderPlan {
+        self.plan_of(&compliant_bucket(self.now), Some(held)).unwrap()
     }
 
-    fn plan_of(&self, bucket: &BucketEvaluation, held: Option<HoldScopes>) -> SitePlan {
+    fn plan_of(&self, bucket: &BucketEvaluation, held: Option<HoldScopes>) -> Option<RecorderPlan> {
         let existing = self.observed.recorder_config.as_ref().map(|config| &config.status_api);
         let identity = ensure_identity(existing, self.now).unwrap();
         plan(&self.site, &self.observed, &self.valid(), bucket, &identity, held, &self.config)

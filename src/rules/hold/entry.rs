@@ -100,12 +100,6 @@ impl LedgerEntry {
         Self { accepted_at: reject_future(self.accepted_at, now).unwrap_or(now), ..self.clone() }
     }
 
-    /// Returns the entry for a resource that was re-created.
-    #[must_use]
-    pub fn with_uid(self, uid: String) -> Self {
-        Self { uid, ..self }
-    }
-
     /// Returns the entry, open again. If its release had started, the hold is accepted `now`, so that every recorder must
     /// acknowledge it again: recorders may have dropped it.
     #[must_use]

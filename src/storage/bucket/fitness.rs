@@ -154,7 +154,7 @@ mod tests {
         assert!(refused.to_string().contains("the probe is inconclusive: x"), "{refused}");
         assert_eq!(evaluate_one(Check::HeldSurvivesBypass, &unknown, NO_EXCEPTION), Ok(()));
         assert_eq!(evaluate_one(Check::RecorderCannotGet, &unknown, NO_EXCEPTION), Ok(()));
-        let error = StoreError { operation: "GetObjectLegalHold", code: "Timeout".into(), status: None };
+        let error = StoreError::without_status("GetObjectLegalHold", "Timeout");
         let unanswered = Verdict::Unknown(UnknownReason::Store(error.clone()));
         let retried = evaluate_one(Check::HeldSurvivesDelete, &unanswered, NO_EXCEPTION);
         assert_eq!(retried, Err(EnforceError::Storage(error)));

@@ -89,7 +89,7 @@ async fn read_closed(store: &BucketClient, uid: &str) -> Result<Option<LedgerEnt
 }
 
 fn unreadable_entry() -> StoreError {
-    StoreError { operation: "GetObject", code: "UnreadableLedger".into(), status: None }
+    StoreError::without_status("GetObject", "UnreadableLedger")
 }
 
 /// Returns the scopes of the open `entries` except those of `closing`.

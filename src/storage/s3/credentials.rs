@@ -249,7 +249,7 @@ fn is_fresh(keys: &Temporary) -> bool {
 }
 
 fn exchange_error(code: &str) -> StoreError {
-    StoreError { operation: TOKEN_EXCHANGE, code: code.into(), status: None }
+    StoreError::without_status(TOKEN_EXCHANGE, code)
 }
 
 #[cfg(test)]

@@ -50,6 +50,11 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// Returns an error without an HTTP status.
+    pub(crate) fn without_status(operation: &'static str, code: &str) -> Self {
+        Self { operation, code: code.to_owned(), status: None }
+    }
+
     pub(crate) fn from_sdk<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -242,7 +247,7 @@ fn credentials_error(
         are_missing |= error.is::<CredentialsError>();
         next = error.source();
     }
-    are_missing.then(|| StoreError { operation, code: "NoCredentials".into(), status: None })
+    are_missing.then(|| StoreError::without_status(operation, "NoCredentials"))
 }
 
 /// Returns whether TLS rejected the server, so that a person must provide the right CA.
@@ -357,6 +362,6 @@ mod tests {
         assert!(!store_error("UnexpectedAnswer", 200).is_retryable());
         let distrusted = StoreError { status: None, ..store_error("UntrustedCertificate", 0) };
         assert!(!distrusted.is_retryable());
-        assert!(StoreError { operation: "GetObject", code: "Timeout".into(), status: None }.is_retryable());
+        assert!(StoreError::without_status("GetObject", "Timeout").is_retryable());
     }
 }

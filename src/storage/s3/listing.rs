@@ -291,7 +291,7 @@ fn decode_key(text: &str) -> Cow<'_, str> {
 
 /// A missing or damaged field is never guessed, since lifetimes depend on it.
 fn unreadable_answer() -> StoreError {
-    StoreError { operation: OPERATION, code: "UnreadableAnswer".into(), status: None }
+    StoreError::without_status(OPERATION, "UnreadableAnswer")
 }
 
 const UNLISTED_KEY_CODE: &str = "ListingOmitsKey";

@@ -43,7 +43,7 @@ fn too_large_error(operation: &'static str) -> StoreError {
 }
 
 fn unreadable_error() -> StoreError {
-    StoreError { operation: "GetObject", code: "UnreadableAnswer".into(), status: None }
+    StoreError::without_status("GetObject", "UnreadableAnswer")
 }
 
 /// Returns the content of an object, and its `ETag` if the length is as announced.

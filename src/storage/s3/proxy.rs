@@ -4,7 +4,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-use super::target::TargetError;
+use super::target::{TargetError, is_bare_origin};
 use crate::wire::Proxy;
 
 /// Returns the connector's proxy configuration. With `tls`, the proxy makes a tunnel.
@@ -29,13 +29,7 @@ fn percent_encode(text: &str) -> String {
 /// Parses the URL of a proxy. `None`: not an HTTP origin.
 pub fn parse_proxy_url(url: &str) -> Option<Url> {
     let url = Url::parse(url).ok()?;
-    let is_bare = url.username().is_empty()
-        && url.password().is_none()
-        && url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.host_str().is_some_and(|host| !host.is_empty());
-    (url.scheme() == "http" && is_bare).then_some(url)
+    (url.scheme() == "http" && is_bare_origin(&url)).then_some(url)
 }
 
 #[cfg(test)]

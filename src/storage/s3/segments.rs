@@ -191,15 +191,15 @@ fn is_checksum_mismatch(error: &StoreError) -> bool {
     )
 }
 
-/// Signs the body's known hash and records the `Date` of the answer.
+/// Signs the given hash instead of the body's and records the `Date` of the answer.
 #[derive(Clone, Debug)]
-struct PutInterceptor {
+pub(crate) struct PutInterceptor {
     sha256: String,
     date: Arc<Mutex<Option<Timestamp>>>,
 }
 
 impl PutInterceptor {
-    fn new(sha256: &[u8; 32]) -> Self {
+    pub(crate) fn new(sha256: &[u8; 32]) -> Self {
         Self { sha256: hex::encode(sha256), date: Arc::default() }
     }
 

@@ -24,5 +24,5 @@ where
 
 /// Returns the error of a request that the SDK cannot build.
 pub(crate) fn invalid_request(operation: &'static str) -> StoreError {
-    StoreError { operation, code: "InvalidRequest".into(), status: None }
+    StoreError::without_status(operation, "InvalidRequest")
 }

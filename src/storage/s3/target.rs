@@ -30,17 +30,21 @@ pub enum TargetError {
 /// Returns whether an endpoint uses TLS.
 pub(crate) fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
     let url = url::Url::parse(endpoint).map_err(|_| TargetError::Endpoint)?;
-    let bare = url.username().is_empty()
+    match url.scheme() {
+        "https" if is_bare_origin(&url) => Ok(true),
+        "http" if is_bare_origin(&url) => Ok(false),
+        _ => Err(TargetError::Endpoint),
+    }
+}
+
+/// Returns whether the URL has only a scheme, a host and a port.
+pub(crate) fn is_bare_origin(url: &url::Url) -> bool {
+    url.username().is_empty()
         && url.password().is_none()
         && url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()
-        && url.has_host();
-    match url.scheme() {
-        "https" if bare => Ok(true),
-        "http" if bare => Ok(false),
-        _ => Err(TargetError::Endpoint),
-    }
+        && url.host_str().is_some_and(|host| !host.is_empty())
 }
 
 /// Returns whether a name is that of an ordinary bucket.

@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn leaving_recorders_make_hold_ack_unknown() {
-        let expected = fixture().plan().recorders.unwrap().expected;
+        let expected = fixture().plan().expected;
         let holds = HoldAck::Acknowledged(expected.holds.clone());
         let mut applied = AppliedPlan {
             recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),

@@ -13,11 +13,12 @@ use crate::wire::Credentials;
 
 type ScriptedAnswers = VecDeque<Result<EnforceReport, EnforceFailure>>;
 
-/// Stores with prepared answers that record the requested probes.
+/// Stores with prepared answers that record the requested probes, and the cache of their answers.
 #[derive(Default)]
 struct ScriptedStores {
     answers: Mutex<ScriptedAnswers>,
     probes: Mutex<Vec<Probe>>,
+    memory: BucketCache,
 }
 
 #[async_trait]
@@ -50,48 +51,55 @@ fn conformance(holds: bool) -> Conformance {
 
 fn enforced(what: Option<Subresource>, holds: Option<bool>) -> EnforceReport {
     let state = BucketState { object_lock: true, versioning: true, ..BucketState::default() };
+    let change = |what| StoreChange { subresource: what, from: "a".into(), to: "b".into() };
     EnforceReport {
         observed: state,
-        changes: what
-            .map(|what| StoreChange { subresource: what, from: "a".into(), to: "b".into() })
-            .into_iter()
-            .collect(),
+        changes: what.map(change).into_iter().collect(),
         conformance: holds.map(conformance),
-        limitations: vec![],
-        unknown_principals: vec![],
+        ..EnforceReport::default()
     }
+}
+
+/// Status of a bucket that was as required and passed the probe.
+fn read_back() -> StorageStatus {
+    evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap()
 }
 
 /// The store does not answer.
 fn outage() -> EnforceError {
-    EnforceError::Storage(StoreError {
-        operation: "GetBucketVersioning",
-        code: "Timeout".into(),
-        status: None,
-    })
+    EnforceError::Storage(StoreError::without_status("GetBucketVersioning", "Timeout"))
 }
 
-async fn ensure_and_report(
-    stores: &ScriptedStores,
-    memory: &BucketCache,
-    secret: &str,
-    reported: Option<&StorageStatus>,
-    now: i64,
-) -> BucketEvaluation {
-    let bucket = ensure_unreported(stores, memory, secret, reported, now).await;
-    memory.mark_reported(&access(secret).claim.uid);
-    bucket
-}
+impl ScriptedStores {
+    async fn ensure(&self, reported: Option<&StorageStatus>, now: i64) -> BucketEvaluation {
+        self.ensure_with("s", reported, now).await
+    }
 
-/// Ensures the bucket, but its status cannot be written.
-async fn ensure_unreported(
-    stores: &ScriptedStores,
-    memory: &BucketCache,
-    secret: &str,
-    reported: Option<&StorageStatus>,
-    now: i64,
-) -> BucketEvaluation {
-    ensure(stores, memory, &Fence::always_open(), Some(&access(secret)), reported, at(now)).await.unwrap()
+    async fn ensure_with(
+        &self,
+        secret: &str,
+        reported: Option<&StorageStatus>,
+        now: i64,
+    ) -> BucketEvaluation {
+        let bucket = self.ensure_unreported(secret, reported, now).await;
+        self.memory.mark_reported(&access(secret).claim.uid);
+        bucket
+    }
+
+    /// Ensures the bucket, but its status cannot be written.
+    async fn ensure_unreported(
+        &self,
+        secret: &str,
+        reported: Option<&StorageStatus>,
+        now: i64,
+    ) -> BucketEvaluation {
+        let (fence, access) = (Fence::always_open(), access(secret));
+        ensure(self, &self.memory, &fence, Some(&access), reported, at(now)).await.unwrap()
+    }
+
+    fn probes(&self) -> Vec<Probe> {
+        self.probes.lock().unwrap().clone()
+    }
 }
 
 /// Failure after a change to the bucket, or before.
@@ -107,25 +115,23 @@ fn enforce_failure(error: EnforceError, what: Option<Subresource>) -> EnforceFai
 fn scripted_stores(
     answers: impl IntoIterator<Item = Result<EnforceReport, EnforceFailure>>,
 ) -> ScriptedStores {
-    ScriptedStores { answers: Mutex::new(answers.into_iter().collect()), probes: Mutex::default() }
+    ScriptedStores { answers: Mutex::new(answers.into_iter().collect()), ..ScriptedStores::default() }
 }
 
 #[tokio::test]
 async fn read_back_is_cached_for_five_minutes() {
-    let (stores, memory) = (
-        scripted_stores([Ok(enforced(Some(Subresource::Policy), Some(true))), Ok(enforced(None, None))]),
-        BucketCache::default(),
-    );
-    let first = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    let stores =
+        scripted_stores([Ok(enforced(Some(Subresource::Policy), Some(true))), Ok(enforced(None, None))]);
+    let first = stores.ensure(None, 0).await;
     assert!(first.may_record() && first.finding.is_true());
     assert_eq!(first.changes[0].to_string(), "policy: a → b");
     assert!(!first.is_drift, "it had never been so");
-    let second = ensure_and_report(&stores, &memory, "s", first.status.as_ref(), 299).await;
+    let second = stores.ensure(first.status.as_ref(), 299).await;
     assert_eq!((second.status.as_ref(), second.changes.len()), (first.status.as_ref(), 0));
-    let third = ensure_and_report(&stores, &memory, "s", first.status.as_ref(), 300).await;
+    let third = stores.ensure(first.status.as_ref(), 300).await;
     assert_eq!(third.status.as_ref().unwrap().last_read_time, Time(at(300)));
     assert_eq!(third.status.unwrap().last_probe_time, Some(Time(at(0))));
-    assert_eq!(*stores.probes.lock().unwrap(), [Probe::Run, Probe::Skip]);
+    assert_eq!(stores.probes(), [Probe::Run, Probe::Skip]);
 }
 
 #[tokio::test]
@@ -135,12 +141,12 @@ async fn changed_credentials_trigger_read_back_and_probe() {
         Err(enforce_failure(outage(), None)),
         Ok(enforced(None, Some(true))),
     ];
-    let (stores, memory) = (scripted_stores(answers), BucketCache::default());
-    let first = ensure_and_report(&stores, &memory, "s", None, 0).await;
-    ensure_and_report(&stores, &memory, "new", first.status.as_ref(), 1).await;
+    let stores = scripted_stores(answers);
+    let first = stores.ensure(None, 0).await;
+    stores.ensure_with("new", first.status.as_ref(), 1).await;
     // The probe that was due is run now.
-    ensure_and_report(&stores, &memory, "new", first.status.as_ref(), 10).await;
-    assert_eq!(*stores.probes.lock().unwrap(), [Probe::Run, Probe::Run, Probe::Run]);
+    stores.ensure_with("new", first.status.as_ref(), 10).await;
+    assert_eq!(stores.probes(), [Probe::Run, Probe::Run, Probe::Run]);
 }
 
 // The error is as large as the product's own.
@@ -149,22 +155,20 @@ async fn changed_credentials_trigger_read_back_and_probe() {
 async fn owned_bucket_stays_managed_when_recording_is_not_allowed() {
     let unfit = EnforceError::StoreUnsupported { reason: "w".into(), remedy: "r".into() };
     let answers = [unfit, EnforceError::ClaimedByOther].map(|error| Err(enforce_failure(error, None)));
-    let (stores, memory) = (scripted_stores(answers), BucketCache::default());
-    let ours = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    let stores = scripted_stores(answers);
+    let ours = stores.ensure(None, 0).await;
     assert_eq!((ours.may_record(), ours.is_ours()), (false, true));
-    let theirs = ensure_and_report(&stores, &memory, "s", None, 3600).await;
+    let theirs = stores.ensure(None, 3600).await;
     assert_eq!((theirs.may_record(), theirs.is_ours()), (false, false));
 }
 
 /// The read-back of the bucket and the probe results of the recorders are still valid.
 #[tokio::test]
 async fn missing_recorder_secret_keeps_reported_status() {
-    let reported = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
-    let stores = scripted_stores([Err(enforce_failure(
-        EnforceError::NoRecorderCredentials { is_in_sync: true },
-        None,
-    ))]);
-    let bucket = ensure_and_report(&stores, &BucketCache::default(), "s", Some(&reported), 600).await;
+    let reported = read_back();
+    let failure = enforce_failure(EnforceError::NoRecorderCredentials { is_in_sync: true }, None);
+    let stores = scripted_stores([Err(failure)]);
+    let bucket = stores.ensure(Some(&reported), 600).await;
     assert_eq!((bucket.may_record(), bucket.is_ours()), (true, true), "segments wait in the spools");
     let demanded = spec_hash(&access("s").spec);
     assert_eq!(
@@ -177,47 +181,43 @@ async fn missing_recorder_secret_keeps_reported_status() {
 
 #[tokio::test]
 async fn drift_restored_before_store_failure_is_reported_and_probed() {
-    let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
-    tried.bucket_spec_hash = spec_hash(&access("s").spec);
+    let tried = StorageStatus { bucket_spec_hash: spec_hash(&access("s").spec), ..read_back() };
     let answers = [Err(enforce_failure(outage(), Some(Subresource::Policy))), Ok(enforced(None, Some(true)))];
-    let (stores, memory) = (scripted_stores(answers), BucketCache::default());
-    let bucket = ensure_and_report(&stores, &memory, "s", Some(&tried), 600).await;
+    let stores = scripted_stores(answers);
+    let bucket = stores.ensure(Some(&tried), 600).await;
     assert_eq!(bucket.changes[0].to_string(), "policy: a → b");
     assert!(bucket.is_drift && !bucket.finding.is_true());
-    ensure_and_report(&stores, &memory, "s", Some(&tried), 700).await;
-    assert_eq!(*stores.probes.lock().unwrap(), [Probe::Skip, Probe::Run]);
+    stores.ensure(Some(&tried), 700).await;
+    assert_eq!(stores.probes(), [Probe::Skip, Probe::Run]);
 }
 
 #[tokio::test]
 async fn restored_drift_is_reported_and_probe_repeats_daily() {
-    let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
-    tried.bucket_spec_hash = spec_hash(&access("s").spec);
+    let tried = StorageStatus { bucket_spec_hash: spec_hash(&access("s").spec), ..read_back() };
     let answers = [
         Ok(enforced(Some(Subresource::Lifecycle), Some(true))),
         Ok(enforced(None, Some(true))),
         Ok(enforced(None, Some(true))),
     ];
-    let (stores, memory) = (scripted_stores(answers), BucketCache::default());
-    let bucket = ensure_and_report(&stores, &memory, "s", Some(&tried), 600).await;
+    let stores = scripted_stores(answers);
+    let bucket = stores.ensure(Some(&tried), 600).await;
     assert_eq!(bucket.changes[0].to_string(), "lifecycle: a → b");
     assert!(bucket.is_drift, "though this process had not seen it before");
-    ensure_and_report(&stores, &memory, "s", Some(&tried), 24 * 3600).await;
-    assert_eq!(*stores.probes.lock().unwrap(), [Probe::Skip, Probe::Run]);
+    stores.ensure(Some(&tried), 24 * 3600).await;
+    assert_eq!(stores.probes(), [Probe::Skip, Probe::Run]);
 }
 
 /// The API server rejected the status, so the next reconcile reports the drift.
 #[tokio::test]
 async fn drift_is_reported_until_marked_reported() {
-    let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
-    tried.bucket_spec_hash = spec_hash(&access("s").spec);
-    let (stores, memory) =
-        (scripted_stores([Ok(enforced(Some(Subresource::Policy), None))]), BucketCache::default());
+    let tried = StorageStatus { bucket_spec_hash: spec_hash(&access("s").spec), ..read_back() };
+    let stores = scripted_stores([Ok(enforced(Some(Subresource::Policy), None))]);
     for second in 600..602 {
-        let bucket = ensure_unreported(&stores, &memory, "s", Some(&tried), second).await;
+        let bucket = stores.ensure_unreported("s", Some(&tried), second).await;
         assert!(bucket.is_drift && bucket.changes.len() == 1);
     }
-    memory.mark_reported("u");
-    let bucket = ensure_unreported(&stores, &memory, "s", Some(&tried), 602).await;
+    stores.memory.mark_reported("u");
+    let bucket = stores.ensure_unreported("s", Some(&tried), 602).await;
     assert!(!bucket.is_drift && bucket.changes.is_empty());
 }
 
@@ -241,21 +241,16 @@ async fn unknown_probe_rows_are_retried_hourly() {
 
 #[tokio::test]
 async fn store_outage_backs_off_and_recording_continues_only_after_read_back() {
-    let (stores, memory) = (
-        scripted_stores([
-            Err(enforce_failure(outage(), None)),
-            Err(enforce_failure(EnforceError::ClaimedByOther, None)),
-        ]),
-        BucketCache::default(),
-    );
-    let first = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    let [down, claimed] = [outage(), EnforceError::ClaimedByOther].map(|error| enforce_failure(error, None));
+    let stores = scripted_stores([Err(down), Err(claimed)]);
+    let first = stores.ensure(None, 0).await;
     assert!(!first.may_record());
     assert_eq!(first.finding.status, ConditionStatus::Unknown);
-    let again = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    let again = stores.ensure(None, 0).await;
     assert_eq!(again.finding, first.finding);
-    assert_eq!(stores.probes.lock().unwrap().len(), 1);
+    assert_eq!(stores.probes().len(), 1);
 
-    let reported = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    let reported = read_back();
     let silent = evaluate_bucket(Err(outage()), Some(&reported), at(9));
     assert!(silent.may_record() && !silent.is_stalled);
     assert_eq!(silent.status, Some(reported.clone()));
@@ -269,8 +264,7 @@ async fn store_outage_backs_off_and_recording_continues_only_after_read_back() {
 async fn unfit_store_still_reports_probe_results() {
     let unfit = EnforceError::StoreUnsupported { reason: "w".into(), remedy: "r".into() };
     let tried = EnforceFailure { conformance: Some(conformance(false)), ..enforce_failure(unfit, None) };
-    let bucket =
-        ensure_and_report(&scripted_stores([Err(tried)]), &BucketCache::default(), "s", None, 7).await;
+    let bucket = scripted_stores([Err(tried)]).ensure(None, 7).await;
     assert_eq!((bucket.status, bucket.probe_results.probed_at), (None, Some(Time(at(7)))));
     let fails = bucket.probe_results.rows.iter().find(|row| row.name == "RecorderCannotGet");
     assert_eq!(fails.unwrap().result, ConformanceResult::Failed);
@@ -278,13 +272,13 @@ async fn unfit_store_still_reports_probe_results() {
 
 #[tokio::test]
 async fn bucket_without_access_or_leadership_is_not_contacted() {
-    let (stores, memory) = (scripted_stores([]), BucketCache::default());
-    let bucket = ensure(&stores, &memory, &Fence::always_open(), None, None, at(0)).await.unwrap();
+    let stores = scripted_stores([]);
+    let bucket = ensure(&stores, &stores.memory, &Fence::always_open(), None, None, at(0)).await.unwrap();
     assert!(!bucket.may_record());
     let behind = Fence::new(std::sync::Arc::new(BootClock));
-    let refused = ensure(&stores, &memory, &behind, Some(&access("s")), None, at(0)).await;
+    let refused = ensure(&stores, &stores.memory, &behind, Some(&access("s")), None, at(0)).await;
     assert_eq!(refused, Err(NotLeader));
-    assert!(stores.probes.lock().unwrap().is_empty());
+    assert!(stores.probes().is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::drain::SpoolReport;
 use super::names::{ChildNames, FIELD_MANAGER};
-use super::plan::{RecorderPlan, SitePlan, closing_config};
+use super::plan::{RecorderPlan, closing_config};
 use super::query::ShardReply;
 use super::workload::{
     AppliedRecorders, ExpectedRecorders, controlled_by, delete_workload, fetch_recorder_config, is_recorder,
@@ -36,12 +36,12 @@ pub async fn apply(
     client: &Client,
     recorders: &RecorderClient,
     names: &ChildNames,
-    plan: SitePlan,
+    plan: Option<RecorderPlan>,
     is_given_up: bool,
 ) -> Result<AppliedPlan, ApplyError> {
     let namespace = names.namespace.as_str();
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-    let Some(planned) = plan.recorders else {
+    let Some(planned) = plan else {
         return Ok(AppliedPlan {
             leaving_pods: count_leaving_pods(&list_site_pods(&pods, names).await?, names, 0, &[]),
             ..AppliedPlan::default()

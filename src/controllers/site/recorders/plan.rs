@@ -29,12 +29,6 @@ const REVISION_LENGTH: usize = 16;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct SitePlan {
-    /// The recorders; `None`: the Site has none, and needs none yet.
-    pub recorders: Option<RecorderPlan>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
 pub struct RecorderPlan {
     pub service_account: ServiceAccount,
     pub service: Service,
@@ -44,7 +38,8 @@ pub struct RecorderPlan {
 }
 
 /// Plans the recorders. New ones wait for a bucket that was read back as required. Existing ones that may not record stay
-/// without permitted periods, so that they upload the segments in their spools.
+/// without permitted periods, so that they upload the segments in their spools. `None`: the Site has none, and needs none
+/// yet.
 pub fn plan(
     site: &Site,
     observed: &ObservedSite,
@@ -53,17 +48,15 @@ pub fn plan(
     identity: &StatusApiIdentity,
     held: Option<HoldScopes>,
     config: &OperatorConfig,
-) -> SitePlan {
+) -> Option<RecorderPlan> {
     let may_record = may_record(observed, valid, bucket);
     if !may_record && observed.replicas.is_none() {
-        return SitePlan { recorders: None };
+        return None;
     }
     // Before the ledger is read, the recorders keep the holds that they have: they must not unseal a held segment.
     let held = held.or_else(|| Some(observed.recorder_config.as_ref()?.holds.clone()));
     let held = held.unwrap_or_default();
-    let Some(document) = build_config(site, observed, valid, identity, &held, may_record) else {
-        return SitePlan { recorders: None };
-    };
+    let document = build_config(site, observed, valid, identity, &held, may_record)?;
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
     let shards = document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect();
     let pods = RecorderPods {
@@ -72,7 +65,7 @@ pub fn plan(
         config,
         has_workload_identity: site.spec.storage.recorder.workload_identity,
     };
-    let recorders = RecorderPlan {
+    Some(RecorderPlan {
         service_account: objects::service_account(&valid.names, &owner),
         service: objects::service(&valid.names, &owner),
         workload: objects::stateful_set(&valid.names, &owner, &pods),
@@ -84,8 +77,7 @@ pub fn plan(
             widening: hold_widening::detect_widening(&document.holds),
         },
         config_secret: objects::config_secret(&valid.names, &owner, &document),
-    };
-    SitePlan { recorders: Some(recorders) }
+    })
 }
 
 /// Returns whether the Site's spec, references and bucket let its cameras record.

@@ -173,7 +173,7 @@ fn missing_reference_stalls_site_after_one_minute() {
 #[test]
 fn store_outage_stalls_site_after_fifteen_minutes() {
     let mut fixture = fixture();
-    let outage = StoreError { operation: "GetBucketVersioning", code: "NoConnection".into(), status: None };
+    let outage = StoreError::without_status("GetBucketVersioning", "NoConnection");
     let bucket = evaluate_bucket(Err(EnforceError::Storage(outage)), None, fixture.now);
     let quiet = "False AsRequired";
     let expected = [(5, quiet), (14 * 60, quiet), (15 * 60 + 5, "True StorageError")];
@@ -322,7 +322,7 @@ fn widened_hold_scopes_make_site_not_ready() {
         (Some(Widening::EveryCamera), "all cameras in the windows"),
         (Some(Widening::Everything), "everything from the start"),
     ] {
-        let mut expected = fixture.plan().recorders.unwrap().expected;
+        let mut expected = fixture.plan().expected;
         expected.widening = widening;
         let applied = AppliedPlan {
             recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),

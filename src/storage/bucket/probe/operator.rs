@@ -3,10 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aws_runtime::auth::PayloadSigningOverride;
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::DateTime;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +18,7 @@ use crate::storage::recordings::sources::list_names;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::{PAGE_SIZE, list_one_by_one};
 use crate::storage::s3::protection::{has_legal_hold, write_legal_hold};
+use crate::storage::s3::segments::PutInterceptor;
 use crate::storage::s3::send::{send, store_error};
 
 /// Names that test the order: `a-b/` comes before `a/` by bytes, and after it by folders.
@@ -213,7 +210,7 @@ impl StoreStage<'_> {
             let answer = match part {
                 HashedPart::Checksum => request.checksum_sha256(STANDARD.encode(hash)).send().await,
                 HashedPart::Signature => {
-                    request.customize().interceptor(SignedHash(hex::encode(hash))).send().await
+                    request.customize().interceptor(PutInterceptor::new(&hash.into())).send().await
                 }
             };
             ignore_rejection(answer.map_err(store_error("PutObject")))?;
@@ -252,26 +249,5 @@ impl StoreStage<'_> {
         let mut listed = page.versions().iter();
         let found = listed.find(|it| it.key() == Some(&version.key) && it.version_id() == Some(&version.id));
         Ok(found.and_then(|it| it.last_modified().copied()))
-    }
-}
-
-/// Interceptor that signs this hash instead of the body's.
-#[derive(Debug)]
-struct SignedHash(String);
-
-impl Intercept for SignedHash {
-    fn name(&self) -> &'static str {
-        "SignedHash"
-    }
-
-    fn modify_before_signing(
-        &self,
-        _: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let hash = PayloadSigningOverride::Precomputed(self.0.clone());
-        config.interceptor_state().store_put(hash);
-        Ok(())
     }
 }

@@ -246,7 +246,7 @@ fn sha256_hex(part: &[u8]) -> String {
 /// A held version disappeared while the manifest was written. The next pass reports it.
 fn version_gone() -> StoreError {
     // Without a status, the error is retryable.
-    StoreError { operation: OPERATION, code: "HeldVersionGone".into(), status: None }
+    StoreError::without_status(OPERATION, "HeldVersionGone")
 }
 
 /// Removes the manifest of a released hold.
@@ -303,11 +303,11 @@ pub async fn links(
     let store = reader.client();
     let folder = folder(name);
     let index = read_json::<ManifestIndex>(&store, &index_key(&folder)).await?;
-    let index = index.ok_or_else(|| read_error(NO_MANIFEST))?;
+    let index = index.ok_or_else(|| StoreError::without_status("GetObject", NO_MANIFEST))?;
     let mut links = Vec::new();
     for number in 0..index.parts.len() {
         let part = read_json::<Vec<ManifestSegment>>(&store, &part_key(&folder, number)).await?;
-        for line in part.ok_or_else(|| read_error("UnreadableManifest"))? {
+        for line in part.ok_or_else(|| StoreError::without_status("GetObject", "UnreadableManifest"))? {
             let is_open = line.sealed_until.is_none_or(|until| until <= now);
             let url = if is_open { Some(presign(&store, &line, lifetime).await?) } else { None };
             links.push(SegmentLink { segment: line, url });
@@ -322,7 +322,7 @@ async fn presign(
     lives: Duration,
 ) -> Result<String, StoreError> {
     let config = PresigningConfig::expires_in(lives.min(MAX_LINK_LIFETIME))
-        .map_err(|_| read_error("InvalidRequest"))?;
+        .map_err(|_| StoreError::without_status("GetObject", "InvalidRequest"))?;
     let request = store.client.get_object().bucket(&store.bucket).key(&line.key).version_id(&line.version_id);
     let signed = request.presigned(config).await;
     signed.map(|signed| signed.uri().to_owned()).map_err(|error| StoreError::from_sdk("GetObject", &error))
@@ -334,10 +334,6 @@ async fn read_json<T: DeserializeOwned>(store: &BucketClient, key: &str) -> Resu
         Err(error) if error.is_not_found() => Ok(None),
         said => said,
     }
-}
-
-fn read_error(code: &str) -> StoreError {
-    StoreError { operation: "GetObject", code: code.into(), status: None }
 }
 
 fn folder(name: &str) -> String {

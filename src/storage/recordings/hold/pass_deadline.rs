@@ -91,7 +91,7 @@ mod tests {
         let turn = PassDeadline::default();
         let lasts = || turn.instant() - Instant::now();
         let at = |second| Timestamp::from_second(second).unwrap();
-        let failed = StoreError { operation: "ListObjectVersions", code: "Timeout".into(), status: None };
+        let failed = StoreError::without_status("ListObjectVersions", "Timeout");
         let day = jiff::civil::date(2026, 3, 7);
         let over = || Err(HoldError::PassTimeout { day });
         for (second, ended, minutes, began) in [

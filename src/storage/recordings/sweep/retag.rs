@@ -180,7 +180,7 @@ async fn verify_tag(
     match protection::read(store, version).await? {
         // A version with a legal hold was placed in the meantime, and its new tag is correct.
         Some(marks) if !marks.legal_hold && marks.tag != Some(tag) => {
-            Err(StoreError { operation: "PutObjectTagging", code: "ReadBackMismatch".into(), status: None })
+            Err(StoreError::without_status("PutObjectTagging", "ReadBackMismatch"))
         }
         _ => Ok(true),
     }

@@ -12,13 +12,13 @@ use crate::rules::hold::scope::{CameraSelector, HoldScope};
 use crate::storage::EnforceError;
 use crate::wire::{CONFIG_KEY, Window};
 
-fn config_of(plan: &SitePlan) -> RecorderConfig {
-    let data = plan.recorders.as_ref().unwrap().config_secret.data.clone().unwrap();
+fn config_of(plan: &RecorderPlan) -> RecorderConfig {
+    let data = plan.config_secret.data.clone().unwrap();
     serde_json::from_slice(&data[CONFIG_KEY].0).unwrap()
 }
 
 /// Returns the site a moment later, after the plan was applied.
-fn after_apply(fixture: &Fixture, plan: &SitePlan) -> Fixture {
+fn after_apply(fixture: &Fixture, plan: &RecorderPlan) -> Fixture {
     let mut fixture = fixture.clone();
     fixture.observed.recorder_config = Some(config_of(plan));
     fixture.observed.replicas = Some(1);
@@ -39,13 +39,13 @@ fn recorder_config_is_complete() {
     assert_eq!(hal.permitted[0].from.to_string(), "2020-05-05T22:00:00Z");
     assert_eq!(hal.suspended.len(), 1);
     assert!(document.cameras[1].suspended.is_empty());
-    let expected = plan.recorders.unwrap().expected;
+    let expected = plan.expected;
     assert_eq!((expected.revision, expected.pods), (document.revision, 1));
 }
 
 #[test]
 fn recorder_pods_are_restricted_without_api_token() {
-    let recorders = fixture().plan().recorders.unwrap();
+    let recorders = fixture().plan();
     assert_eq!(recorders.service_account.automount_service_account_token, Some(false));
     let spec = recorders.workload.spec.unwrap();
     assert_eq!((spec.replicas, spec.pod_management_policy.as_deref()), (Some(1), Some("Parallel")));
@@ -70,15 +70,15 @@ fn recorder_pods_are_restricted_without_api_token() {
 fn spool_with_storage_class_uses_volume_claim() {
     let mut fixture = fixture();
     fixture.site.spec.recorder.spool.storage_class_name = Some("fast".into());
-    let workload = fixture.plan().recorders.unwrap().workload;
+    let workload = fixture.plan().workload;
     let spec = workload.spec.clone().unwrap();
     assert_eq!(spec.volume_claim_templates.unwrap()[0].metadata.name.as_deref(), Some("spool"));
     assert_eq!(spec.template.spec.unwrap().volumes.unwrap().len(), 1);
     assert!(objects::can_be_updated(&workload, &workload));
     fixture.site.spec.recorder.spool.size = "20480Mi".into();
-    assert!(objects::can_be_updated(&fixture.plan().recorders.unwrap().workload, &workload));
+    assert!(objects::can_be_updated(&fixture.plan().workload, &workload));
     fixture.site.spec.recorder.spool.size = "30Gi".into();
-    assert!(!objects::can_be_updated(&fixture.plan().recorders.unwrap().workload, &workload));
+    assert!(!objects::can_be_updated(&fixture.plan().workload, &workload));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn new_camera_keeps_existing_shards_and_adds_pod_when_full() {
     let shards: Vec<(String, u32)> =
         config_of(&next_plan).cameras.into_iter().map(|camera| (camera.name, camera.shard)).collect();
     assert_eq!(shards, [("aula".to_owned(), 1), ("hal".to_owned(), 0), ("kassa".to_owned(), 0)]);
-    assert_eq!(next_plan.recorders.as_ref().unwrap().expected.pods, 2);
+    assert_eq!(next_plan.expected.pods, 2);
     assert_ne!(config_of(&next_plan).revision, config_of(&plan).revision);
     assert_eq!(config_of(&next_plan).status_api, config_of(&plan).status_api);
 }
@@ -111,10 +111,10 @@ fn recording_requires_a_read_back_bucket() {
     let first = fixture();
     let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
     assert_eq!(claimed.finding.reason, Reason::BucketClaimed);
-    assert_eq!(first.plan_with(&claimed).recorders, None);
+    assert_eq!(first.plan_with(&claimed), None);
 
     let running = after_apply(&first, &first.plan());
-    let stopped = config_of(&running.plan_with(&claimed));
+    let stopped = config_of(&running.plan_with(&claimed).unwrap());
     assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
     assert_eq!(stopped.cameras.len(), 2, "recorders still upload the spool");
 }
@@ -145,7 +145,7 @@ fn missing_reference_stops_recording_after_five_minutes() {
         remove(&mut running.observed);
         for (minutes, is_permitted) in [(0, true), (4, true), (5, false), (600, false)] {
             not_accepted_for(&mut running, minutes);
-            let config = config_of(&running.plan_with(bucket));
+            let config = config_of(&running.plan_with(bucket).unwrap());
             let cameras = config.cameras.iter().zip(&recording.cameras);
             for (camera, before) in cameras {
                 let expected = if is_permitted { before.permitted.as_slice() } else { &[] };
@@ -166,7 +166,7 @@ fn vanished_secret_permits_nothing_that_was_not_permitted() {
     let mut running = after_apply(&first, &first.plan());
     running.observed.policy = fixture().observed.policy;
     running.observed.store_secrets.clear();
-    let config = config_of(&running.plan_with(&unobserved(None)));
+    let config = config_of(&running.plan_with(&unobserved(None)).unwrap());
     assert!(config.cameras.iter().all(|camera| camera.permitted.is_empty()));
 }
 
@@ -180,7 +180,7 @@ fn recorder_credentials_never_stop_recording() {
         running.observed.store_secrets.remove("s3-recorder");
         running.observed.store_secrets.extend(change.map(|secret| ("s3-recorder".to_owned(), secret)));
         not_accepted_for(&mut running, 600);
-        let config = config_of(&running.plan_with(&compliant_bucket(running.now)));
+        let config = config_of(&running.plan());
         assert_eq!(config.cameras, recording.cameras);
         assert_eq!(config.storage, recording.storage, "the old credentials go on");
         let accepted = running.valid().accepted;
@@ -198,11 +198,11 @@ fn gap_of_a_site_that_is_not_ready_is_no_matter_of_the_protocol() {
     let running = after_apply(&first, &first.plan());
     let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
     let denial = |config: RecorderConfig| config.cameras[0].denial;
-    assert_eq!(denial(config_of(&running.plan_with(&claimed))), Some(GapCause::SiteNotReady));
+    assert_eq!(denial(config_of(&running.plan_with(&claimed).unwrap())), Some(GapCause::SiteNotReady));
     assert_eq!(denial(config_of(&running.plan())), None);
     let mut withdrawn = after_apply(&first, &first.plan());
     withdrawn.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
-    assert_eq!(denial(config_of(&withdrawn.plan_with(&claimed))), None);
+    assert_eq!(denial(config_of(&withdrawn.plan_with(&claimed).unwrap())), None);
     assert_eq!(denial(closing_config(&config_of(&first.plan()))), Some(GapCause::RecorderRestarted));
 }
 
@@ -210,7 +210,7 @@ fn gap_of_a_site_that_is_not_ready_is_no_matter_of_the_protocol() {
 fn site_without_cameras_has_no_pods() {
     let mut fixture = fixture();
     fixture.observed.cameras.clear();
-    let recorders = fixture.plan().recorders.unwrap();
+    let recorders = fixture.plan();
     assert_eq!((recorders.expected.pods, recorders.workload.spec.unwrap().replicas), (0, Some(0)));
 }
 
@@ -219,9 +219,9 @@ fn tenant_edits_do_not_add_pods() {
     let first = fixture();
     let mut next = after_apply(&first, &first.plan());
     next.observed.recorder_config.as_mut().unwrap().cameras[0].shard = 4_000_000_000;
-    assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
+    assert_eq!(next.plan().expected.pods, 1);
     next.observed.replicas = Some(i32::MAX.unsigned_abs());
-    assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
+    assert_eq!(next.plan().expected.pods, 1);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn workload_identity_mounts_store_token_only() {
     let plan = fixture.plan();
     let web_identity = web_identity(config_of(&plan).storage.credentials);
     assert_eq!(web_identity.role_arn, role);
-    let spec = plan.recorders.unwrap().workload.spec.unwrap();
+    let spec = plan.workload.spec.unwrap();
     let pod = spec.template.spec.unwrap();
     // The pod still has no token for the Kubernetes API.
     assert_eq!(pod.automount_service_account_token, Some(false));
@@ -275,7 +275,7 @@ fn invalid_revision_is_replaced() {
     let mut next = after_apply(&first, &first.plan());
     for wrong in ["", "mine", "0123456789ABCDEF"] {
         next.observed.recorder_config.as_mut().unwrap().revision = wrong.into();
-        assert!(is_valid_revision(&next.plan().recorders.unwrap().expected.revision));
+        assert!(is_valid_revision(&next.plan().expected.revision));
     }
 }
 
@@ -305,11 +305,10 @@ fn recorder_secret_fits_any_number_of_holds() {
     ] {
         let held = many_holds(number, cameras, letters);
         let plan = fixture().plan_with_holds(held.clone());
-        let recorders = plan.recorders.as_ref().unwrap();
-        let bytes = recorders.config_secret.data.as_ref().unwrap()[CONFIG_KEY].0.len();
+        let bytes = plan.config_secret.data.as_ref().unwrap()[CONFIG_KEY].0.len();
         assert!(bytes < MAX_SECRET_BYTES, "{number} holds over {cameras} cameras: {bytes} bytes");
-        assert_eq!(recorders.expected.widening, widening, "{number} holds over {cameras} cameras");
-        assert_eq!(recorders.expected.holds, held, "an acknowledgement covers all holds");
+        assert_eq!(plan.expected.widening, widening, "{number} holds over {cameras} cameras");
+        assert_eq!(plan.expected.holds, held, "an acknowledgement covers all holds");
     }
 }
 
@@ -317,7 +316,7 @@ fn recorder_secret_fits_any_number_of_holds() {
 fn reverted_config_gets_a_new_revision() {
     let first = fixture();
     let (none, one) = (many_holds(0, 0, 0), many_holds(1, 1, 3));
-    let revision = |plan: &SitePlan| plan.recorders.as_ref().unwrap().expected.revision.clone();
+    let revision = |plan: &RecorderPlan| plan.expected.revision.clone();
     let before = first.plan_with_holds(none.clone());
     let between = after_apply(&first, &before).plan_with_holds(one);
     let fixture = after_apply(&first, &between);
