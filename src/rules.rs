@@ -21,4 +21,16 @@ pub mod retention;
 pub mod suspension;
 pub mod window;
 
+pub use self::hold::entry::LedgerEntry;
+pub(crate) use self::hold::expiry::StoredRecording;
+pub use self::hold::scope::{CameraSelector, HoldScope};
+pub use self::live_view::Embargo;
+pub(crate) use self::recording::days::{DayFilter, utc_date};
+pub use self::recording::key::Key;
+pub use self::recording::protection::Protection;
+pub use self::recording::tag::{RetentionTag, TAG_KEY};
+pub use self::recording::version::ListedVersion;
+pub(crate) use self::recording::version::VersionRef;
+pub use self::recording::{Class, Recording};
+pub use self::retention::{PROTOCOL_CEILINGS, RetentionTerms};
 pub use self::window::{Window, Windows};

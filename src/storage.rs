@@ -15,7 +15,6 @@ pub use self::bucket::state::{BucketDefaultRetention, BucketState};
 pub use self::bucket::subresources::{
     ForbiddenSubresource, RequiredSubresource, Subresource, SubresourceState, UnreadableReason,
 };
-pub use self::s3::connection::BucketConnection;
+pub use self::recordings::{HoldError, OpenHolds, OpenHoldsError, PassErrors};
 pub use self::s3::credentials::check_credentials;
-pub use self::s3::store_clock::DecisionTime;
-pub use self::s3::target::TargetError;
+pub use self::s3::{BucketConnection, DecisionTime, StoreError, TargetError};

@@ -8,8 +8,7 @@ mod status;
 
 pub use self::config::*;
 pub use self::status::*;
-pub use crate::rules::Window;
-pub use crate::rules::hold::scope::HoldScope;
+pub use crate::rules::{HoldScope, Window};
 
 /// Format that this version writes. A recorder of this version reads all formats up to it.
 pub const FORMAT: u32 = 1;

@@ -8,9 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Ceilings, Days, Duration};
-use crate::rules::live_view::Embargo;
-use crate::rules::recording::Class;
-use crate::rules::retention::RetentionTerms;
+use crate::rules::{Class, Embargo, RetentionTerms};
 use crate::storage::recordings::audit::{AuditError, AuditOptions, Tally, audit};
 use crate::storage::recordings::sweep::state::ScanRange;
 

@@ -9,9 +9,8 @@ use serde_json::json;
 use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Duration, GROUP, VERSION};
-use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::hold::scope::CameraSelector;
-use crate::storage::recordings::error::HoldError;
+use crate::rules::{CameraSelector, LedgerEntry};
+use crate::storage::HoldError;
 use crate::storage::recordings::hold::manifest;
 use crate::storage::recordings::hold::manifest::{HoldLinks, NO_MANIFEST, SegmentLink};
 use crate::storage::recordings::ledger;
@@ -138,7 +137,7 @@ fn render_hold(entry: &LedgerEntry) -> Result<String, serde_saphyr::SerializeErr
 mod tests {
     use super::*;
     use crate::api::{IncidentHold, IncidentHoldSpec};
-    use crate::storage::s3::error::StoreError;
+    use crate::storage::StoreError;
 
     #[test]
     fn unreadable_manifest_error_lists_possible_causes() {

@@ -11,16 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, ControllerKind};
 use super::handoff::{SiteBucket, sites_in_scope};
-use super::kubernetes::error::ApiError;
-use super::kubernetes::meta;
 use super::kubernetes::status::report;
+use super::kubernetes::{ApiError, meta};
 use super::retention::list_holds;
 use super::runner::{Reconciled, Reconciler};
 use super::{requeue, runner};
 use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, SiteStatus, reject_future};
 use crate::leader::fence::NotLeader;
+use crate::rules::Class;
 use crate::rules::hold::resolution::is_resolved;
-use crate::rules::recording::Class;
 use crate::storage::recordings::audit::{
     AuditError, AuditOptions, FindingKind, Tally, audit, is_at_boundary,
 };
@@ -226,7 +225,7 @@ fn sort_findings(mut findings: Vec<AuditFinding>) -> Vec<AuditFinding> {
 mod tests {
     use super::*;
 
-    use crate::rules::retention::PROTOCOL_CEILINGS;
+    use crate::rules::PROTOCOL_CEILINGS;
 
     fn tally_of(findings: &[(FindingKind, u64)]) -> Tally {
         let mut tally = Tally::default();

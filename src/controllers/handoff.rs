@@ -14,7 +14,7 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::api::Site;
-use crate::rules::retention::RetentionTerms;
+use crate::rules::RetentionTerms;
 use crate::storage::recordings::hold::memory_budget::MemoryBudget;
 use crate::storage::recordings::hold::protection_cache::ProtectionCache;
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
@@ -259,8 +259,8 @@ fn notifications(changed: broadcast::Receiver<SiteKey>) -> impl Stream<Item = Si
 mod tests {
     use super::*;
     use crate::controllers::testing::site;
+    use crate::rules::PROTOCOL_CEILINGS;
     use crate::rules::hold::scope::tests::video_scope;
-    use crate::rules::retention::PROTOCOL_CEILINGS;
     use crate::storage::s3::stub;
     use crate::wire::{Credentials, Window};
 

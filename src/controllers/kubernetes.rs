@@ -8,3 +8,6 @@ pub mod meta;
 pub mod quantity;
 pub mod secret_ref;
 pub mod status;
+
+pub use self::apply::ApplyError;
+pub use self::error::ApiError;

@@ -27,15 +27,13 @@ pub use self::report::{placement_status, retention_status};
 pub use self::watches::controller;
 use super::context::{Context, ControllerKind};
 use super::handoff::{HoldAck, SiteBucket};
-use super::kubernetes::error::ApiError;
-use super::kubernetes::{event, meta};
+use super::kubernetes::{ApiError, event, meta};
 use super::requeue;
 use super::runner::{Reconciled, Reconciler, fetch};
 use crate::api::{IncidentHold, RecordingPolicy, Site};
-use crate::storage::Subresource;
-use crate::storage::recordings::error::PassErrors;
 use crate::storage::recordings::hold::coverage::MAX_UPLOAD_DELAY;
 use crate::storage::recordings::ledger;
+use crate::storage::{PassErrors, Subresource};
 
 /// Requeue delay for a bucket that is not available, in case its notification is missed.
 const UNAVAILABLE_RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(15);

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::context::{Context, ControllerKind, ReconcileOutcome};
-use super::kubernetes::error::{ApiError, ReconcileBackoff};
+use super::kubernetes::error::ReconcileBackoff;
 use super::kubernetes::status::ReportedStatus;
-use super::kubernetes::{event, meta, status};
+use super::kubernetes::{ApiError, event, meta, status};
 use super::store_limits::StoreLimits;
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 use crate::failure::Failure;

@@ -24,7 +24,7 @@ use super::http::{health, status};
 use super::spool::{OrphanRecovery, Spool};
 use super::state::RecorderState;
 use super::upload::{SegmentSink, UploadQueue, UploadTarget};
-use crate::rules::hold::scope::HoldScope;
+use crate::rules::HoldScope;
 use crate::storage::s3::segments::Uploader;
 use crate::telemetry::serve::serve;
 use crate::wire::{GapCause, HEALTH_PORT, RecorderConfig, STATUS_PORT};

@@ -28,7 +28,7 @@ pub use writer::SegmentWriter;
 use index::{Orphan, SpoolIndex, UploadState};
 use name::Entry;
 
-use crate::rules::hold::scope::HoldScope;
+use crate::rules::HoldScope;
 use crate::sync::lock;
 use crate::wire::SpoolStatus;
 

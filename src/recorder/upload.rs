@@ -20,9 +20,8 @@ use super::context::RecorderContext;
 use super::in_doubt::{InDoubtUploads, all_use_revision};
 use super::spool::Closed;
 use crate::failure::Failure;
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::recording::key::{Class, Key, KeyError};
-use crate::rules::recording::tag::RetentionTag;
+use crate::rules::recording::key::KeyError;
+use crate::rules::{Class, HoldScope, Key, RetentionTag};
 use crate::storage::s3::segments::{PutError, PutOutcome, Uploader};
 use crate::wire::{GapCause, SegmentReport};
 

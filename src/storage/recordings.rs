@@ -10,3 +10,7 @@ pub mod ledger;
 pub mod open_holds;
 pub(crate) mod sources;
 pub mod sweep;
+
+pub(crate) use self::error::SourceDay;
+pub use self::error::{HoldError, Incomplete, PassErrors};
+pub use self::open_holds::{OpenHolds, OpenHoldsError};

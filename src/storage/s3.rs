@@ -24,3 +24,11 @@ pub(crate) mod store_clock;
 pub(crate) mod stub;
 pub(crate) mod target;
 pub(crate) mod truncation;
+
+pub(crate) use self::client::BucketClient;
+pub use self::connection::BucketConnection;
+pub use self::error::StoreError;
+pub(crate) use self::in_doubt_requests::InDoubtRequests;
+pub(crate) use self::listing::{ListQuery, list_page};
+pub use self::store_clock::DecisionTime;
+pub use self::target::TargetError;

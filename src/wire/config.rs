@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::Window;
-use crate::rules::hold::scope::HoldScope;
+use crate::rules::{HoldScope, Window};
 use crate::wire::GapCause;
 
 /// A confidential text. Its `Debug` does not show it.

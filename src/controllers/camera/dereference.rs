@@ -10,8 +10,7 @@ use kube::{Api, Client};
 
 use crate::api::{RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, Site};
 use crate::controllers::camera_source::CameraSecrets;
-use crate::controllers::kubernetes::error::ApiError;
-use crate::controllers::kubernetes::secret_ref;
+use crate::controllers::kubernetes::{ApiError, secret_ref};
 use crate::controllers::runner::fetch;
 use crate::controllers::site::recorders::names::{ChildNames, RECORDER_SELECTOR, SITE_LABEL};
 use crate::controllers::site::recorders::workload::fetch_recorder_config;

@@ -3,7 +3,7 @@
 use kube::{Client, ResourceExt};
 
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
-use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::ApiError;
 use crate::controllers::runner::{fetch, list};
 
 /// Site, policy and cameras of a hold. `None`: it does not exist or cannot be deserialized.

@@ -3,7 +3,7 @@
 use kube::{Client, ResourceExt};
 
 use crate::api::{RecordingPolicy, Site};
-use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::ApiError;
 use crate::controllers::runner;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

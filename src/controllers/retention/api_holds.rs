@@ -7,10 +7,10 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{IncidentHold, Site};
-use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::ApiError;
+use crate::rules::HoldScope;
 use crate::rules::hold::proof::open_scopes;
-use crate::rules::hold::scope::HoldScope;
-use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
+use crate::storage::{OpenHolds, OpenHoldsError};
 
 /// Returns the site's holds as the API server has them now, and the names of resources in an unknown form.
 pub(crate) async fn list_declared_holds(

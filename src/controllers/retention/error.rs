@@ -1,8 +1,8 @@
 //! Errors of a retention pass.
 
-use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::ApiError;
 use crate::leader::fence::NotLeader;
-use crate::storage::recordings::error::HoldError;
+use crate::storage::HoldError;
 use crate::storage::recordings::sweep::state::SweepError;
 
 /// Reason that a retention pass failed.

@@ -6,14 +6,12 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::ReleaseWait;
-use crate::rules::Window;
-use crate::rules::hold::entry::LedgerEntry;
-use crate::storage::Subresource;
-use crate::storage::recordings::error::PassErrors;
+use crate::rules::{LedgerEntry, Window};
 use crate::storage::recordings::hold::coverage::{Coverage, MAX_GAPS, SourceTimeline};
 use crate::storage::recordings::hold::manifest_format::ManifestGap;
 use crate::storage::recordings::hold::{PlaceReport, Unchecked};
 use crate::storage::recordings::sweep::state::SweepReport;
+use crate::storage::{PassErrors, Subresource};
 use crate::wire::Gap;
 
 #[derive(Clone, Debug, Default)]

@@ -13,19 +13,17 @@ use super::schedule::{SWEEP_INTERVAL, Schedule, effective_interval, next_verify_
 use crate::api::{Days, IncidentHold, ReleaseWait, Site};
 use crate::controllers::handoff::SiteBucket;
 use crate::leader::fence::Fence;
-use crate::rules::hold::entry::LedgerEntry;
 use crate::rules::hold::proof::{is_placed, may_release};
-use crate::rules::hold::scope::HoldScope;
 use crate::rules::retention::lifecycle_expiration_days;
-use crate::storage::DecisionTime;
-use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors};
+use crate::rules::{HoldScope, LedgerEntry};
+use crate::storage::recordings::error::Incomplete;
 use crate::storage::recordings::hold::manifest::ManifestContent;
 use crate::storage::recordings::hold::memory_budget::VersionSet;
 use crate::storage::recordings::hold::protection_cache::{ManifestVersions, ProtectionCache};
 use crate::storage::recordings::hold::{PlaceInput, PlaceReport, Release, manifest, place};
 use crate::storage::recordings::ledger;
-use crate::storage::recordings::open_holds::OpenHolds;
 use crate::storage::recordings::sweep::sweep;
+use crate::storage::{DecisionTime, HoldError, OpenHolds, PassErrors};
 
 /// Longest delay between the beginning of a segment and its arrival, without an outage.
 const MAX_ARRIVAL_DELAY: SignedDuration = SignedDuration::from_mins(70);

@@ -9,9 +9,8 @@ use crate::api::{IncidentHold, RecordingPolicySpec};
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::hold::status::has_taken_effect;
 use crate::rules::hold::accept::evaluate_acceptance;
-use crate::rules::hold::entry::LedgerEntry;
 use crate::rules::hold::resolution::is_resolved;
-use crate::rules::hold::scope::HoldScope;
+use crate::rules::{HoldScope, LedgerEntry};
 
 /// Plan for a site's holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

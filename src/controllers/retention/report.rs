@@ -14,12 +14,11 @@ use crate::api::{
     self, CoverageGap, IncidentHold, IncidentHoldStatus, Placement, RetentionStatus, Site, SiteStatus,
     SourceCoverage, StoreRejectionStatus,
 };
-use crate::controllers::kubernetes::error::ApiError;
-use crate::controllers::kubernetes::event;
 use crate::controllers::kubernetes::quantity::format_size;
 use crate::controllers::kubernetes::status::report as write;
+use crate::controllers::kubernetes::{ApiError, event};
 use crate::controllers::runner::Watched;
-use crate::storage::recordings::error::PassErrors;
+use crate::storage::PassErrors;
 use crate::storage::recordings::hold::coverage::{Coverage, SourceTimeline};
 use crate::storage::recordings::sweep::state::SweepReport;
 

@@ -9,9 +9,8 @@ use super::recorders::names::ChildNames;
 use super::recorders::workload::{fetch_recorder_config, replicas};
 use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
 use crate::controllers::camera_source::CameraSecrets;
-use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
-use crate::controllers::kubernetes::{meta, secret_ref};
+use crate::controllers::kubernetes::{ApiError, meta, secret_ref};
 use crate::controllers::runner::{fetch, list};
 use crate::wire::RecorderConfig;
 

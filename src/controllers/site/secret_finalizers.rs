@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use super::dereference::ObservedSite;
 use super::recorders::names::FIELD_MANAGER;
 use crate::api::Site;
-use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::ApiError;
 use crate::controllers::kubernetes::meta::{ObservedMeta, patch_finalizers};
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 

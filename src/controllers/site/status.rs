@@ -12,7 +12,7 @@ use super::recorders::query::{self, ShardReply};
 use super::validate::ValidSite;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{DriftStatus, Site, SiteStatus};
-use crate::controllers::kubernetes::apply::ApplyError;
+use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::status as kube_status;
 use crate::controllers::runner::Watched;
 use crate::controllers::stall::{self, StallCause, condition_since};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::name::Closed;
-use crate::rules::hold::scope::HoldScope;
+use crate::rules::HoldScope;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadState {

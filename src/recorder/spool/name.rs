@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::rules::recording::{Class, Recording};
+use crate::rules::{Class, Recording};
 
 const PART_SUFFIX: &str = ".part";
 const SEGMENT_SUFFIX: &str = ".mp4";

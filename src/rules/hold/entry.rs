@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::api::{IncidentHoldSpec, reject_future};
-use crate::rules::Window;
-use crate::rules::hold::scope::{CameraSelector, HoldScope};
+use crate::rules::{CameraSelector, HoldScope, Window};
 
 /// Format of the entries. The operator releases nothing because of an entry with another format.
 pub(crate) const FORMAT_VERSION: u32 = 1;

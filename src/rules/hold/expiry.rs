@@ -6,13 +6,10 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use super::scope::{HoldScope, held_tag_for_end};
 use crate::api::{Ceilings, Days as Ceiling, MAX_CLOCK_SKEW};
-use crate::rules::Window;
-use crate::rules::live_view::Embargo;
-use crate::rules::recording::days::{DayFilter, utc_date};
-use crate::rules::recording::key::{Key, MAX_DURATION_MS};
-use crate::rules::recording::tag::RetentionTag;
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::recording::{Class, Recording};
+use crate::rules::recording::key::MAX_DURATION_MS;
+use crate::rules::{
+    Class, DayFilter, Embargo, Key, ListedVersion, Recording, RetentionTag, Window, utc_date,
+};
 
 /// Age past the ceiling at which a recording still counts as expected. Covers an operator that was down or a store that was busy.
 const OVERDUE_MARGIN: SignedDuration = SignedDuration::from_hours(24 * 7);
@@ -234,9 +231,8 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::rules::Window;
     use crate::rules::hold::scope::tests::video_scope;
-    use crate::rules::retention::PROTOCOL_CEILINGS;
+    use crate::rules::{PROTOCOL_CEILINGS, Window};
 
     const DAY: i64 = 86_400;
 

@@ -9,10 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::IncidentHoldSpec;
-use crate::rules::Window;
-use crate::rules::live_view::Embargo;
-use crate::rules::recording::tag::RetentionTag;
-use crate::rules::recording::{Class, Recording};
+use crate::rules::{Class, Embargo, Recording, RetentionTag, Window};
 
 /// Cameras of a hold. As JSON: their names; none for all cameras.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

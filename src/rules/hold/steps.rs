@@ -1,8 +1,7 @@
 //! Order of the writes that protect and release a version. Pure. If the operator stops between two writes, a protected version
 //! stays protected.
 
-use crate::rules::recording::protection::Protection;
-use crate::rules::recording::tag::RetentionTag;
+use crate::rules::{Protection, RetentionTag};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProtectionStep {

@@ -82,7 +82,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rules::recording::key::{Class, Key, MAX_DURATION_MS};
+    use crate::rules::recording::key::MAX_DURATION_MS;
+    use crate::rules::{Class, Key};
 
     proptest! {
         #[test]

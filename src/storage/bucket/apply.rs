@@ -11,9 +11,8 @@ use super::policy::document::document;
 use super::spec::StoreChange;
 use super::state::BucketState;
 use super::subresources::Subresource;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
 use crate::storage::s3::send::{invalid_request, send};
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// AWS's first region: the one that a location constraint may not name.
 const REGION_WITHOUT_CONSTRAINT: &str = "us-east-1";

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::lifecycle::BucketLifecycleRule;
 use super::spec::BucketSpec;
 use crate::api::Days;
-use crate::rules::recording::key::Class;
-use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
 use crate::rules::retention::{MIN_CEILING, lifecycle_expiration_days};
+use crate::rules::{Class, RetentionTag, TAG_KEY};
 
 /// A ceiling that leaves lifecycle no day. The API rejects it at admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

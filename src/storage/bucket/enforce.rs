@@ -14,11 +14,7 @@ use super::spec::{BucketSpec, EnforceReport, StoreChange};
 use super::subresources::Subresource;
 use super::sync::sync_bucket;
 use super::{adoption, apply, fitness, foreign_objects, owner, probe};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
-use crate::storage::s3::target::TargetError;
+use crate::storage::s3::{BucketClient, BucketConnection, StoreError, TargetError, objects};
 
 /// The proved dialect of the store. It is proved once, so that a bucket in sync is not written.
 const DIALECT_KEY: &str = "ledger/dialect.json";

@@ -2,8 +2,7 @@
 
 use super::adoption::{AdoptionConflict, describe};
 use super::desired::CeilingTooLow;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::target::TargetError;
+use crate::storage::s3::{StoreError, TargetError};
 
 /// Reason that a bucket is not compliant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

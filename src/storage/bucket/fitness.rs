@@ -91,7 +91,7 @@ fn store_unfit_error(row: &Row) -> EnforceError {
 mod tests {
     use super::*;
     use crate::api::ConformanceSeverity;
-    use crate::storage::s3::error::StoreError;
+    use crate::storage::s3::StoreError;
 
     type SpecChange = fn(&mut BucketSpec);
 

@@ -1,10 +1,9 @@
 //! Objects in a bucket that are not this Site's. The operator looks for them before it adopts an unclaimed bucket.
 
-use crate::rules::recording::key::{Class, Key};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::listing::{ListQuery, VersionPage, list_page};
+use crate::rules::{Class, Key};
+use crate::storage::s3::listing::VersionPage;
 use crate::storage::s3::send::store_error;
+use crate::storage::s3::{BucketClient, ListQuery, StoreError, list_page};
 
 const OWN_PREFIXES: [&str; 2] = ["ledger/", "probe/"];
 /// Maximum number of keys of one answer. The top level of a Site's bucket has four names, so one page shows all. Below them, this

@@ -7,9 +7,8 @@ use super::drift::{BucketOperation, DesiredBucket};
 use super::error::EnforceError;
 use super::spec::StoreChange;
 use super::state::BucketState;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
 use crate::storage::s3::send::invalid_request;
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// Rules to omit, in the order of the attempts: a store rejects all rules because of one that it does not support.
 const OMITTABLE_RULES: [&[OptionalRule]; 4] =

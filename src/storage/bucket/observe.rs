@@ -12,9 +12,8 @@ use super::policy::document::{Policy, parse_statements};
 use super::state::{BucketDefaultRetention, BucketState};
 use super::subresources;
 use super::subresources::Subresources;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
 use crate::storage::s3::send::send;
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// A bucket, as read back.
 #[derive(Clone, Debug)]

@@ -4,11 +4,9 @@
 use aws_sdk_s3::primitives::ByteStream;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::recording::version::VersionRef;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
+use crate::rules::VersionRef;
 use crate::storage::s3::send::send;
+use crate::storage::s3::{BucketClient, StoreError, objects};
 
 const KEY: &str = "ledger/owner.json";
 

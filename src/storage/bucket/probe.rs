@@ -35,8 +35,7 @@ use self::tag_conditions::TagConditionStage;
 use super::policy::actions::CANARY_PREFIX;
 use super::policy::dialect::EveryoneExcept;
 use super::proof::policy::{ProofPolicy, restorable_statements};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// The identities to try, and facts that are already known.
 #[derive(Clone, Copy)]

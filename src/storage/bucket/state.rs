@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::lifecycle::BucketLifecycleRule;
 use super::policy::document::Policy;
 use super::subresources::{ForbiddenSubresource, RequiredSubresource, SubresourceState, UnreadableReason};
-use crate::rules::recording::key::Class;
+use crate::rules::Class;
 
 /// Configuration of a bucket, read back and normalised.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,9 +16,8 @@ use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
 use crate::storage::s3::send::{invalid_request, send};
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// A part of a bucket, or of a version in it, that can drift. As text: snake case, the label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]

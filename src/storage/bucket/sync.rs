@@ -6,8 +6,7 @@ use super::observe::{ObservedBucket, observe};
 use super::policy::dialect::UnsupportedItem;
 use super::spec::StoreChange;
 use super::{apply, drift, lifecycle_write};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// Reads of a change before it counts as not kept: stores are eventually consistent.
 const MAX_READ_BACKS: u32 = 10;

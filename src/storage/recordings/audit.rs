@@ -24,22 +24,14 @@ use super::sources;
 use super::sweep::state::ScanRange;
 use crate::api::reject_future;
 pub use crate::rules::hold::expiry::is_at_boundary;
-use crate::rules::hold::expiry::{StoredRecording, boundary_days, expected_days_with_holds};
-use crate::rules::recording::Class;
-use crate::rules::recording::days::DayFilter;
-use crate::rules::recording::key::Key;
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::retention::RetentionTerms;
+use crate::rules::hold::expiry::{boundary_days, expected_days_with_holds};
+use crate::rules::{Class, DayFilter, Key, ListedVersion, RetentionTerms, StoredRecording};
 use crate::storage::bucket::foreign_objects::scan;
 use crate::storage::bucket::probe::canary::is_canary;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::is_unlisted_key_error;
-use crate::storage::s3::protection;
 use crate::storage::s3::request_each::request_each;
-use crate::storage::s3::simulation;
 use crate::storage::s3::store_clock::ClockSkew;
+use crate::storage::s3::{BucketClient, BucketConnection, StoreError, protection, simulation};
 use crate::sync::lock;
 
 /// Time in which a hold must be placed.

@@ -12,16 +12,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::rules::recording::days::{DayFilter, utc_date};
-use crate::rules::recording::key::{Class, Key};
 use crate::rules::recording::key_format::{allowed_next_bytes, is_number_of_length, successor, valid_prefix};
-use crate::rules::recording::version::ListedVersion;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
+use crate::rules::{Class, DayFilter, Key, ListedVersion, utc_date};
 use crate::storage::s3::listing::{
-    ListCursor, ListQuery, MAX_PAGES, PAGE_SIZE, endless_listing_error, list_page, unlisted_key_error,
+    ListCursor, MAX_PAGES, PAGE_SIZE, endless_listing_error, unlisted_key_error,
 };
-use crate::storage::s3::simulation;
+use crate::storage::s3::{BucketClient, ListQuery, StoreError, list_page, simulation};
 
 /// Unexpected days of one source that one pass visits.
 const MAX_UNEXPECTED_DAYS: usize = 64;

@@ -2,11 +2,9 @@
 
 use jiff::civil::Date;
 
-use crate::rules::recording::Class;
-use crate::rules::recording::days::utc_date;
-use crate::rules::recording::key::Key;
-use crate::storage::recordings::open_holds::OpenHoldsError;
-use crate::storage::s3::error::StoreError;
+use crate::rules::{Class, Key, utc_date};
+use crate::storage::recordings::OpenHoldsError;
+use crate::storage::s3::StoreError;
 use crate::storage::s3::store_clock::ClockSkew;
 
 /// Reason that a pass is incomplete or a version failed. All completed writes are correct.

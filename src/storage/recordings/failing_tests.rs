@@ -8,10 +8,8 @@ use super::audit::{AuditOptions, FindingKind, audit};
 use super::hold::protection_cache::ProtectionCache;
 use super::sweep::state::{ScanRange, SweepError, SweepReport};
 use super::sweep::sweep;
-use crate::rules::recording::key::{Class, Key};
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
-use crate::storage::s3::store_clock::DecisionTime;
+use crate::rules::{Class, Key, ListedVersion, PROTOCOL_CEILINGS, RetentionTerms};
+use crate::storage::s3::DecisionTime;
 use crate::storage::s3::stub::{FakeBucket, NO_OPEN_HOLDS, Stub, error_answer, listed, tagging};
 
 const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);

@@ -40,12 +40,9 @@ use super::day_filter::list_source_days;
 use super::sources::list_sources;
 use crate::api::Ceilings;
 use crate::rules::hold::expiry::{days_of_window, expected_days};
-use crate::rules::hold::scope::{CameraSelector, HoldScope};
-use crate::rules::recording::Class;
-use crate::rules::recording::days::DayFilter;
-use crate::storage::recordings::error::SourceDay;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
+use crate::rules::{CameraSelector, Class, DayFilter, HoldScope};
+use crate::storage::recordings::SourceDay;
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// Days of one source that are listed directly, without first looking for days with objects.
 const MAX_DAYS_WITHOUT_LOOKUP: usize = 7;
@@ -158,16 +155,13 @@ async fn days_to_list(
 
 #[cfg(test)]
 mod tests {
-    use crate::rules::retention::PROTOCOL_CEILINGS;
-    use crate::rules::retention::RetentionTerms;
+    use crate::rules::{PROTOCOL_CEILINGS, RetentionTerms, Window};
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::storage::recordings::error::HoldError;
+    use crate::storage::recordings::HoldError;
     use crate::storage::s3::stub::{Stub, error_answer, versions_answer};
     use jiff::SignedDuration;
-
-    use crate::rules::Window;
 
     #[test]
     fn transient_errors_are_not_rejections() {

@@ -9,13 +9,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::error::HoldError;
 use super::sources;
-use crate::rules::hold::entry::{LedgerEntry, OPEN_PREFIX};
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::recording::key::Class;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
+use crate::rules::hold::entry::OPEN_PREFIX;
+use crate::rules::{Class, HoldScope, LedgerEntry};
+use crate::storage::s3::{BucketClient, BucketConnection, StoreError, objects};
 
 const AT_ONCE: usize = 16;
 

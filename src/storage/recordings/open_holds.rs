@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::rules::hold::scope::HoldScope;
+use crate::rules::HoldScope;
 
 /// Open holds of the API server, read immediately before each deletion.
 #[async_trait]

@@ -8,12 +8,10 @@ use jiff::Timestamp;
 use super::day_filter::{
     ForeignKeys, SourceDays, choose_randomly, folder_query, has_versions, list_source_days,
 };
-use crate::rules::recording::days::DayFilter;
-use crate::rules::recording::key::{Class, is_source_name};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::listing::{ListQuery, PAGE_SIZE, list_all, list_page};
-use crate::storage::s3::objects;
+use crate::rules::recording::key::is_source_name;
+use crate::rules::{Class, DayFilter};
+use crate::storage::s3::listing::{PAGE_SIZE, list_all};
+use crate::storage::s3::{BucketClient, ListQuery, StoreError, list_page, objects};
 
 /// Registry of sources, an empty object each: `ledger/sources/{class}/{name}`.
 const REGISTRY: &str = "ledger/sources/";

@@ -22,26 +22,16 @@ use self::retag::{RetagReport, retag};
 use super::day_filter::VersionLister;
 use super::hold::manifest;
 use super::hold::protection_cache::ProtectionCache;
-use super::ledger;
-use super::sources;
+use super::{ledger, sources};
 use crate::api::Ceilings;
-use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::hold::expiry::{
-    Disposition, StoredRecording, boundary_days, disposition, expected_days_with_holds,
-};
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::recording::Class;
-use crate::rules::recording::days::DayFilter;
-use crate::rules::recording::key::Key;
-use crate::rules::recording::version::ListedVersion;
-use crate::storage::recordings::open_holds::OpenHolds;
+use crate::rules::hold::expiry::{Disposition, boundary_days, disposition, expected_days_with_holds};
+use crate::rules::{Class, DayFilter, HoldScope, Key, LedgerEntry, ListedVersion, StoredRecording};
+use crate::storage::recordings::OpenHolds;
 use crate::storage::recordings::sweep::state::{
     MAX_CONCURRENT_REQUESTS, ScanRange, Sweep, SweepError, SweepReport,
 };
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::is_unlisted_key_error;
-use crate::storage::s3::store_clock::DecisionTime;
+use crate::storage::s3::{BucketConnection, DecisionTime, StoreError};
 use crate::sync::lock;
 
 /// Versions of one request: a larger batch would occupy a server for long.

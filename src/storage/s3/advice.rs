@@ -93,10 +93,8 @@ fn parse_region(document: &[u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::storage::s3::client::BucketClient;
-    use crate::storage::s3::connection::BucketConnection;
-    use crate::storage::s3::error::StoreError;
     use crate::storage::s3::stub::{Stub, error_answer};
+    use crate::storage::s3::{BucketClient, BucketConnection, StoreError};
 
     async fn failed_request(store: &BucketClient) -> StoreError {
         let request = store.client.get_bucket_policy().bucket(&store.bucket);

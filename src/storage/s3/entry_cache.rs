@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use crate::rules::hold::entry::LedgerEntry;
+use crate::rules::LedgerEntry;
 use crate::sync::lock;
 
 /// Last read version of each ledger entry, by key.

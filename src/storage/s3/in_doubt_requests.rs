@@ -16,9 +16,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use tokio::time::Instant;
 
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::recording::key::{Class, Key};
-use crate::rules::recording::tag::RetentionTag;
+use crate::rules::{Class, HoldScope, Key, RetentionTag};
 use crate::sync::lock;
 
 /// Time in which a delayed request may still be accepted: the validity of its signature (S3: fifteen minutes, Signature
@@ -216,9 +214,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::rules::Window;
     use crate::rules::hold::scope::tests::video_scope;
-    use crate::rules::recording::version::VersionRef;
+    use crate::rules::{VersionRef, Window};
     use crate::storage::s3::protection;
     use crate::storage::s3::stub::Stub;
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::client::{BucketClient, listing_timeouts};
 use super::error::StoreError;
-use crate::rules::recording::version::ListedVersion;
+use crate::rules::ListedVersion;
 
 pub(crate) const OPERATION: &str = "ListObjectVersions";
 /// Largest page of S3.

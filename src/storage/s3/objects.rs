@@ -7,7 +7,7 @@ use super::client::BucketClient;
 use super::error::StoreError;
 use super::listing;
 use super::send::send;
-use crate::rules::recording::version::VersionRef;
+use crate::rules::VersionRef;
 
 /// Largest ledger object. A hold may name 256 cameras with names of 253 letters.
 pub(crate) const MAX_OBJECT_BYTES: usize = 256 * 1024;

@@ -6,9 +6,7 @@ use super::client::BucketClient;
 use super::error::StoreError;
 use super::listing;
 use super::send::send;
-use crate::rules::recording::protection::Protection;
-use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
-use crate::rules::recording::version::VersionRef;
+use crate::rules::{Protection, RetentionTag, TAG_KEY, VersionRef};
 
 /// Pages of the listing that finds one version of a key.
 const MAX_VERSION_PAGES: usize = 100;
@@ -121,7 +119,7 @@ pub(crate) async fn has_legal_hold(store: &BucketClient, version: &VersionRef) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::recording::version::ListedVersion;
+    use crate::rules::ListedVersion;
     use crate::storage::s3::stub::{Stub, error_answer, legal_hold, listed, versions_answer};
 
     fn version() -> VersionRef {

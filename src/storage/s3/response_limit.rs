@@ -52,10 +52,9 @@ impl Intercept for ResponseLimit {
 #[cfg(test)]
 mod tests {
     use super::MAX_RESPONSE_BYTES;
-    use crate::rules::recording::version::VersionRef;
-    use crate::storage::s3::listing::{ListQuery, list_page};
-    use crate::storage::s3::protection;
+    use crate::rules::VersionRef;
     use crate::storage::s3::stub::Stub;
+    use crate::storage::s3::{ListQuery, list_page, protection};
 
     const LISTING: &str = "<ListVersionsResult><IsTruncated>false</IsTruncated>PADDING</ListVersionsResult>";
 

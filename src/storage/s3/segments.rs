@@ -19,9 +19,8 @@ use super::client::BucketClient;
 use super::error::StoreError;
 use super::store_clock;
 use super::target::TargetError;
-use crate::rules::recording::key::Key;
-use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
-use crate::storage::s3::connection::BucketConnection;
+use crate::rules::{Key, RetentionTag, TAG_KEY};
+use crate::storage::s3::BucketConnection;
 use crate::wire::StorageTarget;
 
 /// Puts segments into the site's bucket, with the recorder's credentials.
@@ -242,7 +241,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::rules::recording::key::Class;
+    use crate::rules::Class;
     use crate::storage::s3::stub::{Stub, error_answer};
 
     /// Writes a file. Returns its path, key and hash.

@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::StoreError;
 
 /// Sends a request of the SDK about the store's bucket, and returns the answer or the error of this S3 operation:
 /// `send!(store, "GetBucketCors", get_bucket_cors())`.

@@ -12,11 +12,9 @@ use jiff::Timestamp;
 
 use super::client::BucketClient;
 use super::error::StoreError;
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::recording::tag::TAG_KEY;
-use crate::rules::recording::version::ListedVersion;
-use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
-use crate::storage::s3::connection::BucketConnection;
+use crate::rules::{HoldScope, ListedVersion, TAG_KEY};
+use crate::storage::recordings::{OpenHolds, OpenHoldsError};
+use crate::storage::s3::BucketConnection;
 use crate::wire::{Credentials, StorageTarget};
 
 #[derive(Clone, Debug)]

@@ -91,8 +91,8 @@ fn without_epilogue(mut document: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::s3::listing::{ListQuery, list_page};
     use crate::storage::s3::stub::Stub;
+    use crate::storage::s3::{ListQuery, list_page};
 
     const LISTING: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
         <ListVersionsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>tz-stub</Name><Prefix>ledger/</Prefix>\

@@ -7,9 +7,7 @@ use serde_json::json;
 use super::tests::{PassFixture, hal_entry, hold};
 use super::*;
 use crate::controllers::retention::report::placement_status;
-use crate::rules::hold::scope::CameraSelector;
-use crate::rules::recording::Class;
-use crate::rules::recording::key::Key;
+use crate::rules::{CameraSelector, Class, Key};
 use crate::storage::s3::stub::{FakeBucket, ReceivedRequest, Stub, error_answer, listed};
 
 /// A bucket with a recording of `hal` and one of `gang`, with this legal hold. Writes to that of `hal` get this answer.

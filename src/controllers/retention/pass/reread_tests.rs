@@ -5,7 +5,7 @@ use serde_json::json;
 use super::crowded_tests::{RECORDINGS, count_held_and_manifests, crowded_store};
 use super::tests::{PassFixture, hal_entry, hold};
 use super::*;
-use crate::rules::hold::scope::CameraSelector;
+use crate::rules::CameraSelector;
 
 /// Another hold stays open throughout, so that the cache is not cleared.
 #[tokio::test]

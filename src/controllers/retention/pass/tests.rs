@@ -4,10 +4,9 @@ use super::*;
 use crate::controllers::handoff::HoldAck;
 use crate::controllers::retention::report::placement_status;
 use crate::controllers::testing;
-use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
-use crate::storage::recordings::open_holds::OpenHoldsError;
-use crate::storage::s3::connection::BucketConnection;
+use crate::rules::{PROTOCOL_CEILINGS, RetentionTerms};
 use crate::storage::s3::stub::{FakeBucket, FixedHolds, ReceivedRequest, error_answer, target};
+use crate::storage::{BucketConnection, OpenHoldsError};
 
 pub(crate) fn hold(uid: &str, status: &serde_json::Value) -> IncidentHold {
     serde_json::from_value(json!({

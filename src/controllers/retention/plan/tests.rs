@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::controllers::testing;
-use crate::rules::recording::{Class, Recording};
+use crate::rules::{Class, Recording};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()

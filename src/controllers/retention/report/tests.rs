@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::*;
 use crate::api::ReleaseWait;
-use crate::rules::hold::entry::LedgerEntry;
+use crate::rules::LedgerEntry;
+use crate::storage::OpenHoldsError;
 use crate::storage::recordings::hold::Unchecked;
-use crate::storage::recordings::open_holds::OpenHoldsError;
 
 fn hold() -> IncidentHold {
     serde_json::from_value(serde_json::json!({

@@ -9,8 +9,7 @@ use super::{conformance, enforce_reason};
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::api::{DriftStatus, StorageStatus};
 use crate::controllers::kubernetes::status::may_refresh;
-use crate::storage::s3::error::StoreError;
-use crate::storage::{BucketSpec, BucketState, EnforceError, EnforceReport, StoreChange};
+use crate::storage::{BucketSpec, BucketState, EnforceError, EnforceReport, StoreChange, StoreError};
 
 /// Limit of the status field.
 const MAX_LIMITATIONS: usize = 32;

@@ -12,8 +12,8 @@ use crate::controllers::site::dereference::ObservedSite;
 use crate::controllers::site::recorders::apply::AppliedPlan;
 use crate::controllers::site::recorders::query::ShardReply;
 use crate::controllers::site::validate::ValidSite;
+use crate::rules::RetentionTerms;
 use crate::rules::live_view::effective_embargo;
-use crate::rules::retention::RetentionTerms;
 use crate::storage::TargetError;
 use crate::wire::Gap;
 

@@ -6,9 +6,10 @@ use super::*;
 use crate::api::condition::{ConditionStatus, Reason};
 use crate::leader::clock::BootClock;
 use crate::storage::bucket::probe::{Check, Verdict};
-use crate::storage::s3::error::StoreError;
 use crate::storage::s3::stub::target;
-use crate::storage::{BucketSpec, BucketState, Conformance, EnforceError, StoreChange, Subresource};
+use crate::storage::{
+    BucketSpec, BucketState, Conformance, EnforceError, StoreChange, StoreError, Subresource,
+};
 use crate::wire::Credentials;
 
 type ScriptedAnswers = VecDeque<Result<EnforceReport, EnforceFailure>>;

@@ -13,7 +13,8 @@ use super::workload::{
     is_terminated, list_site_pods, read_config, replicas, touch_pods,
 };
 use super::{drain, objects, query};
-use crate::controllers::kubernetes::apply::{AppliedObject, ApplyError, WriteReason, apply_child, get_owned};
+use crate::controllers::kubernetes::ApplyError;
+use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, get_owned};
 use crate::controllers::recorder_client::RecorderClient;
 use crate::wire::RecorderConfig;
 

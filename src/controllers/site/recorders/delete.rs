@@ -17,9 +17,7 @@ use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pod
 use crate::api::condition::ConditionFinding;
 use crate::api::{IncidentHold, Site};
 use crate::controllers::hold;
-use crate::controllers::kubernetes::apply::ApplyError;
-use crate::controllers::kubernetes::error::ApiError;
-use crate::controllers::kubernetes::meta;
+use crate::controllers::kubernetes::{ApiError, ApplyError, meta};
 use crate::controllers::recorder_client::RecorderClient;
 use crate::rules::hold::resolution::is_resolved;
 

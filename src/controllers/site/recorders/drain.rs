@@ -18,7 +18,8 @@ use super::workload::{
 };
 use super::{objects, query};
 use crate::api::Site;
-use crate::controllers::kubernetes::apply::{ApplyError, apply_child};
+use crate::controllers::kubernetes::ApplyError;
+use crate::controllers::kubernetes::apply::apply_child;
 use crate::controllers::recorder_client::RecorderClient;
 
 /// Reason why people give up the content of spools that cannot be drained. It ends up in an event.

@@ -6,7 +6,7 @@
 //! tag `sealed` until the daily sweep restores it. The Site's `Ready` reports it.
 
 use crate::controllers::handoff::HoldScopes;
-use crate::rules::hold::scope::{CameraSelector, HoldScope};
+use crate::rules::{CameraSelector, HoldScope};
 use crate::wire::Window;
 
 /// Largest configuration. The API server accepts 1 MiB in all values of a Secret.
@@ -101,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rules::recording::{Class, Recording};
+    use crate::rules::{Class, Recording};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

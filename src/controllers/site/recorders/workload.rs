@@ -13,9 +13,7 @@ use serde_json::json;
 use super::hold_widening::Widening;
 use super::names::{CONFIG_TOUCH_MANAGER, ChildNames, REVISION_ANNOTATION, SITE_LABEL};
 use crate::controllers::handoff::HoldScopes;
-use crate::controllers::kubernetes::apply::ApplyError;
-use crate::controllers::kubernetes::error::ApiError;
-use crate::controllers::kubernetes::{apply, meta};
+use crate::controllers::kubernetes::{ApiError, ApplyError, apply, meta};
 use crate::wire::{CONFIG_KEY, RecorderConfig, StatusApi};
 
 /// Recorders as their status should report them.

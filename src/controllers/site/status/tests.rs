@@ -3,14 +3,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::*;
 use crate::api::{AuditFinding, AuditStatus, Ceilings, Days, RetentionStatus};
 use crate::controllers::grant::Grants;
-use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::ApiError;
 use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, compliant_bucket, fixture};
 use crate::controllers::site::recorders::plan::may_record;
 use crate::controllers::site::recorders::workload::AppliedRecorders;
 use crate::storage::bucket::probe::{Check, Verdict};
-use crate::storage::s3::error::StoreError;
-use crate::storage::{BucketState, Conformance, EnforceError, EnforceReport, StoreChange, Subresource};
+use crate::storage::{
+    BucketState, Conformance, EnforceError, EnforceReport, StoreChange, StoreError, Subresource,
+};
 
 /// Returns the status without recorders.
 fn site_status(fixture: &Fixture, bucket: &BucketEvaluation) -> SiteStatus {

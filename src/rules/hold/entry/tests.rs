@@ -1,5 +1,5 @@
 use super::*;
-use crate::rules::recording::Class;
+use crate::rules::Class;
 use crate::storage::s3::objects::MAX_OBJECT_BYTES;
 
 /// Extends an entry again and again with the maximum number of the longest names.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::storage::bucket::policy::partition;
-use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::BucketClient;
 
 /// Prefix of the recorders' canaries. The statements about recordings include it, so that the results of the probe apply to
 /// recordings, and yet no recording has such a key.

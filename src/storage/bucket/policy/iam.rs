@@ -15,7 +15,8 @@ use super::{principals, statements};
 use crate::api::{RecordingPolicy, Site};
 use crate::rules::retention::MIN_CEILING;
 use crate::storage::bucket::spec::BucketSpec;
-use crate::storage::s3::target::{TargetError, is_tls, is_valid_bucket};
+use crate::storage::s3::TargetError;
+use crate::storage::s3::target::{is_tls, is_valid_bucket};
 
 /// Key of the bucket policy that the bucket's creator puts.
 pub const BUCKET: &str = "bucket";

@@ -4,8 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::dialect::{Dialect, EveryoneExcept};
-use crate::rules::recording::key::Class;
-use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
+use crate::rules::{Class, RetentionTag, TAG_KEY};
 use crate::storage::bucket::policy::actions::{
     ACLS, BucketRef, CANARY_PREFIX, DELETE, LIST, LOCK, MORE_SETTINGS, NEWER_SETTINGS, POLICY, READ,
     READ_LOCK, READ_MORE_SETTINGS, READ_SETTINGS, READ_TAGS, RETAG, ResourceArns, SETTINGS, allow,

@@ -11,7 +11,7 @@ use super::actor::{Actor, Attempt, DeleteMethod};
 use super::canary::{Canary, CanaryLock};
 use super::checks::Check;
 use super::table::{ConformanceFindings, NO_CANARY, UnknownReason, Verdict, VerdictResult};
-use crate::rules::recording::tag::RetentionTag;
+use crate::rules::RetentionTag;
 
 /// Attempts to put a first object: stores take a moment to apply a new policy.
 const FIRST_PUT_ATTEMPTS: u32 = 10;

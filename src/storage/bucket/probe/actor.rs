@@ -6,13 +6,10 @@ use aws_sdk_s3::types::{
 
 use super::canary::{Canary, CanaryLock, delete_with_bypass, ignore_rejection, retention_end};
 use super::table::{NO_CANARY, UnknownReason};
-use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
-use crate::rules::recording::version::VersionRef;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
+use crate::rules::{RetentionTag, TAG_KEY, VersionRef};
 use crate::storage::s3::protection::{has_legal_hold, write_legal_hold};
 use crate::storage::s3::send::send;
+use crate::storage::s3::{BucketClient, StoreError, objects};
 
 /// Whether an attempt had an effect. An error: unknown.
 type Effect = Result<bool, StoreError>;

@@ -9,14 +9,11 @@ use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectLockMode};
 use futures::StreamExt;
 use tracing::warn;
 
-use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
-use crate::rules::recording::version::{ListedVersion, VersionRef};
+use crate::rules::{ListedVersion, RetentionTag, TAG_KEY, VersionRef};
 use crate::storage::bucket::foreign_objects::scan;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
 use crate::storage::s3::protection::write_legal_hold;
 use crate::storage::s3::send::{send, store_error};
+use crate::storage::s3::{BucketClient, StoreError, objects};
 
 /// Retention of a canary: long enough to read it back, short enough that the next run can delete the canary.
 const RETENTION: Duration = Duration::from_secs(90);

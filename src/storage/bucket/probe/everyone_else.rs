@@ -9,12 +9,12 @@ use super::canary::Canary;
 use super::checks::Check;
 use super::table::{ConformanceFindings, UnknownReason, Verdict, VerdictResult};
 use super::tag_conditions::{UNREADABLE, add_statements};
-use crate::rules::recording::tag::RetentionTag;
+use crate::rules::RetentionTag;
 use crate::storage::bucket::policy::dialect::EveryoneExcept;
 use crate::storage::bucket::policy::document::{MAX_POLICY_BYTES, proof_sid};
 use crate::storage::bucket::policy::statements::deny_everyone_except;
 use crate::storage::bucket::proof::policy::ProofPolicy;
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::StoreError;
 
 const NO_EVERYONE_EXCEPT: &str = "policies of this store cannot say \"everyone but\": other identities have the rights that the store's \
                       administrators gave them";

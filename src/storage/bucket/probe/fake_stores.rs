@@ -6,7 +6,7 @@ use super::memory_store::MemoryStore;
 use super::request::{ProbeError, ProbeRequest};
 use super::standalone::ProbeReport;
 use super::*;
-use crate::storage::s3::connection::BucketConnection;
+use crate::storage::s3::BucketConnection;
 use crate::storage::s3::stub::{ReceivedRequest, Stub, error_answer};
 
 async fn table_with_policy(

@@ -1,8 +1,7 @@
 //! The request and the errors of a standalone probe.
 
 use crate::storage::bucket::policy::principals::AmbiguousPrincipal;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::{BucketConnection, StoreError};
 
 /// The bucket to probe, and the identities to probe with.
 #[derive(Clone, Debug)]

@@ -19,11 +19,8 @@ use crate::storage::bucket::proof::machines::prove_machines;
 use crate::storage::bucket::spec::BucketSpec;
 use crate::storage::bucket::state::BucketState;
 use crate::storage::bucket::{lifecycle_write, observe};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
 use crate::storage::s3::send::send;
+use crate::storage::s3::{BucketClient, BucketConnection, StoreError, objects};
 
 /// Reads of a change before it counts as not kept.
 const MAX_READ_BACKS: u32 = 10;

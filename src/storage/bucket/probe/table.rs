@@ -2,7 +2,7 @@
 
 use super::checks::Check;
 use crate::api::{ConformanceResult, ConformanceSeverity};
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::StoreError;
 
 /// Consecutive attempts without an answer (or with one that asks to retry) after which the probe gives up: otherwise it would take
 /// minutes at a store that is down.

@@ -7,14 +7,14 @@ use super::actor::{Actor, WrittenCanary};
 use super::canary::Canary;
 use super::checks::Check;
 use super::table::{ConformanceFindings, NO_CANARY, UnknownReason, Verdict};
-use crate::rules::recording::tag::RetentionTag;
+use crate::rules::RetentionTag;
 use crate::storage::bucket::policy::actions::{
     READ, allow, any_principal, aws_principal, deny, with_condition,
 };
 use crate::storage::bucket::policy::document::proof_sid;
 use crate::storage::bucket::policy::statements::held_tag_condition;
 use crate::storage::bucket::proof::policy::{PolicyEffect, ProofPolicy};
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::StoreError;
 
 const NO_EFFECT: &str = "a statement that names the operator did not come into force: check the operator's principal, and whether the \
      store honours bucket policies";

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::policy::{PolicyEffect, ProofPolicy, restorable_statements};
-use crate::rules::recording::tag::RetentionTag;
+use crate::rules::RetentionTag;
 use crate::storage::bucket::error::EnforceError;
 use crate::storage::bucket::policy::actions::{
     BucketRef, MORE_SETTINGS, NEWER_SETTINGS, allow, any_principal, aws_principal, deny, with_condition,
@@ -23,8 +23,7 @@ use crate::storage::bucket::policy::statements::{
 };
 use crate::storage::bucket::probe::actor::Actor;
 use crate::storage::bucket::probe::canary::{Canary, random_name, remove_canaries};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// Maximum size of a proof's statements, in bytes.
 const PROOF_BYTES: usize = 2_800;

@@ -22,8 +22,7 @@ use crate::storage::bucket::policy::statements::{deny_everyone_except, policy_st
 use crate::storage::bucket::probe::actor::Actor;
 use crate::storage::bucket::probe::canary::{Canary, random_name, remove_canaries};
 use crate::storage::bucket::spec::BucketSpec;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
+use crate::storage::s3::{BucketClient, StoreError};
 
 const GET: [&str; 1] = ["s3:GetObject"];
 const PUT: [&str; 1] = ["s3:PutObject"];

@@ -10,9 +10,7 @@ use crate::storage::bucket::policy::actions::{BucketRef, ResourceArns, aws_princ
 use crate::storage::bucket::policy::document::{
     document_bytes, is_proof_statement, proof_sid, without_deleted_principals,
 };
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
+use crate::storage::s3::{BucketClient, StoreError, objects};
 
 /// Interval and maximum number of reads of a policy's effect: stores are eventually consistent.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::rules::hold::expiry::{StoredRecording, ceiling};
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::recording::key::Class;
-use crate::rules::recording::protection::Protection;
-use crate::rules::recording::tag::RetentionTag;
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::retention::{RetentionTerms, VersionState, lifecycle_deadline};
+use crate::rules::hold::expiry::ceiling;
+use crate::rules::retention::{VersionState, lifecycle_deadline};
+use crate::rules::{
+    Class, HoldScope, ListedVersion, Protection, RetentionTag, RetentionTerms, StoredRecording,
+};
 use crate::storage::recordings::day_filter::ForeignKeys;
 use crate::storage::recordings::hold::protection_cache::{ManifestVersions, ProtectionCache};
 

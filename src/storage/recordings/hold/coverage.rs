@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::memory_budget::VersionSet;
-use crate::rules::Window;
-use crate::rules::hold::scope::{CameraSelector, HoldScope};
-use crate::rules::recording::{Class, Recording};
-use crate::storage::recordings::error::{HoldError, PassErrors, SourceDay};
+use crate::rules::{CameraSelector, Class, HoldScope, Recording, Window};
+use crate::storage::recordings::{HoldError, PassErrors, SourceDay};
 
 /// Gaps that are reported of one source.
 pub(crate) const MAX_GAPS: usize = 10;

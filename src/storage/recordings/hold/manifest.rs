@@ -16,21 +16,13 @@ use sha2::{Digest, Sha256};
 
 use super::coverage::Coverage;
 use super::protection_cache::{ManifestVersions, ProtectionCache};
-use crate::rules::Window;
-use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::hold::expiry::StoredRecording;
-use crate::rules::live_view::Embargo;
-use crate::rules::recording::tag::RetentionTag;
-use crate::rules::retention::RetentionTerms;
+use crate::rules::{Embargo, LedgerEntry, RetentionTag, RetentionTerms, StoredRecording, Window};
 use crate::storage::recordings::day_filter::VersionLister;
-use crate::storage::recordings::error::{HoldError, SourceDay};
 use crate::storage::recordings::hold::manifest_format::{ManifestGap, ManifestSegment};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
+use crate::storage::recordings::{HoldError, SourceDay};
 use crate::storage::s3::listing::{OPERATION, list_all};
-use crate::storage::s3::objects;
 use crate::storage::s3::objects::{INDEX_SUFFIX, MANIFEST_PREFIX};
+use crate::storage::s3::{BucketClient, BucketConnection, StoreError, objects};
 
 /// Pages of one manifest's listing.
 const MAX_PAGES: usize = 100;

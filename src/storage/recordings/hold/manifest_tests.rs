@@ -9,15 +9,12 @@ use super::coverage::Coverage;
 use super::manifest::{ManifestContent, load, write};
 use super::manifest_format::ManifestGap;
 use super::protection_cache::ProtectionCache;
-use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::recording::key::{Class, Key};
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
-use crate::storage::DecisionTime;
+use crate::rules::{Class, Key, LedgerEntry, ListedVersion, PROTOCOL_CEILINGS, RetentionTerms};
+use crate::storage::recordings::SourceDay;
 use crate::storage::recordings::audit::{AuditOptions, FindingKind, audit};
-use crate::storage::recordings::error::SourceDay;
 use crate::storage::recordings::sweep::state::ScanRange;
 use crate::storage::recordings::sweep::sweep;
+use crate::storage::s3::DecisionTime;
 use crate::storage::s3::stub::{FakeBucket, NO_OPEN_HOLDS, ReceivedRequest, Stub, listed};
 
 const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::storage::recordings::error::HoldError;
+use crate::storage::recordings::HoldError;
 
 /// Bytes of a version in a set that has just grown.
 pub(crate) const SET_ENTRY_BYTES: i64 = 24;

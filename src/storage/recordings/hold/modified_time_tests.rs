@@ -8,17 +8,13 @@ use super::manifest_format::ManifestSegment;
 use super::memory_budget::MemoryBudget;
 use super::protection_cache::{ManifestVersions, ProtectionCache};
 use super::{PlaceInput, PlaceReport, Release, ReleaseReport, place};
-use crate::rules::Window;
-use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::hold::scope::HoldScope;
 use crate::rules::hold::scope::tests::video_scope;
-use crate::rules::recording::key::{Class, Key};
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
-use crate::storage::DecisionTime;
-use crate::storage::recordings::error::{HoldError, SourceDay};
-use crate::storage::s3::in_doubt_requests::InDoubtRequests;
+use crate::rules::{
+    Class, HoldScope, Key, LedgerEntry, ListedVersion, PROTOCOL_CEILINGS, RetentionTerms, Window,
+};
+use crate::storage::recordings::{HoldError, SourceDay};
 use crate::storage::s3::stub::{FakeBucket, FixedHolds, ReceivedRequest, Stub, listed};
+use crate::storage::s3::{DecisionTime, InDoubtRequests};
 
 const TERMS: RetentionTerms = RetentionTerms::with_live_view(PROTOCOL_CEILINGS);
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio::time::Instant;
 
-use crate::storage::recordings::error::HoldError;
+use crate::storage::recordings::HoldError;
 use crate::sync::lock;
 
 /// A sweep is due hourly and looks two hours ahead.
@@ -84,7 +84,7 @@ impl PassDeadline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::s3::error::StoreError;
+    use crate::storage::s3::StoreError;
 
     #[tokio::test(start_paused = true)]
     async fn deadline_doubles_until_pass_completes() {

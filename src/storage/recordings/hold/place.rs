@@ -11,20 +11,15 @@ use super::memory_budget::Fingerprint;
 use super::place_input::PlaceInput;
 use super::protection_cache::ProtectionCache;
 use super::workers::{Operation, for_each_version};
-use crate::rules::hold::expiry::{StoredRecording, days_of_window};
-use crate::rules::hold::scope::{CameraSelector, HoldScope};
+use crate::rules::hold::expiry::days_of_window;
 use crate::rules::hold::steps::{ProtectionStep, steps_to_place};
-use crate::rules::recording::days::{DayFilter, utc_date};
-use crate::rules::recording::key::{Class, Key};
-use crate::rules::recording::protection::Protection;
-use crate::rules::recording::tag::RetentionTag;
-use crate::rules::recording::version::{ListedVersion, VersionRef};
+use crate::rules::{
+    CameraSelector, Class, DayFilter, HoldScope, Key, ListedVersion, Protection, RetentionTag,
+    StoredRecording, VersionRef, utc_date,
+};
 use crate::storage::Subresource;
-use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors, SourceDay};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::{objects, protection};
+use crate::storage::recordings::{HoldError, Incomplete, PassErrors, SourceDay};
+use crate::storage::s3::{BucketClient, BucketConnection, StoreError, objects, protection};
 
 /// Keys that are reported as examples.
 const MAX_EXAMPLES: usize = 5;

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::protection_cache::{ManifestVersions, ProtectionCache};
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::retention::RetentionTerms;
+use crate::rules::{HoldScope, RetentionTerms};
 
 #[derive(Clone, Debug)]
 pub struct PlaceInput<'a> {

@@ -20,12 +20,9 @@ use super::memory_budget::{
 };
 use super::pass_deadline::PassDeadline;
 use super::verified_protections::{VerifiedProtection, VerifiedProtections};
-use crate::rules::hold::expiry::StoredRecording;
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::recording::tag::RetentionTag;
-use crate::rules::recording::version::ListedVersion;
-use crate::storage::recordings::error::SourceDay;
-use crate::storage::s3::in_doubt_requests::InDoubtRequests;
+use crate::rules::{HoldScope, ListedVersion, RetentionTag, StoredRecording};
+use crate::storage::recordings::SourceDay;
+use crate::storage::s3::InDoubtRequests;
 use crate::sync::lock;
 
 /// Cache of one Site's held versions.

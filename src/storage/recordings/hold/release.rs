@@ -12,20 +12,11 @@ use super::protection_cache::{ManifestVersions, ProtectionCache};
 use super::workers::{Operation, for_each_version};
 use super::{Unchecked, candidate_days, manifest};
 use crate::api::Ceilings;
-use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::hold::expiry::{HeldBy, OpenScopes, StoredRecording};
-use crate::rules::hold::scope::HoldScope;
+use crate::rules::hold::expiry::{HeldBy, OpenScopes};
 use crate::rules::hold::steps::{ProtectionStep, steps_to_release};
-use crate::rules::recording::tag::RetentionTag;
-use crate::rules::recording::version::{ListedVersion, VersionRef};
-use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors, SourceDay};
-use crate::storage::recordings::ledger;
-use crate::storage::recordings::open_holds::OpenHolds;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::connection::BucketConnection;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::store_clock::DecisionTime;
-use crate::storage::s3::{objects, protection};
+use crate::rules::{HoldScope, LedgerEntry, ListedVersion, RetentionTag, StoredRecording, VersionRef};
+use crate::storage::recordings::{HoldError, Incomplete, OpenHolds, PassErrors, SourceDay, ledger};
+use crate::storage::s3::{BucketClient, BucketConnection, DecisionTime, StoreError, objects, protection};
 use crate::sync::lock;
 
 /// Report of a release pass.

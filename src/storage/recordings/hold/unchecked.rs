@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::rules::hold::scope::HoldScope;
-use crate::storage::recordings::error::{HoldError, PassErrors, SourceDay};
+use crate::rules::HoldScope;
+use crate::storage::recordings::{HoldError, PassErrors, SourceDay};
 
 /// Parts that a pass could not check. Other holds are not affected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,9 +44,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::rules::Window;
     use crate::rules::hold::scope::tests::video_scope;
-    use crate::rules::recording::Class;
+    use crate::rules::{Class, Window};
 
     #[test]
     fn unchecked_parts_block_only_holds_over_them() {

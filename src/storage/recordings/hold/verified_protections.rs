@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::memory_budget::{Fingerprint, Reservation, VERIFIED_ENTRY_BYTES};
-use crate::rules::recording::tag::RetentionTag;
+use crate::rules::RetentionTag;
 
 /// Protection that was read or read back as compliant.
 #[derive(Clone, Copy, Debug)]

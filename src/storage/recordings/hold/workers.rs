@@ -11,12 +11,10 @@ use jiff::civil::Date;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::rules::recording::days::utc_date;
-use crate::rules::recording::key::Key;
-use crate::rules::recording::version::{ListedVersion, VersionRef};
+use crate::rules::{Key, ListedVersion, VersionRef, utc_date};
 use crate::storage::recordings::day_filter::VersionLister;
-use crate::storage::recordings::error::{HoldError, SourceDay};
-use crate::storage::s3::client::BucketClient;
+use crate::storage::recordings::{HoldError, SourceDay};
+use crate::storage::s3::BucketClient;
 use crate::storage::s3::listing::is_unlisted_key_error;
 use crate::sync::lock;
 
@@ -308,8 +306,8 @@ fn markers_by_key(page: &[ListedVersion]) -> BTreeMap<&str, Vec<VersionRef>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::recording::Class;
-    use crate::storage::s3::error::StoreError;
+    use crate::rules::Class;
+    use crate::storage::s3::StoreError;
     use crate::storage::s3::stub::{Stub, listed, versions_answer};
 
     /// Versions of a page, more than are in progress at once.

@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures::StreamExt;
 
-use crate::rules::recording::version::ListedVersion;
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
+use crate::rules::ListedVersion;
 use crate::storage::s3::send::send;
+use crate::storage::s3::{BucketClient, StoreError, objects};
 
 /// Concurrent deletions on a store without batches.
 const MAX_CONCURRENT_DELETES: usize = 4;

@@ -5,10 +5,9 @@ use futures::future;
 use jiff::SignedDuration;
 
 use super::state::{MAX_CONCURRENT_REQUESTS, Sweep, SweepError};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::parse_timestamp;
 use crate::storage::s3::send::send;
+use crate::storage::s3::{BucketClient, StoreError};
 
 /// Age after which a multipart upload is abandoned. Recorders start none.
 const ABORT_AFTER: SignedDuration = SignedDuration::from_hours(24);
@@ -81,11 +80,11 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::rules::retention::PROTOCOL_CEILINGS;
-    use crate::storage::DecisionTime;
+    use crate::rules::PROTOCOL_CEILINGS;
     use crate::storage::recordings::hold::protection_cache::ProtectionCache;
     use crate::storage::recordings::sweep::state::{ScanRange, SweepReport};
     use crate::storage::recordings::sweep::sweep;
+    use crate::storage::s3::DecisionTime;
     use crate::storage::s3::stub::{NO_OPEN_HOLDS, Stub, error_answer, versions_answer};
 
     /// Sweeps a bucket with so many pages of a thousand old uploads.

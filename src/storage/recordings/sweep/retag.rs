@@ -12,14 +12,9 @@ use jiff::ToSpan;
 
 use super::state::{Sweep, SweepError};
 use super::{Disposition, disposition};
-use crate::rules::hold::expiry::StoredRecording;
-use crate::rules::recording::days::utc_date;
-use crate::rules::recording::tag::RetentionTag;
-use crate::rules::recording::version::{ListedVersion, VersionRef};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::protection;
+use crate::rules::{ListedVersion, RetentionTag, StoredRecording, VersionRef, utc_date};
 use crate::storage::s3::request_each::request_each;
+use crate::storage::s3::{BucketClient, StoreError, protection};
 use crate::sync::lock;
 
 /// Concurrent reads of tags for each day.

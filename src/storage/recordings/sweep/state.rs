@@ -5,12 +5,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::api::Ceilings;
-use crate::rules::hold::scope::HoldScope;
+use crate::rules::HoldScope;
 use crate::storage::recordings::hold::protection_cache::{ManifestVersions, ProtectionCache};
-use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
-use crate::storage::s3::client::BucketClient;
-use crate::storage::s3::error::StoreError;
-use crate::storage::s3::store_clock::{ClockSkew, DecisionTime};
+use crate::storage::recordings::{OpenHolds, OpenHoldsError};
+use crate::storage::s3::store_clock::ClockSkew;
+use crate::storage::s3::{BucketClient, DecisionTime, StoreError};
 
 /// Concurrent requests while the store keeps up: a whole page, right after the holds were read.
 pub(crate) const MAX_CONCURRENT_REQUESTS: usize = 10;

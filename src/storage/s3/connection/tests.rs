@@ -2,10 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::storage::s3::listing::{ListQuery, list_page};
-use crate::storage::s3::stub;
 use crate::storage::s3::stub::{NEVER_ANSWERS, Stub};
-use crate::storage::s3::target::TargetError;
+use crate::storage::s3::{ListQuery, TargetError, list_page, stub};
 use crate::wire::{AccessKey, Credentials, Secret};
 
 fn target() -> StorageTarget {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufR
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::storage::s3::connection::BucketConnection;
+use crate::storage::s3::BucketConnection;
 use crate::storage::s3::stub::{Stub, get_bucket_policy};
 use crate::wire::{Login, Secret};
 

@@ -8,7 +8,7 @@ use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
 use crate::controllers::site::recorders::hold_widening::Widening;
 use crate::controllers::testing::camera;
-use crate::rules::hold::scope::{CameraSelector, HoldScope};
+use crate::rules::{CameraSelector, HoldScope};
 use crate::storage::EnforceError;
 use crate::wire::{CONFIG_KEY, Window};
 

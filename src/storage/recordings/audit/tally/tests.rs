@@ -1,9 +1,6 @@
 use super::*;
-use crate::rules::Window;
 use crate::rules::hold::scope::tests::video_scope;
-use crate::rules::live_view::Embargo;
-use crate::rules::recording::key::Key;
-use crate::rules::retention::{PROTOCOL_CEILINGS, RetentionTerms};
+use crate::rules::{Embargo, Key, PROTOCOL_CEILINGS, RetentionTerms, Window};
 use crate::storage::s3::stub::listed;
 
 const DAY: i64 = 86_400;

@@ -3,9 +3,7 @@
 use jiff::SignedDuration;
 
 use super::*;
-use crate::rules::recording::Class;
-use crate::rules::recording::key::Key;
-use crate::rules::retention::PROTOCOL_CEILINGS;
+use crate::rules::{Class, Key, PROTOCOL_CEILINGS};
 use crate::storage::s3::stub::{FakeBucket, NO_OPEN_HOLDS, ReceivedRequest, error_answer, listed, tagging};
 
 /// Ledger entry of a resolved hold over `hal`.
