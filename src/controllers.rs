@@ -25,11 +25,20 @@ pub(crate) mod testing;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Controller;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::audit::AuditReconciler;
+use self::camera::CameraReconciler;
 use self::context::{Context, ControllerKind};
-use self::runner::wait_until_readable;
+use self::hold::HoldReconciler;
+use self::policy::PolicyReconciler;
+use self::retention::RetentionReconciler;
+use self::runner::{Reconciler, run_controller, wait_until_readable};
+use self::site::SiteReconciler;
+use self::site::bucket::BucketCache;
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
 /// A controller ended while this replica still led.
@@ -76,14 +85,25 @@ fn controllers_in_scope(
     scope: Option<&str>,
     leader: &CancellationToken,
 ) -> [(ControllerKind, BoxFuture<'static, ()>); 6] {
-    use ControllerKind as Kind;
-    let (context, leader) = (|| context.clone(), || leader.clone());
+    let new_site = |context| SiteReconciler { context, bucket_cache: BucketCache::default() };
     [
-        (Kind::RecordingPolicy, Box::pin(policy::controller(context(), scope, leader()))),
-        (Kind::IncidentHold, Box::pin(hold::controller(context(), scope, leader()))),
-        (Kind::Camera, Box::pin(camera::controller(context(), scope, leader()))),
-        (Kind::Retention, Box::pin(retention::controller(context(), scope, leader()))),
-        (Kind::Audit, Box::pin(audit::controller(context(), scope, leader()))),
-        (Kind::Site, Box::pin(site::controller(context(), scope, leader()))),
+        start(context, leader, policy::controller(context, scope), |context| PolicyReconciler { context }),
+        start(context, leader, hold::controller(context, scope), |context| HoldReconciler { context }),
+        start(context, leader, camera::controller(context, scope), CameraReconciler::new),
+        start(context, leader, retention::controller(context, scope), |context| RetentionReconciler {
+            context,
+        }),
+        start(context, leader, audit::controller(context, scope), |context| AuditReconciler { context }),
+        start(context, leader, site::controller(context, scope), new_site),
     ]
+}
+
+fn start<R: Reconciler>(
+    context: &Context,
+    leader: &CancellationToken,
+    controller: Controller<DeserializeGuard<R::Object>>,
+    new: impl FnOnce(Context) -> R,
+) -> (ControllerKind, BoxFuture<'static, ()>) {
+    let running = run_controller(controller, new(context.clone()), context.clone(), leader.clone());
+    (R::KIND, Box::pin(running))
 }

@@ -5,17 +5,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
-use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
-use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, ControllerKind};
 use super::handoff::{SiteBucket, sites_in_scope};
 use super::kubernetes::status::report;
 use super::kubernetes::{ApiError, meta};
+use super::requeue;
 use super::retention::list_holds;
-use super::runner::{Reconciled, Reconciler};
-use super::{requeue, runner};
+use super::runner::{Reconciled, Reconciler, controller_of};
 use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, SiteStatus, reject_future};
 use crate::leader::fence::NotLeader;
 use crate::rules::Class;
@@ -51,20 +49,14 @@ pub enum AuditReconcileError {
     NotLeader(#[from] NotLeader),
 }
 
-/// Audits the Sites of `scope`, or of all namespaces, until `leader` is cancelled.
-pub fn controller(
-    context: Context,
-    scope: Option<&str>,
-    leader: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    let sites = runner::scoped_api::<DeserializeGuard<Site>>(&context.client, scope);
+/// Returns the controller of the audits of the Sites of `scope`, or of all namespaces.
+pub fn controller(context: &Context, scope: Option<&str>) -> Controller<DeserializeGuard<Site>> {
     let opened = sites_in_scope(context.handoff.bucket_changes(), scope);
-    let controller = Controller::new(sites, watcher::Config::default()).reconcile_on(opened);
-    runner::run_controller(controller, AuditReconciler { context }, leader)
+    controller_of(&context.client, scope).reconcile_on(opened)
 }
 
-struct AuditReconciler {
-    context: Context,
+pub struct AuditReconciler {
+    pub context: Context,
 }
 
 impl Reconciler for AuditReconciler {
@@ -72,10 +64,6 @@ impl Reconciler for AuditReconciler {
     type Failure = AuditReconcileError;
     const KIND: ControllerKind = ControllerKind::Audit;
     const REFETCH: bool = true;
-
-    fn context(&self) -> &Context {
-        &self.context
-    }
 
     async fn reconcile(&self, site: &Site, now: Timestamp) -> Result<Reconciled, AuditReconcileError> {
         let before = site.status.as_ref().and_then(|status| status.audit.as_ref());

@@ -32,14 +32,14 @@ const MANAGER: &str = "toezicht/camera";
 const READY_POLL_INTERVAL: Duration = Duration::from_secs(15);
 const NOT_READY_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-struct CameraReconciler {
+pub struct CameraReconciler {
     context: Context,
     site_snapshots: SiteSnapshots,
     last_frames: LastFrames,
 }
 
 impl CameraReconciler {
-    fn new(context: Context) -> Self {
+    pub fn new(context: Context) -> Self {
         Self { context, site_snapshots: SiteSnapshots::default(), last_frames: LastFrames::default() }
     }
 }
@@ -47,10 +47,6 @@ impl CameraReconciler {
 impl Reconciler for CameraReconciler {
     type Object = Camera;
     type Failure = ApiError;
-
-    fn context(&self) -> &Context {
-        &self.context
-    }
 
     async fn reconcile(&self, camera: &Camera, now: Timestamp) -> Result<Reconciled, ApiError> {
         let Context { client, config, recorders, .. } = &self.context;

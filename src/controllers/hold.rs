@@ -13,9 +13,9 @@ mod validate;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::Controller;
 use kube::runtime::watcher;
-use tokio_util::sync::CancellationToken;
 
 use self::dereference::dereference;
 pub use self::status::FINALIZER;
@@ -31,28 +31,23 @@ use crate::rules::hold::resolution::is_resolved;
 /// Field manager of a hold's status.
 pub const MANAGER: &str = "toezicht/hold";
 
-/// Reconciles the holds of `scope`, or of all namespaces, until `leader` is cancelled.
-pub fn controller(
-    context: Context,
-    scope: Option<&str>,
-    leader: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
+/// Returns the controller of the holds of `scope`, or of all namespaces.
+pub fn controller(context: &Context, scope: Option<&str>) -> Controller<DeserializeGuard<IncidentHold>> {
     let (client, all) = (&context.client, watcher::Config::default);
     let controller = controller_of::<IncidentHold>(client, scope);
     let (by_site, by_policy) = (controller.store(), controller.store());
-    let controller = controller
+    controller
         .watches(scoped_api::<PartialObjectMeta<Site>>(client, scope), all(), move |site| {
             select_in_namespace(&by_site, &site, |hold| hold.spec.site_ref.name == site.name_any())
         })
         // All holds of the namespace: the metadata of a policy does not say which sites use it.
         .watches(scoped_api::<PartialObjectMeta<RecordingPolicy>>(client, scope), all(), move |policy| {
             select_in_namespace(&by_policy, &policy, |_| true)
-        });
-    runner::run_controller(controller, HoldReconciler { context }, leader)
+        })
 }
 
-struct HoldReconciler {
-    context: Context,
+pub struct HoldReconciler {
+    pub context: Context,
 }
 
 /// Whether the operator keeps nothing for a hold, so that the resource may be deleted.
@@ -69,10 +64,6 @@ pub fn may_protect_recordings(hold: &IncidentHold, now: Timestamp) -> bool {
 impl Reconciler for HoldReconciler {
     type Object = IncidentHold;
     type Failure = ApiError;
-
-    fn context(&self) -> &Context {
-        &self.context
-    }
 
     async fn reconcile(&self, hold: &IncidentHold, now: Timestamp) -> Result<Reconciled, ApiError> {
         let client = &self.context.client;

@@ -8,8 +8,8 @@ mod validate;
 
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
+use kube::runtime::controller::Controller;
 use kube::runtime::watcher;
-use tokio_util::sync::CancellationToken;
 
 use self::dereference::dereference;
 use self::validate::validate;
@@ -22,33 +22,24 @@ use crate::api::{RecordingPolicy, Site};
 /// Field manager of a policy's status.
 const MANAGER: &str = "toezicht/policy";
 
-/// Reconciles the policies of `scope`, or of all namespaces, until `leader` is cancelled.
-pub fn controller(
-    context: Context,
-    scope: Option<&str>,
-    leader: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
+/// Returns the controller of the policies of `scope`, or of all namespaces.
+pub fn controller(context: &Context, scope: Option<&str>) -> Controller<DeserializeGuard<RecordingPolicy>> {
     let controller = controller_of::<RecordingPolicy>(&context.client, scope);
     let policies = controller.store();
     let sites = scoped_api::<DeserializeGuard<Site>>(&context.client, scope);
-    let controller = controller.watches(sites, watcher::Config::default(), move |site| {
+    controller.watches(sites, watcher::Config::default(), move |site| {
         // All policies of the namespace, which are few: the event does not say which policy the site used before.
         select_in_namespace(&policies, &site, |_| true)
-    });
-    runner::run_controller(controller, PolicyReconciler { context }, leader)
+    })
 }
 
-struct PolicyReconciler {
-    context: Context,
+pub struct PolicyReconciler {
+    pub context: Context,
 }
 
 impl Reconciler for PolicyReconciler {
     type Object = RecordingPolicy;
     type Failure = ApiError;
-
-    fn context(&self) -> &Context {
-        &self.context
-    }
 
     async fn reconcile(&self, policy: &RecordingPolicy, now: Timestamp) -> Result<Reconciled, ApiError> {
         if meta::is_deleting(policy) {

@@ -44,8 +44,8 @@ const FOLLOW_UP_DELAY: SignedDuration = SignedDuration::from_secs(2);
 /// Longest pause between two passes while recorders do not acknowledge.
 const MAX_ACKNOWLEDGEMENT_POLL: SignedDuration = SignedDuration::from_mins(1);
 
-struct RetentionReconciler {
-    context: Context,
+pub struct RetentionReconciler {
+    pub context: Context,
 }
 
 impl Reconciler for RetentionReconciler {
@@ -53,10 +53,6 @@ impl Reconciler for RetentionReconciler {
     type Failure = RetentionPassError;
     const KIND: ControllerKind = ControllerKind::Retention;
     const REFETCH: bool = true;
-
-    fn context(&self) -> &Context {
-        &self.context
-    }
 
     async fn reconcile(&self, site: &Site, now: Timestamp) -> Result<Reconciled, RetentionPassError> {
         if meta::is_paused(site) {

@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,7 +96,6 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Whether the runner fetches an object again before each reconcile. A reconcile that continues from its own status
     /// needs it: the watch cache may not have that status yet.
     const REFETCH: bool = false;
-    fn context(&self) -> &Context;
     fn reconcile(
         &self,
         object: &Self::Object,
@@ -216,6 +214,7 @@ pub async fn wait_until_readable<K: Watched>(context: Context, scope: Option<Str
 }
 
 struct ControllerRunner<R> {
+    context: Context,
     reconciler: R,
     backoff: ReconcileBackoff,
     store_limits: StoreLimits,
@@ -226,13 +225,15 @@ struct ControllerRunner<R> {
 pub async fn run_controller<R: Reconciler>(
     controller: Controller<DeserializeGuard<R::Object>>,
     reconciler: R,
+    context: Context,
     leader: CancellationToken,
 ) {
     // A kind can have several controllers; its conditions count once.
     if R::KIND == R::Object::KIND {
-        register_conditions(reconciler.context(), controller.store());
+        register_conditions(&context, controller.store());
     }
     let runner = Arc::new(ControllerRunner {
+        context,
         reconciler,
         backoff: ReconcileBackoff::default(),
         store_limits: StoreLimits::default(),
@@ -259,7 +260,7 @@ async fn reconcile_object<R: Reconciler>(
     let object = match &object.0 {
         Ok(object) => object,
         Err(unreadable) => {
-            runner.reconciler.context().telemetry.record_unreadable(R::KIND);
+            runner.context.telemetry.record_unreadable(R::KIND);
             let (kind, metadata): (&str, _) = (R::KIND.into(), &unreadable.metadata);
             warn!(
                 kind,
@@ -281,8 +282,7 @@ async fn reconcile_with_backoff<R: Reconciler>(runner: &ControllerRunner<R>, obj
     let key = meta::namespaced_name(object);
     let span = info_span!("reconcile", kind = <&str>::from(R::KIND), object = %key);
     let began = Instant::now();
-    let (action, outcome) = match reconcile_latest(&runner.reconciler, object).instrument(span.clone()).await
-    {
+    let (action, outcome) = match reconcile_latest(runner, object).instrument(span.clone()).await {
         Ok(Reconciled { action, is_changed }) => {
             runner.backoff.reset(&key);
             (action, if is_changed { ReconcileOutcome::Changed } else { ReconcileOutcome::Unchanged })
@@ -295,20 +295,20 @@ async fn reconcile_with_backoff<R: Reconciler>(runner: &ControllerRunner<R>, obj
             (Action::requeue(delay), ReconcileOutcome::Failed(category))
         }
     };
-    runner.reconciler.context().telemetry.record_reconcile(R::KIND, outcome, began.elapsed());
+    runner.context.telemetry.record_reconcile(R::KIND, outcome, began.elapsed());
     action
 }
 
 async fn reconcile_latest<R: Reconciler>(
-    reconciler: &R,
+    runner: &ControllerRunner<R>,
     object: &R::Object,
 ) -> Result<Reconciled, R::Failure> {
     if !R::REFETCH {
-        return reconciler.reconcile(object, Timestamp::now()).await;
+        return runner.reconciler.reconcile(object, Timestamp::now()).await;
     }
     let namespace = object.namespace().unwrap_or_default();
-    match fetch(&reconciler.context().client, &namespace, &object.name_any()).await? {
-        Some(object) => reconciler.reconcile(&object, Timestamp::now()).await,
+    match fetch(&runner.context.client, &namespace, &object.name_any()).await? {
+        Some(object) => runner.reconciler.reconcile(&object, Timestamp::now()).await,
         // It was deleted, or cannot be deserialized any more.
         None => Ok(Reconciled::AWAIT_CHANGE),
     }

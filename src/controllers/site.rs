@@ -53,9 +53,9 @@ const RECORDER_POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// Interval while a recorder has not acknowledged the open holds.
 const HOLD_ACK_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-struct SiteReconciler {
-    context: Context,
-    bucket_cache: BucketCache,
+pub struct SiteReconciler {
+    pub context: Context,
+    pub bucket_cache: BucketCache,
 }
 
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
@@ -78,10 +78,6 @@ impl Reconciler for SiteReconciler {
     type Object = Site;
     type Failure = SiteError;
     const REFETCH: bool = true;
-
-    fn context(&self) -> &Context {
-        &self.context
-    }
 
     async fn reconcile(&self, site: &Site, now: Timestamp) -> Result<Reconciled, SiteError> {
         if meta::is_deleting(site) {

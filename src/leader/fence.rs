@@ -7,7 +7,7 @@
 //! [`Fence::write_filter`] for the API server, [`Fence::guard`] at every step of a storage call.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;

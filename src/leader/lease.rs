@@ -1,6 +1,5 @@
 //! The Lease: its times, its content, and access to it in the API server.
 
-use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;

@@ -2,7 +2,6 @@
 //! memory or file descriptors.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 

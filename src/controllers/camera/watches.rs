@@ -2,34 +2,29 @@
 
 use k8s_openapi::api::core::v1 as core;
 use kube::ResourceExt;
-use kube::api::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::Controller;
 use kube::runtime::watcher;
-use tokio_util::sync::CancellationToken;
 
-use super::CameraReconciler;
 use crate::api::{Camera, LocalRef, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, Site};
 use crate::controllers::context::Context;
-use crate::controllers::runner::{controller_of, run_controller, scoped_api, select_in_namespace};
+use crate::controllers::runner::{controller_of, scoped_api, select_in_namespace};
 use crate::controllers::site::recorders::names::{RECORDER_SELECTOR, SITE_LABEL};
 
-/// Reconciles the cameras of `scope`, or of all namespaces, until `leader` is cancelled.
-pub fn controller(
-    context: Context,
-    scope: Option<&str>,
-    leader: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    let (client, all) = (context.client.clone(), watcher::Config::default);
-    let controller = controller_of::<Camera>(&client, scope);
-    let sites = scoped_api::<PartialObjectMeta<Site>>(&client, scope);
-    let policies = scoped_api::<PartialObjectMeta<RecordingPolicy>>(&client, scope);
-    let pods = scoped_api::<PartialObjectMeta<core::Pod>>(&client, scope);
+/// Returns the controller of the cameras of `scope`, or of all namespaces.
+pub fn controller(context: &Context, scope: Option<&str>) -> Controller<DeserializeGuard<Camera>> {
+    let (client, all) = (&context.client, watcher::Config::default);
+    let controller = controller_of::<Camera>(client, scope);
+    let sites = scoped_api::<PartialObjectMeta<Site>>(client, scope);
+    let policies = scoped_api::<PartialObjectMeta<RecordingPolicy>>(client, scope);
+    let pods = scoped_api::<PartialObjectMeta<core::Pod>>(client, scope);
     // Metadata only, and only of the operator's own types: no other Secret passes through the operator.
-    let secrets = || scoped_api::<PartialObjectMeta<core::Secret>>(&client, scope);
+    let secrets = || scoped_api::<PartialObjectMeta<core::Secret>>(client, scope);
     let of_type = |type_: &str| all().fields(&format!("type={type_}"));
     let recorders = || all().labels(RECORDER_SELECTOR);
     let [by_site, by_policy, by_login, by_ca, by_pod, by_config] =
         std::array::from_fn(|_| controller.store());
-    let controller = controller
+    controller
         .watches(sites, all(), move |site| {
             select_in_namespace(&by_site, &site, |camera| camera.spec.site_ref.name == site.name_any())
         })
@@ -50,8 +45,7 @@ pub fn controller(
         })
         .watches(secrets(), recorders(), move |config| {
             select_in_namespace(&by_config, &config, |camera| is_of_same_site(camera, &config))
-        });
-    run_controller(controller, CameraReconciler::new(context), leader)
+        })
 }
 
 fn is_of_same_site(camera: &Camera, child: &impl ResourceExt) -> bool {

@@ -1,5 +1,3 @@
-use std::future::Future;
-
 use jiff::SignedDuration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;

@@ -231,8 +231,8 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
+    use crate::rules::PROTOCOL_CEILINGS;
     use crate::rules::hold::scope::tests::video_scope;
-    use crate::rules::{PROTOCOL_CEILINGS, Window};
 
     const DAY: i64 = 86_400;
 

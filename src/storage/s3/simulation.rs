@@ -2,7 +2,6 @@
 //! own are used.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 

@@ -1,7 +1,7 @@
 //! More recordings in a held window than the memory budget allows, as anyone with put access can create.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use serde_json::json;
 

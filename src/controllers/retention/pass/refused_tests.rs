@@ -1,7 +1,5 @@
 //! Rejections and failures of single versions, which concern only the holds that cover them.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::tests::{PassFixture, hal_entry, hold};

@@ -1,7 +1,5 @@
 use std::collections::VecDeque;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
 use super::*;
 use crate::api::condition::{ConditionStatus, Reason};
 use crate::leader::clock::BootClock;
