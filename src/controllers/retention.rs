@@ -13,10 +13,13 @@ mod pass;
 pub mod plan;
 mod report;
 mod schedule;
-mod watches;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::Controller;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 
 use self::api_holds::{ApiHolds, list_declared_holds};
 use self::error::RetentionPassError;
@@ -24,12 +27,11 @@ pub use self::outcome::PassOutcome;
 pub use self::pass::RetentionPass;
 use self::plan::{HoldPlan, plan_holds};
 pub use self::report::{placement_status, retention_status};
-pub use self::watches::controller;
 use super::context::{Context, ControllerKind};
-use super::handoff::{HoldAck, SiteBucket};
+use super::handoff::{HoldAck, SiteBucket, sites_in_scope};
 use super::kubernetes::{ApiError, event, meta};
 use super::requeue;
-use super::runner::{Reconciled, Reconciler, fetch};
+use super::runner::{Reconciled, Reconciler, controller_of, fetch, scoped_api, select_in_namespace};
 use crate::api::{IncidentHold, RecordingPolicy, Site};
 use crate::storage::recordings::hold::coverage::MAX_UPLOAD_DELAY;
 use crate::storage::recordings::ledger;
@@ -43,6 +45,25 @@ const ONGOING_HOLD_INTERVAL: SignedDuration = SignedDuration::from_secs(20);
 const FOLLOW_UP_DELAY: SignedDuration = SignedDuration::from_secs(2);
 /// Longest pause between two passes while recorders do not acknowledge.
 const MAX_ACKNOWLEDGEMENT_POLL: SignedDuration = SignedDuration::from_mins(1);
+
+/// Returns the controller of the retention of the Sites in `scope`, or in all namespaces.
+pub fn controller(context: &Context, scope: Option<&str>) -> Controller<DeserializeGuard<Site>> {
+    let (client, all) = (&context.client, watcher::Config::default);
+    let controller = controller_of::<Site>(client, scope);
+    let sites = controller.store();
+    let opened = sites_in_scope(context.handoff.bucket_changes(), scope);
+    controller
+        .watches(scoped_api::<DeserializeGuard<IncidentHold>>(client, scope), all(), site_of_hold)
+        .watches(scoped_api::<PartialObjectMeta<RecordingPolicy>>(client, scope), all(), move |policy| {
+            select_in_namespace(&sites, &policy, |site| site.spec.policy_ref.name == policy.name_any())
+        })
+        .reconcile_on(opened)
+}
+
+fn site_of_hold(hold: DeserializeGuard<IncidentHold>) -> Option<ObjectRef<DeserializeGuard<Site>>> {
+    let hold = hold.0.ok()?;
+    Some(ObjectRef::new(&hold.spec.site_ref.name).within(&hold.namespace()?))
+}
 
 pub struct RetentionReconciler {
     pub context: Context,
