@@ -17,6 +17,7 @@ pub mod requeue;
 pub mod retention;
 pub mod runner;
 pub mod site;
+pub mod slots;
 pub mod stall;
 pub mod store_limits;
 #[cfg(test)]

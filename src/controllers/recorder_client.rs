@@ -3,15 +3,15 @@
 
 pub mod camera_recording;
 
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use sha2::{Digest, Sha256};
 
-use crate::sync::lock;
+use crate::controllers::slots::Slots;
 use crate::wire::{RecorderStatus, STATUS_PORT, STATUS_SERVER_NAME, StatusApi};
 
 /// Deadline of a request.
@@ -20,14 +20,18 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const CACHE_TTL: Duration = Duration::from_secs(5);
 /// Longest answer. A recorder of 256 cameras with 20 gaps each stays far below it.
 const MAX_RESPONSE_BYTES: usize = 4 << 20;
-/// Number of answers at which all are dropped, so that those of deleted pods do not pile up.
-const MAX_CACHED_STATUSES: usize = 4096;
+
+/// Longest part of the scheduler's message.
+const MAX_SCHEDULER_CHARS: usize = 200;
 
 /// The status of a recorder is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecorderStatusError {
     #[error("its pod does not exist or has no address yet")]
     NoAddress,
+    /// Its pod does not run, with the reason that Kubernetes gives.
+    #[error("its pod {0}")]
+    NotRunning(String),
     #[error("its certificate or token cannot be used")]
     InvalidCredentials,
     /// No answer, or an answer from another certificate.
@@ -40,12 +44,15 @@ pub enum RecorderStatusError {
 }
 
 type StatusResult = Result<RecorderStatus, RecorderStatusError>;
-type StatusSlot = Arc<tokio::sync::Mutex<Option<(Instant, StatusResult)>>>;
 
 /// Client with a cache of recent answers. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct RecorderClient {
-    slots: Arc<Mutex<HashMap<[u8; 32], StatusSlot>>>,
+#[derive(Clone, Debug)]
+pub struct RecorderClient(Arc<Slots<[u8; 32], StatusResult>>);
+
+impl Default for RecorderClient {
+    fn default() -> Self {
+        Self(Arc::new(Slots::new(CACHE_TTL)))
+    }
 }
 
 impl RecorderClient {
@@ -74,27 +81,53 @@ impl RecorderClient {
         api: &StatusApi,
         is_outdated: impl Fn(&StatusResult) -> bool,
     ) -> StatusResult {
-        let slot = self.slot(cache_key(address, api));
-        let mut slot = slot.lock().await;
-        if let Some((queried_at, answer)) = &*slot
-            && queried_at.elapsed() < CACHE_TTL
-            && !is_outdated(answer)
-        {
-            return answer.clone();
-        }
-        let answer = query(SocketAddr::new(address, STATUS_PORT), api).await;
         // Errors too: a recorder that is down costs one timeout, not one for each of its cameras.
-        *slot = Some((Instant::now(), answer.clone()));
+        let query = async { Ok::<_, Infallible>(query(SocketAddr::new(address, STATUS_PORT), api).await) };
+        let Ok((answer, _)) =
+            self.0.get_or_fetch(cache_key(address, api), |answer| !is_outdated(answer), query).await;
         answer
     }
+}
 
-    fn slot(&self, key: [u8; 32]) -> StatusSlot {
-        let mut slots = lock(&self.slots);
-        if slots.len() >= MAX_CACHED_STATUSES {
-            slots.clear();
-        }
-        slots.entry(key).or_default().clone()
+/// Returns the cause of `error` that the status of the recorder's pod shows, or `error`.
+pub fn explain(error: RecorderStatusError, pod: Option<&Pod>) -> RecorderStatusError {
+    pod.and_then(pod_problem).map_or(error, RecorderStatusError::NotRunning)
+}
+
+/// Describes why `pod` does not run; `None`: its status shows no cause.
+fn pod_problem(pod: &Pod) -> Option<String> {
+    let node = || pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("an unknown node");
+    if let Some(since) = &pod.metadata.deletion_timestamp {
+        return Some(format!(
+            "has been terminating since {} on {}; if that node is gone permanently, delete the pod with --force",
+            since.0,
+            node()
+        ));
     }
+    let status = pod.status.as_ref()?;
+    let conditions = status.conditions.iter().flatten();
+    let unscheduled = conditions.into_iter().find(|it| it.type_ == "PodScheduled" && it.status == "False");
+    if let Some(unscheduled) = unscheduled {
+        let message = unscheduled.message.as_deref().unwrap_or_default();
+        let message: String = message.chars().take(MAX_SCHEDULER_CHARS).collect();
+        return Some(format!("is not scheduled: {message}"));
+    }
+    let containers = status.container_statuses.iter().flatten();
+    containers.into_iter().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
+        let ended = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+        let ended = ended.map(|ended| {
+            let reason = ended.reason.as_deref().and_then(plain_reason).unwrap_or("Error");
+            format!(" after it ended with {reason}, exit code {}", ended.exit_code)
+        });
+        Some(format!("waits: {}{}", plain_reason(waiting)?, ended.unwrap_or_default()))
+    })
+}
+
+/// Returns a reason of Kubernetes: one word. A tenant who may patch the status of pods could write anything.
+fn plain_reason(reason: &str) -> Option<&str> {
+    let is_word = (1..=64).contains(&reason.len()) && reason.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_word.then_some(reason)
 }
 
 /// Returns the pod's own address. The status of a pod could name any address: on the host network it is that of a node, and
@@ -160,4 +193,52 @@ fn http_client(address: SocketAddr, api: &StatusApi) -> Result<reqwest::Client, 
         .resolve(STATUS_SERVER_NAME, address)
         .timeout(TIMEOUT)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn problem(metadata: Value, status: Value) -> String {
+        let pod =
+            json!({"metadata": metadata, "spec": {"nodeName": "node-3", "containers": []}, "status": status});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        explain(RecorderStatusError::Unreachable, Some(&pod)).to_string()
+    }
+
+    fn container(state: Value, last: Value) -> Value {
+        json!({"containerStatuses": [{
+            "name": "recorder", "image": "i", "imageID": "", "ready": false, "restartCount": 1, "state": state, "lastState": last,
+        }]})
+    }
+
+    #[test]
+    fn unreachable_recorder_is_explained_by_its_pod() {
+        let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "secret"}});
+        let killed = json!({"terminated": {"reason": "OOMKilled", "exitCode": 137}});
+        let unscheduled =
+            json!({"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"});
+        for (status, expected) in [
+            (json!({"conditions": [unscheduled]}), "its pod is not scheduled: 0/3 nodes are available"),
+            (container(waiting("ImagePullBackOff"), json!({})), "its pod waits: ImagePullBackOff"),
+            (
+                container(waiting("CrashLoopBackOff"), killed),
+                "its pod waits: CrashLoopBackOff after it ended with OOMKilled, exit code 137",
+            ),
+            (container(waiting("two words"), json!({})), "it does not answer"),
+            (container(json!({"running": {}}), json!({})), "it does not answer"),
+            (json!({}), "it does not answer"),
+        ] {
+            assert_eq!(problem(json!({}), status.clone()), expected, "{status}");
+        }
+        let deleted = problem(json!({"deletionTimestamp": "2026-11-30T01:00:00Z"}), json!({}));
+        assert!(
+            deleted.starts_with("its pod has been terminating since 2026-11-30T01:00:00Z on node-3"),
+            "{deleted}"
+        );
+        let none = explain(RecorderStatusError::NoAddress, None);
+        assert_eq!(none, RecorderStatusError::NoAddress);
+    }
 }

@@ -38,6 +38,7 @@ use self::validate::RecordingVerdict;
 pub use self::watches::controller;
 use super::context::Context;
 use super::handoff::HoldAck;
+use super::kubernetes::status as kube_status;
 use super::kubernetes::status::ReportedStatus;
 use super::kubernetes::{ApiError, ApplyError, event, meta};
 use super::runner::{Reconciled, Reconciler};
@@ -90,7 +91,14 @@ impl Reconciler for SiteReconciler {
         }
         // First, so that no recorder ever exists without the finalizer that waits for it.
         meta::add_finalizer(&self.context.client, site, FINALIZER, FIELD_MANAGER).await?;
-        Box::pin(self.ensure(site, now)).await
+        let outcome = Box::pin(self.ensure(site, now)).await;
+        if let Err(SiteError::Api(error)) = &outcome
+            && error.is_rejected()
+        {
+            // The status would otherwise stay as it was, perhaps `Ready`, for as long as the reconciles fail.
+            self.report_failure(site, error, now).await?;
+        }
+        outcome
     }
 }
 
@@ -149,6 +157,17 @@ impl SiteReconciler {
         Ok(Reconciled { action: requeue::at(now, deadlines.into_iter().flatten()), is_changed })
     }
 
+    /// Reports that the API server rejects a request of the reconcile.
+    async fn report_failure(&self, site: &Site, error: &ApiError, now: Timestamp) -> Result<(), ApiError> {
+        let before = site.status.clone().unwrap_or_default();
+        let message =
+            format!("the operator cannot reconcile the Site: {error}; check its version and its permissions");
+        let ready = ConditionFinding::new(ConditionType::Ready, false, Reason::Retrying, message);
+        let conditions =
+            kube_status::replace_condition(&before.conditions, &ready, before.observed_generation, now);
+        self.report(site, SiteStatus { conditions, ..before }).await.map(drop)
+    }
+
     /// Publishes and counts the changes in a bucket, once.
     async fn report_bucket_changes(&self, site: &Site, uid: &str, bucket: &BucketEvaluation) {
         event::publish(&self.context.events, site, &bucket_change_event(bucket)).await;
@@ -192,7 +211,8 @@ impl SiteReconciler {
             blocking.bucket_unusable.as_ref(),
             now,
         );
-        let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
+        let next = SiteStatus { conditions, recording_cameras: Some(0), ..before };
+        let is_changed = self.report(site, next).await?;
         Ok(Reconciled { action: Action::requeue(POD_POLL_INTERVAL), is_changed })
     }
 

@@ -20,6 +20,7 @@ use kube::{Client, Config};
 use tower::ServiceBuilder;
 use tower::buffer::BufferLayer;
 use tower::retry::RetryLayer;
+use tower::timeout::TimeoutLayer;
 use tower::util::MapResponse;
 
 use super::fence::Fence;
@@ -27,6 +28,13 @@ use super::fence::Fence;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval of TCP keep-alives: a quiet watch sends nothing, and would not notice that its peer is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// Time for the peer to acknowledge what was sent. Without it, the kernel repeats a request to a dead API server for a quarter of
+/// an hour, and the reconcile keeps its permit.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for the beginning of an answer. A watch answers at once, so this does not bound it.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests that may wait for a connection, so that a slow API server cannot exhaust the memory.
 const MAX_QUEUED_REQUESTS: usize = 256;
 /// Retries of a request that the API server sheds (429, 503, 504), within about five seconds. Longer waits belong to the
@@ -40,6 +48,9 @@ pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, kube::Err
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
     let socket_fence = fence.clone();
     let socket = MapResponse::new(tcp, move |inner| FencedStream { inner, fence: socket_fence.clone() });
     let https = config.rustls_https_connector_with_connector(socket)?;
@@ -53,6 +64,7 @@ pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, kube::Err
         .layer(config.extra_headers_layer()?)
         // Below the retries and the buffer, as the module requires.
         .layer(fence.clone().write_filter())
+        .layer(TimeoutLayer::new(RESPONSE_TIMEOUT))
         .service(HttpClient::builder(TokioExecutor::new()).build(https));
     Ok(Client::new(service, config.default_namespace.clone()))
 }

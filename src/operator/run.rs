@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::FusedFuture;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
 use kube::{Api, Client, Config, ResourceExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::shutdown;
-use crate::api::{GROUP, VERSION};
+use crate::api::{GROUP, IncidentHold, VERSION};
 use crate::controllers;
 use crate::controllers::ControllerEnded;
 use crate::controllers::config::{OperatorConfig, OperatorConfigError};
@@ -252,6 +253,27 @@ async fn wait_for_prerequisites(client: &Client, config: &OperatorConfig) -> Str
     }
 }
 
+/// Checks that the API server selects holds by their Site. One without selectable fields of custom resources answers 400, and no
+/// hold would be placed or released.
+async fn check_selectable_fields(client: &Client, namespace: Option<&str>) -> Result<(), String> {
+    let api: Api<IncidentHold> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let none = ListParams::default().fields("spec.siteRef.name=-").limit(1);
+    match api.list_metadata(&none).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 400 => Err(
+            "an API server that selects custom resources by their fields (Kubernetes 1.31 or newer, with CustomResourceFieldSelectors)"
+                .into(),
+        ),
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            Err("permission to list incidentholds".into())
+        }
+        Err(_) => Err("an answer of the API server to a list of incidentholds".into()),
+    }
+}
+
 /// Returns the cluster's id, or the missing prerequisite. It looks the kinds up in the API's discovery, which every
 /// account may read. Their definitions are cluster-wide, so an operator of single namespaces may not read them.
 async fn check_prerequisites(client: &Client, config: &OperatorConfig) -> Result<String, String> {
@@ -269,6 +291,13 @@ async fn check_prerequisites(client: &Client, config: &OperatorConfig) -> Result
         .collect();
     if !absent.is_empty() {
         return Err(format!("the custom resources {} of {GROUP}/{VERSION}", absent.join(", ")));
+    }
+    let scopes: Vec<Option<&String>> = match config.watch_namespaces.as_slice() {
+        [] => vec![None],
+        namespaces => namespaces.iter().map(Some).collect(),
+    };
+    for scope in scopes {
+        check_selectable_fields(client, scope.map(String::as_str)).await?;
     }
     if let Some(configured) = &config.cluster_id {
         return Ok(configured.clone());

@@ -74,6 +74,8 @@ impl DriftStatus {
     /// Returns `previous` with a `change` that was detected `now`. Drops a `previous` that is older than a day, and the
     /// end of a message that is too long.
     pub fn accumulate(change: &str, previous: Option<&Self>, now: Timestamp) -> Self {
+        // A status has whole seconds. Without rounding, a message with this time would change when the status is read.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let previous = previous.filter(|previous| previous.is_recent(now));
         // Earlier versions wrote no count. Such a status stands for one change.
         let count = 1 + previous.map_or(0, |previous| previous.count.max(1));

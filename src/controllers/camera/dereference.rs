@@ -1,8 +1,7 @@
 //! Step one: fetches the objects that a camera depends on. One snapshot of a site serves all its cameras.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -14,13 +13,11 @@ use crate::controllers::kubernetes::{ApiError, secret_ref};
 use crate::controllers::runner::fetch;
 use crate::controllers::site::recorders::names::{ChildNames, RECORDER_SELECTOR, SITE_LABEL};
 use crate::controllers::site::recorders::workload::fetch_recorder_config;
-use crate::sync::lock;
+use crate::controllers::slots::Slots;
 use crate::wire::RecorderConfig;
 
 /// Age up to which a snapshot is used. The next reconcile, some seconds later, sees newer changes.
 const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(1);
-/// Number of snapshots at which all are dropped, so that those of deleted sites do not pile up.
-const MAX_SNAPSHOTS: usize = 4096;
 
 /// A site and its objects. `None`: the object does not exist or cannot be deserialized.
 #[derive(Clone, Debug, Default)]
@@ -34,12 +31,13 @@ pub struct SiteSnapshot {
     pub pods: Vec<Pod>,
 }
 
-type SnapshotSlot = Arc<tokio::sync::Mutex<Option<(Instant, Arc<SiteSnapshot>)>>>;
+/// Snapshots of sites, each at most [`SNAPSHOT_MAX_AGE`] old.
+pub struct SiteSnapshots(Slots<(String, String), Arc<SiteSnapshot>>);
 
-/// Snapshots of sites, each at most [`SNAPSHOT_MAX_AGE`] old. Concurrent callers wait for the same request.
-#[derive(Default)]
-pub struct SiteSnapshots {
-    slots: Mutex<HashMap<(String, String), SnapshotSlot>>,
+impl Default for SiteSnapshots {
+    fn default() -> Self {
+        Self(Slots::new(SNAPSHOT_MAX_AGE))
+    }
 }
 
 impl SiteSnapshots {
@@ -50,24 +48,8 @@ impl SiteSnapshots {
         namespace: &str,
         site: &str,
     ) -> Result<(Arc<SiteSnapshot>, bool), ApiError> {
-        let slot = self.slot(namespace, site);
-        let mut cached = slot.lock().await;
-        if let Some((fetched_at, snapshot)) = &*cached
-            && fetched_at.elapsed() < SNAPSHOT_MAX_AGE
-        {
-            return Ok((snapshot.clone(), false));
-        }
-        let snapshot = Arc::new(fetch_snapshot(client, namespace, site).await?);
-        *cached = Some((Instant::now(), snapshot.clone()));
-        Ok((snapshot, true))
-    }
-
-    fn slot(&self, namespace: &str, site: &str) -> SnapshotSlot {
-        let mut slots = lock(&self.slots);
-        if slots.len() >= MAX_SNAPSHOTS {
-            slots.clear();
-        }
-        slots.entry((namespace.to_owned(), site.to_owned())).or_default().clone()
+        let fetch = async { fetch_snapshot(client, namespace, site).await.map(Arc::new) };
+        self.0.get_or_fetch((namespace.to_owned(), site.to_owned()), |_| true, fetch).await
     }
 }
 

@@ -54,6 +54,7 @@ pub async fn query(
         Ok(address) => client.status(address, &recorder.api).await,
         Err(error) => Err(error),
     };
+    let status = status.map_err(|error| recorder_client::explain(error, recorder.pod.as_ref()));
     Some(status.map(|status| RecorderReply {
         now: status.now,
         report: status.cameras.into_iter().find(|report| report.name == name),

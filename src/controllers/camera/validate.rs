@@ -7,6 +7,7 @@ use super::dereference::SiteSnapshot;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{Camera, Ceilings, RecordingPolicy, Site};
 use crate::controllers::camera_source::{self, CameraSourceError};
+use crate::controllers::kubernetes::meta;
 use crate::controllers::kubernetes::secret_ref::MissingSecret;
 use crate::rules::permission::Prerequisites;
 use crate::rules::{policy, suspension};
@@ -76,6 +77,10 @@ fn permitted(
     ceilings: &Ceilings,
     now: Timestamp,
 ) -> (ConditionFinding, Option<Timestamp>) {
+    if meta::is_deleting(site) {
+        let message = "its Site is being deleted";
+        return (ConditionFinding::new(ConditionType::Permitted, false, Reason::Deleting, message), None);
+    }
     if !policy::evaluate_acceptance(&policy.spec, ceilings).is_true() {
         return (not_permitted("the policy is not accepted: see Accepted of the RecordingPolicy"), None);
     }

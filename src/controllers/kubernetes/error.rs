@@ -48,6 +48,13 @@ impl ApiError {
         status.code == 403 && causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
+    /// Whether the API server rejects the request itself, so that a repetition has the same result until somebody changes
+    /// the cluster.
+    pub fn is_rejected(&self) -> bool {
+        let is_permanent = |code| (400..500).contains(&code) && !matches!(code, 404 | 409 | 410 | 429);
+        matches!(&self.0, kube::Error::Api(status) if is_permanent(status.code))
+    }
+
     /// Whether the API server can never store the object as sent.
     pub fn is_invalid(&self) -> bool {
         self.has_code(422)

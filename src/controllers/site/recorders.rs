@@ -13,5 +13,6 @@ pub(crate) mod objects;
 pub(crate) mod plan;
 pub(crate) mod pod;
 pub(crate) mod query;
+pub(crate) mod rollout;
 pub mod shard;
 pub(crate) mod workload;

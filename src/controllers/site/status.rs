@@ -148,7 +148,20 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         let message = format!("recorders that are to be removed stay: {}", applied.pending.message());
         return finding(false, Reason::RecorderNotReady, message);
     }
+    if !applied.rollout.waiting.is_empty() {
+        let message = format!(
+            "the recorder pods have a new template, which waits: {}",
+            applied.rollout.waiting.message()
+        );
+        return finding(false, Reason::RecorderNotReady, message);
+    }
     if let Some(expected) = applied.recorders.as_ref().map(|recorders| &recorders.expected) {
+        if let Some(pod) = &applied.rollout.stopped_at {
+            let lagging = query::describe_lagging(replies, &expected.revision).unwrap_or_default();
+            let message =
+                format!("the update of the recorder pods waits until {pod} is ready again; {lagging}");
+            return finding(false, Reason::RecorderNotReady, message);
+        }
         if let Some(lagging) = query::describe_lagging(replies, &expected.revision) {
             return finding(false, Reason::RecorderNotReady, lagging);
         }

@@ -99,6 +99,9 @@ impl BucketClient {
                  add the endpoint to proxy.noProxy"
                     .to_owned(),
             ),
+            "NoConnection" | "Timeout" if self.connection.is_path_style && !self.is_aws => {
+                Some("check spec.storage.endpoint, and that this cluster reaches it".to_owned())
+            }
             _ if error.operation == TOKEN_EXCHANGE => None,
             // AWS distinguishes wrong keys from missing rights.
             "AccessDenied" if self.connection.keys != StaticKeys::None && !self.is_aws => Some(
@@ -109,6 +112,9 @@ impl BucketClient {
             "InvalidAccessKeyId" if self.connection.keys == StaticKeys::WithoutToken => Some(
                 "the access key has no session token: if it is a temporary one, add its sessionToken to the Secret".to_owned(),
             ),
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" if self.connection.keys != StaticKeys::None => {
+                Some("correct the keys in the Secret of spec.storage.operator.credentialsRef".to_owned())
+            }
             "NoConnection" | "NoSuchBucket" | "UntrustedCertificate" if !self.connection.is_path_style && !self.is_aws => Some(
                 "spec.storage.pathStyle is false, so the bucket's name is part of the host name: set spec.storage.pathStyle \
                  to true unless the store's DNS and certificate cover such names"

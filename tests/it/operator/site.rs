@@ -205,6 +205,30 @@ async fn drift_is_reverted_and_in_sync_site_is_not_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn recorder_that_cannot_start_is_explained() {
+    with_chart_scaled_down("site-image", |namespace| async move {
+        let mut config = config();
+        config["recorderImage"] = "localhost/no-such-image:1".into();
+        let _process = Process::with_config(&namespace, &namespace, "image", config);
+        wait_for_leader(&namespace, "image").await;
+        let scene = new_scene(namespace, |_, _| ()).await;
+        scene.camera("receptie", "h264/3").await;
+        eventually("the Site names the cause", HANG, || async {
+            let site = scene.namespace.api::<Site>().get(SITE).await.map_err(|e| e.to_string())?;
+            let conditions = site.status.unwrap_or_default().conditions;
+            let ready = conditions.iter().find(|c| c.type_ == "Ready").ok_or("no Ready")?;
+            // The kubelet alternates between the two.
+            let is_named = ["ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull"]
+                .iter()
+                .any(|it| ready.message.contains(it));
+            is_named.then_some(()).ok_or_else(|| format!("{ready:?}"))
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn foreign_object_is_left_alone_and_reported() {
     with_chart_scaled_down("site-foreign", |namespace| async move {
         let _process = start_operator(&namespace, "foreign").await;

@@ -26,6 +26,7 @@ use crate::support::wait::{HANG, eventually};
 const RECORDER: &str = "die-heijgrave-recorder";
 const SCALE_DOWN_PORT: u16 = 28351;
 const DELETION_PORT: u16 = 28352;
+const ROLLOUT_PORT: u16 = 28353;
 
 /// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
 async fn recording_scene(
@@ -99,6 +100,42 @@ async fn silent_recorder_is_not_scaled_down() {
         wait_until_gone(&scene, &second).await;
         let recorded = segments(&scene.bucket, "hal").await;
         assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn template_change_waits_for_the_store() {
+    with_chart_scaled_down("spool-rollout", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, ROLLOUT_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-rollout", &proxy, &["hal"]).await;
+        let (pods, first) = (scene.namespace.api::<Pod>(), format!("{RECORDER}-0"));
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 2).await;
+        let uid = pods.get(&first).await.unwrap().uid();
+        let resources = json!({"spec": {"recorder": {"resources": {"requests": {"cpu": "20m"}}}}});
+        let sites = scene.namespace.api::<Site>();
+        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&resources)).await.unwrap();
+        wait_for_ready_message(&scene, &["new template, which waits", &format!("in the spools of {first}")])
+            .await;
+        sleep(Duration::from_secs(30)).await;
+        let pod = pods.get(&first).await.unwrap();
+        assert_eq!(
+            (pod.uid(), pod.metadata.deletion_timestamp),
+            (uid.clone(), None),
+            "its spool has the only copy"
+        );
+        proxy.set_down(false);
+        eventually("the pod is replaced", HANG, || async {
+            let pod = pods.get_opt(&first).await.map_err(|e| e.to_string())?;
+            let is_new = pod.as_ref().is_some_and(|pod| pod.uid() != uid);
+            is_new.then_some(()).ok_or_else(|| format!("{:?}", pod.and_then(|pod| pod.status)))
+        })
+        .await;
+        scene.wait_for_site("Ready", "True", HANG).await;
+        scene.wait_for_camera("hal", "Recording", "True", HANG).await;
+        let gaps = check_frames("hal", &segments(&scene.bucket, "hal").await);
+        assert_eq!(gaps.len(), 1, "only the restart: {gaps:?}");
     })
     .await;
 }

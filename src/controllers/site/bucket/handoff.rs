@@ -110,7 +110,7 @@ mod tests {
         let expected = fixture().plan().expected;
         let holds = HoldAck::Acknowledged(expected.holds.clone());
         let mut applied = AppliedPlan {
-            recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
+            recorders: Some(AppliedRecorders { expected, pods: Vec::new(), terminating: Vec::new() }),
             ..AppliedPlan::default()
         };
         assert_eq!(evaluate_hold_ack(&applied, &[]), holds);

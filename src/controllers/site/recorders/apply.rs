@@ -8,11 +8,12 @@ use super::drain::SpoolReport;
 use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::{RecorderPlan, closing_config};
 use super::query::ShardReply;
+use super::rollout::Rollout;
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, controlled_by, delete_workload, fetch_recorder_config, is_recorder,
-    is_terminated, list_site_pods, read_config, replicas, touch_pods,
+    AppliedRecorders, ExpectedRecorders, delete_workload, fetch_recorder_config, is_recorder, is_terminated,
+    list_site_pods, read_config, replicas, touch_pods,
 };
-use super::{drain, objects, query};
+use super::{drain, objects, query, rollout};
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, get_owned};
 use crate::controllers::recorder_client::RecorderClient;
@@ -24,6 +25,8 @@ pub struct AppliedPlan {
     pub recorders: Option<AppliedRecorders>,
     /// Spools of pods that are to be removed. These pods stay until their spools are empty.
     pub pending: SpoolReport,
+    /// Step of a change of the pods' template.
+    pub rollout: Rollout,
     /// Spools of pods that were removed although they were not proved empty.
     pub given_up: SpoolReport,
     /// Recorder pods that are terminating or to be removed. They may upload by an earlier configuration.
@@ -57,7 +60,7 @@ pub async fn apply(
     let account = apply_child(&accounts, FIELD_MANAGER, service_account).await?;
     let service = apply_child(&services, FIELD_MANAGER, service).await?;
     let live = get_owned(&workloads, &names.recorder, &names.uid).await?;
-    let removal = live.and_then(|live| Removal::new(live, &workload));
+    let removal = live.clone().and_then(|live| Removal::new(live, &workload));
     if let Some(removal) = &removal
         && removal.must_recreate
     {
@@ -73,6 +76,15 @@ pub async fn apply(
         let (all, replies) = removal.query(client, recorders, names, &expected).await?;
         let report = drain::report_spools(&removal.live, names, &all, &replies, &expected.revision);
         *(if is_given_up { &mut given_up } else { &mut pending }) = report;
+    }
+    let mut rollout = Rollout::default();
+    if let Some(live) = live.as_ref().filter(|live| objects::can_be_updated(&workload, live)) {
+        let all = list_site_pods(&pods, names).await?;
+        if rollout::is_due(live, &workload, names, &all) {
+            let replies = query_live(live, recorders, names, &expected, &all).await;
+            rollout = rollout::next_step(live, &workload, names, &all, &replies, is_given_up);
+        }
+        objects::set_partition(&mut workload, rollout.partition);
     }
     let workload = match &removal {
         Some(Removal { live, must_recreate: true, .. }) if !pending.is_empty() => {
@@ -101,13 +113,15 @@ pub async fn apply(
         log_write(names, kind, reason.as_ref());
     }
     let all = list_site_pods(&pods, names).await?;
-    let own: Vec<Pod> = controlled_by(&workload.object, &all).cloned().collect();
-    let leaving_pods = count_leaving_pods(&all, names, expected.pods, &own);
+    let applied = AppliedRecorders::new(expected, &workload.object, &all);
+    let AppliedRecorders { expected, pods: own, .. } = &applied;
+    let leaving_pods = count_leaving_pods(&all, names, expected.pods, own);
     // After the Secret, or the kubelet would renew the mount with the previous configuration.
-    let is_touched = touch_pods(&pods, &own, &expected.revision).await?;
+    let is_touched = touch_pods(&pods, own, &expected.revision).await?;
     Ok(AppliedPlan {
-        recorders: Some(AppliedRecorders { expected, pods: own }),
+        recorders: Some(applied),
         pending,
+        rollout,
         given_up,
         leaving_pods,
         is_changed: is_touched || writes.iter().any(|(_, reason)| reason.is_some()),
@@ -150,13 +164,22 @@ impl Removal {
         expected: &ExpectedRecorders,
     ) -> Result<(Vec<Pod>, Vec<ShardReply>), ApplyError> {
         let pods = list_site_pods(&Api::namespaced(client.clone(), &names.namespace), names).await?;
-        let expected = ExpectedRecorders { pods: replicas(&self.live), ..expected.clone() };
-        let own = controlled_by(&self.live, &pods).cloned().collect();
-        let applied = AppliedRecorders { expected, pods: own };
-        let mut replies = query::query_recorders(recorders, names, &applied).await;
+        let mut replies = query_live(&self.live, recorders, names, expected, &pods).await;
         replies.retain(|reply| reply.shard >= self.first_shard);
         Ok((pods, replies))
     }
+}
+
+/// Queries all recorders of `live`. `pods` are all pods of the Site.
+async fn query_live(
+    live: &StatefulSet,
+    recorders: &RecorderClient,
+    names: &ChildNames,
+    expected: &ExpectedRecorders,
+    pods: &[Pod],
+) -> Vec<ShardReply> {
+    let expected = ExpectedRecorders { pods: replicas(live), ..expected.clone() };
+    query::query_recorders(recorders, names, &AppliedRecorders::new(expected, live, pods)).await
 }
 
 /// Returns the configuration of recorders that are to be replaced, and its revision, if they should stop recording now.

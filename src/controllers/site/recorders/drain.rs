@@ -13,8 +13,8 @@ use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::closing_config;
 use super::query::ShardReply;
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, controlled_by, fetch_recorder_config, is_terminated, list_site_pods,
-    replicas, touch_pods,
+    AppliedRecorders, ExpectedRecorders, fetch_recorder_config, is_terminated, list_site_pods, replicas,
+    touch_pods,
 };
 use super::{objects, query};
 use crate::api::Site;
@@ -28,6 +28,8 @@ pub const DISCARD_SPOOLS_ANNOTATION: &str = "toezicht.dev/discard-spools";
 const DRAIN_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
 /// Time for the uploads of recorders that stopped for their replacement.
 const MAX_CLOSED: SignedDuration = SignedDuration::from_mins(2);
+/// Time from a pod's start to its first status.
+const FIRST_STATUS_DELAY: SignedDuration = SignedDuration::from_secs(3);
 /// Longest reason that is reported.
 const MAX_REASON_CHARS: usize = 256;
 
@@ -111,8 +113,6 @@ pub async fn drain(
     let all = list_site_pods(&pods_api, &names).await?;
     let report = match closed {
         Some(closed) => {
-            let pods: Vec<Pod> = controlled_by(live, &all).cloned().collect();
-            touch_pods(&pods_api, &pods, &closed.revision).await?;
             let expected = ExpectedRecorders {
                 pods: replicas(live),
                 revision: closed.revision.clone(),
@@ -120,7 +120,8 @@ pub async fn drain(
                 holds: closed.holds.clone(),
                 widening: None,
             };
-            let applied = AppliedRecorders { expected, pods };
+            let applied = AppliedRecorders::new(expected, live, &all);
+            touch_pods(&pods_api, &applied.pods, &closed.revision).await?;
             let replies = query::query_recorders(recorders, &names, &applied).await;
             report_spools(live, &names, &all, &replies, &closed.revision)
         }
@@ -189,10 +190,32 @@ fn report_silent(live: &StatefulSet, names: &ChildNames, pods: &[Pod], why: &str
 
 /// Returns whether the spool of the pod `name` can have content. A volume claim outlives its pod, and so does its content. An
 /// `emptyDir` has none before the recorder first starts, and goes with its pod.
-fn can_have_content(live: &StatefulSet, pods: &[Pod], name: &str) -> bool {
-    let has_claims = live.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
-    has_claims.is_some_and(|claims| !claims.is_empty())
-        || pods.iter().any(|pod| pod.name_any() == name && has_started(pod) && !is_terminated(pod))
+pub fn can_have_content(live: &StatefulSet, pods: &[Pod], name: &str) -> bool {
+    has_claims(live)
+        || pods.iter().any(|pod| pod.name_any() == name && has_worked(pod) && !is_terminated(pod))
+}
+
+/// Returns whether the spools of `workload` are volume claims.
+pub fn has_claims(workload: &StatefulSet) -> bool {
+    let claims = workload.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+    claims.is_some_and(|claims| !claims.is_empty())
+}
+
+/// Returns whether the recorder in `pod` ever worked. A recorder without a configuration or a writable spool is not ready, and
+/// records nothing.
+fn has_worked(pod: &Pod) -> bool {
+    has_started(pod) && !was_never_ready(pod)
+}
+
+/// Returns whether `pod` has not been ready since its start: its condition has not changed since.
+fn was_never_ready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let start = status.and_then(|status| status.start_time.as_ref());
+    let conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready =
+        conditions.into_iter().find(|condition| condition.type_ == "Ready" && condition.status == "False");
+    let since = ready.and_then(|ready| ready.last_transition_time.as_ref());
+    start.zip(since).is_some_and(|(start, since)| since.0.duration_since(start.0) <= FIRST_STATUS_DELAY)
 }
 
 /// Returns whether a container of `pod` ever started.

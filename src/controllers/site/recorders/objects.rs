@@ -104,6 +104,13 @@ pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &Recorde
     }
 }
 
+/// Sets the first shard that Kubernetes may replace after a change of the template.
+pub fn set_partition(workload: &mut StatefulSet, partition: u32) {
+    let spec = workload.spec.get_or_insert_default();
+    let strategy = spec.update_strategy.get_or_insert_default();
+    strategy.rolling_update.get_or_insert_default().partition = i32::try_from(partition).ok();
+}
+
 /// Whether `live` can be updated to `desired`: most fields of a StatefulSet are immutable.
 pub fn can_be_updated(desired: &StatefulSet, live: &StatefulSet) -> bool {
     let immutable_fields = |set: &StatefulSet| {

@@ -2,6 +2,7 @@
 
 use futures::{StreamExt, stream};
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::names::ChildNames;
@@ -31,12 +32,14 @@ pub async fn query_recorders(
     let ExpectedRecorders { pods, api, revision, .. } = &applied.expected;
     let query_shard = |shard: u32| async move {
         let name = names.pod(shard);
-        let pod = applied.pods.iter().find(|pod| pod.name_any() == name);
-        let status = match recorder_client::pod_address(pod) {
+        let find = |pods: &'_ [Pod]| pods.iter().find(|pod| pod.name_any() == name).cloned();
+        let pod = find(&applied.pods);
+        let status = match recorder_client::pod_address(pod.as_ref()) {
             Ok(address) => client.status_for_revision(address, api, revision).await,
             Err(error) => Err(error),
         };
-        ShardReply { shard, status }
+        let pod = pod.or_else(|| find(&applied.terminating));
+        ShardReply { shard, status: status.map_err(|error| recorder_client::explain(error, pod.as_ref())) }
     };
     stream::iter((0..*pods).map(query_shard)).buffered(MAX_CONCURRENT_QUERIES).collect().await
 }

@@ -37,6 +37,17 @@ pub struct AppliedRecorders {
     pub expected: ExpectedRecorders,
     /// Pods, without those that are being deleted.
     pub pods: Vec<Pod>,
+    /// Pods that are being deleted.
+    pub terminating: Vec<Pod>,
+}
+
+impl AppliedRecorders {
+    /// Selects the pods of `workload` among all pods of the Site.
+    pub fn new(expected: ExpectedRecorders, workload: &StatefulSet, pods: &[Pod]) -> Self {
+        let own = controlled_by(workload, pods).cloned().collect();
+        let terminating = pods.iter().filter(|pod| meta::is_deleting(*pod)).cloned().collect();
+        Self { expected, pods: own, terminating }
+    }
 }
 
 /// Returns the replicas of `workload`, at most [`MAX_PODS`].

@@ -326,7 +326,7 @@ fn widened_hold_scopes_make_site_not_ready() {
         let mut expected = fixture.plan().expected;
         expected.widening = widening;
         let applied = AppliedPlan {
-            recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
+            recorders: Some(AppliedRecorders { expected, pods: Vec::new(), terminating: Vec::new() }),
             ..AppliedPlan::default()
         };
         let status = applied_status(&fixture, &compliant_bucket(fixture.now), Ok(applied));

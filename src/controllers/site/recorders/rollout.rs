@@ -1,0 +1,121 @@
+//! A change of the recorder pods' template reaches one pod at a time. Pure.
+//!
+//! The partition of the StatefulSet is the gate: Kubernetes replaces the pods from it upwards. An `emptyDir` spool is lost with its
+//! pod, so such a pod goes only while its spool has nothing but files in progress, which it uploads as it terminates.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::drain::{SpoolReport, can_have_content, has_claims};
+use super::names::ChildNames;
+use super::query::ShardReply;
+use super::workload::{controlled_by, replicas};
+use crate::controllers::kubernetes::diff;
+
+/// Label of a pod with the revision of its template.
+const REVISION_LABEL: &str = "controller-revision-hash";
+
+/// Next step of a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// First shard that Kubernetes may replace.
+    pub partition: u32,
+    /// Spool that the next step waits for.
+    pub waiting: SpoolReport,
+    /// Replaced pod that the next step waits for: it does not answer, or is not ready.
+    pub stopped_at: Option<String>,
+}
+
+/// Returns the pods of `live` with another template than `desired`, by their shards. `None`: Kubernetes has not evaluated the last
+/// change of `live`, so nobody knows yet.
+fn outdated_shards(
+    live: &StatefulSet,
+    desired: &StatefulSet,
+    names: &ChildNames,
+    pods: &[Pod],
+) -> Option<Vec<u32>> {
+    let status = live.status.as_ref();
+    let is_observed = status.and_then(|status| status.observed_generation) >= live.metadata.generation;
+    let update_revision = status.and_then(|status| status.update_revision.as_ref());
+    let is_changed = has_other_template(live, desired);
+    if !is_observed && !is_changed {
+        return None;
+    }
+    let is_outdated = |pod: &Pod| is_changed || pod.labels().get(REVISION_LABEL) != update_revision;
+    let own: Vec<&Pod> = controlled_by(live, pods).collect();
+    let shards = (0..replicas(live))
+        .filter(|shard| own.iter().any(|pod| pod.name_any() == names.pod(*shard) && is_outdated(pod)));
+    Some(shards.collect())
+}
+
+fn has_other_template(live: &StatefulSet, desired: &StatefulSet) -> bool {
+    let template = |set: &StatefulSet| {
+        let template = set.spec.as_ref().map(|spec| &spec.template);
+        serde_json::to_value(template).unwrap_or_default()
+    };
+    diff::first_difference(&template(desired), &template(live)).is_some()
+}
+
+/// Whether a change of the template has not reached all pods. Otherwise nobody needs to ask the recorders.
+pub fn is_due(live: &StatefulSet, desired: &StatefulSet, names: &ChildNames, pods: &[Pod]) -> bool {
+    outdated_shards(live, desired, names, pods).is_none_or(|outdated| !outdated.is_empty())
+}
+
+/// Returns the next step. `pods` are all pods of the Site. `is_given_up`: people give up what is in the spools.
+pub fn next_step(
+    live: &StatefulSet,
+    desired: &StatefulSet,
+    names: &ChildNames,
+    pods: &[Pod],
+    replies: &[ShardReply],
+    is_given_up: bool,
+) -> Rollout {
+    let Some(outdated) = outdated_shards(live, desired, names, pods) else {
+        return Rollout { partition: partition(live), ..Rollout::default() };
+    };
+    let Some(next) = outdated.into_iter().max() else {
+        return Rollout::default();
+    };
+    let reply = |shard| replies.iter().find(|reply| reply.shard == shard);
+    let is_back = |shard: &u32| {
+        let name = names.pod(*shard);
+        let is_ready = pods.iter().any(|pod| pod.name_any() == name && is_ready(pod));
+        is_ready && reply(*shard).is_some_and(|reply| reply.status.is_ok())
+    };
+    // A template that does not record must stop at the first pod.
+    if let Some(shard) = (next + 1..replicas(live)).find(|shard| !is_back(shard)) {
+        return Rollout { partition: next + 1, stopped_at: Some(names.pod(shard)), ..Rollout::default() };
+    }
+    let mut waiting = SpoolReport::default();
+    let name = names.pod(next);
+    // A claim outlives its pod.
+    if !is_given_up && !has_claims(live) {
+        match reply(next).map(|reply| &reply.status) {
+            Some(Ok(status)) if status.spool.segments == 0 => {}
+            Some(Ok(status)) => {
+                waiting.segments = status.spool.segments;
+                waiting.filled.push(name);
+            }
+            Some(Err(error)) if can_have_content(live, pods, &name) => {
+                waiting.unknown.insert(name, error.to_string());
+            }
+            _ => {}
+        }
+    }
+    Rollout { partition: if waiting.is_empty() { next } else { next + 1 }, waiting, stopped_at: None }
+}
+
+fn partition(live: &StatefulSet) -> u32 {
+    let update = live.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let partition = update.and_then(|update| update.rolling_update.as_ref()?.partition);
+    u32::try_from(partition.unwrap_or_default()).unwrap_or_default()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controllers::recorder_client::RecorderStatusError;
+use crate::controllers::testing;
+use crate::wire::{RecorderStatus, SpoolStatus};
+
+fn names() -> ChildNames {
+    ChildNames::of(&testing::site())
+}
+
+/// Returns a StatefulSet of three pods whose template has this image.
+fn workload(image: &str, has_claims: bool) -> StatefulSet {
+    let claims = if has_claims { json!([{"metadata": {"name": "spool"}}]) } else { json!([]) };
+    serde_json::from_value(json!({
+        "metadata": {"name": "zwembad-recorder", "uid": "w", "generation": 2},
+        "spec": {
+            "replicas": 3, "selector": {}, "serviceName": "zwembad-recorder", "volumeClaimTemplates": claims,
+            "template": {"spec": {"containers": [{"name": "recorder", "image": image}]}},
+            "updateStrategy": {"rollingUpdate": {"partition": 2}},
+        },
+        "status": {"replicas": 3, "observedGeneration": 2, "updateRevision": "new"},
+    }))
+    .unwrap()
+}
+
+fn pod(shard: u32, revision: &str, is_ready: bool) -> Pod {
+    let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "zwembad-recorder", "uid": "w", "controller": true});
+    let ready = if is_ready { "True" } else { "False" };
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": format!("zwembad-recorder-{shard}"), "ownerReferences": [owner],
+            "labels": {"controller-revision-hash": revision},
+        },
+        "status": {
+            "phase": "Running", "startTime": "2026-01-01T00:00:00Z",
+            "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:10:00Z"}],
+            "containerStatuses": [{
+                "name": "recorder", "image": "i", "imageID": "", "ready": is_ready, "restartCount": 0,
+                "state": {"running": {}},
+            }],
+        },
+    }))
+    .unwrap()
+}
+
+fn reply(shard: u32, segments: Option<u64>) -> ShardReply {
+    let status = segments.map(|segments| {
+        let spool = SpoolStatus { segments, bytes: 7, limit: 1 << 30 };
+        RecorderStatus { spool, ..testing::recorder_status("r", Timestamp::UNIX_EPOCH, vec![]) }
+    });
+    ShardReply { shard, status: status.ok_or(RecorderStatusError::Unreachable) }
+}
+
+fn step(revisions: [&str; 3], segments: [Option<u64>; 3]) -> Rollout {
+    let live = workload("i", false);
+    let pods: Vec<Pod> = (0..).zip(revisions).map(|(shard, revision)| pod(shard, revision, true)).collect();
+    let replies: Vec<ShardReply> =
+        (0..).zip(segments).map(|(shard, segments)| reply(shard, segments)).collect();
+    next_step(&live, &live, &names(), &pods, &replies, false)
+}
+
+#[test]
+fn pods_go_one_at_a_time_from_the_last() {
+    let empty = [Some(0); 3];
+    assert_eq!(step(["new"; 3], empty), Rollout::default());
+    for (revisions, partition) in
+        [(["old", "old", "old"], 2), (["old", "old", "new"], 1), (["old", "new", "new"], 0)]
+    {
+        assert_eq!(step(revisions, empty), Rollout { partition, ..Rollout::default() }, "{revisions:?}");
+    }
+}
+
+#[test]
+fn pod_with_spooled_or_unknown_content_stays() {
+    let filled = step(["old"; 3], [Some(0), Some(0), Some(4)]);
+    assert_eq!((filled.partition, filled.waiting.segments), (3, 4));
+    assert_eq!(filled.waiting.filled, ["zwembad-recorder-2"]);
+    let silent = step(["old", "old", "new"], [Some(0), None, Some(0)]);
+    assert_eq!(silent.partition, 2);
+    assert!(silent.waiting.unknown.contains_key("zwembad-recorder-1"), "{silent:?}");
+    // Only the pod that is next counts.
+    assert_eq!(step(["old"; 3], [Some(9), None, Some(0)]).partition, 2);
+}
+
+#[test]
+fn replaced_pod_that_does_not_come_back_stops_the_rollout() {
+    let stopped = step(["old", "old", "new"], [Some(0), Some(0), None]);
+    assert_eq!((stopped.partition, stopped.stopped_at.as_deref()), (2, Some("zwembad-recorder-2")));
+    let live = workload("i", false);
+    let pods = [pod(0, "old", true), pod(1, "old", true), pod(2, "new", false)];
+    let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
+    let unready = next_step(&live, &live, &names(), &pods, &replies, false);
+    assert_eq!(unready.stopped_at.as_deref(), Some("zwembad-recorder-2"));
+    // It is gone, and not back yet.
+    let gone = next_step(&live, &live, &names(), &pods[..2], &replies, false);
+    assert_eq!(gone.partition, 2);
+}
+
+#[test]
+fn template_that_is_about_to_change_makes_every_pod_outdated() {
+    let (live, desired) = (workload("i", false), workload("j", false));
+    let pods = [0, 1, 2].map(|shard| pod(shard, "new", true));
+    assert!(!is_due(&live, &live, &names(), &pods));
+    assert!(is_due(&live, &desired, &names(), &pods));
+    let filled = [0, 1, 2].map(|shard| reply(shard, Some(1)));
+    assert_eq!(next_step(&live, &desired, &names(), &pods, &filled, false).partition, 3);
+    assert_eq!(next_step(&live, &desired, &names(), &pods, &filled, true).partition, 2, "given up");
+    let (live, desired) = (workload("i", true), workload("j", true));
+    assert_eq!(
+        next_step(&live, &desired, &names(), &pods, &filled, false).partition,
+        2,
+        "claims outlive their pods"
+    );
+}
+
+#[test]
+fn broken_template_can_be_corrected_without_giving_anything_up() {
+    let (live, desired) = (workload("i", false), workload("j", false));
+    let mut broken = pod(2, "new", false);
+    // It was never ready, so its recorder never recorded.
+    let never_ready: Value =
+        json!([{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:01Z"}]);
+    broken.status.as_mut().unwrap().conditions = serde_json::from_value(never_ready).unwrap();
+    let pods = [pod(0, "old", true), pod(1, "old", true), broken];
+    let replies = [reply(0, Some(0)), reply(1, Some(0)), reply(2, None)];
+    assert_eq!(next_step(&live, &desired, &names(), &pods, &replies, false).partition, 2);
+}
+
+#[test]
+fn partition_stays_until_kubernetes_has_seen_the_last_change() {
+    let mut live = workload("i", false);
+    live.metadata.generation = Some(3);
+    let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
+    let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
+    assert!(is_due(&live, &live, &names(), &pods));
+    assert_eq!(next_step(&live, &live, &names(), &pods, &replies, false).partition, 2);
+}
