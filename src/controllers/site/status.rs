@@ -157,9 +157,11 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
     }
     if let Some(expected) = applied.recorders.as_ref().map(|recorders| &recorders.expected) {
         if let Some(pod) = &applied.rollout.stopped_at {
-            let lagging = query::describe_lagging(replies, &expected.revision).unwrap_or_default();
-            let message =
-                format!("the update of the recorder pods waits until {pod} is ready again; {lagging}");
+            let lagging = query::describe_lagging(replies, &expected.revision)
+                .unwrap_or_else(|| "see Recording of its Cameras".to_owned());
+            let message = format!(
+                "the update of the recorder pods waits until {pod} is ready and gets frames again: {lagging}"
+            );
             return finding(false, Reason::RecorderNotReady, message);
         }
         if let Some(lagging) = query::describe_lagging(replies, &expected.revision) {

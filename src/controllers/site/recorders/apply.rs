@@ -52,7 +52,14 @@ pub async fn apply(
         });
     };
     // Without `..`: the compiler then finds a field that this function forgets.
-    let RecorderPlan { service_account, service, mut config_secret, mut workload, mut expected } = planned;
+    let RecorderPlan {
+        service_account,
+        service,
+        mut config_secret,
+        mut workload,
+        mut expected,
+        silent_since,
+    } = planned;
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     let services = Api::<Service>::namespaced(client.clone(), namespace);
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
@@ -82,7 +89,7 @@ pub async fn apply(
         let all = list_site_pods(&pods, names).await?;
         if rollout::is_due(live, &workload, names, &all) {
             let replies = query_live(live, recorders, names, &expected, &all).await;
-            rollout = rollout::next_step(live, &workload, names, &all, &replies, is_given_up);
+            rollout = rollout::next_step(live, &workload, names, &all, &replies, &silent_since, is_given_up);
         }
         objects::set_partition(&mut workload, rollout.partition);
     }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
 use super::identity::StatusApiIdentity;
 use super::pod::RecorderPods;
 use super::workload::ExpectedRecorders;
 use super::{hold_widening, objects, shard};
-use crate::api::{Days, Site};
+use crate::api::{Camera, Days, Site};
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::site::bucket::evaluation::BucketEvaluation;
@@ -35,6 +36,8 @@ pub struct RecorderPlan {
     pub config_secret: Secret,
     pub workload: StatefulSet,
     pub expected: ExpectedRecorders,
+    /// Cameras that do not record, with the beginning of that state.
+    pub silent_since: BTreeMap<String, Timestamp>,
 }
 
 /// Plans the recorders. New ones wait for a bucket that was read back as required. Existing ones that may not record stay
@@ -77,7 +80,15 @@ pub fn plan(
             widening: hold_widening::detect_widening(&document.holds),
         },
         config_secret: objects::config_secret(&valid.names, &owner, &document),
+        silent_since: observed.cameras.iter().filter_map(silent_since).collect(),
     })
+}
+
+/// Returns the name of a camera that does not record, and since when.
+fn silent_since(camera: &Camera) -> Option<(String, Timestamp)> {
+    let mut conditions = camera.status.iter().flat_map(|status| &status.conditions);
+    let silent = conditions.find(|condition| condition.type_ == "Recording" && condition.status != "True")?;
+    Some((camera.name_any(), silent.last_transition_time.0))
 }
 
 /// Returns whether the Site's spec, references and bucket let its cameras record.

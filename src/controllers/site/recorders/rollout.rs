@@ -3,6 +3,9 @@
 //! The partition of the StatefulSet is the gate: Kubernetes replaces the pods from it upwards. An `emptyDir` spool is lost with its
 //! pod, so such a pod goes only while its spool has nothing but files in progress, which it uploads as it terminates.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -12,6 +15,7 @@ use super::names::ChildNames;
 use super::query::ShardReply;
 use super::workload::{controlled_by, replicas};
 use crate::controllers::kubernetes::diff;
+use crate::wire::{CameraReport, CameraState, RecorderStatus};
 
 /// Label of a pod with the revision of its template.
 const REVISION_LABEL: &str = "controller-revision-hash";
@@ -23,7 +27,7 @@ pub struct Rollout {
     pub partition: u32,
     /// Spool that the next step waits for.
     pub waiting: SpoolReport,
-    /// Replaced pod that the next step waits for: it does not answer, or is not ready.
+    /// Replaced pod that the next step waits for: it is not ready, does not answer or gets no frames.
     pub stopped_at: Option<String>,
 }
 
@@ -62,13 +66,30 @@ pub fn is_due(live: &StatefulSet, desired: &StatefulSet, names: &ChildNames, pod
     outdated_shards(live, desired, names, pods).is_none_or(|outdated| !outdated.is_empty())
 }
 
-/// Returns the next step. `pods` are all pods of the Site. `is_given_up`: people give up what is in the spools.
+/// Returns whether a replaced recorder gets frames again from one of its cameras. Cameras that were silent before, and those that
+/// may not record now, say nothing about the new template.
+fn records_again(pod: &Pod, status: &RecorderStatus, silent_since: &BTreeMap<String, Timestamp>) -> bool {
+    let start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let was_silent = |name: &str| {
+        let since = silent_since.get(name);
+        since.zip(start).is_some_and(|(since, start)| *since < start.0)
+    };
+    let waits = |camera: &CameraReport| {
+        matches!(camera.state, CameraState::Connecting | CameraState::Disconnected)
+            && !was_silent(&camera.name)
+    };
+    status.cameras.iter().any(|camera| camera.state == CameraState::Recording)
+        || !status.cameras.iter().any(waits)
+}
+
+/// Returns the next step. `pods` are all pods of the Site. `silent_since` has the cameras that do not record. `is_given_up`: people give up what is in the spools.
 pub fn next_step(
     live: &StatefulSet,
     desired: &StatefulSet,
     names: &ChildNames,
     pods: &[Pod],
     replies: &[ShardReply],
+    silent_since: &BTreeMap<String, Timestamp>,
     is_given_up: bool,
 ) -> Rollout {
     let Some(outdated) = outdated_shards(live, desired, names, pods) else {
@@ -79,9 +100,9 @@ pub fn next_step(
     };
     let reply = |shard| replies.iter().find(|reply| reply.shard == shard);
     let is_back = |shard: &u32| {
-        let name = names.pod(*shard);
-        let is_ready = pods.iter().any(|pod| pod.name_any() == name && is_ready(pod));
-        is_ready && reply(*shard).is_some_and(|reply| reply.status.is_ok())
+        let pod = pods.iter().find(|pod| pod.name_any() == names.pod(*shard) && is_ready(pod));
+        let status = reply(*shard).and_then(|reply| reply.status.as_ref().ok());
+        pod.zip(status).is_some_and(|(pod, status)| records_again(pod, status, silent_since))
     };
     // A template that does not record must stop at the first pod.
     if let Some(shard) = (next + 1..replicas(live)).find(|shard| !is_back(shard)) {

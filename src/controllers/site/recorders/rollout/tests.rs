@@ -58,7 +58,7 @@ fn step(revisions: [&str; 3], segments: [Option<u64>; 3]) -> Rollout {
     let pods: Vec<Pod> = (0..).zip(revisions).map(|(shard, revision)| pod(shard, revision, true)).collect();
     let replies: Vec<ShardReply> =
         (0..).zip(segments).map(|(shard, segments)| reply(shard, segments)).collect();
-    next_step(&live, &live, &names(), &pods, &replies, false)
+    next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false)
 }
 
 #[test]
@@ -91,11 +91,38 @@ fn replaced_pod_that_does_not_come_back_stops_the_rollout() {
     let live = workload("i", false);
     let pods = [pod(0, "old", true), pod(1, "old", true), pod(2, "new", false)];
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
-    let unready = next_step(&live, &live, &names(), &pods, &replies, false);
+    let unready = next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false);
     assert_eq!(unready.stopped_at.as_deref(), Some("zwembad-recorder-2"));
     // It is gone, and not back yet.
-    let gone = next_step(&live, &live, &names(), &pods[..2], &replies, false);
+    let gone = next_step(&live, &live, &names(), &pods[..2], &replies, &BTreeMap::new(), false);
     assert_eq!(gone.partition, 2);
+}
+
+#[test]
+fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
+    let (live, at) = (workload("i", false), |text: &str| text.parse::<Timestamp>().unwrap());
+    let pods = [pod(0, "old", true), pod(1, "old", true), pod(2, "new", true)];
+    let before = [("hal".to_owned(), at("2025-12-31T23:00:00Z"))].into();
+    let after = [("hal".to_owned(), at("2026-01-01T00:00:10Z"))].into();
+    for (states, silent_since, is_back) in [
+        (vec![("hal", CameraState::Recording), ("erf", CameraState::Connecting)], BTreeMap::new(), true),
+        (vec![("hal", CameraState::Connecting)], BTreeMap::new(), false),
+        (vec![("hal", CameraState::Disconnected)], after, false),
+        (vec![("hal", CameraState::Disconnected)], before, true),
+        (vec![("hal", CameraState::Suspended)], BTreeMap::new(), true),
+        (vec![], BTreeMap::new(), true),
+    ] {
+        let mut replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
+        let report = |(name, state): &(&str, CameraState)| {
+            serde_json::from_value(json!({
+                "name": name, "state": state, "since": at("2026-01-01T00:00:10Z"), "uploaded": 0, "waiting": 0,
+            }))
+            .unwrap()
+        };
+        replies[2].status.as_mut().unwrap().cameras = states.iter().map(report).collect();
+        let next = next_step(&live, &live, &names(), &pods, &replies, &silent_since, false);
+        assert_eq!(next.partition, if is_back { 1 } else { 2 }, "{states:?} {silent_since:?}");
+    }
 }
 
 #[test]
@@ -105,11 +132,15 @@ fn template_that_is_about_to_change_makes_every_pod_outdated() {
     assert!(!is_due(&live, &live, &names(), &pods));
     assert!(is_due(&live, &desired, &names(), &pods));
     let filled = [0, 1, 2].map(|shard| reply(shard, Some(1)));
-    assert_eq!(next_step(&live, &desired, &names(), &pods, &filled, false).partition, 3);
-    assert_eq!(next_step(&live, &desired, &names(), &pods, &filled, true).partition, 2, "given up");
+    assert_eq!(next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), false).partition, 3);
+    assert_eq!(
+        next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), true).partition,
+        2,
+        "given up"
+    );
     let (live, desired) = (workload("i", true), workload("j", true));
     assert_eq!(
-        next_step(&live, &desired, &names(), &pods, &filled, false).partition,
+        next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), false).partition,
         2,
         "claims outlive their pods"
     );
@@ -125,7 +156,7 @@ fn broken_template_can_be_corrected_without_giving_anything_up() {
     broken.status.as_mut().unwrap().conditions = serde_json::from_value(never_ready).unwrap();
     let pods = [pod(0, "old", true), pod(1, "old", true), broken];
     let replies = [reply(0, Some(0)), reply(1, Some(0)), reply(2, None)];
-    assert_eq!(next_step(&live, &desired, &names(), &pods, &replies, false).partition, 2);
+    assert_eq!(next_step(&live, &desired, &names(), &pods, &replies, &BTreeMap::new(), false).partition, 2);
 }
 
 #[test]
@@ -135,5 +166,5 @@ fn partition_stays_until_kubernetes_has_seen_the_last_change() {
     let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
     assert!(is_due(&live, &live, &names(), &pods));
-    assert_eq!(next_step(&live, &live, &names(), &pods, &replies, false).partition, 2);
+    assert_eq!(next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false).partition, 2);
 }
