@@ -16,6 +16,7 @@
 
 pub mod camera;
 mod config;
+mod confirmed_clock;
 mod context;
 mod fleet;
 mod frame;

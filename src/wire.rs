@@ -18,5 +18,7 @@ pub const CONFIG_KEY: &str = "config.json";
 pub const STATUS_PORT: u16 = 8443;
 /// Port of `/livez`, `/readyz` and `/metrics`.
 pub const HEALTH_PORT: u16 = 8080;
+/// Header of a request for the status: the operator's time (RFC 3339).
+pub const TIME_HEADER: &str = "toezicht-time";
 /// Name in the recorder's certificate, which the operator verifies.
 pub const STATUS_SERVER_NAME: &str = "recorder.toezicht.internal";

@@ -6,6 +6,7 @@ use std::time::Instant;
 use jiff::SignedDuration;
 use tokio::sync::watch;
 
+use super::confirmed_clock::ConfirmedClock;
 use super::metrics::RecorderMetrics;
 use super::spool::Spool;
 use super::state::RecorderState;
@@ -16,6 +17,7 @@ pub struct RecorderContext {
     pub spool: Arc<Spool>,
     pub state: Arc<RecorderState>,
     pub metrics: RecorderMetrics,
+    pub clock: Arc<ConfirmedClock>,
     pub segment_duration: watch::Receiver<SignedDuration>,
     /// Origin of the monotonic clock of frames.
     pub epoch: Instant,
@@ -25,7 +27,7 @@ impl RecorderContext {
     pub fn new(spool: Arc<Spool>, segment_duration: watch::Receiver<SignedDuration>) -> Self {
         let metrics = RecorderMetrics::default();
         let state = Arc::new(RecorderState::new(spool.root(), metrics.clone()));
-        Self { spool, state, metrics, segment_duration, epoch: Instant::now() }
+        Self { spool, state, metrics, clock: Arc::default(), segment_duration, epoch: Instant::now() }
     }
 
     /// Reports that no video of a camera arrives, because of an error of this category.

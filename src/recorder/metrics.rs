@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use jiff::SignedDuration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -54,7 +55,7 @@ impl RecorderMetrics {
         r.register_with_unit("spool", "Bytes in the spool", Unit::Bytes, self.spool_bytes.clone());
         r.register("spool_segments", "Complete segments in the spool", self.spool_segments.clone());
         r.register_with_unit("spool_limit", "Capacity of the spool", Unit::Bytes, self.spool_limit.clone());
-        let help = "Offset of the recorder's clock from the store's; positive: the recorder is ahead";
+        let help = "Offset of the recorder's clock from the store's, or before its first answer from the operator's; positive: the recorder is ahead";
         r.register_with_unit("clock_offset", help, Unit::Seconds, self.clock_offset.clone());
     }
 
@@ -100,10 +101,9 @@ impl RecorderMetrics {
         self.spool_limit.set(i64::try_from(status.limit).unwrap_or(i64::MAX));
     }
 
-    /// Sets the offset of this clock from the store's; positive: this clock is ahead.
-    #[allow(clippy::cast_precision_loss, reason = "offsets are far below 2^53 milliseconds")]
-    pub fn set_clock_offset(&self, milliseconds: i64) {
-        self.clock_offset.set(milliseconds as f64 / 1000.0);
+    /// Sets the offset of this clock from the confirmed time; positive: this clock is ahead.
+    pub fn set_clock_offset(&self, lead: SignedDuration) {
+        self.clock_offset.set(lead.as_secs_f64());
     }
 
     /// Ends the series of a removed camera.

@@ -212,7 +212,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RecorderError> {
 
 /// Stores gaps, completes orphaned files and reports evicted segments.
 async fn run_housekeeping(context: RecorderContext, stop: CancellationToken) {
-    let RecorderContext { spool, state, metrics, .. } = &context;
+    let RecorderContext { spool, state, metrics, clock, .. } = &context;
     loop {
         tokio::select! {
             () = sleep(HOUSEKEEPING_INTERVAL) => {}
@@ -228,6 +228,9 @@ async fn run_housekeeping(context: RecorderContext, stop: CancellationToken) {
             state.set_last_error(camera, "the spool is full: the oldest segments are lost unconfirmed");
         }
         metrics.set_spool(spool.status());
+        if let Some(lead) = clock.lead() {
+            metrics.set_clock_offset(lead);
+        }
         persist_gaps_or_warn(state).await;
     }
 }

@@ -17,14 +17,16 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
+pub use eviction::AgeLimit;
 pub use name::Closed;
 pub use writer::SegmentWriter;
 
+use eviction::Age;
 use index::{Orphan, SpoolIndex, UploadState};
 use name::Entry;
 
@@ -108,8 +110,12 @@ impl Spool {
             let meta = file.metadata()?;
             let entry = name::entry(camera, &file.file_name(), meta.len());
             match entry {
-                Entry::Closed(closed) if meta.is_file() => self.add_segment(closed),
-                Entry::Part if meta.is_file() => self.add_orphan(camera.to_owned(), file.path(), meta.len()),
+                Entry::Closed(closed) if meta.is_file() => self.add_segment(closed, None),
+                Entry::Part if meta.is_file() => {
+                    let (camera, path) = (camera.to_owned(), file.path());
+                    let orphan = Orphan { camera, path, bytes: meta.len(), recorded: None };
+                    lock(&self.index).add_orphan(orphan);
+                }
                 _ => foreign += 1,
             }
         }
@@ -126,33 +132,37 @@ impl Spool {
         lock(&self.index).limit = bytes;
     }
 
-    /// Returns the next segment to upload at `now`, and marks it as running. Untried segments come first, oldest first, then
-    /// the one with the earliest retry. If it were always the oldest, a segment that every store rejects would block all
-    /// others.
-    pub fn take_next(&self, now: Instant) -> Option<Closed> {
+    /// Returns the next segment to upload, and marks it as running. Untried segments come first, oldest first, then the one with
+    /// the earliest retry. If it were always the oldest, a segment that every store rejects would block all others.
+    pub fn take_next(&self, limit: &AgeLimit) -> Option<Closed> {
         let mut index = lock(&self.index);
-        let is_ready = |upload: &UploadState| matches!(upload, UploadState::Waiting(until) if until.is_none_or(|until| until <= now));
-        let waiting = index.segments.iter_mut().filter(|(_, upload)| is_ready(upload));
-        let (closed, upload) = waiting.min_by_key(|(_, upload)| match upload {
-            UploadState::Waiting(until) => *until,
-            UploadState::Running => None,
-        })?;
-        *upload = UploadState::Running;
-        Some(closed.clone())
+        let waiting = index.segments.iter().filter_map(|(closed, segment)| match segment.upload {
+            UploadState::Waiting(until) if until.is_none_or(|until| until <= limit.now) => {
+                index.may_upload(closed, segment, limit).then_some((until, closed))
+            }
+            _ => None,
+        });
+        let closed = waiting.min_by_key(|(until, _)| *until).map(|(_, closed)| closed.clone())?;
+        if let Some(segment) = index.segments.get_mut(&closed) {
+            segment.upload = UploadState::Running;
+        }
+        Some(closed)
     }
 
     /// Returns a segment after a failed upload. It waits at least until `not_before`.
     pub fn put_back(&self, closed: &Closed, not_before: Option<Instant>) {
-        if let Some(upload) = lock(&self.index).segments.get_mut(closed) {
-            *upload = UploadState::Waiting(not_before);
+        if let Some(segment) = lock(&self.index).segments.get_mut(closed) {
+            segment.upload = UploadState::Waiting(not_before);
         }
     }
 
     /// Ends all waits of segments, since their cause may be gone.
     pub fn retry_now(&self) {
         let mut index = lock(&self.index);
-        let waiting = index.segments.values_mut().filter(|upload| matches!(upload, UploadState::Waiting(_)));
-        waiting.for_each(|upload| *upload = UploadState::Waiting(None));
+        let waiting = index.segments.values_mut().map(|segment| &mut segment.upload);
+        waiting
+            .filter(|upload| matches!(upload, UploadState::Waiting(_)))
+            .for_each(|upload| *upload = UploadState::Waiting(None));
     }
 
     /// Deletes a segment.
@@ -171,31 +181,25 @@ impl Spool {
     }
 
     /// Deletes segments that are past the ceiling and not held, and returns them.
-    pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
-        let old = {
-            let index = lock(&self.index);
-            eviction::over_age(index.unheld(index.segments.keys()), ceiling, now)
-        };
-        self.purge_unreadable(ceiling);
-        old.into_iter().filter(|closed| self.remove(closed).is_ok()).collect()
+    pub fn purge(&self, limit: &AgeLimit) -> Vec<Closed> {
+        let past = lock(&self.index).past_ceiling(limit);
+        self.purge_unreadable(limit);
+        past.into_iter().filter(|closed| self.remove(closed).is_ok()).collect()
     }
 
     /// Deletes unreadable files past the ceiling, by their modification time.
-    fn purge_unreadable(&self, ceiling: SignedDuration) {
-        let Ok(ceiling) = Duration::try_from(ceiling) else {
-            return;
-        };
+    fn purge_unreadable(&self, limit: &AgeLimit) {
         lock(&self.index).unreadable.retain(|orphan| {
-            let written = std::fs::metadata(&orphan.path).and_then(|meta| meta.modified());
-            // A file whose time is unknown or in the future is not past the ceiling.
-            let age = written.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
-            let stays = age < ceiling;
-            if !stays {
+            let modified = std::fs::metadata(&orphan.path).and_then(|meta| meta.modified());
+            let modified = modified.ok().and_then(|modified| Timestamp::try_from(modified).ok());
+            // A file whose time is unknown is not past the ceiling.
+            let is_past = modified.is_some_and(|at| limit.age(at, orphan.recorded) == Age::PastCeiling);
+            if is_past {
                 tracing::warn!(camera = orphan.camera, "an unreadable recording past its ceiling is purged");
                 // After an error, the file stays until the next start, which lists it again.
                 let _ = std::fs::remove_file(&orphan.path);
             }
-            stays
+            !is_past
         });
     }
 
@@ -215,7 +219,7 @@ impl Spool {
         let outcome = match read.unwrap_or_else(|failed| Err(io::Error::other(failed))) {
             Ok(None) => OrphanRecovery::Empty,
             Ok(Some(closed)) => {
-                self.add_segment(closed.clone());
+                self.add_segment(closed.clone(), orphan.recorded);
                 OrphanRecovery::Recovered(closed)
             }
             Err(error) => {
@@ -321,30 +325,27 @@ impl Spool {
         index.open_bytes = index.open_bytes.saturating_sub(bytes);
     }
 
-    fn add_segment(&self, closed: Closed) {
-        lock(&self.index).add_segment(closed);
+    fn add_segment(&self, closed: Closed, recorded: Option<Instant>) {
+        lock(&self.index).add_segment(closed, recorded);
         self.changed.notify_one();
     }
 
-    /// Adds the segment of a file in progress. Under one lock, since in between the spool would look empty.
-    fn complete(&self, closed: Closed) {
+    /// Adds the segment of a file in progress, which this process began at `recorded`. Under one lock, since in between the
+    /// spool would look empty.
+    fn complete(&self, closed: Closed, recorded: Instant) {
         {
             let mut index = lock(&self.index);
             index.open_bytes = index.open_bytes.saturating_sub(closed.bytes);
-            index.add_segment(closed);
+            index.add_segment(closed, Some(recorded));
         }
         self.changed.notify_one();
     }
 
     /// Makes a file in progress an orphan.
-    fn abandon(&self, camera: String, path: PathBuf, bytes: u64) {
+    fn abandon(&self, orphan: Orphan) {
         let mut index = lock(&self.index);
-        index.open_bytes = index.open_bytes.saturating_sub(bytes);
-        index.add_orphan(Orphan { camera, path, bytes });
-    }
-
-    fn add_orphan(&self, camera: String, path: PathBuf, bytes: u64) {
-        lock(&self.index).add_orphan(Orphan { camera, path, bytes });
+        index.open_bytes = index.open_bytes.saturating_sub(orphan.bytes);
+        index.add_orphan(orphan);
     }
 }
 

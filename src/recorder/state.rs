@@ -27,7 +27,6 @@ struct Inner {
     cameras: BTreeMap<String, CameraEntry>,
     /// Cameras whose gaps changed since they were last stored.
     unsaved: BTreeSet<String>,
-    clock_offset_ms: Option<i64>,
     uploads_revision: Option<String>,
     storage_problem: Option<String>,
 }
@@ -176,16 +175,6 @@ impl RecorderState {
 
     pub fn storage_problem(&self) -> Option<String> {
         lock(&self.inner).storage_problem.clone()
-    }
-
-    /// Sets the lead of this clock over the store's.
-    pub fn set_clock_offset(&self, ms: i64) {
-        lock(&self.inner).clock_offset_ms = Some(ms);
-        self.metrics.set_clock_offset(ms);
-    }
-
-    pub fn clock_offset_ms(&self) -> Option<i64> {
-        lock(&self.inner).clock_offset_ms
     }
 
     pub fn camera_reports(&self, spool: &Spool) -> Vec<CameraReport> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -18,7 +18,7 @@ use super::camera::backoff;
 use super::camera::backoff::Backoff;
 use super::context::RecorderContext;
 use super::in_doubt::{InDoubtUploads, all_use_revision};
-use super::spool::Closed;
+use super::spool::{AgeLimit, Closed};
 use crate::failure::Failure;
 use crate::rules::recording::key::KeyError;
 use crate::rules::{Class, HoldScope, Key, RetentionTag};
@@ -157,8 +157,9 @@ impl UploadQueue {
             let target = self.target.borrow_and_update().clone();
             if let Some(target) = &target {
                 // Before the uploads: a segment past its ceiling must not enter the bucket.
-                self.purge(target.ceiling);
-                self.start_uploads(target);
+                let limit = AgeLimit::now(target.ceiling, &self.context.clock);
+                self.purge(&limit);
+                self.start_uploads(target, &limit);
                 self.report_revision(&target.revision);
             }
             let spool = &self.context.spool;
@@ -187,14 +188,14 @@ impl UploadQueue {
         }
     }
 
-    fn start_uploads(&mut self, target: &UploadTarget) {
+    fn start_uploads(&mut self, target: &UploadTarget, limit: &AgeLimit) {
         if self.paused_until.is_some_and(|until| until > Instant::now()) {
             return;
         }
         // After a failure, a single upload tests whether the store is back.
-        let limit = if self.paused_until.is_some() { 1 } else { MAX_CONCURRENT_UPLOADS };
-        while self.running.len() < limit {
-            let Some(closed) = self.context.spool.take_next(Instant::now()) else {
+        let concurrency = if self.paused_until.is_some() { 1 } else { MAX_CONCURRENT_UPLOADS };
+        while self.running.len() < concurrency {
+            let Some(closed) = self.context.spool.take_next(limit) else {
                 return;
             };
             let (target, segment, path) = (target.clone(), closed.clone(), self.context.spool.path(&closed));
@@ -225,7 +226,8 @@ impl UploadQueue {
             match &result {
                 Ok(_) => self.in_doubt.record_confirmation(&path),
                 Err(error) if error.may_have_arrived() => {
-                    self.in_doubt.record_failure(path, revision, Instant::now());
+                    let lead = self.context.clock.lead();
+                    self.in_doubt.record_failure(path, revision, Instant::now(), lead);
                 }
                 Err(_) => {}
             }
@@ -240,13 +242,12 @@ impl UploadQueue {
 
     /// Returns until when the store is left alone.
     fn handle_result(&mut self, closed: &Closed, result: UploadResult) -> Option<Instant> {
-        let RecorderContext { spool, state, metrics, .. } = &self.context;
+        let RecorderContext { spool, state, metrics, clock, .. } = &self.context;
         match result {
             Ok(put) => {
                 metrics.count_upload(if put.already_exists { "already_there" } else { "stored" });
                 if let Some(date) = put.server_date {
-                    // The store's clock has whole seconds: on average half a second has passed since.
-                    state.set_clock_offset(Timestamp::now().as_millisecond() - date.as_millisecond() - 500);
+                    clock.read_store(date, Instant::now());
                 }
                 self.complete_upload(closed);
                 self.backoff.reset();
@@ -304,9 +305,9 @@ impl UploadQueue {
         let _ = spool.remove(closed);
     }
 
-    fn purge(&self, ceiling: SignedDuration) {
+    fn purge(&self, limit: &AgeLimit) {
         let RecorderContext { spool, state, metrics, .. } = &self.context;
-        for Closed { camera, start, .. } in spool.purge(ceiling, Timestamp::now()) {
+        for Closed { camera, start, .. } in spool.purge(limit) {
             metrics.count_discarded("over_ceiling");
             state.set_last_error(&camera, "an unconfirmed segment was past its ceiling and is purged");
             tracing::warn!(camera, %start, "a segment past its ceiling is purged");

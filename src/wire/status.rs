@@ -29,7 +29,8 @@ pub struct RecorderStatus {
     pub started: Timestamp,
     /// Time of this answer by the recorder's clock.
     pub now: Timestamp,
-    /// Lead of the recorder's clock over the store's in milliseconds, from the `Date` of the last answer.
+    /// Lead of the recorder's clock in milliseconds: over the store's, from the `Date` of its last answer. Before its first
+    /// answer, over the operator's, from [`super::TIME_HEADER`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead_ms: Option<i64>,
     /// Content of the spool.

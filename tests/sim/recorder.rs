@@ -189,7 +189,8 @@ async fn upload_spool(world: &Shared, source_key: &(Class, String), uploader: &U
                 recorder.in_doubt.record_confirmation(&path(&segment.key));
                 recorder.spool.retain(|other| other.key != segment.key);
             } else if !forgets {
-                recorder.in_doubt.record_failure(path(&segment.key), followed.clone(), now);
+                let lead = Some(SignedDuration::from_secs(recorder.ahead));
+                recorder.in_doubt.record_failure(path(&segment.key), followed.clone(), now, lead);
             }
         };
         note(false);

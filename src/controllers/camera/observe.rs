@@ -28,6 +28,8 @@ pub struct AssignedRecorder {
 pub struct RecorderReply {
     /// Clock of the recorder.
     pub now: Timestamp,
+    /// Lead of that clock in milliseconds.
+    pub clock_ahead_ms: Option<i64>,
     /// Report; `None`: the recorder does not know the camera yet.
     pub report: Option<CameraReport>,
 }
@@ -57,6 +59,7 @@ pub async fn query(
     let status = status.map_err(|error| recorder_client::explain(error, recorder.pod.as_ref()));
     Some(status.map(|status| RecorderReply {
         now: status.now,
+        clock_ahead_ms: status.clock_ahead_ms,
         report: status.cameras.into_iter().find(|report| report.name == name),
     }))
 }

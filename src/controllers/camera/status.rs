@@ -77,7 +77,10 @@ fn recording(valid: &CameraValidation, reply: Option<&CameraQueryResult>) -> Con
     match reply {
         // The recorder's actual state counts, even if it should do something else.
         Some(Ok(reply)) => match &reply.report {
-            Some(report) => camera_recording::evaluate(report, valid.segment_duration, reply.now),
+            Some(report) => {
+                let finding = camera_recording::evaluate(report, valid.segment_duration, reply.now);
+                camera_recording::with_clock(finding, reply.clock_ahead_ms)
+            }
             None => finding(False, Reason::Connecting, camera_recording::UNKNOWN_TO_RECORDER),
         },
         Some(Err(_)) | None if !valid.permitted.is_true() => {

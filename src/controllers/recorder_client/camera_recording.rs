@@ -2,11 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::api::MAX_CLOCK_SKEW;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::wire::{CameraReport, CameraState};
 
 /// Message about a camera that is not in its recorder's status.
 pub const UNKNOWN_TO_RECORDER: &str = "the recorder does not know the camera yet";
+/// Remedy for a recorder whose clock is wrong. It has no number, like every message here.
+pub const CLOCK_NOT_SYNCHRONIZED: &str = "the recorder's clock is more than a minute off, so the times of recordings are wrong: correct NTP on its node";
 /// Time for an upload after the end of its segment.
 const UPLOAD_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -42,6 +45,19 @@ pub fn evaluate(report: &CameraReport, segment: SignedDuration, now: Timestamp) 
         ),
     };
     ConditionFinding::new(ConditionType::Recording, status, reason, message)
+}
+
+/// Returns whether the recorder's clock is too far from the store's, or before its first answer from the operator's.
+pub fn is_clock_wrong(clock_ahead_ms: Option<i64>) -> bool {
+    clock_ahead_ms.is_some_and(|ms| SignedDuration::from_millis(ms).abs() > MAX_CLOCK_SKEW)
+}
+
+/// Adds the problem of the recorder's clock to its finding.
+pub fn with_clock(finding: ConditionFinding, clock_ahead_ms: Option<i64>) -> ConditionFinding {
+    if !is_clock_wrong(clock_ahead_ms) {
+        return finding;
+    }
+    ConditionFinding { message: format!("{}; {CLOCK_NOT_SYNCHRONIZED}", finding.message), ..finding }
 }
 
 /// Evaluates a camera whose frames arrive, by the segments that the store confirmed.
@@ -108,6 +124,23 @@ mod tests {
         ] {
             let report = report(CameraState::Recording, since, last_segment);
             assert_eq!(evaluate(&report, SEGMENT, at(now)).reason, expected, "at {now}");
+        }
+    }
+
+    #[test]
+    fn wrong_clock_is_in_the_message() {
+        for (ahead_ms, is_wrong) in [
+            (None, false),
+            (Some(60_000), false),
+            (Some(-60_000), false),
+            (Some(61_000), true),
+            (Some(-61_000), true),
+            (Some(i64::MIN), true),
+        ] {
+            let finding = evaluate(&report(CameraState::Recording, 0, Some(0)), SEGMENT, at(61));
+            let finding = with_clock(finding, ahead_ms);
+            assert_eq!(finding.message.contains("NTP"), is_wrong, "{ahead_ms:?}");
+            assert_eq!(finding.reason, Reason::Recording);
         }
     }
 

@@ -1,5 +1,7 @@
 //! `GET /v1/status`. The operator trusts it, so it is served only over TLS and only to clients with the token.
 
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +18,10 @@ use super::tls;
 use crate::recorder::config::ConfigState;
 use crate::recorder::context::RecorderContext;
 use crate::telemetry::serve::{REQUEST_TIMEOUT, serve_connections, serve_http};
-use crate::wire::{FORMAT, RecorderStatus};
+use crate::wire::{FORMAT, RecorderStatus, TIME_HEADER};
+
+/// Longest time (RFC 3339 with nanoseconds and an offset).
+const MAX_TIME_LENGTH: usize = 40;
 
 #[derive(Clone)]
 pub struct StatusSource {
@@ -52,7 +57,11 @@ async fn get_status(State(status): State<StatusSource>, headers: HeaderMap) -> R
     if !is_authorized(&headers, config.status_api.token.reveal()) {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response();
     }
-    let RecorderContext { spool, state, .. } = &status.context;
+    let RecorderContext { spool, state, clock, .. } = &status.context;
+    // Only now: anyone else could end the retention of the spool with a time in the future.
+    if let Some(time) = operator_time(&headers) {
+        clock.read_operator(time, Instant::now());
+    }
     Json(RecorderStatus {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -63,11 +72,16 @@ async fn get_status(State(status): State<StatusSource>, headers: HeaderMap) -> R
         storage_problem: state.storage_problem(),
         started: status.started,
         now: Timestamp::now(),
-        clock_ahead_ms: state.clock_offset_ms(),
+        clock_ahead_ms: clock.lead().and_then(|lead| i64::try_from(lead.as_millis()).ok()),
         spool: spool.status(),
         cameras: state.camera_reports(spool),
     })
     .into_response()
+}
+
+fn operator_time(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(TIME_HEADER)?.to_str().ok()?;
+    (text.len() <= MAX_TIME_LENGTH).then(|| text.parse().ok())?
 }
 
 /// Compares in constant time, so that the duration does not reveal the token.
@@ -79,7 +93,53 @@ fn is_authorized(headers: &HeaderMap, token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::SignedDuration;
+
     use super::*;
+    use crate::recorder::spool::Spool;
+    use crate::wire::RecorderConfig;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    async fn status_source(folder: &tempfile::TempDir) -> StatusSource {
+        let config: RecorderConfig = serde_json::from_value(serde_json::json!({
+            "format": 1, "revision": "r1", "namespace": "test", "site": "test",
+            "storage": {
+                "region": "x", "bucket": "x", "pathStyle": true, "accessKeyId": "x", "secretAccessKey": "x",
+            },
+            "segmentDurationMs": 60_000, "videoCeilingMs": 60_000, "spoolBytes": 1000, "cameras": [],
+            "statusApi": {"certPem": "", "keyPem": "", "token": TOKEN},
+        }))
+        .unwrap();
+        let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+        StatusSource {
+            config: watch::channel(ConfigState { config: Some(Arc::new(config)), ..Default::default() }).1,
+            context: RecorderContext::new(spool, watch::channel(SignedDuration::ZERO).1),
+            shard: 0,
+            started: Timestamp::now(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_authorized_request_gives_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = status_source(&folder).await;
+        let clock = Arc::clone(&source.context.clock);
+        let hour_behind = (Timestamp::now() - SignedDuration::from_hours(1)).to_string();
+        for (token, time, expected) in [
+            ("wrong", hour_behind.as_str(), None),
+            (TOKEN, "yesterday", None),
+            (TOKEN, &hour_behind, Some(3600)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+            headers.insert(TIME_HEADER, time.parse().unwrap());
+            get_status(State(source.clone()), headers).await;
+            assert_eq!(clock.lead().map(|lead| lead.as_secs()), expected, "{token} {time}");
+        }
+    }
 
     #[test]
     fn only_the_exact_token_is_authorized() {

@@ -1,8 +1,11 @@
-//! Selects segments to evict or purge. Pure.
+//! Selects segments to evict, and judges their age. Pure, except for [`AgeLimit::now`].
+
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::name::Closed;
+use crate::recorder::confirmed_clock::{ConfirmedClock, ConfirmedTime};
 
 /// Returns the first segments of `spare`, oldest first, whose eviction makes room for `needed` bytes; `None` if all of
 /// them are not enough.
@@ -24,16 +27,48 @@ pub fn select_evictions<'a>(
     (over == 0).then_some(evicted)
 }
 
-/// Returns the segments past the ceiling at `now` (article 6).
-pub fn over_age<'a>(
-    closed: impl IntoIterator<Item = &'a Closed>,
-    ceiling: SignedDuration,
-    now: Timestamp,
-) -> Vec<Closed> {
-    let Ok(oldest) = now.checked_sub(ceiling) else {
-        return Vec::new();
-    };
-    closed.into_iter().filter(|segment| segment.start < oldest).cloned().collect()
+/// The clocks by which segments age, and their ceiling (article 6).
+#[derive(Clone, Copy, Debug)]
+pub struct AgeLimit {
+    pub ceiling: SignedDuration,
+    /// `None`: neither the store nor the operator confirms a time.
+    pub confirmed: Option<ConfirmedTime>,
+    /// Time of this machine's wall clock, which may be wrong.
+    pub wall: Timestamp,
+    pub now: Instant,
+}
+
+/// Age of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    BelowCeiling,
+    /// Past the ceiling by the wall clock alone: it may neither enter the bucket nor be deleted.
+    Unconfirmed,
+    PastCeiling,
+}
+
+impl AgeLimit {
+    /// Returns the limit by the clocks of this moment.
+    pub fn now(ceiling: SignedDuration, clock: &ConfirmedClock) -> Self {
+        let now = Instant::now();
+        Self { ceiling, confirmed: clock.time_at(now), wall: Timestamp::now(), now }
+    }
+
+    /// Returns the age of a recording that began at `start`. `recorded`: when this process began to record it. Then only the
+    /// monotonic clock counts: the wall clock that gave `start` may have been wrong.
+    pub fn age(&self, start: Timestamp, recorded: Option<Instant>) -> Age {
+        if let Some(recorded) = recorded {
+            let elapsed = self.now.saturating_duration_since(recorded);
+            let is_past = Duration::try_from(self.ceiling).is_ok_and(|ceiling| elapsed > ceiling);
+            return if is_past { Age::PastCeiling } else { Age::BelowCeiling };
+        }
+        let is_past_at = |time: Timestamp| time.duration_since(start) > self.ceiling;
+        match self.confirmed {
+            Some(time) if is_past_at(time.timestamp()) => Age::PastCeiling,
+            None if is_past_at(self.wall) => Age::Unconfirmed,
+            _ => Age::BelowCeiling,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -63,10 +98,37 @@ mod tests {
     }
 
     #[test]
-    fn segment_past_ceiling_is_purged() {
-        let all = [closed(10, 1), closed(20, 1)];
-        let now = Timestamp::from_second(120).unwrap();
-        assert_eq!(over_age(&all, SignedDuration::from_secs(100), now), [closed(10, 1)]);
-        assert_eq!(over_age(&all, SignedDuration::from_secs(110), now), []);
+    fn only_confirmed_time_makes_a_segment_past_its_ceiling() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let now = Instant::now();
+        let age = |confirmed: Option<i64>, wall: i64, recorded_ago: Option<u64>| {
+            let clock = ConfirmedClock::default();
+            if let Some(second) = confirmed {
+                clock.read_store(at(second), now);
+            }
+            let limit = AgeLimit {
+                ceiling: SignedDuration::from_secs(100),
+                confirmed: clock.time_at(now),
+                wall: at(wall),
+                now,
+            };
+            limit.age(at(1000), recorded_ago.map(|ago| now.checked_sub(Duration::from_secs(ago)).unwrap()))
+        };
+        for (confirmed, wall, recorded_ago, expected) in [
+            (Some(1050), 1050, None, Age::BelowCeiling),
+            (Some(1150), 1150, None, Age::PastCeiling),
+            // A wall clock that is ahead or behind does not count once a time is confirmed.
+            (Some(1050), 9000, None, Age::BelowCeiling),
+            (Some(1150), 10, None, Age::PastCeiling),
+            (None, 1050, None, Age::BelowCeiling),
+            (None, 9000, None, Age::Unconfirmed),
+            // Recorded by this process, while the wall clock was behind.
+            (Some(9000), 9000, Some(50), Age::BelowCeiling),
+            (None, 9000, Some(50), Age::BelowCeiling),
+            (None, 10, Some(101), Age::PastCeiling),
+        ] {
+            let case = (confirmed, wall, recorded_ago);
+            assert_eq!(age(confirmed, wall, recorded_ago), expected, "{case:?}");
+        }
     }
 }

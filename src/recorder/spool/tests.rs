@@ -1,6 +1,10 @@
 use std::fs;
+use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use super::*;
+use crate::recorder::confirmed_clock::ConfirmedClock;
 
 fn second(n: i64) -> Timestamp {
     Timestamp::from_second(n).unwrap()
@@ -11,6 +15,32 @@ async fn spool(limit: u64) -> (tempfile::TempDir, Arc<Spool>) {
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
     spool.set_limit(limit);
     (folder, spool)
+}
+
+/// Ages by a confirmed time.
+fn age_limit(ceiling: i64, confirmed: i64) -> AgeLimit {
+    let (clock, now) = (ConfirmedClock::default(), Instant::now());
+    clock.read_store(second(confirmed), now);
+    AgeLimit {
+        ceiling: SignedDuration::from_secs(ceiling),
+        confirmed: clock.time_at(now),
+        wall: second(confirmed),
+        now,
+    }
+}
+
+/// Returns the next segment, whatever its age.
+fn take_next(spool: &Spool) -> Option<Closed> {
+    spool.take_next(&age_limit(i64::MAX, 0))
+}
+
+/// Returns the spool of the next recorder.
+async fn reopen(folder: &tempfile::TempDir, spool: Arc<Spool>) -> Arc<Spool> {
+    let limit = spool.status().limit;
+    drop(spool);
+    let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+    spool.set_limit(limit);
+    spool
 }
 
 async fn write_segment(spool: &Arc<Spool>, start: i64, bytes: usize) -> Closed {
@@ -26,11 +56,11 @@ async fn segment_waits_until_upload_is_confirmed() {
     let one = write_segment(&spool, 10, 100).await;
     let two = write_segment(&spool, 20, 50).await;
     assert_eq!(spool.status(), SpoolStatus { segments: 2, bytes: 150, limit: 1000 });
-    assert_eq!(spool.take_next(Instant::now()).as_ref(), Some(&one));
-    assert_eq!(spool.take_next(Instant::now()).as_ref(), Some(&two));
-    assert_eq!(spool.take_next(Instant::now()), None);
+    assert_eq!(take_next(&spool).as_ref(), Some(&one));
+    assert_eq!(take_next(&spool).as_ref(), Some(&two));
+    assert_eq!(take_next(&spool), None);
     spool.put_back(&one, None);
-    assert_eq!(spool.take_next(Instant::now()).as_ref(), Some(&one));
+    assert_eq!(take_next(&spool).as_ref(), Some(&one));
     assert_eq!(fs::read(spool.path(&one)).unwrap().len(), 100);
     spool.remove(&one).unwrap();
     assert!(!spool.path(&one).exists());
@@ -42,9 +72,8 @@ async fn waiting_segment_survives_restart() {
     use sha2::{Digest, Sha256};
     let (folder, spool) = spool(1000).await;
     let one = write_segment(&spool, 10, 100).await;
-    drop(spool);
-    let again = Spool::open(folder.path().to_owned()).await.unwrap();
-    assert_eq!(again.take_next(Instant::now()).as_ref(), Some(&one));
+    let again = reopen(&folder, spool).await;
+    assert_eq!(take_next(&again).as_ref(), Some(&one));
     let bytes = fs::read(again.path(&one)).unwrap();
     assert_eq!(one.sha256, <[u8; 32]>::from(Sha256::digest(bytes)));
     assert_eq!(again.newest_end("hal"), Some(second(20)));
@@ -75,11 +104,29 @@ async fn full_spool_rejects_writes_when_nothing_can_be_evicted() {
 
 #[tokio::test]
 async fn purge_removes_segment_past_ceiling() {
-    let (_folder, spool) = spool(1000).await;
+    let (folder, spool) = spool(1000).await;
     let one = write_segment(&spool, 10, 100).await;
     let two = write_segment(&spool, 50, 100).await;
-    assert_eq!(spool.purge(SignedDuration::from_secs(60), second(100)), std::slice::from_ref(&one));
+    // This process recorded them just now, so the clock that gave their times was wrong.
+    assert_eq!(spool.purge(&age_limit(60, 100)), []);
+    let spool = reopen(&folder, spool).await;
+    assert_eq!(spool.purge(&age_limit(60, 100)), std::slice::from_ref(&one));
     assert!(!spool.path(&one).exists() && spool.path(&two).exists());
+}
+
+#[tokio::test]
+async fn wall_clock_alone_neither_purges_nor_uploads() {
+    let (folder, spool) = spool(1000).await;
+    let old = write_segment(&spool, 10, 100).await;
+    let young = write_segment(&spool, 90, 100).await;
+    let spool = reopen(&folder, spool).await;
+    let unconfirmed = AgeLimit { confirmed: None, ..age_limit(60, 100) };
+    assert_eq!(spool.purge(&unconfirmed), []);
+    assert_eq!(spool.take_next(&unconfirmed).as_ref(), Some(&young));
+    assert_eq!(spool.take_next(&unconfirmed), None);
+    assert_eq!(spool.status().segments, 2, "the spool is not empty");
+    // The clock was ahead: by the store's time, the segment is young.
+    assert_eq!(spool.take_next(&age_limit(60, 20)).as_ref(), Some(&old));
 }
 
 #[tokio::test]
@@ -115,12 +162,14 @@ async fn unreadable_part_is_purged_past_ceiling() {
     fs::rename(&part, &aside).unwrap();
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
     fs::rename(&aside, &part).unwrap();
-    let ceiling = SignedDuration::from_hours(24);
-    spool.purge(ceiling, Timestamp::now());
+    let (ceiling, now) = (24 * 3600, Timestamp::now().as_second());
+    spool.purge(&age_limit(ceiling, now));
     assert!(part.exists());
     let written = std::time::SystemTime::now() - Duration::from_secs(24 * 3600 + 1);
     fs::File::options().write(true).open(&part).unwrap().set_modified(written).unwrap();
-    spool.purge(ceiling, Timestamp::now());
+    spool.purge(&AgeLimit { confirmed: None, ..age_limit(ceiling, now) });
+    assert!(part.exists(), "no confirmed time");
+    spool.purge(&age_limit(ceiling, now));
     assert!(!part.exists());
 }
 
@@ -129,7 +178,7 @@ async fn segment_being_uploaded_is_not_evicted() {
     let (_folder, spool) = spool(250).await;
     let one = write_segment(&spool, 10, 100).await;
     let two = write_segment(&spool, 20, 100).await;
-    assert_eq!(spool.take_next(Instant::now()).as_ref(), Some(&one));
+    assert_eq!(take_next(&spool).as_ref(), Some(&one));
     write_segment(&spool, 30, 100).await;
     assert_eq!(spool.take_evicted(), [two]);
     assert!(spool.path(&one).exists());
@@ -147,7 +196,7 @@ async fn dropped_writer_leaves_complete_fragments() {
     }
     drop(writer);
     let adopted = spool.recover_orphan().await;
-    let closed = spool.take_next(Instant::now()).unwrap();
+    let closed = take_next(&spool).unwrap();
     assert_eq!(adopted, Some(OrphanRecovery::Recovered(closed.clone())));
     assert_eq!(spool.recover_orphan().await, None);
     assert_eq!(closed.duration_ms, 3000);
@@ -159,18 +208,21 @@ async fn held_segment_is_neither_evicted_nor_purged() {
     use crate::rules::Window;
     use crate::rules::hold::scope::tests::video_scope;
 
-    let (_folder, spool) = spool(100).await;
+    let (folder, spool) = spool(100).await;
     let oldest = write_segment(&spool, 10, 40).await;
     let younger = write_segment(&spool, 100, 40).await;
-    spool.set_holds([video_scope(&["hal"], Window::new(second(15), Some(second(16))))].into());
+    let holds = [video_scope(&["hal"], Window::new(second(15), Some(second(16))))];
+    spool.set_holds(holds.clone().into());
     let third = write_segment(&spool, 200, 40).await;
     assert_eq!(spool.take_evicted(), [younger], "the held segment stays, although it is older");
-    let later = second(100_000);
-    assert_eq!(spool.purge(SignedDuration::from_secs(60), later), [third]);
+    let spool = reopen(&folder, spool).await;
+    spool.set_holds(holds.into());
+    let later = age_limit(60, 100_000);
+    assert_eq!(spool.purge(&later), [third]);
     assert!(spool.path(&oldest).exists());
     // Only the held segment is left. Recording stops, so that it is not lost.
     assert!(!spool.has_room(80));
     spool.set_holds([].into());
     assert!(spool.has_room(80));
-    assert_eq!(spool.purge(SignedDuration::from_secs(60), later), [oldest]);
+    assert_eq!(spool.purge(&later), [oldest]);
 }

@@ -5,10 +5,12 @@ use std::io;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::index::Orphan;
 use super::name::{Closed, folder, part};
 use super::{Spool, SpoolError};
 
@@ -19,6 +21,8 @@ pub struct SegmentWriter {
     spool: Arc<Spool>,
     camera: String,
     path: PathBuf,
+    /// Start of the file by the monotonic clock.
+    began: Instant,
     bytes: u64,
     closed: bool,
     /// `None` while a thread writes.
@@ -38,6 +42,7 @@ impl SegmentWriter {
         start: Timestamp,
         bytes: Vec<u8>,
     ) -> Result<Self, SpoolError> {
+        let began = Instant::now();
         let folder = folder(&spool.root, camera);
         let path = folder.join(part(start));
         let create = {
@@ -50,7 +55,7 @@ impl SegmentWriter {
         };
         let file = blocking(create).await??;
         let output = Some(Output { file, hasher: Sha256::new() });
-        let mut writer = Self { spool, camera: camera.to_owned(), path, bytes: 0, closed: false, output };
+        let mut writer = Self { spool, camera: camera.to_owned(), path, began, bytes: 0, closed: false, output };
         writer.append(bytes).await?;
         Ok(writer)
     }
@@ -108,7 +113,7 @@ impl SegmentWriter {
         // Without the sync, the new name could outlive a power failure, and its data not.
         blocking(move || file.sync_data().and_then(|()| std::fs::rename(from, to))).await??;
         self.closed = true;
-        self.spool.complete(closed.clone());
+        self.spool.complete(closed.clone(), self.began);
         Ok(closed)
     }
 }
@@ -116,7 +121,8 @@ impl SegmentWriter {
 impl Drop for SegmentWriter {
     fn drop(&mut self) {
         if !self.closed {
-            self.spool.abandon(std::mem::take(&mut self.camera), std::mem::take(&mut self.path), self.bytes);
+            let (camera, path) = (std::mem::take(&mut self.camera), std::mem::take(&mut self.path));
+            self.spool.abandon(Orphan { camera, path, bytes: self.bytes, recorded: Some(self.began) });
         }
     }
 }

@@ -1,5 +1,7 @@
 use std::sync::Mutex;
 
+use jiff::Timestamp;
+
 use super::*;
 use crate::recorder::spool::{SegmentWriter, Spool};
 use crate::rules::Window;
@@ -12,12 +14,15 @@ const TEST_TIMEOUT: Duration = Duration::from_mins(5);
 #[derive(Default)]
 struct FakeSink {
     stored: Mutex<Vec<String>>,
+    attempted: Mutex<Vec<String>>,
     attempts: Mutex<u32>,
     is_down: Mutex<bool>,
     /// Camera whose uploads time out, as if the network failed.
     unreachable_camera: Mutex<Option<String>>,
     rejected_camera: Mutex<Option<String>>,
     should_panic: Mutex<bool>,
+    /// The store's clock in its answers.
+    server_date: Mutex<Option<Timestamp>>,
     tags: Mutex<Vec<RetentionTag>>,
 }
 
@@ -25,6 +30,7 @@ struct FakeSink {
 impl SegmentSink for FakeSink {
     async fn put(&self, key: &Key, file: &Path, _: [u8; 32], tag: RetentionTag) -> UploadResult {
         self.tags.lock().unwrap().push(tag);
+        self.attempted.lock().unwrap().push(key.to_string());
         if !file.exists() {
             return Err(PutError::File(io::ErrorKind::NotFound).into());
         }
@@ -39,7 +45,7 @@ impl SegmentSink for FakeSink {
             return Err(UploadError::Key(KeyError::Form));
         }
         self.stored.lock().unwrap().push(key.to_string());
-        Ok(PutOutcome { already_exists: false, server_date: None })
+        Ok(PutOutcome { already_exists: false, server_date: *self.server_date.lock().unwrap() })
     }
 }
 
@@ -219,15 +225,53 @@ async fn panicking_upload_loses_nothing() {
     bench.task.abort();
 }
 
-#[tokio::test]
-async fn segment_past_ceiling_is_never_uploaded() {
+/// A recorder whose predecessor recorded these cameras, each so many seconds ago, by the wall clock.
+async fn restarted_recorder(recordings: &[(&str, i64)], store: FakeSink) -> UploadFixture {
     let bench = UploadFixture::new().await;
     bench.set_down(true);
-    bench.record("hal", 25 * 3600).await;
-    bench.record("deur", 100).await;
-    bench.set_down(false);
+    for (camera, ago) in recordings {
+        bench.record(camera, *ago).await;
+    }
+    bench.task.abort();
+    UploadFixture::with(bench.folder, store).await
+}
+
+#[tokio::test]
+async fn segment_past_ceiling_is_never_uploaded() {
+    let store = FakeSink::default();
+    *store.server_date.lock().unwrap() = Some(Timestamp::now());
+    let bench = restarted_recorder(&[("hal", 25 * 3600), ("deur", 100)], store).await;
     let stored = bench.drain().await;
+    assert_eq!(stored.len(), 1);
     assert!(stored.iter().all(|key| key.contains("/deur/")), "{stored:?}");
+}
+
+#[tokio::test]
+async fn unconfirmed_clock_purges_nothing() {
+    let store = FakeSink::default();
+    *store.is_down.lock().unwrap() = true;
+    // By the wall clock, one is past its ceiling of 24 hours. The store's clock is two hours behind.
+    *store.server_date.lock().unwrap() = Some(Timestamp::now() - SignedDuration::from_hours(2));
+    let bench = restarted_recorder(&[("hal", 25 * 3600), ("deur", 100)], store).await;
+    bench.wait_for_attempts(2).await;
+    assert_eq!(bench.context.spool.waiting_segments("hal"), 1);
+    let attempted = bench.store.attempted.lock().unwrap().clone();
+    assert!(attempted.iter().all(|key| key.contains("/deur/")), "{attempted:?}");
+    bench.set_down(false);
+    assert_eq!(bench.drain().await.len(), 2);
+}
+
+#[tokio::test]
+async fn segment_of_this_process_survives_a_clock_step() {
+    let store = FakeSink::default();
+    *store.server_date.lock().unwrap() = Some(Timestamp::now());
+    let bench = UploadFixture::with(tempfile::tempdir().unwrap(), store).await;
+    bench.record("deur", 100).await;
+    bench.wait_for_stored().await;
+    // Recorded while the wall clock was a month behind, which the store's answer shows only now.
+    bench.record("hal", 30 * 24 * 3600).await;
+    let stored = bench.drain().await;
+    assert!(stored.iter().any(|key| key.contains("/hal/")), "{stored:?}");
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ fn reply(state: CameraState, segment_start: &str) -> RecorderReply {
         "uploaded": 1, "waiting": 0,
     }))
     .unwrap();
-    RecorderReply { now: NOW.parse().unwrap(), report: Some(report) }
+    RecorderReply { now: NOW.parse().unwrap(), clock_ahead_ms: None, report: Some(report) }
 }
 
 fn status_of(camera: &Camera, snapshot: &SiteSnapshot, reply: Option<&CameraQueryResult>) -> CameraStatus {
@@ -103,7 +103,7 @@ fn recording_camera_is_ready() {
 
 #[test]
 fn silent_camera_is_not_ready_with_reason() {
-    let unknown_camera = Ok(RecorderReply { now: NOW.parse().unwrap(), report: None });
+    let unknown_camera = Ok(RecorderReply { now: NOW.parse().unwrap(), clock_ahead_ms: None, report: None });
     for (reply, truth, reason) in [
         (Some(Ok(reply(CameraState::Disconnected, NOW))), "False", "Disconnected"),
         (Some(unknown_camera), "False", "Connecting"),

@@ -97,11 +97,31 @@ pub fn evaluate_recording(
         .map(|camera| (camera.name.as_str(), camera_finding(&camera.name, replies, segment)))
         .collect();
     let recording = cameras.iter().filter(|(_, finding)| finding.is_true()).count();
-    if recording == total {
+    let finding = if recording == total {
         let message = "all cameras record and the store confirms their segments";
-        return (finding(true, Reason::Recording, message), recording);
+        finding(true, Reason::Recording, message)
+    } else {
+        partial_finding(recording, total, &cameras, &valid.unusable_cameras)
+    };
+    (with_wrong_clocks(finding, replies), recording)
+}
+
+/// Adds the recorders whose clocks are wrong to `Recording` of the Site.
+fn with_wrong_clocks(finding: ConditionFinding, replies: &[ShardReply]) -> ConditionFinding {
+    let is_wrong = |reply: &&ShardReply| {
+        reply.status.as_ref().is_ok_and(|status| camera_recording::is_clock_wrong(status.clock_ahead_ms))
+    };
+    let wrong: Vec<String> = replies.iter().filter(is_wrong).map(|reply| reply.shard.to_string()).collect();
+    if wrong.is_empty() {
+        return finding;
     }
-    (partial_finding(recording, total, &cameras, &valid.unusable_cameras), recording)
+    let message = format!(
+        "{}; recorder {}: {}",
+        finding.message,
+        wrong.join(", "),
+        camera_recording::CLOCK_NOT_SYNCHRONIZED
+    );
+    ConditionFinding { message, ..finding }
 }
 
 /// Returns `Recording` if not all cameras record.

@@ -38,6 +38,16 @@ fn recording_reports_all_some_or_no_cameras() {
 }
 
 #[test]
+fn recorder_with_wrong_clock_is_named() {
+    let fixture = fixture();
+    let records = [("hal", CameraState::Recording), ("kassa", CameraState::Recording)];
+    let mut reply = reply(&fixture, &records);
+    reply.status.as_mut().unwrap().clock_ahead_ms = Some(-86_400_000);
+    let (finding, _) = evaluate_recording(&fixture.valid(), true, &[reply], SEGMENT);
+    assert!(finding.is_true() && finding.message.contains("; recorder 0: the recorder's clock"), "{finding:?}");
+}
+
+#[test]
 fn unreachable_recorder_makes_recording_unknown() {
     let silent = ShardReply { shard: 0, status: Err(RecorderStatusError::Unreachable) };
     let (unknown, count) = evaluate_recording(&fixture().valid(), true, &[silent], SEGMENT);
