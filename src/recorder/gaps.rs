@@ -2,6 +2,7 @@
 //! was not made (article 5: a covered camera rightly has no recording).
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use crate::wire::{Gap, GapCause};
 const MAX_GAPS: usize = 20;
 /// Longest time between two frames without a gap: cameras send at least one frame a second.
 const MAX_FRAME_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
+/// Longest time by which a hole may exceed the elapsed time, because frames or a write were late. A longer one is a step of
+/// the clock.
+const MAX_DELAY: SignedDuration = SignedDuration::from_mins(1);
 
 /// The gaps of one camera, and the end of its recording. It is stored in the spool, so that the next recorder knows where
 /// the previous one ended.
@@ -20,6 +24,9 @@ pub struct GapLog {
     /// End of the newest recorded frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     recorded: Option<Timestamp>,
+    /// When that frame was noted.
+    #[serde(skip)]
+    noted_at: Option<Instant>,
     /// Gap that is not over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     open: Option<Gap>,
@@ -57,25 +64,28 @@ impl GapLog {
                 return false;
             }
             Some(open) => {
-                self.push_ended(Gap { until: Some(now), ..open });
-                Some(now)
+                self.push_ended(end_gap(open, now));
+                now
             }
-            None => self.recorded.or(Some(now)),
+            // A clock that was set back shows a time before the newest frame.
+            None => self.recorded.unwrap_or(now).min(now),
         };
-        self.open = Some(Gap { cause, from, until: None });
+        self.open = Some(Gap { cause, from: Some(from), until: None });
         true
     }
 
-    /// Notes a recording from `from` to `until`. Returns the gap that it ends. That is the open gap, or one without a
-    /// report, such as of a camera that froze.
-    pub fn record(&mut self, from: Timestamp, until: Timestamp) -> Option<Gap> {
-        let before = self.recorded;
-        self.recorded = before.max(Some(until));
-        let unreported = || {
-            let since = before.filter(|before| from.duration_since(*before) > MAX_FRAME_INTERVAL);
-            since.map(|since| Gap { cause: GapCause::Disconnected, from: Some(since), until: None })
+    /// Notes at `now` a recording from `from` to `until`. Returns the gap that it ends. That is the open gap, or one without a
+    /// report, such as of a camera that froze, or of a clock that was set.
+    pub fn record(&mut self, from: Timestamp, until: Timestamp, now: Instant) -> Option<Gap> {
+        // After a clock was set back, `until` is before the newest frame. If that stayed, it would hide all holes until then.
+        let before = self.recorded.replace(until);
+        let noted_at = self.noted_at.replace(now);
+        let unreported = || unreported_cause(from.duration_since(before?), now, noted_at);
+        let gap = match self.open.take() {
+            Some(open) => open,
+            None => Gap { cause: unreported()?, from: before, until: None },
         };
-        let gap = Gap { until: Some(from), ..self.open.take().or_else(unreported)? };
+        let gap = end_gap(gap, from);
         self.push_ended(gap.clone());
         Some(gap)
     }
@@ -117,9 +127,45 @@ impl GapLog {
     }
 }
 
+/// Returns the gap with its end. Its beginning may be later, if the clock was set back during the gap.
+fn end_gap(gap: Gap, until: Timestamp) -> Gap {
+    Gap { from: gap.from.map(|from| from.min(until)), until: Some(until), ..gap }
+}
+
+/// Returns the cause of a hole that no task reported; `None`: it is too short for a gap. A negative hole is an overlap.
+fn unreported_cause(hole: SignedDuration, now: Instant, noted_at: Option<Instant>) -> Option<GapCause> {
+    if hole < -MAX_FRAME_INTERVAL {
+        return Some(GapCause::ClockNotSynchronized);
+    }
+    if hole <= MAX_FRAME_INTERVAL {
+        return None;
+    }
+    let elapsed = noted_at.map(|noted_at| now.saturating_duration_since(noted_at));
+    let elapsed = elapsed.and_then(|elapsed| SignedDuration::try_from(elapsed).ok());
+    let is_step = elapsed.is_some_and(|elapsed| hole > elapsed.saturating_add(MAX_DELAY));
+    Some(if is_step { GapCause::ClockNotSynchronized } else { GapCause::Disconnected })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    static BOOT: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    /// Notes a recording while both clocks agree.
+    fn record(log: &mut GapLog, from: i64, until: i64) -> Option<Gap> {
+        record_after(log, from, until, until)
+    }
+
+    /// Notes a recording so many seconds after the boot by the monotonic clock.
+    fn record_after(log: &mut GapLog, from: i64, until: i64, elapsed: i64) -> Option<Gap> {
+        log.record(at(from), at(until), *BOOT + Duration::from_secs(elapsed.unsigned_abs()))
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -132,7 +178,7 @@ mod tests {
     /// A log with a recording and without gaps.
     fn recorded(from: i64, until: i64) -> GapLog {
         let mut log = GapLog::default();
-        log.record(at(from), at(until));
+        record(&mut log, from, until);
         log
     }
 
@@ -141,7 +187,7 @@ mod tests {
         let mut log = GapLog::default();
         log.resume(None);
         assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, None, None)]);
-        log.record(at(10), at(11));
+        record(&mut log, 10, 11);
         assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, None, Some(10))]);
     }
 
@@ -151,7 +197,7 @@ mod tests {
         assert!(log.begin(GapCause::Disconnected, at(25)));
         assert!(!log.begin(GapCause::Disconnected, at(26)));
         assert!(log.begin(GapCause::Suspended, at(30)));
-        log.record(at(40), at(41));
+        record(&mut log, 40, 41);
         assert_eq!(
             log.latest(),
             [gap(GapCause::Disconnected, Some(20), Some(30)), gap(GapCause::Suspended, Some(30), Some(40))]
@@ -165,7 +211,7 @@ mod tests {
         let mut log: GapLog = serde_json::from_str(&text).unwrap();
         // A file in the spool contains two more seconds.
         log.resume(Some(at(22)));
-        log.record(at(30), at(31));
+        record(&mut log, 30, 31);
         assert_eq!(log.latest().last(), Some(&gap(GapCause::RecorderRestarted, Some(22), Some(30))));
     }
 
@@ -175,7 +221,7 @@ mod tests {
         log.resume(None);
         log.mark_recovered(at(21));
         assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, Some(21), None)]);
-        log.record(at(30), at(31));
+        record(&mut log, 30, 31);
         log.mark_recovered(at(22));
         assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, Some(22), Some(30))]);
         // An end after the gap changes nothing.
@@ -195,22 +241,83 @@ mod tests {
     #[test]
     fn unreported_hole_becomes_a_gap() {
         let mut log = GapLog::default();
-        assert_eq!(log.record(at(10), at(20)), None);
-        assert_eq!(log.record(at(20), at(21)), None);
+        assert_eq!(record(&mut log, 10, 20), None);
+        assert_eq!(record(&mut log, 20, 21), None);
         // A slow camera, but no gap.
-        assert_eq!(log.record(at(23), at(24)), None);
+        assert_eq!(record(&mut log, 23, 24), None);
         let unreported = gap(GapCause::Disconnected, Some(24), Some(60));
-        assert_eq!(log.record(at(60), at(61)), Some(unreported.clone()));
-        // A clock that was set back causes no gap.
-        assert_eq!(log.record(at(50), at(51)), None);
+        assert_eq!(record(&mut log, 60, 61), Some(unreported.clone()));
         assert_eq!(log.latest(), [unreported]);
+    }
+
+    #[test]
+    fn step_of_the_clock_is_a_gap_and_hides_no_hole() {
+        let mut log = GapLog::default();
+        assert_eq!(record_after(&mut log, 1000, 1010, 10), None);
+        // Set back by 500 s.
+        let step = gap(GapCause::ClockNotSynchronized, Some(510), Some(510));
+        assert_eq!(record_after(&mut log, 510, 511, 11), Some(step));
+        let hole = gap(GapCause::Disconnected, Some(511), Some(541));
+        assert_eq!(record_after(&mut log, 541, 542, 42), Some(hole));
+        // Set ahead by an hour.
+        let step = gap(GapCause::ClockNotSynchronized, Some(542), Some(4142));
+        assert_eq!(record_after(&mut log, 4142, 4143, 43), Some(step));
+        // The camera froze for an hour.
+        let hole = gap(GapCause::Disconnected, Some(4143), Some(7743));
+        assert_eq!(record_after(&mut log, 7743, 7744, 3644), Some(hole));
+    }
+
+    #[test]
+    fn gap_after_clock_was_set_back_ends_after_it_begins() {
+        let mut log = recorded(1000, 1010);
+        log.begin(GapCause::Disconnected, at(500));
+        assert_eq!(log.latest(), [gap(GapCause::Disconnected, Some(500), None)]);
+        log.begin(GapCause::Suspended, at(400));
+        record(&mut log, 300, 301);
+        let expected =
+            [gap(GapCause::Disconnected, Some(400), Some(400)), gap(GapCause::Suspended, Some(300), Some(300))];
+        assert_eq!(log.latest(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn every_gap_ends_after_it_begins(
+            steps in proptest::collection::vec((0_u8..6, 0_i64..200, 0_i64..50, 0_i64..200), 1..60),
+        ) {
+            let mut log = GapLog::default();
+            for (step, time, length, elapsed) in steps {
+                match step {
+                    0 => { log.begin(GapCause::Disconnected, at(time)); }
+                    1 => { log.begin(GapCause::Suspended, at(time)); }
+                    2 => log.resume(Some(at(time))),
+                    3 => log.mark_recovered(at(time)),
+                    4 => log.add_loss(GapCause::SpoolFull, at(time), at(time + length)),
+                    _ => { record_after(&mut log, time, time + length, elapsed); }
+                }
+                for gap in log.latest() {
+                    let is_ordered = gap.from.zip(gap.until).is_none_or(|(from, until)| from <= until);
+                    prop_assert!(is_ordered, "{gap:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn every_hole_is_in_a_gap_after_any_step(step in -100_000_i64..100_000, hole in 3_i64..1000) {
+            let start = 1_000_000;
+            let mut log = recorded(start, start + 10);
+            record_after(&mut log, start + step + 10, start + step + 11, start + 11);
+            let from = start + step + 11;
+            record_after(&mut log, from + hole, from + hole + 1, start + 11 + hole);
+            let expected = gap(GapCause::Disconnected, Some(from), Some(from + hole));
+            prop_assert_eq!(log.latest().pop(), Some(expected));
+        }
     }
 
     #[test]
     fn adjacent_losses_are_one_gap() {
         let mut log = recorded(0, 600);
         log.begin(GapCause::Disconnected, at(600));
-        log.record(at(700), at(701));
+        record(&mut log, 700, 701);
         for minute in 0..50 {
             log.add_loss(GapCause::SpoolFull, at(minute * 10), at(minute * 10 + 10));
         }
@@ -224,7 +331,7 @@ mod tests {
     fn log_keeps_at_most_twenty_gaps() {
         let mut log = GapLog::default();
         for n in 0..50 {
-            log.record(at(n * 10), at(n * 10 + 5));
+            record(&mut log, n * 10, n * 10 + 5);
             log.begin(GapCause::Disconnected, at(n * 10 + 6));
         }
         assert_eq!(log.latest().len(), MAX_GAPS);

@@ -2,11 +2,12 @@
 //!
 //! * A file is written fragment by fragment as `*.part`, and renamed when it is complete. A killed process loses the
 //!   unfinished fragment: about a second.
-//! * A complete file is synced to the disk before it is renamed. Single fragments are not synced: the page cache keeps
+//! * A complete file is synced to the disk before it is renamed, and its folder afterwards. Single fragments are not synced: the page cache keeps
 //!   them when the process dies, and only a crash of the machine loses them.
 //! * Its size is bounded. When it is full, the oldest segment is evicted, counted and reported. If no segment may be
 //!   evicted, recording stops.
 
+mod disk;
 pub(crate) mod eviction;
 mod index;
 mod name;

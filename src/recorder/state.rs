@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -124,7 +125,7 @@ impl RecorderState {
     pub fn mark_recorded(&self, camera: &str, from: Timestamp, until: Timestamp) {
         let ended = self.with_camera(camera, |entry| {
             let was_reported = entry.gaps.is_open();
-            entry.gaps.record(from, until).map(|gap| (gap, was_reported))
+            entry.gaps.record(from, until, Instant::now()).map(|gap| (gap, was_reported))
         });
         if let Some(Some((gap, was_reported))) = ended {
             tracing::info!(camera, cause = ?gap.cause, from = ?gap.from, until = ?gap.until, "gap ended");

@@ -9,6 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::disk::rename_durably;
 use super::name::Closed;
 use crate::recorder::frame::TICKS_PER_SECOND;
 use crate::recorder::mp4::scan_fragments;
@@ -34,7 +35,7 @@ pub fn part(path: &Path, camera: &str) -> io::Result<Option<Closed>> {
         sha256: sha256(&mut file)?,
         bytes: found.complete_bytes,
     };
-    fs::rename(path, path.with_file_name(closed.file()))?;
+    rename_durably(path, &path.with_file_name(closed.file()))?;
     Ok(Some(closed))
 }
 

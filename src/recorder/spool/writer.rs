@@ -10,6 +10,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::disk::{blocking, rename_durably};
 use super::index::Orphan;
 use super::name::{Closed, folder, part};
 use super::{Spool, SpoolError};
@@ -111,7 +112,7 @@ impl SegmentWriter {
         };
         let (from, to) = (self.path.clone(), self.path.with_file_name(closed.file()));
         // Without the sync, the new name could outlive a power failure, and its data not.
-        blocking(move || file.sync_data().and_then(|()| std::fs::rename(from, to))).await??;
+        blocking(move || file.sync_data().and_then(|()| rename_durably(&from, &to))).await??;
         self.closed = true;
         self.spool.complete(closed.clone(), self.began);
         Ok(closed)
@@ -130,11 +131,6 @@ impl Drop for SegmentWriter {
 fn rewind(file: &mut File, length: u64) -> io::Result<()> {
     file.set_len(length)?;
     file.seek(SeekFrom::Start(length)).map(drop)
-}
-
-/// Runs `work` on a thread for blocking calls, so that a slow disk delays this camera, but no other.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
 fn is_full(error: &io::Error) -> bool {
