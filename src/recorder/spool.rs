@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 pub use eviction::AgeLimit;
+pub use index::UploadLane;
 pub use name::Closed;
 pub use writer::SegmentWriter;
 
@@ -125,7 +126,7 @@ impl Spool {
 
     /// Sets the scopes of open holds. Held segments are neither evicted nor purged.
     pub fn set_holds(&self, holds: Arc<[HoldScope]>) {
-        lock(&self.index).holds = holds;
+        lock(&self.index).set_holds(holds);
     }
 
     /// Sets the capacity.
@@ -133,21 +134,10 @@ impl Spool {
         lock(&self.index).limit = bytes;
     }
 
-    /// Returns the next segment to upload, and marks it as running. Untried segments come first, oldest first, then the one with
-    /// the earliest retry. If it were always the oldest, a segment that every store rejects would block all others.
-    pub fn take_next(&self, limit: &AgeLimit) -> Option<Closed> {
+    /// Returns the next segment to upload, and marks it as running: from `lane`, or if that is empty the oldest.
+    pub fn take_next(&self, lane: UploadLane, limit: &AgeLimit) -> Option<Closed> {
         let mut index = lock(&self.index);
-        let waiting = index.segments.iter().filter_map(|(closed, segment)| match segment.upload {
-            UploadState::Waiting(until) if until.is_none_or(|until| until <= limit.now) => {
-                index.may_upload(closed, segment, limit).then_some((until, closed))
-            }
-            _ => None,
-        });
-        let closed = waiting.min_by_key(|(until, _)| *until).map(|(_, closed)| closed.clone())?;
-        if let Some(segment) = index.segments.get_mut(&closed) {
-            segment.upload = UploadState::Running;
-        }
-        Some(closed)
+        index.take_next(lane, limit).or_else(|| index.take_next(UploadLane::Oldest, limit))
     }
 
     /// Returns a segment after a failed upload. It waits at least until `not_before`.
@@ -263,6 +253,13 @@ impl Spool {
         lock(&self.index).segments.keys().filter(|closed| closed.camera == camera).count() as u64
     }
 
+    /// Returns the start of a camera's oldest complete segment.
+    pub fn oldest_start(&self, camera: &str) -> Option<Timestamp> {
+        // The order of the index is that of the starts.
+        let index = lock(&self.index);
+        index.segments.keys().find(|closed| closed.camera == camera).map(|closed| closed.start)
+    }
+
     /// Returns the end of a camera's newest complete segment.
     pub fn newest_end(&self, camera: &str) -> Option<Timestamp> {
         lock(&self.index).segments.keys().filter(|closed| closed.camera == camera).map(Closed::end).max()
@@ -272,7 +269,7 @@ impl Spool {
     pub fn has_room(&self, bytes: u64) -> bool {
         let index = lock(&self.index);
         let used = index.segment_bytes.saturating_add(index.open_bytes);
-        eviction::select_evictions(index.unheld(index.not_uploading()), used, bytes, index.limit).is_some()
+        eviction::select_evictions(index.evictable(), used, bytes, index.limit).is_some()
     }
 
     pub async fn is_writable(&self) -> bool {
@@ -289,7 +286,7 @@ impl Spool {
         let evictions = {
             let mut index = lock(&self.index);
             let used = index.segment_bytes.saturating_add(index.open_bytes);
-            let spare = index.unheld(index.not_uploading());
+            let spare = index.evictable();
             let evictions =
                 eviction::select_evictions(spare, used, bytes, index.limit).ok_or(SpoolError::Full)?;
             // Under the same lock as the check, so that two writers cannot reserve the same space.
@@ -304,7 +301,7 @@ impl Spool {
     fn evict_oldest(&self) -> bool {
         let oldest: Vec<Closed> = {
             let index = lock(&self.index);
-            index.unheld(index.not_uploading()).take(1).cloned().collect()
+            index.evictable().take(1).cloned().collect()
         };
         let any = !oldest.is_empty();
         self.evict(oldest);

@@ -18,7 +18,7 @@ const MAX_ERROR_CHARS: usize = 300;
 
 #[derive(Debug)]
 struct CameraEntry {
-    /// Without `waiting` and `gaps`, which [`RecorderState::camera_reports`] adds.
+    /// Without `waiting`, `oldest_waiting` and `gaps`, which [`RecorderState::camera_reports`] adds.
     report: CameraReport,
     gaps: GapLog,
 }
@@ -181,6 +181,7 @@ impl RecorderState {
     pub fn camera_reports(&self, spool: &Spool) -> Vec<CameraReport> {
         let report = |camera: &CameraEntry| CameraReport {
             waiting: spool.waiting_segments(&camera.report.name),
+            oldest_waiting: spool.oldest_start(&camera.report.name),
             gaps: camera.gaps.latest(),
             ..camera.report.clone()
         };

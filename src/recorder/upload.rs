@@ -1,9 +1,13 @@
-//! From the spool into the bucket: oldest first, several at a time, with retries until the store confirms. A segment
-//! leaves the spool only then, when the spool is full, or past its ceiling.
+//! From the spool into the bucket, several at a time, with retries until the store confirms. A segment leaves the spool only
+//! then, when the spool is full, or past its ceiling.
+//!
+//! After an outage, new segments and held ones do not wait for the backlog: see [`LANES`].
 
 use std::collections::HashMap;
 use std::io;
+use std::iter::Cycle;
 use std::path::Path;
+use std::slice::Iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +22,7 @@ use super::camera::backoff;
 use super::camera::backoff::Backoff;
 use super::context::RecorderContext;
 use super::in_doubt::{InDoubtUploads, all_use_revision};
-use super::spool::{AgeLimit, Closed};
+use super::spool::{AgeLimit, Closed, UploadLane};
 use crate::failure::Failure;
 use crate::rules::recording::key::KeyError;
 use crate::rules::{Class, HoldScope, Key, RetentionTag};
@@ -26,6 +30,10 @@ use crate::storage::s3::segments::{PutError, PutOutcome, Uploader};
 use crate::wire::{GapCause, SegmentReport};
 
 const MAX_CONCURRENT_UPLOADS: usize = 4;
+/// Order of the uploads. Each lane has its share, so none starves: not the newest segments, by which a camera counts as
+/// recording, and not the oldest, which the spool evicts first. Without holds, `Oldest` has the share of `Held`.
+const LANES: [UploadLane; 4] =
+    [UploadLane::Held, UploadLane::Newest, UploadLane::Oldest, UploadLane::Newest];
 /// Limit of an upload, in addition to the time for its bytes at the slowest useful rate. A longer upload is retried: a network
 /// may fail without an error.
 const UPLOAD_TIMEOUT_BASE: Duration = Duration::from_secs(30);
@@ -131,6 +139,7 @@ pub struct UploadQueue {
     /// The segment of each running upload, and the revision that the upload uses.
     uploading: HashMap<Id, (Closed, String)>,
     in_doubt: InDoubtUploads,
+    lanes: Cycle<Iter<'static, UploadLane>>,
     backoff: Backoff,
     paused_until: Option<Instant>,
     is_draining: bool,
@@ -145,6 +154,7 @@ impl UploadQueue {
             running: JoinSet::new(),
             uploading: HashMap::new(),
             in_doubt,
+            lanes: LANES.iter().cycle(),
             backoff: Backoff::default(),
             paused_until: None,
             is_draining: false,
@@ -195,7 +205,8 @@ impl UploadQueue {
         // After a failure, a single upload tests whether the store is back.
         let concurrency = if self.paused_until.is_some() { 1 } else { MAX_CONCURRENT_UPLOADS };
         while self.running.len() < concurrency {
-            let Some(closed) = self.context.spool.take_next(limit) else {
+            let lane = self.lanes.next().copied().unwrap_or(UploadLane::Oldest);
+            let Some(closed) = self.context.spool.take_next(lane, limit) else {
                 return;
             };
             let (target, segment, path) = (target.clone(), closed.clone(), self.context.spool.path(&closed));

@@ -90,6 +90,9 @@ pub struct CameraReport {
     pub uploaded: u64,
     /// Number of complete segments that wait for upload.
     pub waiting: u64,
+    /// Start of the oldest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting: Option<Timestamp>,
     /// Last error, without secrets and URLs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -110,6 +113,7 @@ impl CameraReport {
             last_segment: None,
             uploaded: 0,
             waiting: 0,
+            oldest_waiting: None,
             last_error: None,
             gaps: Vec::new(),
         }

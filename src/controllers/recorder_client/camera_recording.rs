@@ -84,6 +84,11 @@ fn evaluate_connected(
             let message = "frames arrive, but the store has not confirmed the first segment yet";
             (ConditionStatus::False, Reason::Connecting, message)
         }
+        // A backlog, such as after an outage of the store: new segments are uploaded beside it.
+        Some(_) if report.oldest_waiting.is_some_and(|start| now.duration_since(start) > longest) => {
+            let message = "frames arrive and the store confirms new segments; older ones still wait in the spool";
+            (ConditionStatus::True, Reason::Recording, message)
+        }
         Some(_) => {
             (ConditionStatus::True, Reason::Recording, "frames arrive and the store confirms segments")
         }
@@ -124,6 +129,17 @@ mod tests {
         ] {
             let report = report(CameraState::Recording, since, last_segment);
             assert_eq!(evaluate(&report, SEGMENT, at(now)).reason, expected, "at {now}");
+        }
+    }
+
+    #[test]
+    fn backlog_does_not_count_as_failing_uploads() {
+        for (oldest_waiting, has_backlog) in [(None, false), (Some(1000), false), (Some(0), true)] {
+            let mut report = report(CameraState::Recording, 0, Some(1000));
+            report.oldest_waiting = oldest_waiting.map(at);
+            let finding = evaluate(&report, SEGMENT, at(1100));
+            assert!(finding.is_true(), "{finding:?}");
+            assert_eq!(finding.message.contains("older ones still wait"), has_backlog, "{finding:?}");
         }
     }
 

@@ -9,6 +9,9 @@ use super::eviction::{Age, AgeLimit};
 use super::name::Closed;
 use crate::rules::HoldScope;
 
+/// Cameras whose turns are remembered. Beyond that, all turns begin again.
+const MAX_TURNS: usize = 4096;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadState {
     /// After a failure, not before this instant, so that other segments are tried first.
@@ -16,10 +19,24 @@ pub enum UploadState {
     Running,
 }
 
+/// Order in which segments are taken for upload. Within a lane, untried segments come before retries: otherwise a segment
+/// that every store rejects would block all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadLane {
+    /// Segments under a hold, oldest first.
+    Held,
+    /// The newest segment of each camera. The camera that waited longest comes first.
+    Newest,
+    /// All segments, oldest first.
+    Oldest,
+}
+
 /// A complete segment in the spool.
 #[derive(Debug)]
 pub struct SpooledSegment {
     pub upload: UploadState,
+    /// Whether an open hold covers it.
+    pub is_held: bool,
     /// When this process began to record it; `None`: a previous recorder did.
     pub recorded: Option<Instant>,
 }
@@ -39,13 +56,61 @@ pub struct SpoolIndex {
     pub unreadable: Vec<Orphan>,
     pub evicted: Vec<Closed>,
     /// Scopes of open holds.
-    pub holds: Arc<[HoldScope]>,
+    holds: Arc<[HoldScope]>,
+    /// Turn of each camera in [`UploadLane::Newest`]: the number of the last one.
+    turns: BTreeMap<String, u64>,
+    last_turn: u64,
 }
 
 impl SpoolIndex {
     pub fn add_segment(&mut self, closed: Closed, recorded: Option<Instant>) {
         self.segment_bytes = self.segment_bytes.saturating_add(closed.bytes);
-        self.segments.insert(closed, SpooledSegment { upload: UploadState::Waiting(None), recorded });
+        let is_held = is_held(&self.holds, &closed);
+        self.segments.insert(closed, SpooledSegment { upload: UploadState::Waiting(None), is_held, recorded });
+    }
+
+    pub fn set_holds(&mut self, holds: Arc<[HoldScope]>) {
+        for (closed, segment) in &mut self.segments {
+            segment.is_held = is_held(&holds, closed);
+        }
+        self.holds = holds;
+    }
+
+    /// Takes the next segment of `lane` that may enter the bucket now, and marks it as running.
+    pub fn take_next(&mut self, lane: UploadLane, limit: &AgeLimit) -> Option<Closed> {
+        let ready = self.segments.iter().filter_map(|(closed, segment)| match segment.upload {
+            UploadState::Waiting(until) if until.is_none_or(|until| until <= limit.now) => {
+                // A held segment may enter the bucket at any age.
+                let may_upload =
+                    segment.is_held || limit.age(closed.start, segment.recorded) == Age::BelowCeiling;
+                may_upload.then_some((until, closed, segment.is_held))
+            }
+            _ => None,
+        });
+        // Of equal ones, `min_by_key` returns the first: the oldest.
+        let next = match lane {
+            UploadLane::Held => ready.filter(|(.., is_held)| *is_held).min_by_key(|(until, ..)| *until),
+            UploadLane::Oldest => ready.min_by_key(|(until, ..)| *until),
+            UploadLane::Newest => {
+                // Later entries replace earlier ones, which are older.
+                let newest: BTreeMap<&str, _> = ready.map(|next| (next.1.camera.as_str(), next)).collect();
+                newest.into_iter().min_by_key(|(camera, _)| self.turns.get(*camera)).map(|(_, next)| next)
+            }
+        };
+        let closed = next?.1.clone();
+        if lane == UploadLane::Newest {
+            self.count_turn(&closed.camera);
+        }
+        self.segments.get_mut(&closed)?.upload = UploadState::Running;
+        Some(closed)
+    }
+
+    fn count_turn(&mut self, camera: &str) {
+        if self.turns.len() >= MAX_TURNS {
+            self.turns.clear();
+        }
+        self.last_turn += 1;
+        self.turns.insert(camera.to_owned(), self.last_turn);
     }
 
     pub fn add_orphan(&mut self, orphan: Orphan) {
@@ -53,36 +118,26 @@ impl SpoolIndex {
         self.orphans.push_back(orphan);
     }
 
-    /// Returns the segments that no upload is sending. If one of the others were evicted, its loss would be in doubt.
-    pub fn not_uploading(&self) -> impl Iterator<Item = &Closed> {
-        self.segments
-            .iter()
-            .filter(|(_, segment)| segment.upload != UploadState::Running)
-            .map(|(closed, _)| closed)
-    }
-
-    /// Returns the segments that no open hold covers (the first promise).
-    pub fn unheld<'a>(&self, all: impl Iterator<Item = &'a Closed>) -> impl Iterator<Item = &'a Closed> {
-        all.filter(|closed| !self.is_held(closed))
+    /// Returns the segments that may be evicted, oldest first: no open hold covers them (the first promise), and no upload
+    /// sends them. If one that is being sent were evicted, its loss would be in doubt.
+    pub fn evictable(&self) -> impl Iterator<Item = &Closed> {
+        let is_evictable =
+            |segment: &SpooledSegment| !segment.is_held && segment.upload != UploadState::Running;
+        self.segments.iter().filter(move |(_, segment)| is_evictable(segment)).map(|(closed, _)| closed)
     }
 
     /// Returns the segments that are past their ceiling and not held.
     pub fn past_ceiling(&self, limit: &AgeLimit) -> Vec<Closed> {
         let is_past = |closed: &Closed, segment: &SpooledSegment| {
-            limit.age(closed.start, segment.recorded) == Age::PastCeiling && !self.is_held(closed)
+            !segment.is_held && limit.age(closed.start, segment.recorded) == Age::PastCeiling
         };
         let past = self.segments.iter().filter(|(closed, segment)| is_past(closed, segment));
         past.map(|(closed, _)| closed.clone()).collect()
     }
+}
 
-    /// Returns whether the segment may enter the bucket. A held one may at any age.
-    pub fn may_upload(&self, closed: &Closed, segment: &SpooledSegment, limit: &AgeLimit) -> bool {
-        limit.age(closed.start, segment.recorded) == Age::BelowCeiling || self.is_held(closed)
-    }
-
-    fn is_held(&self, closed: &Closed) -> bool {
-        self.holds.iter().any(|hold| hold.covers(&closed.recording()))
-    }
+fn is_held(holds: &[HoldScope], closed: &Closed) -> bool {
+    holds.iter().any(|hold| hold.covers(&closed.recording()))
 }
 
 #[derive(Clone, Debug)]

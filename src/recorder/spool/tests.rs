@@ -31,7 +31,7 @@ fn age_limit(ceiling: i64, confirmed: i64) -> AgeLimit {
 
 /// Returns the next segment, whatever its age.
 fn take_next(spool: &Spool) -> Option<Closed> {
-    spool.take_next(&age_limit(i64::MAX, 0))
+    spool.take_next(UploadLane::Oldest, &age_limit(i64::MAX, 0))
 }
 
 /// Returns the spool of the next recorder.
@@ -44,8 +44,12 @@ async fn reopen(folder: &tempfile::TempDir, spool: Arc<Spool>) -> Arc<Spool> {
 }
 
 async fn write_segment(spool: &Arc<Spool>, start: i64, bytes: usize) -> Closed {
+    write_segment_of(spool, "hal", start, bytes).await
+}
+
+async fn write_segment_of(spool: &Arc<Spool>, camera: &str, start: i64, bytes: usize) -> Closed {
     let mut writer =
-        SegmentWriter::begin(Arc::clone(spool), "hal", second(start), vec![1; bytes / 2]).await.unwrap();
+        SegmentWriter::begin(Arc::clone(spool), camera, second(start), vec![1; bytes / 2]).await.unwrap();
     writer.append(vec![2; bytes - bytes / 2]).await.unwrap();
     writer.close(second(start), second(start + 10)).await.unwrap()
 }
@@ -122,11 +126,11 @@ async fn wall_clock_alone_neither_purges_nor_uploads() {
     let spool = reopen(&folder, spool).await;
     let unconfirmed = AgeLimit { confirmed: None, ..age_limit(60, 100) };
     assert_eq!(spool.purge(&unconfirmed), []);
-    assert_eq!(spool.take_next(&unconfirmed).as_ref(), Some(&young));
-    assert_eq!(spool.take_next(&unconfirmed), None);
+    assert_eq!(spool.take_next(UploadLane::Newest, &unconfirmed).as_ref(), Some(&young));
+    assert_eq!(spool.take_next(UploadLane::Newest, &unconfirmed), None);
     assert_eq!(spool.status().segments, 2, "the spool is not empty");
     // The clock was ahead: by the store's time, the segment is young.
-    assert_eq!(spool.take_next(&age_limit(60, 20)).as_ref(), Some(&old));
+    assert_eq!(spool.take_next(UploadLane::Held, &age_limit(60, 20)).as_ref(), Some(&old));
 }
 
 #[tokio::test]
@@ -201,6 +205,35 @@ async fn dropped_writer_leaves_complete_fragments() {
     assert_eq!(spool.recover_orphan().await, None);
     assert_eq!(closed.duration_ms, 3000);
     assert_eq!(closed.bytes, files[..4].iter().map(Vec::len).sum::<usize>() as u64);
+}
+
+#[tokio::test]
+async fn lanes_take_held_newest_and_oldest_segments() {
+    use crate::rules::Window;
+    use crate::rules::hold::scope::tests::video_scope;
+
+    let (_folder, spool) = spool(1000).await;
+    for (camera, start) in [("deur", 10), ("hal", 11), ("hal", 20), ("hal", 30), ("deur", 40), ("hal", 41)] {
+        write_segment_of(&spool, camera, start, 10).await;
+    }
+    spool.set_holds([video_scope(&["hal"], Window::new(second(20), Some(second(21))))].into());
+    write_segment_of(&spool, "hal", 15, 10).await;
+    let limit = age_limit(i64::MAX, 0);
+    let take = |lane| spool.take_next(lane, &limit).map(|closed| closed.start.as_second());
+    // Of the cameras, each has its turn.
+    for (lane, expected) in [
+        (UploadLane::Newest, Some(40)),
+        (UploadLane::Newest, Some(41)),
+        (UploadLane::Newest, Some(10)),
+        (UploadLane::Held, Some(11)),
+        (UploadLane::Oldest, Some(15)),
+        (UploadLane::Held, Some(20)),
+        // Without a held one, the oldest.
+        (UploadLane::Held, Some(30)),
+        (UploadLane::Newest, None),
+    ] {
+        assert_eq!(take(lane), expected, "{lane:?}");
+    }
 }
 
 #[tokio::test]
