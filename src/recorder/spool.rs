@@ -76,7 +76,7 @@ impl Spool {
             recovery_lock: tokio::sync::Mutex::default(),
         });
         let opened = Arc::clone(&spool);
-        tokio::task::spawn_blocking(move || opened.load_existing()).await.map_err(io::Error::other)??;
+        disk::blocking(move || opened.load_existing()).await??;
         Ok(spool)
     }
 
@@ -157,41 +157,46 @@ impl Spool {
     }
 
     /// Deletes a segment.
-    pub fn remove(&self, closed: &Closed) -> io::Result<()> {
+    pub async fn remove(&self, closed: &Closed) -> io::Result<()> {
         // The index first, so that no upload takes the segment. Of two callers, only one deletes the file.
-        let was_known = {
-            let mut index = lock(&self.index);
-            let known = index.segments.remove(closed).is_some();
-            if known {
-                index.segment_bytes = index.segment_bytes.saturating_sub(closed.bytes);
-            }
-            known
-        };
+        let is_known = lock(&self.index).remove(closed);
         self.changed.notify_one();
-        if was_known { std::fs::remove_file(self.path(closed)) } else { Ok(()) }
+        if is_known { disk::delete(vec![self.path(closed)]).await } else { Ok(()) }
     }
 
     /// Deletes segments that are past the ceiling and not held, and returns them.
-    pub fn purge(&self, limit: &AgeLimit) -> Vec<Closed> {
-        let past = lock(&self.index).past_ceiling(limit);
-        self.purge_unreadable(limit);
-        past.into_iter().filter(|closed| self.remove(closed).is_ok()).collect()
+    pub async fn purge(&self, limit: &AgeLimit) -> Vec<Closed> {
+        let past = lock(&self.index).remove_past_ceiling(limit);
+        self.delete_files(&past).await;
+        self.purge_unreadable(limit).await;
+        past
     }
 
     /// Deletes unreadable files past the ceiling, by their modification time.
-    fn purge_unreadable(&self, limit: &AgeLimit) {
-        lock(&self.index).unreadable.retain(|orphan| {
-            let modified = std::fs::metadata(&orphan.path).and_then(|meta| meta.modified());
-            let modified = modified.ok().and_then(|modified| Timestamp::try_from(modified).ok());
-            // A file whose time is unknown is not past the ceiling.
-            let is_past = modified.is_some_and(|at| limit.age(at, orphan.recorded) == Age::PastCeiling);
-            if is_past {
+    async fn purge_unreadable(&self, limit: &AgeLimit) {
+        // A copy: the disk must not be read under the lock.
+        let (unreadable, limit) = (lock(&self.index).unreadable.clone(), *limit);
+        if unreadable.is_empty() {
+            return;
+        }
+        let purge = move || {
+            let is_past = |orphan: &Orphan| {
+                let modified = std::fs::metadata(&orphan.path).and_then(|meta| meta.modified());
+                let modified = modified.ok().and_then(|modified| Timestamp::try_from(modified).ok());
+                // A file whose time is unknown is not past the ceiling.
+                modified.is_some_and(|at| limit.age(at, orphan.recorded) == Age::PastCeiling)
+            };
+            let past: Vec<Orphan> = unreadable.into_iter().filter(is_past).collect();
+            for orphan in &past {
                 tracing::warn!(camera = orphan.camera, "an unreadable recording past its ceiling is purged");
                 // After an error, the file stays until the next start, which lists it again.
                 let _ = std::fs::remove_file(&orphan.path);
             }
-            !is_past
-        });
+            past
+        };
+        let purged = disk::blocking(purge).await.unwrap_or_default();
+        let is_purged = |orphan: &Orphan| purged.iter().any(|purged| purged.path == orphan.path);
+        lock(&self.index).unreadable.retain(|orphan| !is_purged(orphan));
     }
 
     /// Returns the segments evicted since the last call.
@@ -205,9 +210,9 @@ impl Spool {
         let _guard = self.recovery_lock.lock().await;
         let orphan = lock(&self.index).orphans.pop_front()?;
         let (of, part) = (orphan.camera.clone(), orphan.path.clone());
-        let read = tokio::task::spawn_blocking(move || recover::part(&part, &of)).await;
+        let read = disk::blocking(move || recover::part(&part, &of)).await;
         let bytes = orphan.bytes;
-        let outcome = match read.unwrap_or_else(|failed| Err(io::Error::other(failed))) {
+        let outcome = match read.flatten() {
             Ok(None) => OrphanRecovery::Empty,
             Ok(Some(closed)) => {
                 self.add_segment(closed.clone(), orphan.recorded);
@@ -267,9 +272,7 @@ impl Spool {
 
     /// Returns whether `bytes` more fit, perhaps after evictions.
     pub fn has_room(&self, bytes: u64) -> bool {
-        let index = lock(&self.index);
-        let used = index.segment_bytes.saturating_add(index.open_bytes);
-        eviction::select_evictions(index.evictable(), used, bytes, index.limit).is_some()
+        lock(&self.index).select_evictions(bytes).is_some()
     }
 
     pub async fn is_writable(&self) -> bool {
@@ -281,40 +284,27 @@ impl Spool {
         &self.root
     }
 
-    /// Reserves `bytes`, and evicts segments if necessary.
-    fn reserve(&self, bytes: u64) -> Result<(), SpoolError> {
-        let evictions = {
-            let mut index = lock(&self.index);
-            let used = index.segment_bytes.saturating_add(index.open_bytes);
-            let spare = index.evictable();
-            let evictions =
-                eviction::select_evictions(spare, used, bytes, index.limit).ok_or(SpoolError::Full)?;
-            // Under the same lock as the check, so that two writers cannot reserve the same space.
-            index.open_bytes = index.open_bytes.saturating_add(bytes);
-            evictions
-        };
-        self.evict(evictions);
-        Ok(())
+    /// Reserves `bytes`. Returns the segments that were evicted for them, whose files the caller deletes.
+    fn reserve(&self, bytes: u64) -> Result<Vec<Closed>, SpoolError> {
+        lock(&self.index).reserve(bytes).ok_or(SpoolError::Full)
     }
 
     /// Evicts the oldest segment, since the disk is full before the limit is reached. Returns whether there was one.
-    fn evict_oldest(&self) -> bool {
-        let oldest: Vec<Closed> = {
-            let index = lock(&self.index);
-            index.evictable().take(1).cloned().collect()
-        };
-        let any = !oldest.is_empty();
-        self.evict(oldest);
-        any
+    async fn evict_oldest(&self) -> bool {
+        let oldest = lock(&self.index).evict_oldest();
+        self.delete_files(oldest.as_slice()).await;
+        oldest.is_some()
     }
 
-    fn evict(&self, segments: Vec<Closed>) {
-        for closed in segments {
-            if let Err(error) = self.remove(&closed) {
-                tracing::warn!(camera = closed.camera, error = %error.kind(), "a segment cannot be deleted");
-            }
-            // Reported even if the file is still there: no upload will find it.
-            lock(&self.index).evicted.push(closed);
+    /// Deletes the files of segments that the index no longer has. They are reported even if a file stays: no upload finds it.
+    async fn delete_files(&self, segments: &[Closed]) {
+        if segments.is_empty() {
+            return;
+        }
+        self.changed.notify_one();
+        let paths = segments.iter().map(|closed| self.path(closed)).collect();
+        if let Err(error) = disk::delete(paths).await {
+            tracing::warn!(error = %error.kind(), "a segment cannot be deleted from the spool");
         }
     }
 

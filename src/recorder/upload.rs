@@ -168,7 +168,7 @@ impl UploadQueue {
             if let Some(target) = &target {
                 // Before the uploads: a segment past its ceiling must not enter the bucket.
                 let limit = AgeLimit::now(target.ceiling, &self.context.clock);
-                self.purge(&limit);
+                self.purge(&limit).await;
                 self.start_uploads(target, &limit);
                 self.report_revision(&target.revision);
             }
@@ -179,7 +179,7 @@ impl UploadQueue {
             let paused = self.paused_until.filter(|until| *until > Instant::now());
             let wake = paused.unwrap_or_else(|| Instant::now() + POLL_INTERVAL);
             tokio::select! {
-                Some(ended) = self.running.join_next_with_id() => self.finish(ended),
+                Some(ended) = self.running.join_next_with_id() => self.finish(ended).await,
                 () = spool.wait_for_change() => {}
                 changed = self.target.changed() => {
                     // A closed channel answers at once, and without a pause this loop would spin.
@@ -230,7 +230,7 @@ impl UploadQueue {
         self.paused_until = None;
     }
 
-    fn finish(&mut self, ended: Result<(Id, UploadResult), JoinError>) {
+    async fn finish(&mut self, ended: Result<(Id, UploadResult), JoinError>) {
         let (id, result) = ended.unwrap_or_else(|failed| (failed.id(), Err(UploadError::Internal)));
         if let Some((closed, revision)) = self.uploading.remove(&id) {
             let path = self.context.spool.path(&closed);
@@ -242,7 +242,7 @@ impl UploadQueue {
                 }
                 Err(_) => {}
             }
-            self.paused_until = self.handle_result(&closed, result);
+            self.paused_until = self.handle_result(&closed, result).await;
         }
         if self.is_draining {
             // Long waits would outlast the process, so it retries every second until the end.
@@ -252,7 +252,7 @@ impl UploadQueue {
     }
 
     /// Returns until when the store is left alone.
-    fn handle_result(&mut self, closed: &Closed, result: UploadResult) -> Option<Instant> {
+    async fn handle_result(&mut self, closed: &Closed, result: UploadResult) -> Option<Instant> {
         let RecorderContext { spool, state, metrics, clock, .. } = &self.context;
         match result {
             Ok(put) => {
@@ -260,14 +260,14 @@ impl UploadQueue {
                 if let Some(date) = put.server_date {
                     clock.read_store(date, Instant::now());
                 }
-                self.complete_upload(closed);
+                self.complete_upload(closed).await;
                 self.backoff.reset();
                 None
             }
             Err(error) => {
                 metrics.count_upload(error.category());
                 if matches!(&error, UploadError::Put(PutError::File(io::ErrorKind::NotFound))) {
-                    self.report_lost_file(closed);
+                    self.report_lost_file(closed).await;
                     return None;
                 }
                 // A fault of one segment does not stop the others: they continue after the shortest wait.
@@ -286,10 +286,10 @@ impl UploadQueue {
         }
     }
 
-    fn complete_upload(&self, closed: &Closed) {
+    async fn complete_upload(&self, closed: &Closed) {
         let RecorderContext { spool, state, .. } = &self.context;
         // The next recorder finds the file and uploads it again under the same key, which does no harm.
-        if let Err(error) = spool.remove(closed) {
+        if let Err(error) = spool.remove(closed).await {
             tracing::warn!(camera = closed.camera, error = %error.kind(), "an uploaded segment cannot be removed");
         }
         // `upload` made the same key, so it exists.
@@ -305,7 +305,7 @@ impl UploadQueue {
     }
 
     /// Gives up a segment whose file disappeared. Retried for ever, it would keep the spool from ever being empty.
-    fn report_lost_file(&self, closed: &Closed) {
+    async fn report_lost_file(&self, closed: &Closed) {
         let RecorderContext { spool, state, metrics, .. } = &self.context;
         let Closed { camera, start, .. } = closed;
         tracing::error!(camera, %start, "the file of a segment disappeared from the spool: the segment is lost");
@@ -313,12 +313,12 @@ impl UploadQueue {
         state.mark_lost(camera, GapCause::SpoolLost, *start, closed.end());
         state.set_last_error(camera, "the file of a segment disappeared from the spool: the segment is lost");
         // Only the index has it.
-        let _ = spool.remove(closed);
+        let _ = spool.remove(closed).await;
     }
 
-    fn purge(&self, limit: &AgeLimit) {
+    async fn purge(&self, limit: &AgeLimit) {
         let RecorderContext { spool, state, metrics, .. } = &self.context;
-        for Closed { camera, start, .. } in spool.purge(limit) {
+        for Closed { camera, start, .. } in spool.purge(limit).await {
             metrics.count_discarded("over_ceiling");
             state.set_last_error(&camera, "an unconfirmed segment was past its ceiling and is purged");
             tracing::warn!(camera, %start, "a segment past its ceiling is purged");

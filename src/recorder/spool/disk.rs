@@ -2,11 +2,16 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs `work` on a thread for blocking calls, so that a slow disk delays only the task that waits for it.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+/// Deletes files. After an error it continues with the others, and returns the last error.
+pub async fn delete(paths: Vec<PathBuf>) -> io::Result<()> {
+    blocking(move || paths.iter().fold(Ok(()), |before, path| fs::remove_file(path).and(before))).await?
 }
 
 /// Renames a file within its folder, and syncs the folder. Otherwise a power failure could undo the rename.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::eviction;
 use super::eviction::{Age, AgeLimit};
 use super::name::Closed;
 use crate::rules::HoldScope;
@@ -126,13 +127,52 @@ impl SpoolIndex {
         self.segments.iter().filter(move |(_, segment)| is_evictable(segment)).map(|(closed, _)| closed)
     }
 
-    /// Returns the segments that are past their ceiling and not held.
-    pub fn past_ceiling(&self, limit: &AgeLimit) -> Vec<Closed> {
+    /// Removes a segment, and returns whether it was there.
+    pub fn remove(&mut self, closed: &Closed) -> bool {
+        let is_known = self.segments.remove(closed).is_some();
+        if is_known {
+            self.segment_bytes = self.segment_bytes.saturating_sub(closed.bytes);
+        }
+        is_known
+    }
+
+    /// Returns the segments whose eviction makes room for `needed` bytes; `None`: all of them are not enough.
+    pub fn select_evictions(&self, needed: u64) -> Option<Vec<Closed>> {
+        let used = self.segment_bytes.saturating_add(self.open_bytes);
+        eviction::select_evictions(self.evictable(), used, needed, self.limit)
+    }
+
+    /// Reserves `bytes` for a file in progress. Evicts the segments that make room, and returns them. As one step, so that
+    /// two writers reserve neither the same room nor that of the same segment.
+    pub fn reserve(&mut self, bytes: u64) -> Option<Vec<Closed>> {
+        let evicted = self.select_evictions(bytes)?;
+        self.open_bytes = self.open_bytes.saturating_add(bytes);
+        evicted.iter().for_each(|closed| self.evict(closed));
+        Some(evicted)
+    }
+
+    pub fn evict_oldest(&mut self) -> Option<Closed> {
+        let oldest = self.evictable().next()?.clone();
+        self.evict(&oldest);
+        Some(oldest)
+    }
+
+    fn evict(&mut self, closed: &Closed) {
+        self.remove(closed);
+        self.evicted.push(closed.clone());
+    }
+
+    /// Removes the segments that are past their ceiling and not held, and returns them.
+    pub fn remove_past_ceiling(&mut self, limit: &AgeLimit) -> Vec<Closed> {
         let is_past = |closed: &Closed, segment: &SpooledSegment| {
             !segment.is_held && limit.age(closed.start, segment.recorded) == Age::PastCeiling
         };
         let past = self.segments.iter().filter(|(closed, segment)| is_past(closed, segment));
-        past.map(|(closed, _)| closed.clone()).collect()
+        let past: Vec<Closed> = past.map(|(closed, _)| closed.clone()).collect();
+        for closed in &past {
+            self.remove(closed);
+        }
+        past
     }
 }
 

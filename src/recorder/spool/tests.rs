@@ -66,7 +66,7 @@ async fn segment_waits_until_upload_is_confirmed() {
     spool.put_back(&one, None);
     assert_eq!(take_next(&spool).as_ref(), Some(&one));
     assert_eq!(fs::read(spool.path(&one)).unwrap().len(), 100);
-    spool.remove(&one).unwrap();
+    spool.remove(&one).await.unwrap();
     assert!(!spool.path(&one).exists());
     assert_eq!(spool.status(), SpoolStatus { segments: 1, bytes: 50, limit: 1000 });
 }
@@ -112,9 +112,9 @@ async fn purge_removes_segment_past_ceiling() {
     let one = write_segment(&spool, 10, 100).await;
     let two = write_segment(&spool, 50, 100).await;
     // This process recorded them just now, so the clock that gave their times was wrong.
-    assert_eq!(spool.purge(&age_limit(60, 100)), []);
+    assert_eq!(spool.purge(&age_limit(60, 100)).await, []);
     let spool = reopen(&folder, spool).await;
-    assert_eq!(spool.purge(&age_limit(60, 100)), std::slice::from_ref(&one));
+    assert_eq!(spool.purge(&age_limit(60, 100)).await, std::slice::from_ref(&one));
     assert!(!spool.path(&one).exists() && spool.path(&two).exists());
 }
 
@@ -125,7 +125,7 @@ async fn wall_clock_alone_neither_purges_nor_uploads() {
     let young = write_segment(&spool, 90, 100).await;
     let spool = reopen(&folder, spool).await;
     let unconfirmed = AgeLimit { confirmed: None, ..age_limit(60, 100) };
-    assert_eq!(spool.purge(&unconfirmed), []);
+    assert_eq!(spool.purge(&unconfirmed).await, []);
     assert_eq!(spool.take_next(UploadLane::Newest, &unconfirmed).as_ref(), Some(&young));
     assert_eq!(spool.take_next(UploadLane::Newest, &unconfirmed), None);
     assert_eq!(spool.status().segments, 2, "the spool is not empty");
@@ -167,13 +167,13 @@ async fn unreadable_part_is_purged_past_ceiling() {
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
     fs::rename(&aside, &part).unwrap();
     let (ceiling, now) = (24 * 3600, Timestamp::now().as_second());
-    spool.purge(&age_limit(ceiling, now));
+    spool.purge(&age_limit(ceiling, now)).await;
     assert!(part.exists());
     let written = std::time::SystemTime::now() - Duration::from_secs(24 * 3600 + 1);
     fs::File::options().write(true).open(&part).unwrap().set_modified(written).unwrap();
-    spool.purge(&AgeLimit { confirmed: None, ..age_limit(ceiling, now) });
+    spool.purge(&AgeLimit { confirmed: None, ..age_limit(ceiling, now) }).await;
     assert!(part.exists(), "no confirmed time");
-    spool.purge(&age_limit(ceiling, now));
+    spool.purge(&age_limit(ceiling, now)).await;
     assert!(!part.exists());
 }
 
@@ -251,11 +251,54 @@ async fn held_segment_is_neither_evicted_nor_purged() {
     let spool = reopen(&folder, spool).await;
     spool.set_holds(holds.into());
     let later = age_limit(60, 100_000);
-    assert_eq!(spool.purge(&later), [third]);
+    assert_eq!(spool.purge(&later).await, [third]);
     assert!(spool.path(&oldest).exists());
     // Only the held segment is left. Recording stops, so that it is not lost.
     assert!(!spool.has_room(80));
     spool.set_holds([].into());
     assert!(spool.has_room(80));
-    assert_eq!(spool.purge(&later), [oldest]);
+    assert_eq!(spool.purge(&later).await, [oldest]);
+}
+
+#[test]
+fn hanging_disk_stops_no_task() {
+    // Of one worker and one thread for blocking calls, as with a CPU limit of 1 and a volume that hangs.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (folder, spool) = spool(250).await;
+        let part = folder.path().join("video/deur/0000000000002.part");
+        spool.abandon(Orphan { camera: "deur".into(), path: part, bytes: 0, recorded: Some(Instant::now()) });
+        assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
+        let one = write_segment(&spool, 10, 100).await;
+        let two = write_segment(&spool, 20, 60).await;
+        let three = write_segment(&spool, 30, 40).await;
+        let begin = SegmentWriter::begin(Arc::clone(&spool), "hal", second(40), vec![0; 40]);
+        let mut writer = begin.await.unwrap();
+
+        let (resume, hang) = std::sync::mpsc::channel::<()>();
+        let hanging = tokio::task::spawn_blocking(move || hang.recv());
+        let (removing, removed) = (Arc::clone(&spool), two.clone());
+        let remove = tokio::spawn(async move { removing.remove(&removed).await });
+        let evict = tokio::spawn(async move { writer.append(vec![0; 100]).await.map(|()| writer) });
+        while spool.status().segments > 1 {
+            tokio::task::yield_now().await;
+        }
+        let purging = Arc::clone(&spool);
+        let limit = AgeLimit { now: Instant::now() + Duration::from_secs(3600), ..age_limit(60, 0) };
+        let purge = tokio::spawn(async move { purging.purge(&limit).await });
+        while spool.status().segments > 0 {
+            tokio::task::yield_now().await;
+        }
+        // The worker and the lock are free, and no file is deleted yet.
+        assert!(spool.has_room(100) && spool.take_evicted() == [one.clone()]);
+        assert!([&one, &two, &three].iter().all(|closed| spool.path(closed).exists()));
+        assert_ne!(spool.status().bytes, 0, "the open file is in the spool");
+        drop(resume);
+        assert!(hanging.await.unwrap().is_err());
+        remove.await.unwrap().unwrap();
+        assert_eq!(purge.await.unwrap(), std::slice::from_ref(&three));
+        let _writer = evict.await.unwrap().unwrap();
+        assert!([&one, &two, &three].iter().all(|closed| !spool.path(closed).exists()));
+    });
 }

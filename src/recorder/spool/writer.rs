@@ -63,16 +63,20 @@ impl SegmentWriter {
 
     pub async fn append(&mut self, bytes: Vec<u8>) -> Result<(), SpoolError> {
         let length = bytes.len() as u64;
-        self.spool.reserve(length)?;
+        let evicted = self.spool.reserve(length)?;
+        // Before the first wait, so that a dropped writer returns what it reserved.
+        let complete = self.bytes;
         self.bytes = self.bytes.saturating_add(length);
-        let complete = self.bytes - length;
+        self.spool.delete_files(&evicted).await;
         let bytes = Arc::new(bytes);
         loop {
             match self.write(Arc::clone(&bytes), complete).await {
                 Ok(()) => return Ok(()),
-                // Other data fills the disk too. The oldest segment makes room, as at the limit of the spool.
-                Err(error) if is_full(&error) && self.spool.evict_oldest() => {}
                 Err(error) => {
+                    // Other data fills the disk too. The oldest segment makes room, as at the limit of the spool.
+                    if is_full(&error) && self.spool.evict_oldest().await {
+                        continue;
+                    }
                     self.spool.release(length);
                     self.bytes = complete;
                     return Err(if is_full(&error) { SpoolError::Full } else { error.into() });
