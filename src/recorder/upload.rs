@@ -3,6 +3,8 @@
 //!
 //! After an outage, new segments and held ones do not wait for the backlog: see [`LANES`].
 
+mod concurrency;
+
 use std::collections::HashMap;
 use std::io;
 use std::iter::Cycle;
@@ -18,6 +20,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use concurrency::UploadConcurrency;
+
 use super::camera::backoff;
 use super::camera::backoff::Backoff;
 use super::context::RecorderContext;
@@ -29,7 +33,6 @@ use crate::rules::{Class, HoldScope, Key, RetentionTag};
 use crate::storage::s3::segments::{PutError, PutOutcome, Uploader};
 use crate::wire::{GapCause, SegmentReport};
 
-const MAX_CONCURRENT_UPLOADS: usize = 4;
 /// Order of the uploads. Each lane has its share, so none starves: not the newest segments, by which a camera counts as
 /// recording, and not the oldest, which the spool evicts first. Without holds, `Oldest` has the share of `Held`.
 const LANES: [UploadLane; 4] =
@@ -140,6 +143,7 @@ pub struct UploadQueue {
     uploading: HashMap<Id, (Closed, String)>,
     in_doubt: InDoubtUploads,
     lanes: Cycle<Iter<'static, UploadLane>>,
+    concurrency: UploadConcurrency,
     backoff: Backoff,
     paused_until: Option<Instant>,
     is_draining: bool,
@@ -155,6 +159,7 @@ impl UploadQueue {
             uploading: HashMap::new(),
             in_doubt,
             lanes: LANES.iter().cycle(),
+            concurrency: UploadConcurrency::default(),
             backoff: Backoff::default(),
             paused_until: None,
             is_draining: false,
@@ -203,7 +208,7 @@ impl UploadQueue {
             return;
         }
         // After a failure, a single upload tests whether the store is back.
-        let concurrency = if self.paused_until.is_some() { 1 } else { MAX_CONCURRENT_UPLOADS };
+        let concurrency = if self.paused_until.is_some() { 1 } else { self.concurrency.limit() };
         while self.running.len() < concurrency {
             let lane = self.lanes.next().copied().unwrap_or(UploadLane::Oldest);
             let Some(closed) = self.context.spool.take_next(lane, limit) else {
@@ -234,6 +239,11 @@ impl UploadQueue {
         let (id, result) = ended.unwrap_or_else(|failed| (failed.id(), Err(UploadError::Internal)));
         if let Some((closed, revision)) = self.uploading.remove(&id) {
             let path = self.context.spool.path(&closed);
+            match &result {
+                Ok(_) => self.concurrency.record_success(),
+                Err(UploadError::Timeout) => self.concurrency.record_timeout(),
+                Err(_) => {}
+            }
             match &result {
                 Ok(_) => self.in_doubt.record_confirmation(&path),
                 Err(error) if error.may_have_arrived() => {

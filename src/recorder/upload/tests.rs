@@ -15,6 +15,9 @@ const TEST_TIMEOUT: Duration = Duration::from_mins(5);
 struct FakeSink {
     stored: Mutex<Vec<String>>,
     attempted: Mutex<Vec<String>>,
+    running: Mutex<usize>,
+    /// Most uploads that ran at the same time.
+    most_running: Mutex<usize>,
     attempts: Mutex<u32>,
     is_down: Mutex<bool>,
     /// Camera whose uploads time out, as if the network failed.
@@ -44,6 +47,13 @@ impl SegmentSink for FakeSink {
         if self.rejected_camera.lock().unwrap().as_deref() == Some(key.source()) {
             return Err(UploadError::Key(KeyError::Form));
         }
+        {
+            let (mut running, mut most) = (self.running.lock().unwrap(), self.most_running.lock().unwrap());
+            *running += 1;
+            *most = running.max(*most);
+        }
+        sleep(Duration::from_millis(5)).await;
+        *self.running.lock().unwrap() -= 1;
         self.stored.lock().unwrap().push(key.to_string());
         Ok(PutOutcome { already_exists: false, server_date: *self.server_date.lock().unwrap() })
     }
@@ -213,6 +223,20 @@ async fn timed_out_segment_does_not_block_others() {
     bench.record("hal", 300).await;
     bench.record("deur", 100).await;
     bench.wait_for_stored().await;
+    bench.task.abort();
+}
+
+#[tokio::test]
+async fn fewer_uploads_run_after_timeouts() {
+    let bench = UploadFixture::new().await;
+    bench.set_down(true);
+    for n in 0..6 {
+        bench.record("hal", 300 - n * 10).await;
+    }
+    bench.wait_for_attempts(2).await;
+    bench.set_down(false);
+    wait_until("all uploads", || bench.store.stored.lock().unwrap().len() == 6).await;
+    assert_eq!(*bench.store.most_running.lock().unwrap(), 1);
     bench.task.abort();
 }
 
