@@ -102,7 +102,7 @@ impl Fleet {
             if let Some(previous_task) = previous_task {
                 join(&camera_name, previous_task).await;
             }
-            // The stored gaps may be older than the newest segment, since they are stored once a second.
+            // The stored gaps may be older than the newest segment: progress alone is stored every 30 s.
             let recorded = context.spool.newest_end(&camera_name);
             context.state.add(&camera_name, recorded, Timestamp::now()).await;
             supervise(camera_name, context, receiver, stopped).await;

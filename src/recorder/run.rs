@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
@@ -30,6 +30,8 @@ use crate::telemetry::serve::serve;
 use crate::wire::{GapCause, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which the ends of recordings are stored while no gap begins or ends.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 
 // A doc comment here would replace the help of the command.
 #[derive(Clone, Debug, clap::Args)]
@@ -110,6 +112,7 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
     let ending = async {
         fleet.stop().await;
         while recover_orphan(&context).await {}
+        context.state.flush_progress();
         persist_gaps_or_warn(&context.state).await;
         drained.cancel();
         if !uploading.is_finished() {
@@ -122,6 +125,7 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
     }
     uploading.abort();
     // Again, since the timeout may have dropped `ending` before its own call.
+    context.state.flush_progress();
     persist_gaps_or_warn(&context.state).await;
     result
 }
@@ -213,6 +217,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RecorderError> {
 /// Stores gaps, completes orphaned files and reports evicted segments.
 async fn run_housekeeping(context: RecorderContext, stop: CancellationToken) {
     let RecorderContext { spool, state, metrics, clock, .. } = &context;
+    let mut progress_stored_at = Instant::now();
     loop {
         tokio::select! {
             () = sleep(HOUSEKEEPING_INTERVAL) => {}
@@ -230,6 +235,10 @@ async fn run_housekeeping(context: RecorderContext, stop: CancellationToken) {
         metrics.set_spool(spool.status());
         if let Some(lead) = clock.lead() {
             metrics.set_clock_offset(lead);
+        }
+        if progress_stored_at.elapsed() >= PROGRESS_INTERVAL {
+            progress_stored_at = Instant::now();
+            state.flush_progress();
         }
         persist_gaps_or_warn(state).await;
     }

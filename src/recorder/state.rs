@@ -28,6 +28,8 @@ struct Inner {
     cameras: BTreeMap<String, CameraEntry>,
     /// Cameras whose gaps changed since they were last stored.
     unsaved: BTreeSet<String>,
+    /// Cameras of which only the end of the recording changed. The segments in the spool have that end too.
+    progressed: BTreeSet<String>,
     uploads_revision: Option<String>,
     storage_problem: Option<String>,
 }
@@ -127,13 +129,19 @@ impl RecorderState {
             let was_reported = entry.gaps.is_open();
             entry.gaps.record(from, until, Instant::now()).map(|gap| (gap, was_reported))
         });
-        if let Some(Some((gap, was_reported))) = ended {
-            tracing::info!(camera, cause = ?gap.cause, from = ?gap.from, until = ?gap.until, "gap ended");
-            if !was_reported {
-                self.metrics.count_gap(camera, gap.cause);
+        match ended {
+            Some(Some((gap, was_reported))) => {
+                tracing::info!(camera, cause = ?gap.cause, from = ?gap.from, until = ?gap.until, "gap ended");
+                if !was_reported {
+                    self.metrics.count_gap(camera, gap.cause);
+                }
+                lock(&self.inner).unsaved.insert(camera.to_owned());
             }
+            Some(None) => {
+                lock(&self.inner).progressed.insert(camera.to_owned());
+            }
+            None => {}
         }
-        lock(&self.inner).unsaved.insert(camera.to_owned());
     }
 
     /// Notes that the previous recorder had recorded until `end`.
@@ -158,6 +166,8 @@ impl RecorderState {
                 report.last_segment = Some(segment);
             }
         });
+        // The segment leaves the spool, which no longer has its end.
+        lock(&self.inner).unsaved.insert(camera.to_owned());
     }
 
     /// Sets the revision that all uploads use; `None`: at least one uses another.
@@ -188,11 +198,23 @@ impl RecorderState {
         lock(&self.inner).cameras.values().map(report).collect()
     }
 
+    /// Makes the next [`Self::persist_gaps`] also store the gaps of cameras of which only the end of the recording changed.
+    pub fn flush_progress(&self) {
+        let mut inner = lock(&self.inner);
+        let mut progressed = std::mem::take(&mut inner.progressed);
+        inner.unsaved.append(&mut progressed);
+    }
+
     /// Stores changed gaps for the next recorder, and deletes those of removed cameras.
     ///
     /// After an error, those that are not stored yet are stored by the next call.
     pub async fn persist_gaps(&self) -> io::Result<()> {
-        let changed = std::mem::take(&mut lock(&self.inner).unsaved);
+        let changed = {
+            let mut inner = lock(&self.inner);
+            let changed = std::mem::take(&mut inner.unsaved);
+            inner.progressed.retain(|camera| !changed.contains(camera));
+            changed
+        };
         let mut remaining = changed.clone();
         let stored = self.store_gaps(changed, &mut remaining).await;
         lock(&self.inner).unsaved.append(&mut remaining);
@@ -272,6 +294,40 @@ mod tests {
         state.remove_all_except(&["deur".to_owned()].into()).await;
         state.persist_gaps().await.unwrap();
         assert_eq!(gap_file_names(&folder), ["deur.json".to_owned()].into());
+    }
+
+    #[tokio::test]
+    async fn progress_alone_is_not_stored_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = RecorderState::new(folder.path(), RecorderMetrics::default());
+        state.add("hal", None, at(0)).await;
+        state.mark_recorded("hal", at(0), at(1));
+        state.persist_gaps().await.unwrap();
+        let stored = || std::fs::read(folder.path().join("gaps/hal.json")).unwrap();
+        let first = stored();
+        for second in 1..10 {
+            state.mark_recorded("hal", at(second), at(second + 1));
+            state.persist_gaps().await.unwrap();
+        }
+        assert_eq!(stored(), first);
+        state.flush_progress();
+        state.persist_gaps().await.unwrap();
+        let flushed = stored();
+        assert_ne!(flushed, first);
+        // A gap is stored at once.
+        state.begin_gap("hal", GapCause::Disconnected, at(20));
+        state.persist_gaps().await.unwrap();
+        let with_gap = stored();
+        assert_ne!(with_gap, flushed);
+        // So is the end of the recording when a segment leaves the spool, which would else give a gap after a restart.
+        state.mark_recorded("hal", at(30), at(31));
+        state.persist_gaps().await.unwrap();
+        state.mark_recorded("hal", at(31), at(32));
+        let segment = SegmentReport { key: "k".into(), start: at(30), duration_ms: 2000, bytes: 1 };
+        state.mark_uploaded("hal", segment);
+        state.persist_gaps().await.unwrap();
+        let log: GapLog = serde_json::from_slice(&stored()).unwrap();
+        assert_eq!(log.recorded_until(), Some(at(32)));
     }
 
     #[tokio::test]
