@@ -274,8 +274,10 @@ mod tests {
         assert_eq!(log.latest(), [gap(GapCause::Disconnected, Some(500), None)]);
         log.begin(GapCause::Suspended, at(400));
         record(&mut log, 300, 301);
-        let expected =
-            [gap(GapCause::Disconnected, Some(400), Some(400)), gap(GapCause::Suspended, Some(300), Some(300))];
+        let expected = [
+            gap(GapCause::Disconnected, Some(400), Some(400)),
+            gap(GapCause::Suspended, Some(300), Some(300)),
+        ];
         assert_eq!(log.latest(), expected);
     }
 

@@ -46,8 +46,7 @@ impl InDoubtUploads {
         clock_lead: Option<SignedDuration>,
     ) {
         let expires = now + arrival_delay(clock_lead);
-        let upload =
-            self.uploads.entry(path).or_insert(InDoubtUpload { revision: Some(revision), expires });
+        let upload = self.uploads.entry(path).or_insert(InDoubtUpload { revision: Some(revision), expires });
         upload.expires = upload.expires.max(expires);
     }
 
@@ -62,9 +61,7 @@ impl InDoubtUploads {
             return;
         }
         let waiting = waiting();
-        self.uploads.retain(|path, upload| {
-            waiting.contains(path) || now < upload.expires
-        });
+        self.uploads.retain(|path, upload| waiting.contains(path) || now < upload.expires);
     }
 
     /// Returns the revision of each upload; `None`: unknown.

@@ -88,7 +88,11 @@ impl RecorderState {
 
     pub fn set_camera_state(&self, camera: &str, state: CameraState, now: Timestamp) {
         self.with_camera(camera, |entry| {
-            if entry.report.state != state {
+            // Another attempt of a camera that failed is no news until a frame arrives. Otherwise a camera without power would
+            // change its status, and that of its Site, with each attempt.
+            let is_attempt =
+                state == CameraState::Connecting && entry.report.state == CameraState::Disconnected;
+            if entry.report.state != state && !is_attempt {
                 entry.report.state = state;
                 entry.report.since = now;
                 tracing::info!(camera, ?state, "camera");
@@ -328,6 +332,27 @@ mod tests {
         state.persist_gaps().await.unwrap();
         let log: GapLog = serde_json::from_slice(&stored()).unwrap();
         assert_eq!(log.recorded_until(), Some(at(32)));
+    }
+
+    #[tokio::test]
+    async fn failed_camera_stays_disconnected_until_a_frame_arrives() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+        let state = RecorderState::new(folder.path(), RecorderMetrics::default());
+        state.add("hal", None, at(10)).await;
+        for (next, expected) in [
+            (CameraState::Connecting, CameraState::Connecting),
+            (CameraState::Disconnected, CameraState::Disconnected),
+            (CameraState::Connecting, CameraState::Disconnected),
+            (CameraState::Recording, CameraState::Recording),
+            (CameraState::Connecting, CameraState::Connecting),
+            (CameraState::Disconnected, CameraState::Disconnected),
+            (CameraState::Suspended, CameraState::Suspended),
+            (CameraState::Connecting, CameraState::Connecting),
+        ] {
+            state.set_camera_state("hal", next, at(20));
+            assert_eq!(state.camera_reports(&spool)[0].state, expected, "after {next:?}");
+        }
     }
 
     #[tokio::test]

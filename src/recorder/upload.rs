@@ -35,8 +35,7 @@ use crate::wire::{GapCause, SegmentReport};
 
 /// Order of the uploads. Each lane has its share, so none starves: not the newest segments, by which a camera counts as
 /// recording, and not the oldest, which the spool evicts first. Without holds, `Oldest` has the share of `Held`.
-const LANES: [UploadLane; 4] =
-    [UploadLane::Held, UploadLane::Newest, UploadLane::Oldest, UploadLane::Newest];
+const LANES: [UploadLane; 4] = [UploadLane::Held, UploadLane::Newest, UploadLane::Oldest, UploadLane::Newest];
 /// Limit of an upload, in addition to the time for its bytes at the slowest useful rate. A longer upload is retried: a network
 /// may fail without an error.
 const UPLOAD_TIMEOUT_BASE: Duration = Duration::from_secs(30);

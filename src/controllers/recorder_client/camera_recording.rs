@@ -86,7 +86,8 @@ fn evaluate_connected(
         }
         // A backlog, such as after an outage of the store: new segments are uploaded beside it.
         Some(_) if report.oldest_waiting.is_some_and(|start| now.duration_since(start) > longest) => {
-            let message = "frames arrive and the store confirms new segments; older ones still wait in the spool";
+            let message =
+                "frames arrive and the store confirms new segments; older ones still wait in the spool";
             (ConditionStatus::True, Reason::Recording, message)
         }
         Some(_) => {

@@ -67,7 +67,8 @@ impl SpoolIndex {
     pub fn add_segment(&mut self, closed: Closed, recorded: Option<Instant>) {
         self.segment_bytes = self.segment_bytes.saturating_add(closed.bytes);
         let is_held = is_held(&self.holds, &closed);
-        self.segments.insert(closed, SpooledSegment { upload: UploadState::Waiting(None), is_held, recorded });
+        self.segments
+            .insert(closed, SpooledSegment { upload: UploadState::Waiting(None), is_held, recorded });
     }
 
     pub fn set_holds(&mut self, holds: Arc<[HoldScope]>) {

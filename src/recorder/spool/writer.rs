@@ -56,7 +56,8 @@ impl SegmentWriter {
         };
         let file = blocking(create).await??;
         let output = Some(Output { file, hasher: Sha256::new() });
-        let mut writer = Self { spool, camera: camera.to_owned(), path, began, bytes: 0, closed: false, output };
+        let mut writer =
+            Self { spool, camera: camera.to_owned(), path, began, bytes: 0, closed: false, output };
         writer.append(bytes).await?;
         Ok(writer)
     }

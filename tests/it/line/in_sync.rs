@@ -1,12 +1,12 @@
 //! Reconciles of objects in sync write nothing, as counted in the API server's audit log and at a proxy in front of
 //! the store.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::ListParams;
-use serde_json::Value;
+use serde_json::{Value, json};
 use toezicht::api::Camera;
 use toezicht::controllers::kubernetes::status::REFRESH_INTERVAL;
 
@@ -15,7 +15,7 @@ use crate::support::cluster::{self, TestNamespace};
 use crate::support::operator;
 use crate::support::proxy::Proxy;
 use crate::support::reconciles;
-use crate::support::scene::Scene;
+use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
 
@@ -79,6 +79,41 @@ async fn reconciles_in_sync_write_nothing() {
             requests.iter().filter(|r| r.is_write() && !r.path_and_query.contains("/video/")).collect();
         assert!(writes.is_empty(), "restart {restart}: {writes:?}");
     }
+    scene.delete().await;
+}
+
+/// Its recorder attempts to connect every few seconds, which is no news.
+#[tokio::test(flavor = "multi_thread")]
+async fn camera_without_power_causes_no_writes() {
+    let _alone = operator::exclusive().await;
+    let scene = Scene::new(&cluster::client().await, "line-dead", S3Server::primary(), |_, _| ()).await;
+    scene
+        .create::<Camera>(json!({
+            "apiVersion": "toezicht.dev/v1alpha1", "kind": "Camera", "metadata": {"name": "stil"},
+            "spec": {
+                "siteRef": {"name": SITE}, "area": "Receptie", "visible": true,
+                "stream": {"url": "rtsp://127.0.0.1:9/none", "credentialsRef": {"name": "camera-login"}},
+            },
+        }))
+        .await;
+    eventually("the camera is disconnected", HANG, || async {
+        let camera: Camera = scene.namespace.api().get("stil").await.map_err(|e| e.to_string())?;
+        let conditions = camera.status.unwrap_or_default().conditions;
+        let is_down = conditions.iter().any(|c| c.type_ == "Recording" && c.reason == "Disconnected");
+        is_down.then_some(()).ok_or_else(|| format!("{conditions:?}"))
+    })
+    .await;
+    scene.wait_until_settled(HANG).await;
+    reconciles::wait_until_in_sync(&scene.namespace, operator::metrics, is_operator_write).await;
+    let before = audit::end();
+    // Several attempts: the longest wait between two is half a minute.
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    let mut written = audit::writes_until_now(&scene.namespace, before).await;
+    written.retain(|event| {
+        is_operator_write(event) && event["objectRef"]["namespace"] == scene.namespace.name.as_str()
+    });
+    let written: Vec<String> = written.iter().map(audit::describe).collect();
+    assert!(written.len() <= 1, "but for one refresh of a status: {written:#?}");
     scene.delete().await;
 }
 

@@ -44,7 +44,10 @@ fn recorder_with_wrong_clock_is_named() {
     let mut reply = reply(&fixture, &records);
     reply.status.as_mut().unwrap().clock_ahead_ms = Some(-86_400_000);
     let (finding, _) = evaluate_recording(&fixture.valid(), true, &[reply], SEGMENT);
-    assert!(finding.is_true() && finding.message.contains("; recorder 0: the recorder's clock"), "{finding:?}");
+    assert!(
+        finding.is_true() && finding.message.contains("; recorder 0: the recorder's clock"),
+        "{finding:?}"
+    );
 }
 
 #[test]
