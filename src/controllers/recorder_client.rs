@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use sha2::{Digest, Sha256};
 
@@ -22,6 +22,8 @@ const CACHE_TTL: Duration = Duration::from_secs(5);
 /// Longest answer. A recorder of 256 cameras with 20 gaps each stays far below it.
 const MAX_RESPONSE_BYTES: usize = 4 << 20;
 
+/// Time after the grace period within which a pod on a node that works is gone.
+const MAX_TERMINATION_DELAY: SignedDuration = SignedDuration::from_mins(2);
 /// Longest part of the scheduler's message.
 const MAX_SCHEDULER_CHARS: usize = 200;
 
@@ -98,7 +100,11 @@ pub fn explain(error: RecorderStatusError, pod: Option<&Pod>) -> RecorderStatusE
 /// Describes why `pod` does not run; `None`: its status shows no cause.
 fn pod_problem(pod: &Pod) -> Option<String> {
     let node = || pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("an unknown node");
+    // Includes the grace period, in which the recorder uploads.
     if let Some(since) = &pod.metadata.deletion_timestamp {
+        if Timestamp::now().duration_since(since.0) < MAX_TERMINATION_DELAY {
+            return Some("is terminating".to_owned());
+        }
         return Some(format!(
             "has been terminating since {} on {}; if that node is gone permanently, delete the pod with --force",
             since.0,
@@ -110,18 +116,19 @@ fn pod_problem(pod: &Pod) -> Option<String> {
     let unscheduled = conditions.into_iter().find(|it| it.type_ == "PodScheduled" && it.status == "False");
     if let Some(unscheduled) = unscheduled {
         let message = unscheduled.message.as_deref().unwrap_or_default();
-        let message: String = message.chars().take(MAX_SCHEDULER_CHARS).collect();
+        let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
+        let message: String = message.chars().filter(is_plain).take(MAX_SCHEDULER_CHARS).collect();
         return Some(format!("is not scheduled: {message}"));
     }
     let containers = status.container_statuses.iter().flatten();
     containers.into_iter().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
-        let ended = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-        let ended = ended.map(|ended| {
+        // The same while it waits for a restart and while it starts: otherwise each crash would change the status.
+        if let Some(ended) = container.last_state.as_ref().and_then(|last| last.terminated.as_ref()) {
             let reason = ended.reason.as_deref().and_then(plain_reason).unwrap_or("Error");
-            format!(" after it ended with {reason}, exit code {}", ended.exit_code)
-        });
-        Some(format!("waits: {}{}", plain_reason(waiting)?, ended.unwrap_or_default()))
+            return Some(format!("ended with {reason}, exit code {}, and is started again", ended.exit_code));
+        }
+        let waiting = container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
+        Some(format!("waits: {}", plain_reason(waiting)?))
     })
 }
 
@@ -228,7 +235,7 @@ mod tests {
             (container(waiting("ImagePullBackOff"), json!({})), "its pod waits: ImagePullBackOff"),
             (
                 container(waiting("CrashLoopBackOff"), killed),
-                "its pod waits: CrashLoopBackOff after it ended with OOMKilled, exit code 137",
+                "its pod ended with OOMKilled, exit code 137, and is started again",
             ),
             (container(waiting("two words"), json!({})), "it does not answer"),
             (container(json!({"running": {}}), json!({})), "it does not answer"),

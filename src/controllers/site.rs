@@ -131,6 +131,7 @@ impl SiteReconciler {
             site_bucket(site, &observed, &valid, &bucket, applied.as_ref().ok(), &replies, handoff);
         let is_hold_ack_pending =
             site_bucket.as_ref().is_some_and(|bucket| bucket.hold_ack == HoldAck::Unknown);
+        let is_removal_pending = applied.as_ref().is_ok_and(|applied| !applied.pending.is_empty());
         handoff.set_bucket(site, site_bucket);
         let inputs =
             StatusInputs { valid: &valid, may_record, bucket: &bucket, applied: &applied, replies: &replies };
@@ -139,7 +140,11 @@ impl SiteReconciler {
 
         self.report_bucket_changes(site, &valid.names.uid, &bucket).await;
         let is_changed = is_reported | is_changed_by(applied)? | !bucket.changes.is_empty();
-        let interval = if is_hold_ack_pending { HOLD_ACK_POLL_INTERVAL } else { RECORDER_POLL_INTERVAL };
+        let interval = if is_hold_ack_pending && !holds.is_empty() && !is_removal_pending {
+            HOLD_ACK_POLL_INTERVAL
+        } else {
+            RECORDER_POLL_INTERVAL
+        };
         // No watch reports the release of a hold, after which the finalizers of its Secrets must go.
         let next_query = (is_held || !replies.is_empty()).then(|| now + interval);
         let grace_end = match valid.recording {

@@ -98,6 +98,7 @@ impl Spool {
                 // One unreadable folder must not prevent recording.
                 Err(error) => {
                     tracing::error!(camera, error = %error.kind(), "a folder of the spool cannot be read");
+                    lock(&self.index).unlistable_folders += 1;
                 }
             }
         }
@@ -247,11 +248,7 @@ impl Spool {
 
     pub fn status(&self) -> SpoolStatus {
         let index = lock(&self.index);
-        SpoolStatus {
-            segments: index.segments.len() as u64,
-            bytes: index.segment_bytes.saturating_add(index.open_bytes).saturating_add(index.orphan_bytes),
-            limit: index.limit,
-        }
+        SpoolStatus { segments: index.segments.len() as u64, bytes: index.bytes(), limit: index.limit }
     }
 
     pub fn waiting_segments(&self, camera: &str) -> u64 {

@@ -11,10 +11,10 @@ use super::dereference::ObservedSite;
 use super::recorders::names::ChildNames;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
-    AdoptionPolicy, Ceilings, Duration, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site,
+    AdoptionPolicy, Camera, Ceilings, Duration, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site,
     SiteSpec, is_one_identity,
 };
-use crate::controllers::camera_source;
+use crate::controllers::camera_source::{self, CameraSourceError};
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
 use crate::controllers::kubernetes::quantity;
@@ -46,6 +46,8 @@ pub struct ValidSite {
     /// Access to the bucket; `None`: the Site may not use it, or cannot.
     pub access: Option<BucketAccess>,
     pub cameras: Vec<ValidCamera>,
+    /// Cameras among the unusable ones that the recorders have. They record nothing.
+    pub denied_cameras: Vec<ValidCamera>,
     /// Names of cameras that cannot be recorded. Their own status has the cause.
     pub unusable_cameras: Vec<String>,
     pub spool_bytes: u64,
@@ -163,11 +165,11 @@ pub fn validate(
         problems.push(problem);
         MIN_SPOOL_BYTES
     });
-    let (cameras, unusable_cameras) = validate_cameras(&site.spec, observed);
+    let (cameras, denied_cameras, unusable_cameras) = validate_cameras(&site.spec, observed, now);
     let recording = recording_verdict(site, &problems, now);
     ValidSite {
         names,
-        accepted: accepted_finding(&problems, recording),
+        accepted: accepted_finding(&problems, recording, observed.recorder_config.is_some()),
         recording,
         has_policy,
         permission,
@@ -176,6 +178,7 @@ pub fn validate(
         cluster_ceilings: config.ceilings.clone(),
         access,
         cameras,
+        denied_cameras,
         unusable_cameras,
         spool_bytes,
     }
@@ -199,18 +202,24 @@ fn recording_verdict(site: &Site, problems: &[Problem], now: Timestamp) -> Recor
     if now < until { RecordingVerdict::AllowedUntil(until) } else { RecordingVerdict::Stopped }
 }
 
-fn accepted_finding(problems: &[Problem], recording: RecordingVerdict) -> ConditionFinding {
+fn accepted_finding(
+    problems: &[Problem],
+    recording: RecordingVerdict,
+    has_recorders: bool,
+) -> ConditionFinding {
     let Some(first) = problems.first() else {
         let message = "the spec is valid and its references may be used";
         return ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message);
     };
     let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
     let consequence = match recording {
-        RecordingVerdict::Allowed => {
-            "; cameras record on, and segments wait in the recorders' spools".to_owned()
+        RecordingVerdict::Allowed if has_recorders => {
+            "; cameras that recorded go on, and segments wait in the recorders' spools".to_owned()
         }
-        RecordingVerdict::AllowedUntil(until) => format!("; cameras that recorded go on until {until}"),
-        RecordingVerdict::Stopped => String::new(),
+        RecordingVerdict::AllowedUntil(until) if has_recorders => {
+            format!("; cameras that recorded go on until {until}")
+        }
+        _ => String::new(),
     };
     let message = format!("{}{consequence}", messages.join("; "));
     ConditionFinding::new(ConditionType::Accepted, false, first.reason, message)
@@ -432,20 +441,46 @@ fn parse_spool_size(spec: &SiteSpec) -> Result<u64, Problem> {
     })
 }
 
-/// Returns the cameras that can be recorded, and the names of the others.
-fn validate_cameras(spec: &SiteSpec, observed: &ObservedSite) -> (Vec<ValidCamera>, Vec<String>) {
-    let (mut valid, mut unusable) = (Vec::new(), Vec::new());
+/// Returns the cameras that can be recorded, those that the recorders have and that may not record, and the names of all that
+/// cannot be recorded.
+///
+/// A camera that the recorders have keeps its place: without it, its recorder would forget its gaps.
+fn validate_cameras(
+    spec: &SiteSpec,
+    observed: &ObservedSite,
+    now: Timestamp,
+) -> (Vec<ValidCamera>, Vec<ValidCamera>, Vec<String>) {
+    let (mut valid, mut denied, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
+    let known = |name: &str| {
+        let mut cameras = observed.recorder_config.iter().flat_map(|config| &config.cameras);
+        cameras.find(|camera| camera.name == name).map(|camera| camera.source.clone())
+    };
     for camera in &observed.cameras {
         let name = camera.name_any();
+        let suspended = suspension::camera_suspensions(&spec.suspensions, &name);
+        let valid_camera = |source| ValidCamera { name: name.clone(), source, suspended };
         match camera_source::resolve(&camera.spec, &observed.camera_secrets) {
-            Ok(source) => {
-                let suspended = suspension::camera_suspensions(&spec.suspensions, &name);
-                valid.push(ValidCamera { name, source, suspended });
-            }
-            Err(_) => unusable.push(name),
+            Ok(source) => valid.push(valid_camera(source)),
+            Err(error) => match known(&name) {
+                Some(source) if is_in_grace(camera, &error, now) => valid.push(valid_camera(source)),
+                Some(source) => {
+                    denied.push(valid_camera(source));
+                    unusable.push(name);
+                }
+                None => unusable.push(name),
+            },
         }
     }
-    (valid, unusable)
+    (valid, denied, unusable)
+}
+
+/// Returns whether a camera still records although it cannot be used: its Secret is missing, perhaps for a moment.
+fn is_in_grace(camera: &Camera, error: &CameraSourceError, now: Timestamp) -> bool {
+    let conditions = camera.status.iter().flat_map(|status| &status.conditions);
+    let mut rejected =
+        conditions.filter(|condition| condition.type_ == "Accepted" && condition.status == "False");
+    let since = rejected.next().map_or(now, |condition| condition.last_transition_time.0.min(now));
+    matches!(error, CameraSourceError::Secret(_)) && now.duration_since(since) < MISSING_REFERENCE_GRACE
 }
 
 #[cfg(test)]

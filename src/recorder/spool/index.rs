@@ -55,6 +55,8 @@ pub struct SpoolIndex {
     pub orphan_bytes: u64,
     /// Orphans that could not be read. The next recorder tries them again, until they are past the ceiling.
     pub unreadable: Vec<Orphan>,
+    /// Folders of cameras that could not be listed.
+    pub unlistable_folders: u64,
     pub evicted: Vec<Closed>,
     /// Scopes of open holds.
     holds: Arc<[HoldScope]>,
@@ -64,6 +66,15 @@ pub struct SpoolIndex {
 }
 
 impl SpoolIndex {
+    /// Returns the bytes of everything that may be a recording. Not zero while anything is left, readable or not: the operator
+    /// removes an empty spool.
+    pub fn bytes(&self) -> u64 {
+        let unreadable: u64 = self.unreadable.iter().map(|orphan| orphan.bytes.max(1)).sum();
+        [self.open_bytes, self.orphan_bytes, unreadable, self.unlistable_folders]
+            .into_iter()
+            .fold(self.segment_bytes, u64::saturating_add)
+    }
+
     pub fn add_segment(&mut self, closed: Closed, recorded: Option<Instant>) {
         self.segment_bytes = self.segment_bytes.saturating_add(closed.bytes);
         let is_held = is_held(&self.holds, &closed);

@@ -165,6 +165,7 @@ async fn unreadable_part_is_purged_past_ceiling() {
     let aside = folder.path().join("aside");
     fs::rename(&part, &aside).unwrap();
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
+    assert_ne!(spool.status().bytes, 0, "nobody may remove it");
     fs::rename(&aside, &part).unwrap();
     let (ceiling, now) = (24 * 3600, Timestamp::now().as_second());
     spool.purge(&age_limit(ceiling, now)).await;

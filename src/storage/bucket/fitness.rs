@@ -29,6 +29,7 @@ pub(crate) fn evaluate(
                 .into(),
         });
     }
+    let mut cannot_put = Ok(());
     for row in conformance.rows().iter().filter(|row| row.is_fatal()) {
         let is_excepted = match row.check.exception() {
             Some(ProbeException::AllowUnprotected) => spec.allow_unprotected,
@@ -43,12 +44,13 @@ pub(crate) fn evaluate(
             // The proof showed that the recorder can put. Since then its credentials changed or expired.
             Verdict::Failed if row.check == Check::RecorderCanPut => {
                 let has_customer_key = state.has_customer_key();
-                return Err(EnforceError::RecorderCannotPut { has_customer_key });
+                // Last: only uploads depend on it, and it must not hide a row that recording depends on.
+                cannot_put = Err(EnforceError::RecorderCannotPut { has_customer_key });
             }
             _ => return Err(store_unfit_error(row)),
         }
     }
-    Ok(())
+    cannot_put
 }
 
 /// Returns whether a row is about the rights to present recordings, or the right to record. The other rows about puts fail on

@@ -17,7 +17,7 @@ use super::{drain, objects, query, rollout};
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, get_owned};
 use crate::controllers::recorder_client::RecorderClient;
-use crate::wire::RecorderConfig;
+use crate::wire::{GapCause, RecorderConfig};
 
 #[derive(Clone, Debug, Default)]
 pub struct AppliedPlan {
@@ -58,7 +58,7 @@ pub async fn apply(
         mut config_secret,
         mut workload,
         mut expected,
-        silent_since,
+        recorded_until,
     } = planned;
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     let services = Api::<Service>::namespaced(client.clone(), namespace);
@@ -89,9 +89,13 @@ pub async fn apply(
         let all = list_site_pods(&pods, names).await?;
         if rollout::is_due(live, &workload, names, &all) {
             let replies = query_live(live, recorders, names, &expected, &all).await;
-            rollout = rollout::next_step(live, &workload, names, &all, &replies, &silent_since, is_given_up);
+            rollout =
+                rollout::next_step(live, &workload, names, &all, &replies, &recorded_until, is_given_up);
+            given_up.extend(std::mem::take(&mut rollout.given_up));
         }
-        objects::set_partition(&mut workload, rollout.partition);
+        // Closed otherwise: a change that this comparison does not see must not reach a pod.
+        let closed = replicas(live).max(replicas(&workload));
+        objects::set_partition(&mut workload, rollout.partition.unwrap_or(closed));
     }
     let workload = match &removal {
         Some(Removal { live, must_recreate: true, .. }) if !pending.is_empty() => {
@@ -159,7 +163,7 @@ impl Removal {
     fn new(live: StatefulSet, desired: &StatefulSet) -> Option<Self> {
         let must_recreate = !objects::can_be_updated(desired, &live);
         let first_shard = if must_recreate { 0 } else { replicas(desired) };
-        (first_shard < replicas(&live)).then_some(Self { live, must_recreate, first_shard })
+        (must_recreate || first_shard < replicas(&live)).then_some(Self { live, must_recreate, first_shard })
     }
 
     /// Queries the recorders that are to be removed.
@@ -196,7 +200,7 @@ fn closing_plan(
     current: Option<&RecorderConfig>,
     replies: &[ShardReply],
 ) -> Option<(Secret, String)> {
-    let closed = closing_config(&read_config(planned)?);
+    let closed = closing_config(&read_config(planned)?, current, GapCause::RecorderRestarted);
     let is_closing = current.is_some_and(|current| {
         current.cameras.iter().all(|camera| camera.permitted.is_empty()) && !current.cameras.is_empty()
     });

@@ -21,6 +21,7 @@ use crate::api::Site;
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::apply_child;
 use crate::controllers::recorder_client::RecorderClient;
+use crate::wire::GapCause;
 
 /// Reason why people give up the content of spools that cannot be drained. It ends up in an event.
 pub const DISCARD_SPOOLS_ANNOTATION: &str = "toezicht.dev/discard-spools";
@@ -49,15 +50,21 @@ impl SpoolReport {
         self.filled.is_empty() && self.unknown.is_empty()
     }
 
+    /// Adds the spools of another report.
+    pub fn extend(&mut self, other: Self) {
+        self.segments += other.segments;
+        self.filled.extend(other.filled);
+        self.unknown.extend(other.unknown);
+    }
+
     /// Describes what is waited for, with the remedy.
     pub fn message(&self) -> String {
         let mut parts = Vec::new();
-        if !self.filled.is_empty() {
-            parts.push(format!(
-                "{} segments in the spools of {} are not uploaded yet",
-                self.segments,
-                self.filled.join(", ")
-            ));
+        if self.segments > 0 {
+            let filled = self.filled.join(", ");
+            parts.push(format!("{} segments in the spools of {filled} are not uploaded yet", self.segments));
+        } else if !self.filled.is_empty() {
+            parts.push(format!("the spools of {} are not proved empty yet", self.filled.join(", ")));
         }
         let unknown = self.unknown.iter().map(|(pod, why)| format!("the content of {pod} is unknown: {why}"));
         parts.extend(unknown);
@@ -96,7 +103,9 @@ pub async fn drain(
     let secrets = Api::<Secret>::namespaced(client.clone(), &names.namespace);
     let pods_api = Api::<Pod>::namespaced(client.clone(), &names.namespace);
     let config = fetch_recorder_config(secrets.clone(), &names).await?;
-    let closed = match config.map(|config| (closing_config(&config), config)) {
+    let closed = match config
+        .map(|config| (closing_config(&config, Some(&config), GapCause::SiteNotReady), config))
+    {
         Some((closed, config)) if closed != config => {
             let owner: Vec<_> = site.controller_owner_ref(&()).into_iter().collect();
             let secret = objects::config_secret(&names, &owner, &closed);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use kube::{Resource, ResourceExt};
@@ -36,8 +36,8 @@ pub struct RecorderPlan {
     pub config_secret: Secret,
     pub workload: StatefulSet,
     pub expected: ExpectedRecorders,
-    /// Cameras that do not record, with the beginning of that state.
-    pub silent_since: BTreeMap<String, Timestamp>,
+    /// End of the last segment that each camera's status knows.
+    pub recorded_until: BTreeMap<String, Timestamp>,
 }
 
 /// Plans the recorders. New ones wait for a bucket that was read back as required. Existing ones that may not record stay
@@ -80,15 +80,15 @@ pub fn plan(
             widening: hold_widening::detect_widening(&document.holds),
         },
         config_secret: objects::config_secret(&valid.names, &owner, &document),
-        silent_since: observed.cameras.iter().filter_map(silent_since).collect(),
+        recorded_until: observed.cameras.iter().filter_map(recorded_until).collect(),
     })
 }
 
-/// Returns the name of a camera that does not record, and since when.
-fn silent_since(camera: &Camera) -> Option<(String, Timestamp)> {
-    let mut conditions = camera.status.iter().flat_map(|status| &status.conditions);
-    let silent = conditions.find(|condition| condition.type_ == "Recording" && condition.status != "True")?;
-    Some((camera.name_any(), silent.last_transition_time.0))
+/// Returns the name of a camera, and the end of the last segment that its status knows.
+fn recorded_until(camera: &Camera) -> Option<(String, Timestamp)> {
+    let last = camera.status.as_ref()?.last_segment.as_ref()?;
+    let duration = SignedDuration::from_millis(last.duration_milliseconds);
+    Some((camera.name_any(), last.start_time.0.saturating_add(duration).ok()?))
 }
 
 /// Returns whether the Site's spec, references and bucket let its cameras record.
@@ -163,42 +163,54 @@ fn camera_configs(
         let cameras = previous.into_iter().flat_map(|config| &config.cameras);
         cameras.filter(|camera| camera.name == name).map(|camera| camera.permitted.clone()).next()
     };
-    let denial =
-        (!may_record && valid.permission.windows != Windows::empty()).then_some(GapCause::SiteNotReady);
+    let denial = (!may_record && valid.permission.finding.is_true()).then_some(GapCause::SiteNotReady);
     let assigned: BTreeMap<String, u32> = previous
         .iter()
         .flat_map(|config| &config.cameras)
         .map(|camera| (camera.name.clone(), camera.shard))
         .collect();
-    let names: Vec<String> = valid.cameras.iter().map(|camera| camera.name.clone()).collect();
+    let all = || {
+        let denied = valid.denied_cameras.iter().map(|camera| (camera, true));
+        valid.cameras.iter().map(|camera| (camera, false)).chain(denied)
+    };
+    let names: Vec<String> = all().map(|(camera, _)| camera.name.clone()).collect();
     let shards =
         shard::assign_cameras(&assigned, current_pods, &names, site.spec.recorder.max_cameras_per_pod);
-    let config = |camera: &ValidCamera| {
+    let config = |(camera, is_denied): (&ValidCamera, bool)| {
         Some(CameraConfig {
             name: camera.name.clone(),
             shard: *shards.get(&camera.name)?,
             source: camera.source.clone(),
             permitted: match before(&camera.name).filter(|_| is_policy_missing) {
+                _ if is_denied => Vec::new(),
                 Some(permitted) => permitted,
                 None => permitted.clone().into_vec(),
             },
-            denial,
+            denial: denial.or(is_denied.then_some(GapCause::SiteNotReady)),
             suspended: camera.suspended.clone().into_vec(),
         })
     };
-    valid.cameras.iter().filter_map(config).collect()
+    let mut configs: Vec<CameraConfig> = all().filter_map(config).collect();
+    // The revision must not depend on which camera may record.
+    configs.sort_by(|one, other| one.name.cmp(&other.name));
+    configs
 }
 
-/// Returns the configuration for recorders that are to be removed: they stop recording and upload their spools.
-pub fn closing_config(document: &RecorderConfig) -> RecorderConfig {
+/// Returns the configuration for recorders that are to be removed: they stop recording and upload their spools. It has the
+/// revision of `current` if that is this configuration already: a new revision with each reconcile would never be acknowledged.
+pub fn closing_config(
+    document: &RecorderConfig,
+    current: Option<&RecorderConfig>,
+    cause: GapCause,
+) -> RecorderConfig {
     let mut closed = document.clone();
     for camera in &mut closed.cameras {
         if !camera.permitted.is_empty() {
-            camera.denial = Some(GapCause::RecorderRestarted);
+            camera.denial = Some(cause);
         }
         camera.permitted.clear();
     }
-    with_revision(closed, Some(document))
+    with_revision(closed, current.or(Some(document)))
 }
 
 /// Sets the revision of `document`: that of `previous` if nothing else differs, else one that no configuration had before.

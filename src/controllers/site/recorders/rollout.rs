@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -20,13 +20,19 @@ use crate::wire::{CameraReport, CameraState, RecorderStatus};
 /// Label of a pod with the revision of its template.
 const REVISION_LABEL: &str = "controller-revision-hash";
 
+/// Age of the last segment that a status knows, up to which its camera was recording: the status has it every five minutes, and a
+/// segment lasts up to an hour.
+const MAX_SEGMENT_AGE: SignedDuration = SignedDuration::from_mins(70);
+
 /// Next step of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rollout {
-    /// First shard that Kubernetes may replace.
-    pub partition: u32,
+    /// First shard that Kubernetes may replace; `None`: no pod is to be replaced.
+    pub partition: Option<u32>,
     /// Spool that the next step waits for.
     pub waiting: SpoolReport,
+    /// Spool that people give up.
+    pub given_up: SpoolReport,
     /// Replaced pod that the next step waits for: it is not ready, does not answer or gets no frames.
     pub stopped_at: Option<String>,
 }
@@ -68,32 +74,33 @@ pub fn is_due(live: &StatefulSet, desired: &StatefulSet, names: &ChildNames, pod
 
 /// Returns whether a replaced recorder gets frames again from one of its cameras. Cameras that were silent before, and those that
 /// may not record now, say nothing about the new template.
-fn records_again(pod: &Pod, status: &RecorderStatus, silent_since: &BTreeMap<String, Timestamp>) -> bool {
+fn records_again(pod: &Pod, status: &RecorderStatus, recorded_until: &BTreeMap<String, Timestamp>) -> bool {
     let start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-    let was_silent = |name: &str| {
-        let since = silent_since.get(name);
-        since.zip(start).is_some_and(|(since, start)| *since < start.0)
+    let was_recording = |name: &str| {
+        let until = recorded_until.get(name);
+        until.zip(start).is_some_and(|(until, start)| start.0.duration_since(*until) < MAX_SEGMENT_AGE)
     };
     let waits = |camera: &CameraReport| {
         matches!(camera.state, CameraState::Connecting | CameraState::Disconnected)
-            && !was_silent(&camera.name)
+            && was_recording(&camera.name)
     };
     status.cameras.iter().any(|camera| camera.state == CameraState::Recording)
         || !status.cameras.iter().any(waits)
 }
 
-/// Returns the next step. `pods` are all pods of the Site. `silent_since` has the cameras that do not record. `is_given_up`: people give up what is in the spools.
+/// Returns the next step. `pods` are all pods of the Site. `recorded_until` has the end of each camera's
+/// last known segment. `is_given_up`: people give up what is in the spools.
 pub fn next_step(
     live: &StatefulSet,
     desired: &StatefulSet,
     names: &ChildNames,
     pods: &[Pod],
     replies: &[ShardReply],
-    silent_since: &BTreeMap<String, Timestamp>,
+    recorded_until: &BTreeMap<String, Timestamp>,
     is_given_up: bool,
 ) -> Rollout {
     let Some(outdated) = outdated_shards(live, desired, names, pods) else {
-        return Rollout { partition: partition(live), ..Rollout::default() };
+        return Rollout { partition: Some(partition(live)), ..Rollout::default() };
     };
     let Some(next) = outdated.into_iter().max() else {
         return Rollout::default();
@@ -102,16 +109,17 @@ pub fn next_step(
     let is_back = |shard: &u32| {
         let pod = pods.iter().find(|pod| pod.name_any() == names.pod(*shard) && is_ready(pod));
         let status = reply(*shard).and_then(|reply| reply.status.as_ref().ok());
-        pod.zip(status).is_some_and(|(pod, status)| records_again(pod, status, silent_since))
+        pod.zip(status).is_some_and(|(pod, status)| records_again(pod, status, recorded_until))
     };
     // A template that does not record must stop at the first pod.
     if let Some(shard) = (next + 1..replicas(live)).find(|shard| !is_back(shard)) {
-        return Rollout { partition: next + 1, stopped_at: Some(names.pod(shard)), ..Rollout::default() };
+        let stopped_at = Some(names.pod(shard));
+        return Rollout { partition: Some(next + 1), stopped_at, ..Rollout::default() };
     }
     let mut waiting = SpoolReport::default();
     let name = names.pod(next);
     // A claim outlives its pod.
-    if !is_given_up && !has_claims(live) {
+    if !has_claims(live) {
         match reply(next).map(|reply| &reply.status) {
             Some(Ok(status)) if status.spool.segments == 0 => {}
             Some(Ok(status)) => {
@@ -124,7 +132,13 @@ pub fn next_step(
             _ => {}
         }
     }
-    Rollout { partition: if waiting.is_empty() { next } else { next + 1 }, waiting, stopped_at: None }
+    let mut step = Rollout { partition: Some(next), ..Rollout::default() };
+    if is_given_up {
+        step.given_up = waiting;
+    } else if !waiting.is_empty() {
+        (step.partition, step.waiting) = (Some(next + 1), waiting);
+    }
+    step
 }
 
 fn partition(live: &StatefulSet) -> u32 {

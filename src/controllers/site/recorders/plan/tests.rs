@@ -2,7 +2,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason, merge};
-use crate::api::{Ceilings, SiteStatus};
+use crate::api::{CameraStatus, Ceilings, SiteStatus};
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
@@ -192,6 +192,54 @@ fn recorder_credentials_never_stop_recording() {
     }
 }
 
+/// Otherwise no recorder could ever acknowledge it.
+#[test]
+fn closing_config_has_the_same_revision_each_time() {
+    let first = fixture();
+    let mut current = config_of(&first.plan());
+    let mut revisions = Vec::new();
+    for _ in 0..3 {
+        let mut next = first.clone();
+        next.observed.recorder_config = Some(current.clone());
+        next.observed.replicas = Some(1);
+        let planned = config_of(&next.plan());
+        current = closing_config(&planned, Some(&current), GapCause::RecorderRestarted);
+        revisions.push(current.revision.clone());
+    }
+    assert_eq!(revisions[1], revisions[0]);
+    assert_eq!(revisions[2], revisions[0]);
+}
+
+#[test]
+fn camera_without_its_secret_records_on_for_five_minutes_and_keeps_its_place() {
+    let first = fixture();
+    let mut running = after_apply(&first, &first.plan());
+    running.observed.camera_secrets.logins.clear();
+    let recording = config_of(&first.plan());
+    for (minutes, is_permitted) in [(0, true), (4, true), (5, false)] {
+        let rejected =
+            [ConditionFinding::new(ConditionType::Accepted, false, Reason::ReferenceNotFound, "m")];
+        let conditions = merge(&[], &rejected, None, running.now - SignedDuration::from_mins(minutes));
+        for camera in &mut running.observed.cameras {
+            camera.status = Some(CameraStatus { conditions: conditions.clone(), ..CameraStatus::default() });
+        }
+        let config = config_of(&running.plan());
+        let names: Vec<&str> = config.cameras.iter().map(|camera| camera.name.as_str()).collect();
+        assert_eq!(names, ["hal", "kassa"], "without their place, their recorder would forget their gaps");
+        for (camera, before) in config.cameras.iter().zip(&recording.cameras) {
+            assert_eq!(camera.source, before.source);
+            let expected = if is_permitted { before.permitted.as_slice() } else { &[] };
+            assert_eq!(camera.permitted, expected, "after {minutes} minutes");
+            assert_eq!(camera.denial, (!is_permitted).then_some(GapCause::SiteNotReady));
+        }
+    }
+    // A camera that is not visible any more stops at once (article 1).
+    let mut hidden = after_apply(&first, &first.plan());
+    hidden.observed.cameras[0].spec.visible = false;
+    let config = config_of(&hidden.plan());
+    assert!(config.cameras[0].permitted.is_empty());
+}
+
 #[test]
 fn gap_of_a_site_that_is_not_ready_is_no_matter_of_the_protocol() {
     let first = fixture();
@@ -203,7 +251,10 @@ fn gap_of_a_site_that_is_not_ready_is_no_matter_of_the_protocol() {
     let mut withdrawn = after_apply(&first, &first.plan());
     withdrawn.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
     assert_eq!(denial(config_of(&withdrawn.plan_with(&claimed).unwrap())), None);
-    assert_eq!(denial(closing_config(&config_of(&first.plan()))), Some(GapCause::RecorderRestarted));
+    assert_eq!(
+        denial(closing_config(&config_of(&first.plan()), None, GapCause::RecorderRestarted)),
+        Some(GapCause::RecorderRestarted)
+    );
 }
 
 #[test]

@@ -68,26 +68,39 @@ fn pods_go_one_at_a_time_from_the_last() {
     for (revisions, partition) in
         [(["old", "old", "old"], 2), (["old", "old", "new"], 1), (["old", "new", "new"], 0)]
     {
-        assert_eq!(step(revisions, empty), Rollout { partition, ..Rollout::default() }, "{revisions:?}");
+        assert_eq!(
+            step(revisions, empty),
+            Rollout { partition: Some(partition), ..Rollout::default() },
+            "{revisions:?}"
+        );
     }
 }
 
 #[test]
 fn pod_with_spooled_or_unknown_content_stays() {
     let filled = step(["old"; 3], [Some(0), Some(0), Some(4)]);
-    assert_eq!((filled.partition, filled.waiting.segments), (3, 4));
+    assert_eq!((filled.partition, filled.waiting.segments), (Some(3), 4));
     assert_eq!(filled.waiting.filled, ["zwembad-recorder-2"]);
     let silent = step(["old", "old", "new"], [Some(0), None, Some(0)]);
-    assert_eq!(silent.partition, 2);
+    assert_eq!(silent.partition, Some(2));
     assert!(silent.waiting.unknown.contains_key("zwembad-recorder-1"), "{silent:?}");
     // Only the pod that is next counts.
-    assert_eq!(step(["old"; 3], [Some(9), None, Some(0)]).partition, 2);
+    assert_eq!(step(["old"; 3], [Some(9), None, Some(0)]).partition, Some(2));
+}
+
+#[test]
+fn content_that_is_given_up_is_reported() {
+    let live = workload("i", false);
+    let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
+    let replies = [0, 1, 2].map(|shard| reply(shard, Some(4)));
+    let step = next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), true);
+    assert_eq!((step.partition, step.given_up.segments, step.waiting.is_empty()), (Some(2), 4, true));
 }
 
 #[test]
 fn replaced_pod_that_does_not_come_back_stops_the_rollout() {
     let stopped = step(["old", "old", "new"], [Some(0), Some(0), None]);
-    assert_eq!((stopped.partition, stopped.stopped_at.as_deref()), (2, Some("zwembad-recorder-2")));
+    assert_eq!((stopped.partition, stopped.stopped_at.as_deref()), (Some(2), Some("zwembad-recorder-2")));
     let live = workload("i", false);
     let pods = [pod(0, "old", true), pod(1, "old", true), pod(2, "new", false)];
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
@@ -95,20 +108,21 @@ fn replaced_pod_that_does_not_come_back_stops_the_rollout() {
     assert_eq!(unready.stopped_at.as_deref(), Some("zwembad-recorder-2"));
     // It is gone, and not back yet.
     let gone = next_step(&live, &live, &names(), &pods[..2], &replies, &BTreeMap::new(), false);
-    assert_eq!(gone.partition, 2);
+    assert_eq!(gone.partition, Some(2));
 }
 
 #[test]
 fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
     let (live, at) = (workload("i", false), |text: &str| text.parse::<Timestamp>().unwrap());
     let pods = [pod(0, "old", true), pod(1, "old", true), pod(2, "new", true)];
-    let before = [("hal".to_owned(), at("2025-12-31T23:00:00Z"))].into();
-    let after = [("hal".to_owned(), at("2026-01-01T00:00:10Z"))].into();
-    for (states, silent_since, is_back) in [
-        (vec![("hal", CameraState::Recording), ("erf", CameraState::Connecting)], BTreeMap::new(), true),
-        (vec![("hal", CameraState::Connecting)], BTreeMap::new(), false),
-        (vec![("hal", CameraState::Disconnected)], after, false),
-        (vec![("hal", CameraState::Disconnected)], before, true),
+    let long_ago = [("hal".to_owned(), at("2025-12-31T20:00:00Z"))].into();
+    let recently = || [("hal".to_owned(), at("2025-12-31T23:55:00Z"))].into();
+    for (states, recorded_until, is_back) in [
+        (vec![("erf", CameraState::Recording), ("hal", CameraState::Connecting)], recently(), true),
+        (vec![("hal", CameraState::Connecting)], recently(), false),
+        (vec![("hal", CameraState::Disconnected)], recently(), false),
+        (vec![("hal", CameraState::Disconnected)], long_ago, true),
+        (vec![("hal", CameraState::Connecting)], BTreeMap::new(), true),
         (vec![("hal", CameraState::Suspended)], BTreeMap::new(), true),
         (vec![], BTreeMap::new(), true),
     ] {
@@ -120,8 +134,8 @@ fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
             .unwrap()
         };
         replies[2].status.as_mut().unwrap().cameras = states.iter().map(report).collect();
-        let next = next_step(&live, &live, &names(), &pods, &replies, &silent_since, false);
-        assert_eq!(next.partition, if is_back { 1 } else { 2 }, "{states:?} {silent_since:?}");
+        let next = next_step(&live, &live, &names(), &pods, &replies, &recorded_until, false);
+        assert_eq!(next.partition, Some(if is_back { 1 } else { 2 }), "{states:?} {recorded_until:?}");
     }
 }
 
@@ -132,16 +146,19 @@ fn template_that_is_about_to_change_makes_every_pod_outdated() {
     assert!(!is_due(&live, &live, &names(), &pods));
     assert!(is_due(&live, &desired, &names(), &pods));
     let filled = [0, 1, 2].map(|shard| reply(shard, Some(1)));
-    assert_eq!(next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), false).partition, 3);
+    assert_eq!(
+        next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), false).partition,
+        Some(3)
+    );
     assert_eq!(
         next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), true).partition,
-        2,
+        Some(2),
         "given up"
     );
     let (live, desired) = (workload("i", true), workload("j", true));
     assert_eq!(
         next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), false).partition,
-        2,
+        Some(2),
         "claims outlive their pods"
     );
 }
@@ -156,7 +173,10 @@ fn broken_template_can_be_corrected_without_giving_anything_up() {
     broken.status.as_mut().unwrap().conditions = serde_json::from_value(never_ready).unwrap();
     let pods = [pod(0, "old", true), pod(1, "old", true), broken];
     let replies = [reply(0, Some(0)), reply(1, Some(0)), reply(2, None)];
-    assert_eq!(next_step(&live, &desired, &names(), &pods, &replies, &BTreeMap::new(), false).partition, 2);
+    assert_eq!(
+        next_step(&live, &desired, &names(), &pods, &replies, &BTreeMap::new(), false).partition,
+        Some(2)
+    );
 }
 
 #[test]
@@ -166,5 +186,8 @@ fn partition_stays_until_kubernetes_has_seen_the_last_change() {
     let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
     assert!(is_due(&live, &live, &names(), &pods));
-    assert_eq!(next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false).partition, 2);
+    assert_eq!(
+        next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false).partition,
+        Some(2)
+    );
 }
