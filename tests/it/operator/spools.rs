@@ -27,6 +27,7 @@ const RECORDER: &str = "die-heijgrave-recorder";
 const SCALE_DOWN_PORT: u16 = 28351;
 const DELETION_PORT: u16 = 28352;
 const ROLLOUT_PORT: u16 = 28353;
+const KIND_PORT: u16 = 28354;
 
 /// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
 async fn recording_scene(
@@ -136,6 +137,31 @@ async fn template_change_waits_for_the_store() {
         scene.wait_for_camera("hal", "Recording", "True", HANG).await;
         let gaps = check_frames("hal", &segments(&scene.bucket, "hal").await);
         assert!(gaps.len() <= 1, "only the restart: {gaps:?}");
+    })
+    .await;
+}
+
+/// The new volume cannot be bound here, which does not matter: the old recorder must go without a loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_kind_of_spool_replaces_recorders_without_loss() {
+    with_chart_scaled_down("spool-kind", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, KIND_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-kind", &proxy, &["hal"]).await;
+        let (workloads, sites) = (scene.namespace.api::<StatefulSet>(), scene.namespace.api::<Site>());
+        let class = json!({"spec": {"recorder": {"spool": {"storageClassName": "no-such-class"}}}});
+        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&class)).await.unwrap();
+        eventually("the StatefulSet is created again", HANG, || async {
+            let frames = pod::frames(&scene.namespace, "hal").await;
+            let live = workloads.get(RECORDER).await.map_err(|e| e.to_string())?;
+            let claims = live.spec.and_then(|spec| spec.volume_claim_templates).unwrap_or_default();
+            if claims.is_empty() { Err(format!("{frames:?}")) } else { Ok(()) }
+        })
+        .await;
+        let recorded = segments(&scene.bucket, "hal").await;
+        assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
+        assert!(!recorded.is_empty());
+        let reason = json!({"metadata": {"annotations": {"toezicht.dev/discard-spools": "the volume was never bound"}}});
+        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&reason)).await.unwrap();
     })
     .await;
 }
