@@ -189,7 +189,10 @@ impl SiteReconciler {
         }
         let holds = retention::list_holds(client, site).await?;
         let blocking = BlockingHolds::from_holds(&holds, now);
-        let phase = delete(client, recorders, site, blocking.has_holds(), now).await?;
+        // A hold that only the bucket's ledger has still covers recordings.
+        let retention = site.status.as_ref().and_then(|status| status.retention.as_ref());
+        let is_orphaned = retention.is_some_and(|retention| !retention.orphaned_holds.is_empty());
+        let phase = delete(client, recorders, site, blocking.has_holds() || is_orphaned, now).await?;
         let blocking = self.continue_retention(site, &phase, blocking, now).await?;
         let waits_for = match phase {
             DeletionPhase::Done if blocking.has_holds() => blocking.to_string(),

@@ -137,7 +137,7 @@ pub async fn drain(
         // Without its token, no recorder answers.
         None => report_silent(live, &names, &all, &format!("the Secret {} is gone", names.config)),
     };
-    let since = site.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
+    let since = drained_since(site, now);
     let is_given_up =
         discard_reason(site).is_some() || !is_held && now.duration_since(since) >= DRAIN_TIMEOUT;
     Ok(if report.is_empty() || is_given_up {
@@ -145,6 +145,14 @@ pub async fn drain(
     } else {
         DrainStatus::Pending(report)
     })
+}
+
+/// Returns since when the operator drains the spools of a deleted Site. It may not have run when the Site was deleted.
+fn drained_since(site: &Site, now: Timestamp) -> Timestamp {
+    let mut conditions = site.status.iter().flat_map(|status| &status.conditions);
+    let deleting = conditions.find(|condition| condition.type_ == "Ready" && condition.reason == "Deleting");
+    let reported = deleting.map_or(now, |condition| condition.last_transition_time.0);
+    site.metadata.deletion_timestamp.as_ref().map_or(now, |deleted| deleted.0.max(reported))
 }
 
 /// Reports the spools behind `replies`. `pods` are all pods of the Site.

@@ -1,6 +1,9 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::SiteStatus;
+use crate::api::condition::{ConditionFinding, ConditionType, Reason, merge};
 use crate::controllers::recorder_client::RecorderStatusError;
 use crate::controllers::testing;
 use crate::wire::{CameraState, RecorderStatus, SpoolStatus};
@@ -139,5 +142,19 @@ fn spools_are_given_up_only_for_a_reason() {
         site.metadata.annotations =
             value.map(|value| [(DISCARD_SPOOLS_ANNOTATION.to_owned(), value.to_owned())].into());
         assert_eq!(discard_reason(&site).as_deref(), expected);
+    }
+}
+
+#[test]
+fn time_to_drain_begins_when_the_operator_drains() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let mut site = testing::site();
+    site.metadata.deletion_timestamp = Some(Time(at(1_000)));
+    assert_eq!(drained_since(&site, at(9_000)), at(9_000), "nothing is reported yet");
+    for (reported, expected) in [(2_000, 2_000), (500, 1_000)] {
+        let ready = [ConditionFinding::new(ConditionType::Ready, false, Reason::Deleting, "m")];
+        let conditions = merge(&[], &ready, None, at(reported));
+        site.status = Some(SiteStatus { conditions, ..SiteStatus::default() });
+        assert_eq!(drained_since(&site, at(9_000)), at(expected));
     }
 }
