@@ -37,26 +37,33 @@ pub struct Rollout {
     pub stopped_at: Option<String>,
 }
 
-/// Returns the pods of `live` with another template than `desired`, by their shards. `None`: Kubernetes has not evaluated the last
-/// change of `live`, so nobody knows yet.
-fn outdated_shards(
-    live: &StatefulSet,
-    desired: &StatefulSet,
-    names: &ChildNames,
-    pods: &[Pod],
-) -> Option<Vec<u32>> {
-    let status = live.status.as_ref();
-    let is_observed = status.and_then(|status| status.observed_generation) >= live.metadata.generation;
-    let update_revision = status.and_then(|status| status.update_revision.as_ref());
-    let is_changed = has_other_template(live, desired);
-    if !is_observed && !is_changed {
-        return None;
+/// How far a change of the template has come.
+struct Progress {
+    /// Shards whose pods have another template.
+    outdated: Vec<u32>,
+    /// Every expected pod exists, and has the template.
+    is_complete: bool,
+}
+
+impl Progress {
+    /// `None`: Kubernetes has not evaluated the last change of `live`, so nobody knows yet.
+    fn new(live: &StatefulSet, desired: &StatefulSet, names: &ChildNames, pods: &[Pod]) -> Option<Self> {
+        let status = live.status.as_ref();
+        let is_observed = status.and_then(|status| status.observed_generation) >= live.metadata.generation;
+        let update_revision = status.and_then(|status| status.update_revision.as_ref());
+        let is_changed = has_other_template(live, desired);
+        if !is_observed && !is_changed {
+            return None;
+        }
+        let is_outdated = |pod: &Pod| is_changed || pod.labels().get(REVISION_LABEL) != update_revision;
+        let own: Vec<&Pod> = controlled_by(live, pods).collect();
+        let shards = 0..replicas(live);
+        let pod = |shard: u32| own.iter().find(|pod| pod.name_any() == names.pod(shard));
+        let outdated: Vec<u32> =
+            shards.clone().filter(|shard| pod(*shard).is_some_and(|pod| is_outdated(pod))).collect();
+        let is_complete = shards.into_iter().all(|shard| pod(shard).is_some_and(|pod| !is_outdated(pod)));
+        Some(Self { outdated, is_complete })
     }
-    let is_outdated = |pod: &Pod| is_changed || pod.labels().get(REVISION_LABEL) != update_revision;
-    let own: Vec<&Pod> = controlled_by(live, pods).collect();
-    let shards = (0..replicas(live))
-        .filter(|shard| own.iter().any(|pod| pod.name_any() == names.pod(*shard) && is_outdated(pod)));
-    Some(shards.collect())
 }
 
 fn has_other_template(live: &StatefulSet, desired: &StatefulSet) -> bool {
@@ -69,7 +76,7 @@ fn has_other_template(live: &StatefulSet, desired: &StatefulSet) -> bool {
 
 /// Whether a change of the template has not reached all pods. Otherwise nobody needs to ask the recorders.
 pub fn is_due(live: &StatefulSet, desired: &StatefulSet, names: &ChildNames, pods: &[Pod]) -> bool {
-    outdated_shards(live, desired, names, pods).is_none_or(|outdated| !outdated.is_empty())
+    Progress::new(live, desired, names, pods).is_none_or(|progress| !progress.is_complete)
 }
 
 /// Returns whether a replaced recorder gets frames again from one of its cameras. Cameras that were silent before, and those that
@@ -99,11 +106,15 @@ pub fn next_step(
     recorded_until: &BTreeMap<String, Timestamp>,
     is_given_up: bool,
 ) -> Rollout {
-    let Some(outdated) = outdated_shards(live, desired, names, pods) else {
-        return Rollout { partition: Some(partition(live)), ..Rollout::default() };
-    };
-    let Some(next) = outdated.into_iter().max() else {
-        return Rollout::default();
+    let unchanged = Rollout { partition: Some(partition(live)), ..Rollout::default() };
+    let next = match Progress::new(live, desired, names, pods) {
+        None => return unchanged,
+        Some(Progress { is_complete: true, .. }) => return Rollout::default(),
+        // A pod that is being replaced comes back below a higher partition with its old template.
+        Some(Progress { outdated, .. }) => match outdated.into_iter().max() {
+            None => return unchanged,
+            Some(next) => next,
+        },
     };
     let reply = |shard| replies.iter().find(|reply| reply.shard == shard);
     let is_back = |shard: &u32| {

@@ -88,6 +88,20 @@ fn pod_with_spooled_or_unknown_content_stays() {
     assert_eq!(step(["old"; 3], [Some(9), None, Some(0)]).partition, Some(2));
 }
 
+/// Otherwise the last pod would come back with its old template, and be replaced again and again.
+#[test]
+fn partition_stays_until_the_replaced_pod_is_back() {
+    let mut live = workload("i", false);
+    super::super::objects::set_partition(&mut live, 0);
+    let pods = [pod(1, "new", true), pod(2, "new", true)];
+    let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
+    assert!(is_due(&live, &live, &names(), &pods));
+    assert_eq!(
+        next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false).partition,
+        Some(0)
+    );
+}
+
 #[test]
 fn content_that_is_given_up_is_reported() {
     let live = workload("i", false);
