@@ -173,11 +173,10 @@ fn cache_key(address: IpAddr, api: &StatusApi) -> [u8; 32] {
 
 async fn query(address: SocketAddr, api: &StatusApi) -> StatusResult {
     let client = http_client(address, api).map_err(|_| RecorderStatusError::InvalidCredentials)?;
-    let url = format!("https://{STATUS_SERVER_NAME}:{}/v1/status", address.port());
-    let request = client.get(url).bearer_auth(api.token.reveal());
-    // A recorder deletes nothing by its own clock alone. While the store is away, the operator's confirms it.
-    let request = request.header(TIME_HEADER, Timestamp::now().to_string());
-    let mut response = request.send().await.map_err(|_| RecorderStatusError::Unreachable)?;
+    let mut response = status_request(&client, address.port(), api)
+        .send()
+        .await
+        .map_err(|_| RecorderStatusError::Unreachable)?;
     if !response.status().is_success() {
         return Err(RecorderStatusError::ErrorStatus(response.status().as_u16()));
     }
@@ -190,6 +189,14 @@ async fn query(address: SocketAddr, api: &StatusApi) -> StatusResult {
         body.extend_from_slice(&chunk);
     }
     serde_json::from_slice(&body).map_err(|_| RecorderStatusError::InvalidResponse)
+}
+
+fn status_request(client: &reqwest::Client, port: u16, api: &StatusApi) -> reqwest::RequestBuilder {
+    client
+        .get(format!("https://{STATUS_SERVER_NAME}:{port}/v1/status"))
+        .bearer_auth(api.token.reveal())
+        // A recorder deletes nothing by its own clock alone. While the store is away, the operator's confirms it.
+        .header(TIME_HEADER, Timestamp::now().to_string())
 }
 
 fn http_client(address: SocketAddr, api: &StatusApi) -> Result<reqwest::Client, reqwest::Error> {
@@ -250,5 +257,18 @@ mod tests {
         );
         let none = explain(RecorderStatusError::NoAddress, None);
         assert_eq!(none, RecorderStatusError::NoAddress);
+    }
+
+    #[test]
+    fn request_has_token_and_time() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let api: StatusApi =
+            serde_json::from_value(json!({"certPem": "", "keyPem": "", "token": "t"})).unwrap();
+        let before = Timestamp::now();
+        let request = status_request(&reqwest::Client::new(), STATUS_PORT, &api).build().unwrap();
+        let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap();
+        assert_eq!(header("authorization"), "Bearer t");
+        let time: Timestamp = header(TIME_HEADER).parse().unwrap();
+        assert!(time >= before && time <= Timestamp::now());
     }
 }

@@ -165,8 +165,11 @@ impl RecorderState {
         self.with_camera(camera, |entry| {
             let report = &mut entry.report;
             report.uploaded = report.uploaded.saturating_add(1);
-            // Retries may confirm an older segment after a newer one.
-            if report.last_segment.as_ref().is_none_or(|last| last.start <= segment.start) {
+            // Retries may confirm an older segment after a newer one. A segment of the future, by a clock that was set back
+            // since, would count as the newest until that time.
+            let now = Timestamp::now();
+            let is_newest = |last: &SegmentReport| last.start <= segment.start || last.start > now;
+            if report.last_segment.as_ref().is_none_or(is_newest) {
                 report.last_segment = Some(segment);
             }
         });
@@ -298,6 +301,21 @@ mod tests {
         state.remove_all_except(&["deur".to_owned()].into()).await;
         state.persist_gaps().await.unwrap();
         assert_eq!(gap_file_names(&folder), ["deur.json".to_owned()].into());
+    }
+
+    #[tokio::test]
+    async fn last_segment_is_not_one_of_the_future() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = RecorderState::new(folder.path(), RecorderMetrics::default());
+        let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+        state.add("hal", None, at(0)).await;
+        let future = Timestamp::now().as_second() + 3600;
+        for (start, expected) in [(future, future), (20, 20), (10, 20), (30, 30)] {
+            let segment = SegmentReport { key: "k".into(), start: at(start), duration_ms: 1, bytes: 1 };
+            state.mark_uploaded("hal", segment);
+            let last = state.camera_reports(&spool)[0].last_segment.clone().unwrap();
+            assert_eq!(last.start, at(expected), "after {start}");
+        }
     }
 
     #[tokio::test]

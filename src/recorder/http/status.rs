@@ -131,7 +131,7 @@ mod tests {
         for (token, time, expected) in [
             ("wrong", hour_behind.as_str(), None),
             (TOKEN, "yesterday", None),
-            (TOKEN, &hour_behind, Some(3600)),
+            (TOKEN, hour_behind.as_str(), Some(3600)),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());

@@ -11,7 +11,16 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 /// Deletes files. After an error it continues with the others, and returns the last error.
 pub async fn delete(paths: Vec<PathBuf>) -> io::Result<()> {
-    blocking(move || paths.iter().fold(Ok(()), |before, path| fs::remove_file(path).and(before))).await?
+    let delete = move || {
+        let mut result = Ok(());
+        for path in paths {
+            if let Err(error) = fs::remove_file(path) {
+                result = Err(error);
+            }
+        }
+        result
+    };
+    blocking(delete).await?
 }
 
 /// Renames a file within its folder, and syncs the folder. Otherwise a power failure could undo the rename.

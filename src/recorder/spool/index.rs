@@ -159,7 +159,9 @@ impl SpoolIndex {
     pub fn reserve(&mut self, bytes: u64) -> Option<Vec<Closed>> {
         let evicted = self.select_evictions(bytes)?;
         self.open_bytes = self.open_bytes.saturating_add(bytes);
-        evicted.iter().for_each(|closed| self.evict(closed));
+        for closed in &evicted {
+            self.evict(closed);
+        }
         Some(evicted)
     }
 

@@ -261,6 +261,15 @@ async fn held_segment_is_neither_evicted_nor_purged() {
     assert_eq!(spool.purge(&later).await, [oldest]);
 }
 
+async fn wait_for_segments(spool: &Spool, most: u64) {
+    let wait = async {
+        while spool.status().segments > most {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), wait).await.expect("segments leave the index");
+}
+
 #[test]
 fn hanging_disk_stops_no_task() {
     // Of one worker and one thread for blocking calls, as with a CPU limit of 1 and a volume that hangs.
@@ -282,15 +291,11 @@ fn hanging_disk_stops_no_task() {
         let (removing, removed) = (Arc::clone(&spool), two.clone());
         let remove = tokio::spawn(async move { removing.remove(&removed).await });
         let evict = tokio::spawn(async move { writer.append(vec![0; 100]).await.map(|()| writer) });
-        while spool.status().segments > 1 {
-            tokio::task::yield_now().await;
-        }
+        wait_for_segments(&spool, 1).await;
         let purging = Arc::clone(&spool);
-        let limit = AgeLimit { now: Instant::now() + Duration::from_secs(3600), ..age_limit(60, 0) };
+        let limit = AgeLimit { now: Instant::now() + Duration::from_hours(1), ..age_limit(60, 0) };
         let purge = tokio::spawn(async move { purging.purge(&limit).await });
-        while spool.status().segments > 0 {
-            tokio::task::yield_now().await;
-        }
+        wait_for_segments(&spool, 0).await;
         // The worker and the lock are free, and no file is deleted yet.
         assert!(spool.has_room(100) && spool.take_evicted() == [one.clone()]);
         assert!([&one, &two, &three].iter().all(|closed| spool.path(closed).exists()));

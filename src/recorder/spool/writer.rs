@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 
 use super::disk::{blocking, rename_durably};
 use super::index::Orphan;
@@ -126,6 +127,10 @@ impl SegmentWriter {
 
 impl Drop for SegmentWriter {
     fn drop(&mut self) {
+        // A network volume may take its time to close a file.
+        if let (Some(output), Ok(runtime)) = (self.output.take(), Handle::try_current()) {
+            drop(runtime.spawn_blocking(move || drop(output)));
+        }
         if !self.closed {
             let (camera, path) = (std::mem::take(&mut self.camera), std::mem::take(&mut self.path));
             self.spool.abandon(Orphan { camera, path, bytes: self.bytes, recorded: Some(self.began) });
