@@ -83,6 +83,7 @@ async fn silent_store_times_out() {
     let result =
         tokio::time::timeout(HANG, enforce_error_at(format!("http://{}", listener.local_addr().unwrap())));
     let error = result.await.expect("the request times out");
-    assert_eq!(error.to_string(), "GetBucketVersioning got no answer: Timeout");
+    let advice = "check spec.storage.endpoint, and that this cluster reaches it";
+    assert_eq!(error.to_string(), format!("GetBucketVersioning got no answer: Timeout; {advice}"));
     assert!(error.is_retryable());
 }
