@@ -139,7 +139,10 @@ async fn hold_without_secret_reports_stalled_until_finalizer_is_removed() {
         let message = scene
             .wait_for_hold_reason("inbraak", ["Stalled", "True", "DependencyNotReady"], CONDITION_TIMEOUT)
             .await;
-        assert!(message.contains("docs/how-to/delete-a-site.md#a-namespace-that-stays-terminating"), "{message}");
+        assert!(
+            message.contains("docs/how-to/delete-a-site.md#a-namespace-that-stays-terminating"),
+            "{message}"
+        );
         assert!(bucket.protection(&key).await.is_some_and(|(is_held, _)| is_held));
 
         let holds = scene.namespace.api::<IncidentHold>();
