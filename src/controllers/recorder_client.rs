@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use sha2::{Digest, Sha256};
 
+use crate::controllers::site::recorders::workload::pod_condition;
 use crate::controllers::slots::Slots;
 use crate::wire::{RecorderStatus, STATUS_PORT, STATUS_SERVER_NAME, StatusApi, TIME_HEADER};
 
@@ -112,8 +113,7 @@ fn pod_problem(pod: &Pod) -> Option<String> {
         ));
     }
     let status = pod.status.as_ref()?;
-    let conditions = status.conditions.iter().flatten();
-    let unscheduled = conditions.into_iter().find(|it| it.type_ == "PodScheduled" && it.status == "False");
+    let unscheduled = pod_condition(pod, "PodScheduled").filter(|scheduled| scheduled.status == "False");
     if let Some(unscheduled) = unscheduled {
         let message = unscheduled.message.as_deref().unwrap_or_default();
         let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';

@@ -309,13 +309,7 @@ fn recordings_lost_event(site: &Site, lost: &SpoolReport) -> Vec<Event> {
         Some(reason) => format!("given up by the annotation {DISCARD_SPOOLS_ANNOTATION}: {reason}"),
         None => "not drained within ten minutes".to_owned(),
     };
-    let mut parts = Vec::new();
-    if lost.segments > 0 {
-        parts.push(format!("{} segments in the spools of {}", lost.segments, lost.filled.join(", ")));
-    }
-    let unknown = lost.unknown.iter().map(|(pod, why)| format!("the unknown content of {pod} ({why})"));
-    parts.extend(unknown);
-    let note = format!("lost with the recorders' spools, {why}: {}", parts.join("; "));
+    let note = format!("recorders are removed with their spools, {why}: {lost}");
     vec![event::warning("RecordingsLost", "Delete", &note)]
 }
 

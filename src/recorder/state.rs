@@ -28,7 +28,7 @@ struct Inner {
     cameras: BTreeMap<String, CameraEntry>,
     /// Cameras whose gaps changed since they were last stored.
     unsaved: BTreeSet<String>,
-    /// Cameras of which only the end of the recording changed. The segments in the spool have that end too.
+    /// Cameras whose recording only has a later end. The segments in the spool have that end too.
     progressed: BTreeSet<String>,
     uploads_revision: Option<String>,
     storage_problem: Option<String>,
@@ -205,7 +205,7 @@ impl RecorderState {
         lock(&self.inner).cameras.values().map(report).collect()
     }
 
-    /// Makes the next [`Self::persist_gaps`] also store the gaps of cameras of which only the end of the recording changed.
+    /// Makes the next [`Self::persist_gaps`] also store the gaps of cameras whose recording only has a later end.
     pub fn flush_progress(&self) {
         let mut inner = lock(&self.inner);
         let mut progressed = std::mem::take(&mut inner.progressed);

@@ -40,7 +40,7 @@ pub struct Checks {
     disturbed: BTreeMap<Id, Timestamp>,
     /// Versions that existed when `Placed` was claimed, by UID.
     verified: BTreeMap<String, BTreeSet<Id>>,
-    /// Scopes of which `Placed` is claimed now, as of the claim, by UID.
+    /// Scopes whose `Placed` is claimed now, as of the claim, by UID.
     claimed: BTreeMap<String, HoldScope>,
     /// Lost versions that no status has reported yet, by UID.
     unreported_losses: BTreeMap<String, Vec<Id>>,

@@ -64,6 +64,17 @@ pub async fn apply_child<K: StoredObject + Serialize>(
     let owner = desired.owner_references().iter().find(|owner| owner.controller == Some(true)).cloned();
     let owner = owner.map(|owner| owner.uid).unwrap_or_default();
     let live = get_owned(api, &name, &owner).await?;
+    apply_over(api, manager, desired, live).await
+}
+
+/// Applies `desired` like [`apply_child`] over the object that [`get_owned`] returned.
+pub async fn apply_over<K: StoredObject + Serialize>(
+    api: &Api<K>,
+    manager: &str,
+    desired: K,
+    live: Option<K>,
+) -> Result<AppliedObject<K>, ApplyError> {
+    let name = desired.name_any();
     let mut desired = with_hash_annotation(desired)?;
     let reason = match &live {
         None => WriteReason::Created,

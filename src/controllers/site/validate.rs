@@ -2,6 +2,7 @@
 //! store, before any connection.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::bucket::BucketAccess;
@@ -19,6 +20,7 @@ use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
 use crate::controllers::kubernetes::quantity;
 use crate::controllers::kubernetes::secret_ref::{MissingSecret, require_text};
+use crate::controllers::stall::condition_since;
 use crate::rules::permission::Prerequisites;
 use crate::rules::{Windows, live_view, policy, retention, suspension};
 use crate::storage::bucket::policy::principals;
@@ -76,7 +78,7 @@ pub struct ValidCamera {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordingVerdict {
     Allowed,
-    /// A reference is missing, perhaps for a moment. What was permitted stays so until then.
+    /// A reference is missing, perhaps for a moment. Cameras that recorded go on until then.
     AllowedUntil(Timestamp),
     Stopped,
 }
@@ -192,14 +194,19 @@ fn recording_verdict(site: &Site, problems: &[Problem], now: Timestamp) -> Recor
     if !has(Effect::StopsLater) {
         return RecordingVerdict::Allowed;
     }
-    // The condition outlives this process, so a restart of the operator does not extend the grace.
-    let mut before = site.status.iter().flat_map(|status| &status.conditions);
-    let since = before.find(|condition| condition.type_ == "Accepted" && condition.status == "False");
-    let since = since.map_or(now, |condition| condition.last_transition_time.0.min(now));
+    let conditions = site.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let until = grace_end(conditions, site.metadata.creation_timestamp.as_ref(), now);
+    if now < until { RecordingVerdict::AllowedUntil(until) } else { RecordingVerdict::Stopped }
+}
+
+/// Returns the end of the grace for a missing reference. The condition outlives this process, so a restart of the operator does not
+/// extend it.
+fn grace_end(conditions: &[Condition], created: Option<&Time>, now: Timestamp) -> Timestamp {
+    let rejected = ConditionFinding::new(ConditionType::Accepted, false, Reason::ReferenceNotFound, "");
+    let since = condition_since(conditions, &rejected, created, now);
     // A status has whole seconds. Without rounding, the message would change when the status is read.
     let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
-    let until = since.saturating_add(MISSING_REFERENCE_GRACE).unwrap_or(now);
-    if now < until { RecordingVerdict::AllowedUntil(until) } else { RecordingVerdict::Stopped }
+    since.saturating_add(MISSING_REFERENCE_GRACE).unwrap_or(now)
 }
 
 fn accepted_finding(
@@ -476,11 +483,9 @@ fn validate_cameras(
 
 /// Returns whether a camera still records although it cannot be used: its Secret is missing, perhaps for a moment.
 fn is_in_grace(camera: &Camera, error: &CameraSourceError, now: Timestamp) -> bool {
-    let conditions = camera.status.iter().flat_map(|status| &status.conditions);
-    let mut rejected =
-        conditions.filter(|condition| condition.type_ == "Accepted" && condition.status == "False");
-    let since = rejected.next().map_or(now, |condition| condition.last_transition_time.0.min(now));
-    matches!(error, CameraSourceError::Secret(_)) && now.duration_since(since) < MISSING_REFERENCE_GRACE
+    let conditions = camera.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let created = camera.metadata.creation_timestamp.as_ref();
+    matches!(error, CameraSourceError::Secret(_)) && now < grace_end(conditions, created, now)
 }
 
 #[cfg(test)]

@@ -156,7 +156,7 @@ fn registry_prefix(class: Class) -> String {
 async fn registered(store: &BucketClient, class: Class) -> Result<BTreeSet<String>, StoreError> {
     let registry = registry_prefix(class);
     let listed = list_all(store, &registry, MAX_REGISTRY_PAGES).await?;
-    // Delete markers count too: whoever hides an entry must not hide the camera.
+    // Delete markers count too: a camera whose entry is hidden stays visible.
     Ok(listed.iter().filter_map(|listed| listed.key.strip_prefix(&registry)).map(str::to_owned).collect())
 }
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
-use toezicht::api::{Camera, RecordingPolicy, Site};
+use serde_json::json;
+use toezicht::api::{Camera, RecordingPolicy};
 use tokio::time::sleep;
 
 use super::process::{Process, config_for_store, wait_for_leader, with_chart_scaled_down};
 use crate::support::cluster::TestNamespace;
 use crate::support::pod;
 use crate::support::recorded::{check_frames, segments, time};
-use crate::support::scene::{POLICY, SITE, Scene};
+use crate::support::scene::{POLICY, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
 
@@ -26,11 +26,6 @@ async fn recording_scene(namespace: TestNamespace, instance: &str) -> (Process, 
     scene.camera("hal", "h264/9").await;
     scene.wait_for_camera("hal", "Recording", "True", HANG).await;
     (process, scene)
-}
-
-async fn patch_site(scene: &Scene, patch: Value) {
-    let sites = scene.namespace.api::<Site>();
-    sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
 async fn set_secret_key(scene: &Scene, key: &str) {
@@ -64,7 +59,7 @@ async fn unusable_recorder_key_stops_neither_recording_nor_suspensions_nor_holds
         let from = Timestamp::now();
         let suspension =
             json!([{"reason": "Verkiezing", "from": from, "until": from + SignedDuration::from_hours(1)}]);
-        patch_site(&scene, json!({"spec": {"suspensions": suspension}})).await;
+        scene.patch_site(json!({"spec": {"suspensions": suspension}})).await;
         eventually("the camera is suspended", HANG, || async {
             let frames = pod::frames(&scene.namespace, "hal").await?;
             sleep(Duration::from_secs(3)).await;

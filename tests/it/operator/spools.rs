@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use toezicht::api::{Camera, Site};
 use tokio::time::sleep;
@@ -115,8 +115,7 @@ async fn template_change_waits_for_the_store() {
         wait_for_spooled_segments(&scene, &first, 2).await;
         let uid = pods.get(&first).await.unwrap().uid();
         let resources = json!({"spec": {"recorder": {"resources": {"requests": {"cpu": "20m"}}}}});
-        let sites = scene.namespace.api::<Site>();
-        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&resources)).await.unwrap();
+        scene.patch_site(resources).await;
         wait_for_ready_message(&scene, &["new template, which waits", &format!("in the spools of {first}")])
             .await;
         sleep(Duration::from_secs(30)).await;
@@ -147,9 +146,9 @@ async fn new_kind_of_spool_replaces_recorders_without_loss() {
     with_chart_scaled_down("spool-kind", |namespace| async move {
         let proxy = Proxy::start(&S3Server::primary().endpoint, KIND_PORT).await;
         let (_process, scene) = recording_scene(namespace, "spool-kind", &proxy, &["hal"]).await;
-        let (workloads, sites) = (scene.namespace.api::<StatefulSet>(), scene.namespace.api::<Site>());
+        let workloads = scene.namespace.api::<StatefulSet>();
         let class = json!({"spec": {"recorder": {"spool": {"storageClassName": "no-such-class"}}}});
-        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&class)).await.unwrap();
+        scene.patch_site(class).await;
         eventually("the StatefulSet is created again", HANG, || async {
             let frames = pod::frames(&scene.namespace, "hal").await;
             let live = workloads.get(RECORDER).await.map_err(|e| e.to_string())?;
@@ -161,7 +160,7 @@ async fn new_kind_of_spool_replaces_recorders_without_loss() {
         assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
         assert!(!recorded.is_empty());
         let reason = json!({"metadata": {"annotations": {"toezicht.dev/discard-spools": "the volume was never bound"}}});
-        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&reason)).await.unwrap();
+        scene.patch_site(reason).await;
     })
     .await;
 }
@@ -186,7 +185,7 @@ async fn deleted_site_under_hold_waits_for_silent_recorder_until_its_spool_is_gi
         assert_eq!(workload.metadata.deletion_timestamp, None, "the hold may cover what is in the spool");
 
         let reason = json!({"metadata": {"annotations": {"toezicht.dev/discard-spools": "the disk burned"}}});
-        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&reason)).await.unwrap();
+        scene.patch_site(reason).await;
         wait_until_gone(&scene, &first).await;
         let events = scene.namespace.api::<Event>().list(&ListParams::default()).await.unwrap().items;
         let lost = events.iter().find(|event| event.reason.as_deref() == Some("RecordingsLost"));

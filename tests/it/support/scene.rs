@@ -171,6 +171,11 @@ impl Scene {
     pub async fn pause(&self, paused: bool) {
         let value = paused.then_some("true");
         let patch = json!({"metadata": {"annotations": {"toezicht.dev/paused": value}}});
+        self.patch_site(patch).await;
+    }
+
+    /// Merges `patch` into the site.
+    pub async fn patch_site(&self, patch: Value) {
         let sites = self.namespace.api::<Site>();
         sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }

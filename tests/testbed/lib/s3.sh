@@ -97,8 +97,8 @@ rgw_s3_auth_use_sts = true
 rgw_sts_key = of-the-test-bed-
 rgw_lc_debug_interval = 10
 # A bucket's rules are gone through in 4 s, spent on waiting for its three workers: with one each, and more buckets at once,
-# those of all tests take half a minute. A queue begins anew after ten seconds, be there buckets that it has not come to:
-# so there are many.
+# those of all tests take half a minute. A queue starts again after ten seconds, even if some of its
+# buckets have not had their turn. So there are many queues.
 rgw_lc_max_objs = 127
 rgw_lc_max_worker = 8
 rgw_lc_max_wp_worker = 1

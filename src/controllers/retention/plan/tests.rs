@@ -86,10 +86,10 @@ fn orphaned_hold_stays_open_until_recreated() {
         (&["h".to_owned()][..], 1, 0)
     );
 
-    let anew = plan_holds(&ledger, &[hold("2", 10, Some(40), None)], Some(&policy), at(80));
-    assert!(anew.orphaned.is_empty());
-    assert_eq!(anew.open["2"].scope.window.from, at(0), "what the first covered is covered");
-    let ledger = ledger_after(ledger, &anew, at(80));
+    let recreated = plan_holds(&ledger, &[hold("2", 10, Some(40), None)], Some(&policy), at(80));
+    assert!(recreated.orphaned.is_empty());
+    assert_eq!(recreated.open["2"].scope.window.from, at(0), "what the first covered is covered");
+    let ledger = ledger_after(ledger, &recreated, at(80));
     assert!(!ledger["1"].is_open() && ledger["2"].is_open());
 
     // A hold that is re-created as resolved releases its predecessor.
@@ -107,9 +107,9 @@ fn interrupted_succession_is_completed() {
     };
     let none = BTreeMap::new();
     let ledger = ledger_after(none.clone(), &judged(&none, "1", 60), at(60));
-    let mut anew = judged(&ledger, "2", 80);
-    anew.to_write.truncate(1);
-    let ledger = ledger_after(ledger, &anew, at(80));
+    let mut recreated = judged(&ledger, "2", 80);
+    recreated.to_write.truncate(1);
+    let ledger = ledger_after(ledger, &recreated, at(80));
     assert!(ledger["1"].is_open() && ledger["2"].is_open(), "{ledger:?}");
     let again = judged(&ledger, "2", 90);
     let ledger = ledger_after(ledger, &again, at(90));
@@ -166,8 +166,8 @@ fn open_and_resolved_holds_of_one_name_are_distinguished() {
     let (policy, one) = (policy(), hold("1", 0, None, None));
     let ledger =
         ledger_after(BTreeMap::new(), &plan_holds(&BTreeMap::new(), &[one], Some(&policy), at(60)), at(60));
-    let (resolved, anew) = (hold("1", 0, None, Some(70)), hold("2", 0, None, None));
-    let both = plan_holds(&ledger, &[resolved.clone(), anew], Some(&policy), at(80));
+    let (resolved, recreated) = (hold("1", 0, None, Some(70)), hold("2", 0, None, None));
+    let both = plan_holds(&ledger, &[resolved.clone(), recreated], Some(&policy), at(80));
     assert_eq!(both.closing[0].name, "h");
     assert!(both.is_open("h"), "what is kept for the new one stays, its manifest too");
     assert!(!plan_holds(&ledger, &[resolved], Some(&policy), at(80)).is_open("h"));

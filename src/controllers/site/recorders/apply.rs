@@ -15,7 +15,7 @@ use super::workload::{
 };
 use super::{drain, objects, query, rollout};
 use crate::controllers::kubernetes::ApplyError;
-use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, get_owned};
+use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over, get_owned};
 use crate::controllers::recorder_client::RecorderClient;
 use crate::wire::{GapCause, RecorderConfig};
 
@@ -67,11 +67,12 @@ pub async fn apply(
     let account = apply_child(&accounts, FIELD_MANAGER, service_account).await?;
     let service = apply_child(&services, FIELD_MANAGER, service).await?;
     let live = get_owned(&workloads, &names.recorder, &names.uid).await?;
+    let mut all = list_site_pods(&pods, names).await?;
     let removal = live.clone().and_then(|live| Removal::new(live, &workload));
     if let Some(removal) = &removal
         && removal.must_recreate
     {
-        let (_, replies) = removal.query(client, recorders, names, &expected).await?;
+        let replies = removal.query(recorders, names, &expected, &all).await;
         let current = fetch_recorder_config(secrets.clone(), names).await?;
         if let Some(closing) = closing_plan(names, &config_secret, current.as_ref(), &replies) {
             (config_secret, expected.revision) = closing;
@@ -80,17 +81,17 @@ pub async fn apply(
     let secret = apply_child(&secrets, FIELD_MANAGER, config_secret).await?;
     let (mut pending, mut given_up) = (SpoolReport::default(), SpoolReport::default());
     if let Some(removal) = &removal {
-        let (all, replies) = removal.query(client, recorders, names, &expected).await?;
-        let report = drain::report_spools(&removal.live, names, &all, &replies, &expected.revision);
+        let replies = removal.query(recorders, names, &expected, &all).await;
+        let is_empty = drain::is_empty_at(&expected.revision);
+        let report = drain::report_spools(&removal.live, names, &all, &replies, is_empty);
         *(if is_given_up { &mut given_up } else { &mut pending }) = report;
     }
     let mut rollout = Rollout::default();
     if let Some(live) = live.as_ref().filter(|live| objects::can_be_updated(&workload, live)) {
-        let all = list_site_pods(&pods, names).await?;
-        if rollout::is_due(live, &workload, names, &all) {
+        if let Some(outdated) = rollout::outdated_shards(live, &workload, names, &all) {
             let replies = query_live(live, recorders, names, &expected, &all).await;
             rollout =
-                rollout::next_step(live, &workload, names, &all, &replies, &recorded_until, is_given_up);
+                rollout::next_step(live, &outdated, names, &all, &replies, &recorded_until, is_given_up);
             given_up.extend(std::mem::take(&mut rollout.given_up));
         }
         // Closed otherwise: a change that this comparison does not see must not reach a pod.
@@ -108,11 +109,11 @@ pub async fn apply(
             apply_child(&workloads, FIELD_MANAGER, workload).await?
         }
         Some(Removal { live, .. }) if !pending.is_empty() => {
-            // Everything but the replicas: the pods that stay need the new template now.
+            // Everything but the replicas.
             workload.spec.get_or_insert_default().replicas = i32::try_from(replicas(live)).ok();
-            apply_child(&workloads, FIELD_MANAGER, workload).await?
+            apply_over(&workloads, FIELD_MANAGER, workload, Some(live.clone())).await?
         }
-        _ => apply_child(&workloads, FIELD_MANAGER, workload).await?,
+        _ => apply_over(&workloads, FIELD_MANAGER, workload, live).await?,
     };
     let writes = [
         ("ServiceAccount", account.write_reason),
@@ -123,7 +124,10 @@ pub async fn apply(
     for (kind, reason) in &writes {
         log_write(names, kind, reason.as_ref());
     }
-    let all = list_site_pods(&pods, names).await?;
+    let is_written = writes.iter().any(|(_, reason)| reason.is_some());
+    if is_written {
+        all = list_site_pods(&pods, names).await?;
+    }
     let applied = AppliedRecorders::new(expected, &workload.object, &all);
     let AppliedRecorders { expected, pods: own, .. } = &applied;
     let leaving_pods = count_leaving_pods(&all, names, expected.pods, own);
@@ -135,7 +139,7 @@ pub async fn apply(
         rollout,
         given_up,
         leaving_pods,
-        is_changed: is_touched || writes.iter().any(|(_, reason)| reason.is_some()),
+        is_changed: is_touched || is_written,
     })
 }
 
@@ -166,18 +170,17 @@ impl Removal {
         (must_recreate || first_shard < replicas(&live)).then_some(Self { live, must_recreate, first_shard })
     }
 
-    /// Queries the recorders that are to be removed.
+    /// Queries the recorders that are to be removed. `pods` are all pods of the Site.
     async fn query(
         &self,
-        client: &Client,
         recorders: &RecorderClient,
         names: &ChildNames,
         expected: &ExpectedRecorders,
-    ) -> Result<(Vec<Pod>, Vec<ShardReply>), ApplyError> {
-        let pods = list_site_pods(&Api::namespaced(client.clone(), &names.namespace), names).await?;
-        let mut replies = query_live(&self.live, recorders, names, expected, &pods).await;
+        pods: &[Pod],
+    ) -> Vec<ShardReply> {
+        let mut replies = query_live(&self.live, recorders, names, expected, pods).await;
         replies.retain(|reply| reply.shard >= self.first_shard);
-        Ok((pods, replies))
+        replies
     }
 }
 

@@ -3,6 +3,7 @@
 //! A spool counts as empty only if its recorder proves it: a recorder that does not answer may have anything.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -13,15 +14,15 @@ use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::closing_config;
 use super::query::ShardReply;
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, fetch_recorder_config, is_terminated, list_site_pods, replicas,
-    touch_pods,
+    AppliedRecorders, ExpectedRecorders, fetch_recorder_config, is_terminated, list_site_pods, pod_condition,
+    replicas, touch_pods,
 };
 use super::{objects, query};
 use crate::api::Site;
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::apply_child;
 use crate::controllers::recorder_client::RecorderClient;
-use crate::wire::GapCause;
+use crate::wire::{GapCause, RecorderStatus};
 
 /// Reason why people give up the content of spools that cannot be drained. It ends up in an event.
 pub const DISCARD_SPOOLS_ANNOTATION: &str = "toezicht.dev/discard-spools";
@@ -57,29 +58,32 @@ impl SpoolReport {
         self.unknown.extend(other.unknown);
     }
 
-    /// Describes what is waited for, with the remedy.
+    /// Describes the wait for these spools, with the remedy.
     pub fn message(&self) -> String {
-        let mut parts = Vec::new();
-        if self.segments > 0 {
-            let filled = self.filled.join(", ");
-            parts.push(format!("{} segments in the spools of {filled} are not uploaded yet", self.segments));
-        } else if !self.filled.is_empty() {
-            parts.push(format!("the spools of {} are not proved empty yet", self.filled.join(", ")));
-        }
-        let unknown = self.unknown.iter().map(|(pod, why)| format!("the content of {pod} is unknown: {why}"));
-        parts.extend(unknown);
         format!(
-            "{}; if this lasts, check StorageEnforced and the pods, or give up these recordings with the annotation \
-             {DISCARD_SPOOLS_ANNOTATION} on the Site, whose value is the reason",
-            parts.join("; ")
+            "{self}; if this lasts, check StorageEnforced and the pods, or give up these recordings with the annotation \
+             {DISCARD_SPOOLS_ANNOTATION} on the Site, whose value is the reason"
         )
+    }
+}
+
+impl fmt::Display for SpoolReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filled = self.filled.join(", ");
+        let filled = match self.segments {
+            0 => format!("the spools of {filled} are not proved empty"),
+            segments => format!("{segments} segments in the spools of {filled} are not uploaded"),
+        };
+        let filled = (!self.filled.is_empty()).then_some(filled);
+        let unknown = self.unknown.iter().map(|(pod, why)| format!("the content of {pod} is unknown: {why}"));
+        f.write_str(&filled.into_iter().chain(unknown).collect::<Vec<_>>().join("; "))
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DrainStatus {
     Pending(SpoolReport),
-    /// The wait is over. What the report has is lost.
+    /// The wait is over. The content in the report is lost.
     Done(SpoolReport),
 }
 
@@ -90,7 +94,7 @@ pub fn discard_reason(site: &Site) -> Option<String> {
 }
 
 /// Stops recording at `site`, which is being deleted, and reports the content of its spools. `is_held`: an open hold may cover
-/// what is in them, so the wait has no end.
+/// it, so the wait has no end.
 pub async fn drain(
     client: &Client,
     recorders: &RecorderClient,
@@ -132,7 +136,7 @@ pub async fn drain(
             let applied = AppliedRecorders::new(expected, live, &all);
             touch_pods(&pods_api, &applied.pods, &closed.revision).await?;
             let replies = query::query_recorders(recorders, &names, &applied).await;
-            report_spools(live, &names, &all, &replies, &closed.revision)
+            report_spools(live, &names, &all, &replies, is_empty_at(&closed.revision))
         }
         // Without its token, no recorder answers.
         None => report_silent(live, &names, &all, &format!("the Secret {} is gone", names.config)),
@@ -155,22 +159,25 @@ fn drained_since(site: &Site, now: Timestamp) -> Timestamp {
     site.metadata.deletion_timestamp.as_ref().map_or(now, |deleted| deleted.0.max(reported))
 }
 
-/// Reports the spools behind `replies`. `pods` are all pods of the Site.
-pub fn report_spools(
+/// Returns whether a recorder proves an empty spool at `revision`.
+pub fn is_empty_at(revision: &str) -> impl Fn(&RecorderStatus) -> bool {
+    // The revision: an earlier configuration still records. The bytes: an open file becomes a segment only when its camera stops.
+    move |status| status.revision == revision && status.spool.segments == 0 && status.spool.bytes == 0
+}
+
+/// Reports the spools behind `replies`, without those that are drained. `pods` are all pods of the Site.
+pub fn report_spools<'a>(
     live: &StatefulSet,
     names: &ChildNames,
     pods: &[Pod],
-    replies: &[ShardReply],
-    revision: &str,
+    replies: impl IntoIterator<Item = &'a ShardReply>,
+    is_drained: impl Fn(&RecorderStatus) -> bool,
 ) -> SpoolReport {
     let mut report = SpoolReport::default();
     for ShardReply { shard, status } in replies {
         let name = names.pod(*shard);
         match status {
-            // The revision: an earlier configuration still records. The bytes: an open file becomes a segment only when
-            // its camera stops.
-            Ok(status)
-                if status.revision == revision && status.spool.segments == 0 && status.spool.bytes == 0 => {}
+            Ok(status) if is_drained(status) => {}
             Ok(status) => {
                 report.segments += status.spool.segments;
                 report.filled.push(name);
@@ -207,7 +214,7 @@ fn report_silent(live: &StatefulSet, names: &ChildNames, pods: &[Pod], why: &str
 
 /// Returns whether the spool of the pod `name` can have content. A volume claim outlives its pod, and so does its content. An
 /// `emptyDir` has none before the recorder first starts, and goes with its pod.
-pub fn can_have_content(live: &StatefulSet, pods: &[Pod], name: &str) -> bool {
+fn can_have_content(live: &StatefulSet, pods: &[Pod], name: &str) -> bool {
     has_claims(live)
         || pods.iter().any(|pod| pod.name_any() == name && has_worked(pod) && !is_terminated(pod))
 }
@@ -226,12 +233,9 @@ fn has_worked(pod: &Pod) -> bool {
 
 /// Returns whether `pod` has not been ready since its start: its condition has not changed since.
 fn was_never_ready(pod: &Pod) -> bool {
-    let status = pod.status.as_ref();
-    let start = status.and_then(|status| status.start_time.as_ref());
-    let conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready =
-        conditions.into_iter().find(|condition| condition.type_ == "Ready" && condition.status == "False");
-    let since = ready.and_then(|ready| ready.last_transition_time.as_ref());
+    let start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let unready = pod_condition(pod, "Ready").filter(|ready| ready.status == "False");
+    let since = unready.and_then(|ready| ready.last_transition_time.as_ref());
     start.zip(since).is_some_and(|(start, since)| since.0.duration_since(start.0) <= FIRST_STATUS_DELAY)
 }
 

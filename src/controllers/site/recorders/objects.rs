@@ -85,7 +85,8 @@ pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &Recorde
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(RollingUpdateStatefulSetStrategy {
-                    partition: Some(0),
+                    // Closed: `rollout` opens it for one pod at a time.
+                    partition: i32::try_from(pods.count).ok(),
                     ..Default::default()
                 }),
             }),

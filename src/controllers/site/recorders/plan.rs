@@ -95,7 +95,7 @@ fn recorded_until(camera: &Camera) -> Option<(String, Timestamp)> {
 pub fn may_record(observed: &ObservedSite, valid: &ValidSite, bucket: &BucketEvaluation) -> bool {
     match valid.recording {
         RecordingVerdict::Allowed => bucket.may_record(),
-        // Without the operator's Secret nobody can read the bucket. What was permitted a moment ago stays permitted.
+        // Without the operator's Secret nobody can read the bucket. Cameras that recorded a moment ago go on.
         RecordingVerdict::AllowedUntil(_) => {
             bucket.may_record() || valid.access.is_none() && was_permitted(observed.recorder_config.as_ref())
         }

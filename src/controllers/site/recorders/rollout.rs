@@ -10,10 +10,10 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::drain::{SpoolReport, can_have_content, has_claims};
+use super::drain::{SpoolReport, has_claims, report_spools};
 use super::names::ChildNames;
 use super::query::ShardReply;
-use super::workload::{controlled_by, replicas};
+use super::workload::{controlled_by, pod_condition, replicas};
 use crate::controllers::kubernetes::diff;
 use crate::wire::{CameraReport, CameraState, RecorderStatus};
 
@@ -37,33 +37,31 @@ pub struct Rollout {
     pub stopped_at: Option<String>,
 }
 
-/// How far a change of the template has come.
-struct Progress {
-    /// Shards whose pods have another template.
-    outdated: Vec<u32>,
-    /// Every expected pod exists, and has the template.
-    is_complete: bool,
-}
-
-impl Progress {
-    /// `None`: Kubernetes has not evaluated the last change of `live`, so nobody knows yet.
-    fn new(live: &StatefulSet, desired: &StatefulSet, names: &ChildNames, pods: &[Pod]) -> Option<Self> {
-        let status = live.status.as_ref();
-        let is_observed = status.and_then(|status| status.observed_generation) >= live.metadata.generation;
-        let update_revision = status.and_then(|status| status.update_revision.as_ref());
-        let is_changed = has_other_template(live, desired);
-        if !is_observed && !is_changed {
-            return None;
-        }
-        let is_outdated = |pod: &Pod| is_changed || pod.labels().get(REVISION_LABEL) != update_revision;
-        let own: Vec<&Pod> = controlled_by(live, pods).collect();
-        let shards = 0..replicas(live);
-        let pod = |shard: u32| own.iter().find(|pod| pod.name_any() == names.pod(shard));
-        let outdated: Vec<u32> =
-            shards.clone().filter(|shard| pod(*shard).is_some_and(|pod| is_outdated(pod))).collect();
-        let is_complete = shards.into_iter().all(|shard| pod(shard).is_some_and(|pod| !is_outdated(pod)));
-        Some(Self { outdated, is_complete })
+/// Returns the shards whose pods have another template than `desired`; `None`: every expected pod exists and has it. Empty: a pod
+/// is being replaced, or Kubernetes has not evaluated the last change of `live`.
+pub fn outdated_shards(
+    live: &StatefulSet,
+    desired: &StatefulSet,
+    names: &ChildNames,
+    pods: &[Pod],
+) -> Option<Vec<u32>> {
+    let status = live.status.as_ref();
+    let is_observed = status.and_then(|status| status.observed_generation) >= live.metadata.generation;
+    let update_revision = status.and_then(|status| status.update_revision.as_ref());
+    let is_changed = has_other_template(live, desired);
+    if !is_observed && !is_changed {
+        return Some(Vec::new());
     }
+    let is_outdated = |pod: &Pod| is_changed || pod.labels().get(REVISION_LABEL) != update_revision;
+    let own: Vec<&Pod> = controlled_by(live, pods).collect();
+    let pod = |shard: u32| own.iter().find(|pod| pod.name_any() == names.pod(shard));
+    let (mut outdated, mut is_complete) = (Vec::new(), true);
+    for shard in 0..replicas(live) {
+        let is_current = pod(shard).map(|pod| !is_outdated(pod));
+        outdated.extend((is_current == Some(false)).then_some(shard));
+        is_complete &= is_current == Some(true);
+    }
+    (!is_complete).then_some(outdated)
 }
 
 fn has_other_template(live: &StatefulSet, desired: &StatefulSet) -> bool {
@@ -72,11 +70,6 @@ fn has_other_template(live: &StatefulSet, desired: &StatefulSet) -> bool {
         serde_json::to_value(template).unwrap_or_default()
     };
     diff::first_difference(&template(desired), &template(live)).is_some()
-}
-
-/// Whether a change of the template has not reached all pods. Otherwise nobody needs to ask the recorders.
-pub fn is_due(live: &StatefulSet, desired: &StatefulSet, names: &ChildNames, pods: &[Pod]) -> bool {
-    Progress::new(live, desired, names, pods).is_none_or(|progress| !progress.is_complete)
 }
 
 /// Returns whether a replaced recorder gets frames again from one of its cameras. Cameras that were silent before, and those that
@@ -95,26 +88,20 @@ fn records_again(pod: &Pod, status: &RecorderStatus, recorded_until: &BTreeMap<S
         || !status.cameras.iter().any(waits)
 }
 
-/// Returns the next step. `pods` are all pods of the Site. `recorded_until` has the end of each camera's
-/// last known segment. `is_given_up`: people give up what is in the spools.
+/// Returns the next step for the [`outdated_shards`]. `pods` are all pods of the Site. `recorded_until` has the end of each camera's
+/// last known segment. `is_given_up`: people give up the content of the spools.
 pub fn next_step(
     live: &StatefulSet,
-    desired: &StatefulSet,
+    outdated: &[u32],
     names: &ChildNames,
     pods: &[Pod],
     replies: &[ShardReply],
     recorded_until: &BTreeMap<String, Timestamp>,
     is_given_up: bool,
 ) -> Rollout {
-    let unchanged = Rollout { partition: Some(partition(live)), ..Rollout::default() };
-    let next = match Progress::new(live, desired, names, pods) {
-        None => return unchanged,
-        Some(Progress { is_complete: true, .. }) => return Rollout::default(),
-        // A pod that is being replaced comes back below a higher partition with its old template.
-        Some(Progress { outdated, .. }) => match outdated.into_iter().max() {
-            None => return unchanged,
-            Some(next) => next,
-        },
+    let Some(next) = outdated.iter().copied().max() else {
+        // A pod that is being replaced would come back below a higher partition with its old template.
+        return Rollout { partition: Some(partition(live)), ..Rollout::default() };
     };
     let reply = |shard| replies.iter().find(|reply| reply.shard == shard);
     let is_back = |shard: &u32| {
@@ -127,22 +114,12 @@ pub fn next_step(
         let stopped_at = Some(names.pod(shard));
         return Rollout { partition: Some(next + 1), stopped_at, ..Rollout::default() };
     }
-    let mut waiting = SpoolReport::default();
-    let name = names.pod(next);
-    // A claim outlives its pod.
-    if !has_claims(live) {
-        match reply(next).map(|reply| &reply.status) {
-            Some(Ok(status)) if status.spool.segments == 0 => {}
-            Some(Ok(status)) => {
-                waiting.segments = status.spool.segments;
-                waiting.filled.push(name);
-            }
-            Some(Err(error)) if can_have_content(live, pods, &name) => {
-                waiting.unknown.insert(name, error.to_string());
-            }
-            _ => {}
-        }
-    }
+    // A claim outlives its pod. Files in progress are uploaded as the pod terminates.
+    let waiting = if has_claims(live) {
+        SpoolReport::default()
+    } else {
+        report_spools(live, names, pods, reply(next), |status| status.spool.segments == 0)
+    };
     let mut step = Rollout { partition: Some(next), ..Rollout::default() };
     if is_given_up {
         step.given_up = waiting;
@@ -159,8 +136,7 @@ fn partition(live: &StatefulSet) -> u32 {
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    pod_condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -105,6 +105,11 @@ pub fn is_recorder(pod: &Pod, names: &ChildNames) -> bool {
     pod.owner_references().iter().any(|owner| {
         owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.name == names.recorder
     })
+}
+
+/// Returns a condition of `pod`.
+pub fn pod_condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == type_)
 }
 
 /// Whether all containers of `pod` have ended.

@@ -258,15 +258,15 @@ impl ProtectionCache {
         }
     }
 
-    pub(crate) fn put_manifest(&self, uid: &str, told: ManifestVersions) -> Arc<ManifestVersions> {
-        let told = Arc::new(told);
-        lock(&self.manifests).insert(uid.to_owned(), told.clone());
-        told
+    pub(crate) fn put_manifest(&self, uid: &str, manifest: ManifestVersions) -> Arc<ManifestVersions> {
+        let manifest = Arc::new(manifest);
+        lock(&self.manifests).insert(uid.to_owned(), manifest.clone());
+        manifest
     }
 
     /// Drops manifests that exceeded the budget: there may be room now.
     pub fn evict_over_budget(&self) {
-        lock(&self.manifests).retain(|_, told| !told.versions.is_over_budget());
+        lock(&self.manifests).retain(|_, manifest| !manifest.versions.is_over_budget());
     }
 
     /// Drops the manifests of all other holds.

@@ -61,7 +61,7 @@ fn only_a_proof_makes_a_spool_empty() {
         (vec![unreachable(0)], 0, 0, 1),
         (vec![unreachable(0), replying(1, "closed", 2, 9)], 2, 1, 1),
     ] {
-        let report = report_spools(&workload(2, false), &names(), &pods, &replies, "closed");
+        let report = report_spools(&workload(2, false), &names(), &pods, &replies, is_empty_at("closed"));
         let found = (report.segments, report.filled.len(), report.unknown.len());
         assert_eq!(found, (segments, filled, unknown), "{replies:?}");
         assert_eq!(report.is_empty(), filled + unknown == 0);
@@ -85,7 +85,7 @@ fn silent_recorder_is_empty_only_if_its_volume_never_had_content() {
         (true, vec![pod(0, "Pending", waiting(0))], false),
     ] {
         let live = workload(1, has_claims);
-        let report = report_spools(&live, &names(), &pods, &[unreachable(0)], "closed");
+        let report = report_spools(&live, &names(), &pods, &[unreachable(0)], is_empty_at("closed"));
         assert_eq!(report.is_empty(), is_empty, "{has_claims} {pods:?}");
         assert_eq!(
             report_silent(&live, &names(), &pods, "why").is_empty(),
@@ -99,7 +99,8 @@ fn silent_recorder_is_empty_only_if_its_volume_never_had_content() {
 fn message_names_pods_causes_and_the_way_out() {
     let pods = [running(0), running(1)];
     let replies = [replying(0, "closed", 3, 30), unreachable(1)];
-    let message = report_spools(&workload(2, false), &names(), &pods, &replies, "closed").message();
+    let message =
+        report_spools(&workload(2, false), &names(), &pods, &replies, is_empty_at("closed")).message();
     for part in [
         "3 segments in the spools of zwembad-recorder-0",
         "zwembad-recorder-1 is unknown: it does not answer",

@@ -53,12 +53,26 @@ fn reply(shard: u32, segments: Option<u64>) -> ShardReply {
     ShardReply { shard, status: status.ok_or(RecorderStatusError::Unreachable) }
 }
 
+/// Returns the step that a reconcile takes.
+fn step_of(
+    live: &StatefulSet,
+    desired: &StatefulSet,
+    pods: &[Pod],
+    replies: &[ShardReply],
+    recorded_until: &BTreeMap<String, Timestamp>,
+    is_given_up: bool,
+) -> Rollout {
+    outdated_shards(live, desired, &names(), pods).map_or_else(Rollout::default, |outdated| {
+        next_step(live, &outdated, &names(), pods, replies, recorded_until, is_given_up)
+    })
+}
+
 fn step(revisions: [&str; 3], segments: [Option<u64>; 3]) -> Rollout {
     let live = workload("i", false);
     let pods: Vec<Pod> = (0..).zip(revisions).map(|(shard, revision)| pod(shard, revision, true)).collect();
     let replies: Vec<ShardReply> =
         (0..).zip(segments).map(|(shard, segments)| reply(shard, segments)).collect();
-    next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false)
+    step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false)
 }
 
 #[test]
@@ -95,11 +109,8 @@ fn partition_stays_until_the_replaced_pod_is_back() {
     super::super::objects::set_partition(&mut live, 0);
     let pods = [pod(1, "new", true), pod(2, "new", true)];
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
-    assert!(is_due(&live, &live, &names(), &pods));
-    assert_eq!(
-        next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false).partition,
-        Some(0)
-    );
+    assert!(outdated_shards(&live, &live, &names(), &pods).is_some());
+    assert_eq!(step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false).partition, Some(0));
 }
 
 #[test]
@@ -107,7 +118,7 @@ fn content_that_is_given_up_is_reported() {
     let live = workload("i", false);
     let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(4)));
-    let step = next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), true);
+    let step = step_of(&live, &live, &pods, &replies, &BTreeMap::new(), true);
     assert_eq!((step.partition, step.given_up.segments, step.waiting.is_empty()), (Some(2), 4, true));
 }
 
@@ -118,10 +129,10 @@ fn replaced_pod_that_does_not_come_back_stops_the_rollout() {
     let live = workload("i", false);
     let pods = [pod(0, "old", true), pod(1, "old", true), pod(2, "new", false)];
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
-    let unready = next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false);
+    let unready = step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false);
     assert_eq!(unready.stopped_at.as_deref(), Some("zwembad-recorder-2"));
     // It is gone, and not back yet.
-    let gone = next_step(&live, &live, &names(), &pods[..2], &replies, &BTreeMap::new(), false);
+    let gone = step_of(&live, &live, &pods[..2], &replies, &BTreeMap::new(), false);
     assert_eq!(gone.partition, Some(2));
 }
 
@@ -148,7 +159,7 @@ fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
             .unwrap()
         };
         replies[2].status.as_mut().unwrap().cameras = states.iter().map(report).collect();
-        let next = next_step(&live, &live, &names(), &pods, &replies, &recorded_until, false);
+        let next = step_of(&live, &live, &pods, &replies, &recorded_until, false);
         assert_eq!(next.partition, Some(if is_back { 1 } else { 2 }), "{states:?} {recorded_until:?}");
     }
 }
@@ -157,21 +168,18 @@ fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
 fn template_that_is_about_to_change_makes_every_pod_outdated() {
     let (live, desired) = (workload("i", false), workload("j", false));
     let pods = [0, 1, 2].map(|shard| pod(shard, "new", true));
-    assert!(!is_due(&live, &live, &names(), &pods));
-    assert!(is_due(&live, &desired, &names(), &pods));
+    assert_eq!(outdated_shards(&live, &live, &names(), &pods), None);
+    assert!(outdated_shards(&live, &desired, &names(), &pods).is_some());
     let filled = [0, 1, 2].map(|shard| reply(shard, Some(1)));
+    assert_eq!(step_of(&live, &desired, &pods, &filled, &BTreeMap::new(), false).partition, Some(3));
     assert_eq!(
-        next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), false).partition,
-        Some(3)
-    );
-    assert_eq!(
-        next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), true).partition,
+        step_of(&live, &desired, &pods, &filled, &BTreeMap::new(), true).partition,
         Some(2),
         "given up"
     );
     let (live, desired) = (workload("i", true), workload("j", true));
     assert_eq!(
-        next_step(&live, &desired, &names(), &pods, &filled, &BTreeMap::new(), false).partition,
+        step_of(&live, &desired, &pods, &filled, &BTreeMap::new(), false).partition,
         Some(2),
         "claims outlive their pods"
     );
@@ -187,10 +195,7 @@ fn broken_template_can_be_corrected_without_giving_anything_up() {
     broken.status.as_mut().unwrap().conditions = serde_json::from_value(never_ready).unwrap();
     let pods = [pod(0, "old", true), pod(1, "old", true), broken];
     let replies = [reply(0, Some(0)), reply(1, Some(0)), reply(2, None)];
-    assert_eq!(
-        next_step(&live, &desired, &names(), &pods, &replies, &BTreeMap::new(), false).partition,
-        Some(2)
-    );
+    assert_eq!(step_of(&live, &desired, &pods, &replies, &BTreeMap::new(), false).partition, Some(2));
 }
 
 #[test]
@@ -199,9 +204,6 @@ fn partition_stays_until_kubernetes_has_seen_the_last_change() {
     live.metadata.generation = Some(3);
     let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
-    assert!(is_due(&live, &live, &names(), &pods));
-    assert_eq!(
-        next_step(&live, &live, &names(), &pods, &replies, &BTreeMap::new(), false).partition,
-        Some(2)
-    );
+    assert!(outdated_shards(&live, &live, &names(), &pods).is_some());
+    assert_eq!(step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false).partition, Some(2));
 }
