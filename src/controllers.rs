@@ -22,10 +22,11 @@ pub mod stall;
 pub mod store_limits;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod watch_cache;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Controller;
 use tokio::task::JoinSet;
@@ -40,6 +41,7 @@ use self::retention::RetentionReconciler;
 use self::runner::{Reconciler, run_controller, wait_until_readable};
 use self::site::SiteReconciler;
 use self::site::bucket::BucketCache;
+use self::watch_cache::WatchCache;
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
 /// A controller ended while this replica still led.
@@ -59,15 +61,28 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
     };
     let running = FuturesUnordered::new();
     // The set aborts its tasks when this function returns. Detached ones would list for ever after a lost lease.
-    let mut list_checks = JoinSet::new();
+    let mut watches = JoinSet::new();
     for scope in scopes {
-        list_checks.spawn(wait_until_readable::<RecordingPolicy>(context.clone(), scope.clone()));
-        list_checks.spawn(wait_until_readable::<Site>(context.clone(), scope.clone()));
-        list_checks.spawn(wait_until_readable::<Camera>(context.clone(), scope.clone()));
-        list_checks.spawn(wait_until_readable::<IncidentHold>(context.clone(), scope.clone()));
-        for (kind, controller) in controllers_in_scope(&context, scope.as_deref(), &leader) {
+        watches.spawn(wait_until_readable::<RecordingPolicy>(context.clone(), scope.clone()));
+        watches.spawn(wait_until_readable::<Site>(context.clone(), scope.clone()));
+        watches.spawn(wait_until_readable::<Camera>(context.clone(), scope.clone()));
+        watches.spawn(wait_until_readable::<IncidentHold>(context.clone(), scope.clone()));
+        let (cache, writers) = WatchCache::new(&context.client, scope.as_deref());
+        let context = Context { cache, ..context.clone() };
+        // Before the watches, so that the controllers get their first list.
+        let controllers = controllers_in_scope(&context, scope.as_deref(), &leader);
+        for writer in writers {
+            watches.spawn(writer);
+        }
+        // Shared: a store wakes only one of those that wait for it.
+        let cache = context.cache.clone();
+        let ready = async move { cache.wait_until_ready().await }.boxed().shared();
+        for (kind, controller) in controllers {
+            let (ready, leader) = (ready.clone(), leader.clone());
             running.push(async move {
-                controller.await;
+                if leader.run_until_cancelled(ready).await.is_some() {
+                    controller.await;
+                }
                 kind
             });
         }
@@ -88,9 +103,9 @@ fn controllers_in_scope(
 ) -> [(ControllerKind, BoxFuture<'static, ()>); 6] {
     let new_site = |context| SiteReconciler { context, bucket_cache: BucketCache::default() };
     [
-        start(context, leader, policy::controller(context, scope), |context| PolicyReconciler { context }),
-        start(context, leader, hold::controller(context, scope), |context| HoldReconciler { context }),
-        start(context, leader, camera::controller(context, scope), CameraReconciler::new),
+        start(context, leader, policy::controller(context), |context| PolicyReconciler { context }),
+        start(context, leader, hold::controller(context), |context| HoldReconciler { context }),
+        start(context, leader, camera::controller(context), CameraReconciler::new),
         start(context, leader, retention::controller(context, scope), |context| RetentionReconciler {
             context,
         }),

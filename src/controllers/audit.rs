@@ -3,17 +3,16 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
-use kube::{Api, ResourceExt};
 
 use super::context::{Context, ControllerKind};
 use super::handoff::{SiteBucket, sites_in_scope};
-use super::kubernetes::status::report;
 use super::kubernetes::{ApiError, meta};
 use super::requeue;
 use super::retention::list_holds;
-use super::runner::{Reconciled, Reconciler, controller_of};
+use super::runner::{Reconciled, Reconciler, write_status_part};
 use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, SiteStatus, reject_future};
 use crate::leader::fence::NotLeader;
 use crate::rules::Class;
@@ -51,8 +50,8 @@ pub enum AuditReconcileError {
 
 /// Returns the controller of the audits of the Sites of `scope`, or of all namespaces.
 pub fn controller(context: &Context, scope: Option<&str>) -> Controller<DeserializeGuard<Site>> {
-    let opened = sites_in_scope(context.handoff.bucket_changes(), scope);
-    controller_of(&context.client, scope).reconcile_on(opened)
+    let (sites, opened) = (&context.cache.sites, sites_in_scope(context.handoff.bucket_changes(), scope));
+    sites.controller(sites.changes_of_spec()).reconcile_on(opened)
 }
 
 pub struct AuditReconciler {
@@ -81,8 +80,8 @@ impl Reconciler for AuditReconciler {
         let again = now + audit_interval(&next);
         let part = |audit| SiteStatus { audit: Some(audit), ..SiteStatus::default() };
         let before = before.cloned().map(part);
-        let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
-        let is_changed = report(&api, MANAGER, site, before.as_ref(), &part(next)).await?;
+        let is_changed =
+            write_status_part(&self.context, MANAGER, site, before.as_ref(), &part(next)).await?;
         Ok(Reconciled { action: requeue::at(now, [again]), is_changed })
     }
 }

@@ -49,7 +49,7 @@ impl Reconciler for CameraReconciler {
     type Failure = ApiError;
 
     async fn reconcile(&self, camera: &Camera, now: Timestamp) -> Result<Reconciled, ApiError> {
-        let Context { client, config, recorders, .. } = &self.context;
+        let Context { cache, config, recorders, .. } = &self.context;
         if meta::is_deleting(camera) {
             self.last_frames.forget(camera);
             return Ok(Reconciled::AWAIT_CHANGE);
@@ -59,7 +59,7 @@ impl Reconciler for CameraReconciler {
         }
         let namespace = camera.namespace().unwrap_or_default();
         let (snapshot, is_fresh) =
-            self.site_snapshots.get(client, &namespace, &camera.spec.site_ref.name).await?;
+            self.site_snapshots.get(cache, &namespace, &camera.spec.site_ref.name).await;
         let valid = validate::validate(camera, &snapshot, &config.ceilings, now);
         let recorder = observe::assigned_recorder(&camera.name_any(), &snapshot);
         let reply = observe::query(recorders, recorder.as_ref(), &camera.name_any()).await;

@@ -8,6 +8,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use super::config::OperatorConfig;
 use super::handoff::SiteHandoff;
 use super::recorder_client::RecorderClient;
+use super::watch_cache::WatchCache;
 use crate::leader::fence::Fence;
 use crate::leader::takeover::TakeoverDelay;
 pub use crate::telemetry::metrics::{ControllerKind, OperatorTelemetry, ReconcileOutcome};
@@ -20,6 +21,8 @@ const REPORTING_CONTROLLER: &str = "toezicht.dev/operator";
 pub struct Context {
     /// Client of the API server. Its writes pass the [`Fence`]: build it with [`crate::leader::client::fenced_client`].
     pub client: Client,
+    /// What the watches have of the controllers' scope. Empty until the controllers start.
+    pub cache: WatchCache,
     pub config: Arc<OperatorConfig>,
     /// Identity of this cluster in a bucket's ledger: the UID of the namespace kube-system unless configured.
     pub cluster_id: String,
@@ -45,6 +48,7 @@ impl Context {
         let reporter = Reporter { controller: REPORTING_CONTROLLER.to_owned(), instance };
         Self {
             events: Recorder::new(client.clone(), reporter),
+            cache: WatchCache::new(&client, None).0,
             recorders: RecorderClient::default(),
             handoff: SiteHandoff::default(),
             takeover_delay,

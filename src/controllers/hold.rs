@@ -13,9 +13,8 @@ mod validate;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Controller;
-use kube::runtime::watcher;
 
 use self::dereference::dereference;
 pub use self::status::FINALIZER;
@@ -23,26 +22,27 @@ use self::status::has_taken_effect;
 use self::validate::validate;
 use super::context::Context;
 use super::kubernetes::{ApiError, meta};
-use super::runner::{Reconciled, Reconciler, controller_of, scoped_api, select_in_namespace};
+use super::runner::{Reconciled, Reconciler, select};
+use super::watch_cache::WatchCache;
 use super::{requeue, runner};
-use crate::api::{IncidentHold, RecordingPolicy, Site};
+use crate::api::IncidentHold;
 use crate::rules::hold::resolution::is_resolved;
 
 /// Field manager of a hold's status.
 pub const MANAGER: &str = "toezicht/hold";
 
-/// Returns the controller of the holds of `scope`, or of all namespaces.
-pub fn controller(context: &Context, scope: Option<&str>) -> Controller<DeserializeGuard<IncidentHold>> {
-    let (client, all) = (&context.client, watcher::Config::default);
-    let controller = controller_of::<IncidentHold>(client, scope);
-    let (by_site, by_policy) = (controller.store(), controller.store());
-    controller
-        .watches(scoped_api::<PartialObjectMeta<Site>>(client, scope), all(), move |site| {
-            select_in_namespace(&by_site, &site, |hold| hold.spec.site_ref.name == site.name_any())
+/// Returns the controller of the holds of the context's scope.
+pub fn controller(context: &Context) -> Controller<DeserializeGuard<IncidentHold>> {
+    let WatchCache { holds, sites, policies, .. } = context.cache.clone();
+    let by_policy = holds.clone();
+    holds
+        .controller(holds.changes())
+        .watches_shared_stream(sites.changes(), move |site| {
+            select(holds.of_site(&site.namespace().unwrap_or_default(), &site.name_any()), |_| true)
         })
-        // All holds of the namespace: the metadata of a policy does not say which sites use it.
-        .watches(scoped_api::<PartialObjectMeta<RecordingPolicy>>(client, scope), all(), move |policy| {
-            select_in_namespace(&by_policy, &policy, |_| true)
+        // All holds of the namespace: a policy does not say which sites use it.
+        .watches_shared_stream(policies.changes_of_spec(), move |policy| {
+            select(by_policy.in_namespace(&policy.namespace().unwrap_or_default()), |_| true)
         })
 }
 
@@ -66,14 +66,13 @@ impl Reconciler for HoldReconciler {
     type Failure = ApiError;
 
     async fn reconcile(&self, hold: &IncidentHold, now: Timestamp) -> Result<Reconciled, ApiError> {
-        let client = &self.context.client;
-        let references = dereference(client, hold).await?;
+        let references = dereference(&self.context.cache, hold);
         let valid = validate(&hold.spec, &references, now);
         let (next, next_change) = status::hold_status(hold, &valid, now);
         let is_changed = runner::report(&self.context, MANAGER, hold, next).await?;
         // After the status: without its last finalizer, the hold is gone.
         if meta::is_deleting(hold) && may_remove_finalizer(hold, now) {
-            meta::remove_finalizer(client, hold, FINALIZER, MANAGER).await?;
+            runner::remove_finalizer(&self.context, hold, FINALIZER, MANAGER).await?;
         }
         Ok(Reconciled { action: requeue::at(now, next_change), is_changed })
     }

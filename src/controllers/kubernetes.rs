@@ -1,6 +1,7 @@
 //! Kubernetes for all controllers: server-side apply, status, events, metadata, Secrets that a spec names.
 
 pub mod apply;
+pub mod cached;
 pub mod diff;
 pub mod error;
 pub mod event;

@@ -16,10 +16,9 @@ mod schedule;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 
 use self::api_holds::{ApiHolds, list_declared_holds};
 use self::error::RetentionPassError;
@@ -30,8 +29,9 @@ pub use self::report::{placement_status, retention_status};
 use super::context::{Context, ControllerKind};
 use super::handoff::{HoldAck, SiteBucket, sites_in_scope};
 use super::kubernetes::{ApiError, event, meta};
-use super::requeue;
-use super::runner::{Reconciled, Reconciler, controller_of, fetch, scoped_api, select_in_namespace};
+use super::runner::{Reconciled, Reconciler, fetch, select};
+use super::watch_cache::WatchCache;
+use super::{requeue, runner};
 use crate::api::{IncidentHold, RecordingPolicy, Site};
 use crate::storage::recordings::hold::coverage::MAX_UPLOAD_DELAY;
 use crate::storage::recordings::ledger;
@@ -48,20 +48,20 @@ const MAX_ACKNOWLEDGEMENT_POLL: SignedDuration = SignedDuration::from_mins(1);
 
 /// Returns the controller of the retention of the Sites in `scope`, or in all namespaces.
 pub fn controller(context: &Context, scope: Option<&str>) -> Controller<DeserializeGuard<Site>> {
-    let (client, all) = (&context.client, watcher::Config::default);
-    let controller = controller_of::<Site>(client, scope);
-    let sites = controller.store();
+    let WatchCache { sites, holds, policies, .. } = context.cache.clone();
     let opened = sites_in_scope(context.handoff.bucket_changes(), scope);
-    controller
-        .watches(scoped_api::<DeserializeGuard<IncidentHold>>(client, scope), all(), site_of_hold)
-        .watches(scoped_api::<PartialObjectMeta<RecordingPolicy>>(client, scope), all(), move |policy| {
-            select_in_namespace(&sites, &policy, |site| site.spec.policy_ref.name == policy.name_any())
+    sites
+        .controller(sites.changes_of_spec())
+        .watches_shared_stream(holds.changes(), |hold| site_of_hold(&hold))
+        .watches_shared_stream(policies.changes_of_spec(), move |policy| {
+            let sites = sites.in_namespace(&policy.namespace().unwrap_or_default());
+            select(sites, |site| site.spec.policy_ref.name == policy.name_any())
         })
         .reconcile_on(opened)
 }
 
-fn site_of_hold(hold: DeserializeGuard<IncidentHold>) -> Option<ObjectRef<DeserializeGuard<Site>>> {
-    let hold = hold.0.ok()?;
+fn site_of_hold(hold: &DeserializeGuard<IncidentHold>) -> Option<ObjectRef<DeserializeGuard<Site>>> {
+    let hold = hold.0.as_ref().ok()?;
     Some(ObjectRef::new(&hold.spec.site_ref.name).within(&hold.namespace()?))
 }
 
@@ -177,7 +177,7 @@ impl RetentionReconciler {
         // Before the status, which may fail: the next pass no longer finds drift that this one restored.
         event::publish(events, site, &report::events(&outcome)).await;
         let is_reported =
-            report::report_pass(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
+            report::report_pass(&self.context, site, holds, plan, &outcome, failed.as_ref(), now).await?;
         let (forgotten, written) = pass.write_manifests(&mut outcome).await;
         if forgotten > 0 {
             // Only now: as long as a manifest lists a lost version, the next pass counts it again.
@@ -196,9 +196,8 @@ impl RetentionReconciler {
 
     /// Reports in the statuses why no pass runs.
     async fn report_error(&self, site: &Site, problem: &str) -> Result<bool, RetentionPassError> {
-        let client = &self.context.client;
-        let holds = list_holds(client, site).await?;
-        Ok(report::report_error(client, site, &holds, problem).await?)
+        let holds = list_holds(&self.context.client, site).await?;
+        Ok(report::report_error(&self.context, site, &holds, problem).await?)
     }
 
     /// Adds the finalizer to holds in effect: the API server keeps the resource until the hold is released. This
@@ -207,8 +206,8 @@ impl RetentionReconciler {
         for hold in holds {
             let counts = hold.uid().is_some_and(|uid| plan.is_in_effect(&uid));
             if counts && !meta::is_deleting(hold) {
-                meta::add_finalizer(
-                    &self.context.client,
+                runner::add_finalizer(
+                    &self.context,
                     hold,
                     super::hold::status::FINALIZER,
                     super::hold::MANAGER,

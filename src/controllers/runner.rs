@@ -17,15 +17,18 @@ use kube::runtime::controller::{Action, Config, Controller, Error};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::context::{Context, ControllerKind, ReconcileOutcome};
+use super::kubernetes::cached::Cached;
 use super::kubernetes::error::ReconcileBackoff;
 use super::kubernetes::status::ReportedStatus;
 use super::kubernetes::{ApiError, event, meta, status};
 use super::store_limits::StoreLimits;
+use super::watch_cache::{WatchCache, scoped_api};
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 use crate::failure::Failure;
 
@@ -46,6 +49,9 @@ pub trait Watched:
     /// Controller that reports the conditions of this kind.
     const KIND: ControllerKind;
 
+    /// Returns the objects of this kind in `cache`.
+    fn cached(cache: &WatchCache) -> &Cached<DeserializeGuard<Self>>;
+
     fn conditions(&self) -> &[Condition] {
         self.status().map(ReportedStatus::conditions).unwrap_or_default()
     }
@@ -58,18 +64,34 @@ pub trait Watched:
 
 impl Watched for RecordingPolicy {
     const KIND: ControllerKind = ControllerKind::RecordingPolicy;
+
+    fn cached(cache: &WatchCache) -> &Cached<DeserializeGuard<Self>> {
+        &cache.policies
+    }
 }
 
 impl Watched for Camera {
     const KIND: ControllerKind = ControllerKind::Camera;
+
+    fn cached(cache: &WatchCache) -> &Cached<DeserializeGuard<Self>> {
+        &cache.cameras
+    }
 }
 
 impl Watched for IncidentHold {
     const KIND: ControllerKind = ControllerKind::IncidentHold;
+
+    fn cached(cache: &WatchCache) -> &Cached<DeserializeGuard<Self>> {
+        &cache.holds
+    }
 }
 
 impl Watched for Site {
     const KIND: ControllerKind = ControllerKind::Site;
+
+    fn cached(cache: &WatchCache) -> &Cached<DeserializeGuard<Self>> {
+        &cache.sites
+    }
 
     fn store_endpoint(&self) -> Option<String> {
         // Without an endpoint it is AWS, which counts as one store in all regions.
@@ -93,8 +115,8 @@ pub trait Reconciler: Send + Sync + 'static {
     type Failure: Failure + From<ApiError> + Send + Sync + 'static;
     /// Name of the controller in metrics and logs. Differs from its object's for a second controller of a kind.
     const KIND: ControllerKind = <Self::Object as Watched>::KIND;
-    /// Whether the runner fetches an object again before each reconcile. A reconcile that continues from its own status
-    /// needs it: the watch cache may not have that status yet.
+    /// Whether the runner fetches an object that the watch cache has in an older form than this process wrote. A reconcile that
+    /// continues from its own status needs it.
     const REFETCH: bool = false;
     fn reconcile(
         &self,
@@ -103,50 +125,29 @@ pub trait Reconciler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Reconciled, Self::Failure>> + Send;
 }
 
-/// Returns the API of a kind in `scope`, or in all namespaces.
-pub fn scoped_api<K>(client: &Client, scope: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    match scope {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-/// Returns a controller of all objects of a kind in `scope`.
-pub fn controller_of<K: Watched>(client: &Client, scope: Option<&str>) -> Controller<DeserializeGuard<K>> {
-    Controller::new(scoped_api(client, scope), watcher::Config::default())
-}
-
 /// Returns the object `name`; `None` if it does not exist or cannot be deserialized.
 pub async fn fetch<K: Watched>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ApiError> {
     let found = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace).get_opt(name).await?;
     Ok(found.and_then(|object| object.0.ok()))
 }
 
-/// Returns all objects of a kind in `namespace` that can be deserialized.
-pub async fn list<K: Watched>(client: &Client, namespace: &str) -> Result<Vec<K>, ApiError> {
-    let api = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace);
-    let all = api.list(&ListParams::default()).await?.items;
-    Ok(all.into_iter().filter_map(|object| object.0.ok()).collect())
+/// Returns the cached object `name`; `None` if it does not exist or cannot be deserialized.
+pub fn get<K: Watched>(cached: &Cached<DeserializeGuard<K>>, namespace: &str, name: &str) -> Option<K> {
+    cached.get(namespace, name)?.0.as_ref().ok().cloned()
 }
 
-/// Selects the objects in `store` that share the namespace of `object` and meet `condition`.
-pub fn select_in_namespace<K, Other>(
-    store: &Store<DeserializeGuard<K>>,
-    object: &Other,
+/// Returns the readable objects among `objects`.
+pub fn readable<K: Watched>(objects: &[Arc<DeserializeGuard<K>>]) -> impl Iterator<Item = &K> {
+    objects.iter().filter_map(|object| object.0.as_ref().ok())
+}
+
+/// Returns the references to those of `objects` that meet `condition`.
+pub fn select<K: Watched>(
+    objects: Vec<Arc<DeserializeGuard<K>>>,
     condition: impl Fn(&K) -> bool,
-) -> Vec<ObjectRef<DeserializeGuard<K>>>
-where
-    K: Watched,
-    Other: Resource,
-{
-    let namespace = &object.meta().namespace;
-    let all = store.state().into_iter().filter(|found| found.meta().namespace == *namespace);
-    all.filter(|found| found.0.as_ref().is_ok_and(&condition))
-        .map(|found| ObjectRef::from_obj(&*found))
-        .collect()
+) -> Vec<ObjectRef<DeserializeGuard<K>>> {
+    let selected = objects.into_iter().filter(|object| object.0.as_ref().is_ok_and(&condition));
+    selected.map(|object| ObjectRef::from_obj(&*object)).collect()
 }
 
 /// Reports `next` as the status of `object`, and publishes an event for each condition that changed. Returns whether the
@@ -173,9 +174,54 @@ async fn write_status<K: Watched>(
     object: &K,
     next: K::Status,
 ) -> Result<bool, ApiError> {
-    let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let current = object.status().cloned().map(ReportedStatus::own_fields);
-    status::report(&api, manager, object, current.as_ref(), &next.own_fields()).await
+    write_status_part(context, manager, object, current.as_ref(), &next.own_fields()).await
+}
+
+/// Writes `next`, the part of a status that belongs to `manager`, unless it is `current`. Returns whether it was written.
+pub async fn write_status_part<K: Watched, S: Serialize>(
+    context: &Context,
+    manager: &str,
+    object: &K,
+    current: Option<&S>,
+    next: &S,
+) -> Result<bool, ApiError> {
+    let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let written = status::report(&api, manager, object, current, next).await?;
+    if let Some(written) = &written {
+        K::cached(&context.cache).note_written(written);
+    }
+    Ok(written.is_some())
+}
+
+/// Adds a finalizer to `object`, unless it has it.
+pub async fn add_finalizer<K: Watched>(
+    context: &Context,
+    object: &K,
+    finalizer: &str,
+    manager: &str,
+) -> Result<(), ApiError> {
+    let written = meta::add_finalizer(&context.client, object, finalizer, manager).await?;
+    note_written(context, written.as_ref());
+    Ok(())
+}
+
+/// Removes a finalizer from `object`, if it has it.
+pub async fn remove_finalizer<K: Watched>(
+    context: &Context,
+    object: &K,
+    finalizer: &str,
+    manager: &str,
+) -> Result<(), ApiError> {
+    let written = meta::remove_finalizer(&context.client, object, finalizer, manager).await?;
+    note_written(context, written.as_ref());
+    Ok(())
+}
+
+fn note_written<K: Watched>(context: &Context, written: Option<&PartialObjectMeta<K>>) {
+    if let Some(written) = written {
+        K::cached(&context.cache).note_written(written);
+    }
 }
 
 /// Reports that `object` is paused, without an event: its recording goes on.
@@ -303,7 +349,7 @@ async fn reconcile_latest<R: Reconciler>(
     runner: &ControllerRunner<R>,
     object: &R::Object,
 ) -> Result<Reconciled, R::Failure> {
-    if !R::REFETCH {
+    if !R::REFETCH || R::Object::cached(&runner.context.cache).is_current(object) {
         return runner.reconciler.reconcile(object, Timestamp::now()).await;
     }
     let namespace = object.namespace().unwrap_or_default();

@@ -90,7 +90,7 @@ impl Reconciler for SiteReconciler {
             return Ok(Reconciled { action: requeue::at(now, []), is_changed });
         }
         // First, so that no recorder ever exists without the finalizer that waits for it.
-        meta::add_finalizer(&self.context.client, site, FINALIZER, FIELD_MANAGER).await?;
+        runner::add_finalizer(&self.context, site, FINALIZER, FIELD_MANAGER).await?;
         let outcome = Box::pin(self.ensure(site, now)).await;
         if let Err(SiteError::Api(error)) = &outcome
             && error.is_rejected()
@@ -104,14 +104,14 @@ impl Reconciler for SiteReconciler {
 
 impl SiteReconciler {
     async fn ensure(&self, site: &Site, now: Timestamp) -> Result<Reconciled, SiteError> {
-        let Context { client, config, fence, recorders, handoff, .. } = &self.context;
+        let Context { cache, config, fence, recorders, handoff, .. } = &self.context;
         let reported = site.status.as_ref().and_then(|status| status.storage.as_ref());
 
-        let observed = dereference::dereference(client, site).await?;
+        let observed = dereference::dereference(&self.context, site).await?;
         let valid = validate::validate(site, &observed, config, &self.context.cluster_id, now);
-        let holds = retention::list_holds(client, site).await?;
-        let is_held = holds.iter().any(|hold| hold::may_protect_recordings(hold, now));
-        ensure_secret_finalizers(client, site, &observed, is_held).await?;
+        let holds = cache.holds.of_site(&site.namespace().unwrap_or_default(), &site.name_any());
+        let is_held = runner::readable(&holds).any(|hold| hold::may_protect_recordings(hold, now));
+        ensure_secret_finalizers(&self.context, site, &observed, is_held).await?;
         let (access, stores) = (valid.access.as_ref(), S3 { handoff: handoff.clone() });
         let bucket = bucket::ensure(&stores, &self.bucket_cache, fence, access, reported, now).await?;
         let existing = observed.recorder_config.as_ref().map(|config| &config.status_api);
@@ -119,7 +119,8 @@ impl SiteReconciler {
         let may_record = may_record(&observed, &valid, &bucket);
         let is_given_up = discard_reason(site).is_some();
         let plan = plan(site, &observed, &valid, &bucket, &identity, handoff.holds(site), config);
-        let applied = Box::pin(apply(client, recorders, &valid.names, plan, is_given_up)).await;
+        let applied =
+            Box::pin(apply(&self.context, &valid.names, plan, !holds.is_empty(), is_given_up)).await;
         let replies = match applied.as_ref().ok().and_then(|applied| applied.recorders.as_ref()) {
             Some(running) => query_recorders(recorders, &valid.names, running).await,
             None => Vec::new(),
@@ -183,7 +184,7 @@ impl SiteReconciler {
     }
 
     async fn delete(&self, site: &Site, now: Timestamp) -> Result<Reconciled, SiteError> {
-        let Context { client, recorders, .. } = &self.context;
+        let client = &self.context.client;
         if !site.finalizers().iter().any(|name| name == FINALIZER) {
             return Ok(Reconciled::AWAIT_CHANGE);
         }
@@ -192,7 +193,7 @@ impl SiteReconciler {
         // A hold that only the bucket's ledger has still covers recordings.
         let retention = site.status.as_ref().and_then(|status| status.retention.as_ref());
         let is_orphaned = retention.is_some_and(|retention| !retention.orphaned_holds.is_empty());
-        let phase = delete(client, recorders, site, blocking.has_holds() || is_orphaned, now).await?;
+        let phase = delete(&self.context, site, blocking.has_holds() || is_orphaned, now).await?;
         let blocking = self.continue_retention(site, &phase, blocking, now).await?;
         let waits_for = match phase {
             DeletionPhase::Done if blocking.has_holds() => blocking.to_string(),
@@ -226,7 +227,7 @@ impl SiteReconciler {
 
     async fn finish_deletion(&self, site: &Site) -> Result<(), SiteError> {
         // First: if it fails, the next reconcile comes here again, and must not publish the event twice.
-        meta::remove_finalizer(&self.context.client, site, FINALIZER, FIELD_MANAGER).await?;
+        runner::remove_finalizer(&self.context, site, FINALIZER, FIELD_MANAGER).await?;
         self.bucket_cache.forget(&site.uid().unwrap_or_default());
         self.context.handoff.forget(site);
         event::publish(&self.context.events, site, &bucket_retained_event(site)).await;
@@ -246,12 +247,12 @@ impl SiteReconciler {
         mut blocking: BlockingHolds,
         now: Timestamp,
     ) -> Result<BlockingHolds, SiteError> {
-        let Context { client, config, cluster_id, handoff, .. } = &self.context;
+        let Context { config, cluster_id, handoff, .. } = &self.context;
         if !blocking.has_holds() && *phase != DeletionPhase::Done {
             return Ok(blocking);
         }
-        let observed = dereference::dereference(client, site).await?;
-        ensure_secret_finalizers(client, site, &observed, blocking.has_holds()).await?;
+        let observed = dereference::dereference(&self.context, site).await?;
+        ensure_secret_finalizers(&self.context, site, &observed, blocking.has_holds()).await?;
         if blocking.has_holds() {
             let valid = validate::validate(site, &observed, config, cluster_id, now);
             let hold_ack =

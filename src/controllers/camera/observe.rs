@@ -1,7 +1,7 @@
 //! Step three: queries the camera's recorder.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -19,7 +19,7 @@ use crate::wire::{CameraReport, StatusApi};
 pub struct AssignedRecorder {
     pub pod_name: String,
     /// The pod; `None`: it does not exist.
-    pod: Option<Pod>,
+    pod: Option<Arc<Pod>>,
     api: StatusApi,
 }
 
@@ -52,11 +52,11 @@ pub async fn query(
     name: &str,
 ) -> Option<CameraQueryResult> {
     let recorder = recorder?;
-    let status = match recorder_client::pod_address(recorder.pod.as_ref()) {
+    let status = match recorder_client::pod_address(recorder.pod.as_deref()) {
         Ok(address) => client.status(address, &recorder.api).await,
         Err(error) => Err(error),
     };
-    let status = status.map_err(|error| recorder_client::explain(error, recorder.pod.as_ref()));
+    let status = status.map_err(|error| recorder_client::explain(error, recorder.pod.as_deref()));
     Some(status.map(|status| RecorderReply {
         now: status.now,
         clock_ahead_ms: status.clock_ahead_ms,

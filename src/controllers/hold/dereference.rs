@@ -1,10 +1,10 @@
-//! Step one: fetches the site that a hold names, its policy and its cameras.
+//! Step one: the site that a hold names, its policy and its cameras.
 
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 
-use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
-use crate::controllers::kubernetes::ApiError;
-use crate::controllers::runner::{fetch, list};
+use crate::api::{IncidentHold, RecordingPolicy, Site};
+use crate::controllers::runner::{get, readable};
+use crate::controllers::watch_cache::WatchCache;
 
 /// Site, policy and cameras of a hold. `None`: it does not exist or cannot be deserialized.
 #[derive(Clone, Debug, Default)]
@@ -15,14 +15,13 @@ pub struct HoldReferences {
     pub cameras: Vec<String>,
 }
 
-pub async fn dereference(client: &Client, hold: &IncidentHold) -> Result<HoldReferences, ApiError> {
+pub fn dereference(cache: &WatchCache, hold: &IncidentHold) -> HoldReferences {
     let namespace = hold.namespace().unwrap_or_default();
-    let Some(site) = fetch::<Site>(client, &namespace, &hold.spec.site_ref.name).await? else {
-        return Ok(HoldReferences::default());
+    let Some(site) = get(&cache.sites, &namespace, &hold.spec.site_ref.name) else {
+        return HoldReferences::default();
     };
-    let policy = fetch::<RecordingPolicy>(client, &namespace, &site.spec.policy_ref.name).await?;
-    let cameras = list::<Camera>(client, &namespace).await?;
-    let cameras = cameras.iter().filter(|camera| camera.spec.site_ref.name == site.name_any());
-    let cameras = cameras.map(ResourceExt::name_any).collect();
-    Ok(HoldReferences { site: Some(site), policy, cameras })
+    let policy = get(&cache.policies, &namespace, &site.spec.policy_ref.name);
+    let cameras = cache.cameras.of_site(&namespace, &site.name_any());
+    let cameras = readable(&cameras).map(ResourceExt::name_any).collect();
+    HoldReferences { site: Some(site), policy, cameras }
 }

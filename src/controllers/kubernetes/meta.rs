@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Patch, PatchParams};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -36,31 +37,31 @@ pub fn is_controlled_by<K: Resource>(object: &K, uid: &str) -> bool {
     object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }
 
-/// Adds a finalizer to `object`, unless it has it.
+/// Adds a finalizer to `object`, unless it has it. Returns the written object.
 pub async fn add_finalizer<K: StoredObject<Scope = NamespaceResourceScope>>(
     client: &Client,
     object: &K,
     finalizer: &str,
     manager: &str,
-) -> Result<(), ApiError> {
+) -> Result<Option<PartialObjectMeta<K>>, ApiError> {
     if object.finalizers().iter().any(|name| name == finalizer) {
-        return Ok(());
+        return Ok(None);
     }
     let mut finalizers = object.finalizers().to_vec();
     finalizers.push(finalizer.to_owned());
     set_finalizers(client, object, &finalizers, manager).await
 }
 
-/// Removes a finalizer from `object`, if it has it.
+/// Removes a finalizer from `object`, if it has it. Returns the written object.
 pub async fn remove_finalizer<K: StoredObject<Scope = NamespaceResourceScope>>(
     client: &Client,
     object: &K,
     finalizer: &str,
     manager: &str,
-) -> Result<(), ApiError> {
+) -> Result<Option<PartialObjectMeta<K>>, ApiError> {
     let rest: Vec<String> = object.finalizers().iter().filter(|name| *name != finalizer).cloned().collect();
     if rest.len() == object.finalizers().len() {
-        return Ok(());
+        return Ok(None);
     }
     set_finalizers(client, object, &rest, manager).await
 }
@@ -70,7 +71,7 @@ async fn set_finalizers<K: StoredObject<Scope = NamespaceResourceScope>>(
     object: &K,
     finalizers: &[String],
     manager: &str,
-) -> Result<(), ApiError> {
+) -> Result<Option<PartialObjectMeta<K>>, ApiError> {
     let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let (name, meta) = (object.name_any(), object.meta());
     let observed = ObservedMeta {
@@ -89,13 +90,14 @@ pub struct ObservedMeta<'a> {
     pub resource_version: Option<&'a str>,
 }
 
-/// Sets the finalizers of an object that did not change since it was `observed`. Skips an object that was deleted.
+/// Sets the finalizers of an object that did not change since it was `observed`. Returns the written object. Skips one that was
+/// deleted.
 pub async fn patch_finalizers<K: StoredObject>(
     api: &Api<K>,
     observed: ObservedMeta<'_>,
     finalizers: &[String],
     manager: &str,
-) -> Result<(), ApiError> {
+) -> Result<Option<PartialObjectMeta<K>>, ApiError> {
     // A merge patch replaces the whole list. With the resourceVersion, the server answers 409 if another party changed
     // its finalizers meanwhile, and the next reconcile retries; without it, theirs would be lost.
     let patch = json!({"metadata": {
@@ -103,7 +105,7 @@ pub async fn patch_finalizers<K: StoredObject>(
     }});
     let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
     match api.patch_metadata(observed.name, &params, &Patch::Merge(&patch)).await.map_err(ApiError) {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
+        Err(error) if error.is_not_found() => Ok(None),
+        written => written.map(Some),
     }
 }

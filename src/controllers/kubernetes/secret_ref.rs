@@ -1,16 +1,17 @@
 //! Secrets that a spec names.
 //!
-//! The operator asks the API server only for Secrets of its own types: the type is part of the query. To the operator, a
-//! Secret of another type looks exactly like one that does not exist. Therefore nobody can learn about another Secret
-//! from a message, a status or the time of an answer.
+//! The operator watches only Secrets of its own types: the type is part of the watch. To the operator, a Secret of another
+//! type looks exactly like one that does not exist. Therefore nobody can learn about another Secret from a message, a status
+//! or the time of an answer.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
 
-use super::error::ApiError;
+use super::cached::Cached;
+use super::meta;
+use crate::api::LocalRef;
 use crate::wire::Secret;
 
 /// Secret of the type that the field takes.
@@ -50,17 +51,16 @@ pub enum MissingSecret {
     NoKey { field: String, name: String, key: &'static str },
 }
 
-/// Returns every Secret of `type_` in `namespace`, by name. One request serves all references.
-pub async fn fetch_all(
-    client: &Client,
+/// Returns those of the Secrets in `namespace` that `references` name or that meet `also`, by name. `cached` has one type.
+pub fn select<'a>(
+    cached: &Cached<core::Secret>,
     namespace: &str,
-    type_: &'static str,
-) -> Result<BTreeMap<String, ReferencedSecret>, ApiError> {
-    let only = ListParams::default().fields(&format!("type={type_}"));
-    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace).list(&only).await?;
-    // Checked again, so that a mistake in the selector cannot hand over another Secret.
-    let of_type = secrets.items.into_iter().filter(|secret| secret.type_.as_deref() == Some(type_));
-    Ok(of_type.map(|secret| (secret.name_any(), read_secret(secret))).collect())
+    references: impl Iterator<Item = &'a LocalRef>,
+    also: impl Fn(&core::Secret) -> bool,
+) -> BTreeMap<String, ReferencedSecret> {
+    let named = references.filter_map(|reference| cached.get(namespace, &reference.name));
+    let others = cached.in_namespace(namespace).into_iter().filter(|secret| also(secret));
+    named.chain(others).map(|secret| (secret.name_any(), read_secret(&secret))).collect()
 }
 
 /// Returns the text under `key` of the Secret `name` among `secrets`, which are all of `type_`. `field`: path of the
@@ -81,15 +81,18 @@ pub fn require_text(
     found.text(key).ok_or_else(|| MissingSecret::NoKey { field: field(), name: name(), key })
 }
 
-fn read_secret(secret: core::Secret) -> ReferencedSecret {
-    let resource_version = secret.metadata.resource_version.unwrap_or_default();
+fn read_secret(secret: &core::Secret) -> ReferencedSecret {
+    let resource_version = secret.resource_version().unwrap_or_default();
     let finalizer_state = FinalizerState {
-        uid: secret.metadata.uid,
-        finalizers: secret.metadata.finalizers.unwrap_or_default(),
-        is_deleting: secret.metadata.deletion_timestamp.is_some(),
+        uid: secret.uid(),
+        finalizers: secret.finalizers().to_vec(),
+        is_deleting: meta::is_deleting(secret),
     };
-    let data = secret.data.unwrap_or_default().into_iter();
-    let texts = data.filter_map(|(key, value)| Some((key, Secret::new(String::from_utf8(value.0).ok()?))));
+    let texts = secret
+        .data
+        .iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), Secret::new(str::from_utf8(&value.0).ok()?))));
     ReferencedSecret { resource_version, finalizer_state, data: texts.collect() }
 }
 
@@ -127,7 +130,7 @@ mod tests {
             "data": {"ok": "aGkK", "empty": "", "newline": "Cg==", "binary": "//4="}
         }))
         .unwrap();
-        let found = read_secret(secret);
+        let found = read_secret(&secret);
         assert_eq!(found.resource_version, "7");
         assert_eq!(found.text("ok").unwrap().reveal(), "hi");
         for key in ["empty", "newline", "binary", "absent"] {

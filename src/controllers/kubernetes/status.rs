@@ -64,7 +64,7 @@ pub fn may_refresh(previous: Option<&Time>, now: Timestamp) -> bool {
     })
 }
 
-/// Patches the status of `object` to `next` as `manager`, unless it is `current`. Returns whether it was written. Skips an
+/// Patches the status of `object` to `next` as `manager`, unless it is `current`. Returns the written object. Skips an
 /// object that was deleted or re-created.
 pub async fn report<K: StoredObject, S: Serialize>(
     api: &Api<K>,
@@ -72,9 +72,9 @@ pub async fn report<K: StoredObject, S: Serialize>(
     object: &K,
     current: Option<&S>,
     next: &S,
-) -> Result<bool, ApiError> {
+) -> Result<Option<K>, ApiError> {
     if is_unchanged(current, next).map_err(kube::Error::SerdeError)? {
-        return Ok(false);
+        return Ok(None);
     }
     let patch = json!({
         "apiVersion": K::api_version(&()),
@@ -85,8 +85,8 @@ pub async fn report<K: StoredObject, S: Serialize>(
     });
     let params = PatchParams::apply(manager).force();
     match api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

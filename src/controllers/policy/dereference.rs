@@ -1,10 +1,10 @@
 //! Step one: counts the sites and cameras that use a policy.
 
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 
-use crate::api::{RecordingPolicy, Site};
-use crate::controllers::kubernetes::ApiError;
-use crate::controllers::runner;
+use crate::api::RecordingPolicy;
+use crate::controllers::runner::readable;
+use crate::controllers::watch_cache::WatchCache;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicyUsage {
@@ -13,14 +13,14 @@ pub struct PolicyUsage {
     pub cameras: i32,
 }
 
-pub async fn dereference(client: &Client, policy: &RecordingPolicy) -> Result<PolicyUsage, ApiError> {
+pub fn dereference(cache: &WatchCache, policy: &RecordingPolicy) -> PolicyUsage {
     let mut usage = PolicyUsage::default();
-    for site in runner::list::<Site>(client, &policy.namespace().unwrap_or_default()).await? {
+    for site in readable(&cache.sites.in_namespace(&policy.namespace().unwrap_or_default())) {
         if site.spec.policy_ref.name == policy.name_any() {
-            let cameras = site.status.and_then(|status| status.cameras).unwrap_or_default();
+            let cameras = site.status.as_ref().and_then(|status| status.cameras).unwrap_or_default();
             usage.sites = usage.sites.saturating_add(1);
             usage.cameras = usage.cameras.saturating_add(cameras);
         }
     }
-    Ok(usage)
+    usage
 }

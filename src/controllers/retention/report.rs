@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 use kube::runtime::events::Event;
-use kube::{Api, Client, ResourceExt};
 
 use super::error::RetentionPassError;
 use super::outcome::{HoldDrift, PassOutcome};
@@ -14,10 +14,10 @@ use crate::api::{
     self, CoverageGap, IncidentHold, IncidentHoldStatus, Placement, RetentionStatus, Site, SiteStatus,
     SourceCoverage, StoreRejectionStatus,
 };
+use crate::controllers::context::Context;
 use crate::controllers::kubernetes::quantity::format_size;
-use crate::controllers::kubernetes::status::report as write;
 use crate::controllers::kubernetes::{ApiError, event};
-use crate::controllers::runner::Watched;
+use crate::controllers::runner::{Watched, write_status_part};
 use crate::storage::PassErrors;
 use crate::storage::recordings::hold::coverage::{Coverage, SourceTimeline};
 use crate::storage::recordings::sweep::state::SweepReport;
@@ -31,25 +31,23 @@ const MAX_SOURCES: usize = 64;
 
 /// Reports that no pass runs, and why. Leaves the earlier findings. Returns whether a status changed.
 pub async fn report_error(
-    client: &Client,
+    context: &Context,
     site: &Site,
     holds: &[IncidentHold],
     problem: &str,
 ) -> Result<bool, ApiError> {
     let problem = Some(truncate_message(problem));
-    let namespace = site.namespace().unwrap_or_default();
     let mut is_changed = false;
-    let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
     for hold in holds {
         let before = hold.status.as_ref().and_then(|status| status.placement.clone());
         if let Some(before) = before.filter(|before| before.release_time.is_none()) {
             let problem = problem.clone();
-            is_changed |= write_hold(&api, hold, Placement { last_error: problem, ..before }).await?;
+            is_changed |= write_hold(context, hold, Placement { last_error: problem, ..before }).await?;
         }
     }
     let before = site.status.as_ref().and_then(|status| status.retention.clone());
     let before = before.unwrap_or_default();
-    is_changed |= write_site(client, site, RetentionStatus { last_error: problem, ..before }).await?;
+    is_changed |= write_site(context, site, RetentionStatus { last_error: problem, ..before }).await?;
     Ok(is_changed)
 }
 
@@ -67,26 +65,21 @@ pub fn bucket_unused_message(site: &Site) -> String {
     format!("the bucket is not used: {cause}")
 }
 
-async fn write_hold(
-    api: &Api<IncidentHold>,
-    hold: &IncidentHold,
-    placement: Placement,
-) -> Result<bool, ApiError> {
+async fn write_hold(context: &Context, hold: &IncidentHold, placement: Placement) -> Result<bool, ApiError> {
     let part = |placement| IncidentHoldStatus { placement: Some(placement), ..IncidentHoldStatus::default() };
     let before = hold.status.as_ref().and_then(|status| status.placement.clone()).map(part);
-    write(api, MANAGER, hold, before.as_ref(), &part(placement)).await
+    write_status_part(context, MANAGER, hold, before.as_ref(), &part(placement)).await
 }
 
-async fn write_site(client: &Client, site: &Site, retention: RetentionStatus) -> Result<bool, ApiError> {
-    let api = Api::<Site>::namespaced(client.clone(), &site.namespace().unwrap_or_default());
+async fn write_site(context: &Context, site: &Site, retention: RetentionStatus) -> Result<bool, ApiError> {
     let part = |retention| SiteStatus { retention: Some(retention), ..SiteStatus::default() };
     let before = site.status.as_ref().and_then(|status| status.retention.clone()).map(part);
-    write(&api, MANAGER, site, before.as_ref(), &part(retention)).await
+    write_status_part(context, MANAGER, site, before.as_ref(), &part(retention)).await
 }
 
 /// Writes the statuses that changed. Returns whether any did.
 pub async fn report_pass(
-    client: &Client,
+    context: &Context,
     site: &Site,
     holds: &[IncidentHold],
     plan: &HoldPlan,
@@ -94,7 +87,6 @@ pub async fn report_pass(
     failed: Option<&RetentionPassError>,
     now: Timestamp,
 ) -> Result<bool, ApiError> {
-    let namespace = site.namespace().unwrap_or_default();
     let problem = failed.map(|error| truncate_message(&error.to_string()));
     let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
     let next = retention_status(before, plan, outcome, problem.clone(), now);
@@ -102,18 +94,17 @@ pub async fn report_pass(
     if outcome.drift.is_some() {
         // First: the next pass finds neither restored drift nor losses against a hold's status again.
         let told = RetentionStatus { drift: next.drift.clone(), ..before.cloned().unwrap_or_default() };
-        is_changed |= write_site(client, site, told).await?;
+        is_changed |= write_site(context, site, told).await?;
     }
-    let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
     for hold in holds {
         if let Some(next) = placement_status(hold, plan, outcome, now) {
-            is_changed |= write_hold(&api, hold, next).await?;
+            is_changed |= write_hold(context, hold, next).await?;
         } else if is_newly_never_held(hold, plan) {
-            is_changed |= write(&api, MANAGER, hold, None, &never_held_status(now)).await?;
+            is_changed |= write_status_part(context, MANAGER, hold, None, &never_held_status(now)).await?;
         }
     }
     // Last: until it has the new verification time, the next pass repeats whatever the holds' statuses lack.
-    Ok(is_changed | write_site(client, site, next).await?)
+    Ok(is_changed | write_site(context, site, next).await?)
 }
 
 fn never_held_status(now: Timestamp) -> IncidentHoldStatus {

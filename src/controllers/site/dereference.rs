@@ -1,17 +1,20 @@
-//! Step one: fetches the references of a Site and its children.
+//! Step one: the references of a Site and its children.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use kube::{Api, Client, ResourceExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
 
-use super::recorders::names::ChildNames;
-use super::recorders::workload::{fetch_recorder_config, replicas};
-use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
+use super::recorders::names::{ChildNames, secret_finalizer};
+use super::recorders::workload::{fetch_recorder_config, own_recorder_config, own_replicas, replicas};
+use crate::api::{Camera, RecordingPolicy, Site};
 use crate::controllers::camera_source::CameraSecrets;
+use crate::controllers::context::Context;
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::controllers::kubernetes::{ApiError, meta, secret_ref};
-use crate::controllers::runner::{fetch, list};
+use crate::controllers::runner::{self, readable};
+use crate::controllers::watch_cache::WatchCache;
 use crate::wire::RecorderConfig;
 
 /// References of a Site and its children. `None`: the object does not exist or cannot be deserialized.
@@ -20,9 +23,9 @@ pub struct ObservedSite {
     pub policy: Option<RecordingPolicy>,
     /// Cameras of this site by name, without those that are being deleted.
     pub cameras: Vec<Camera>,
-    /// Secrets that cameras may name. The certificate authority of the store is one of them.
+    /// Secrets that the cameras name. The certificate authority of the store is one of them.
     pub camera_secrets: CameraSecrets,
-    /// Secrets of type `toezicht.dev/s3`, by name.
+    /// Secrets of type `toezicht.dev/s3` that the Site names or has its finalizer on, by name.
     pub store_secrets: BTreeMap<String, ReferencedSecret>,
     /// Current configuration of the recorders.
     pub recorder_config: Option<RecorderConfig>,
@@ -30,30 +33,53 @@ pub struct ObservedSite {
     pub replicas: Option<u32>,
 }
 
-/// Fetches from the API server only: the next step decides about connections to a store.
-pub async fn dereference(client: &Client, site: &Site) -> Result<ObservedSite, ApiError> {
+/// Reads the watch cache and the API server only: the next step decides about connections to a store.
+pub async fn dereference(context: &Context, site: &Site) -> Result<ObservedSite, ApiError> {
+    let Context { client, cache, .. } = context;
     let names = ChildNames::of(site);
-    let namespace = names.namespace.as_str();
-    let secrets = |type_| secret_ref::fetch_all(client, namespace, type_);
-    let (policy, cameras, logins, ca_certificates, store_secrets, recorder_config, replicas) = tokio::try_join!(
-        fetch::<RecordingPolicy>(client, namespace, &site.spec.policy_ref.name),
-        list_cameras(client, &names),
-        secrets(SECRET_TYPE_CAMERA),
-        secrets(SECRET_TYPE_CA),
-        secrets(SECRET_TYPE_S3),
-        fetch_recorder_config(Api::namespaced(client.clone(), namespace), &names),
-        fetch_replicas(Api::namespaced(client.clone(), namespace), &names),
-    )?;
-    let camera_secrets = CameraSecrets { logins, ca_certificates };
-    Ok(ObservedSite { policy, cameras, camera_secrets, store_secrets, recorder_config, replicas })
+    let (namespace, finalizer) = (names.namespace.as_str(), secret_finalizer(site));
+    let cameras = own_cameras(cache, &names);
+    let storage = &site.spec.storage;
+    let streams = cameras.iter().map(|camera| &camera.spec.stream);
+    let (logins, authorities) = (
+        streams.clone().filter_map(|stream| stream.credentials_ref.as_ref()),
+        streams.filter_map(|stream| stream.ca_ref.as_ref()).chain(&storage.ca_ref),
+    );
+    let identities = [&storage.operator.credentials_ref, &storage.recorder.credentials_ref];
+    let has_finalizer = |secret: &Secret| secret.finalizers().contains(&finalizer);
+    let has_children = cache.recorder_configs.has_own_changes(namespace, &names.config)
+        && cache.workloads.has_own_changes(namespace, &names.recorder);
+    let (recorder_config, replicas) = if has_children {
+        (own_recorder_config(cache, &names), own_replicas(cache, &names))
+    } else {
+        // With a configuration of before, the recorders would get another token.
+        tokio::try_join!(
+            fetch_recorder_config(Api::namespaced(client.clone(), namespace), &names),
+            fetch_replicas(Api::namespaced(client.clone(), namespace), &names),
+        )?
+    };
+    Ok(ObservedSite {
+        policy: runner::get(&cache.policies, namespace, &site.spec.policy_ref.name),
+        camera_secrets: CameraSecrets {
+            logins: secret_ref::select(&cache.camera_secrets, namespace, logins, |_| false),
+            ca_certificates: secret_ref::select(&cache.ca_secrets, namespace, authorities, has_finalizer),
+        },
+        store_secrets: secret_ref::select(
+            &cache.store_secrets,
+            namespace,
+            identities.into_iter().flatten(),
+            has_finalizer,
+        ),
+        recorder_config,
+        replicas,
+        cameras,
+    })
 }
 
-async fn list_cameras(client: &Client, names: &ChildNames) -> Result<Vec<Camera>, ApiError> {
-    let mut cameras = list::<Camera>(client, &names.namespace).await?;
-    cameras.retain(|camera| camera.spec.site_ref.name == names.site && !meta::is_deleting(camera));
-    // The configuration, and with it its revision, must not depend on the order of the answer.
-    cameras.sort_by_key(ResourceExt::name_any);
-    Ok(cameras)
+fn own_cameras(cache: &WatchCache, names: &ChildNames) -> Vec<Camera> {
+    // In the order of their names: the configuration, and with it its revision, must not depend on the order of events.
+    let cameras = cache.cameras.of_site(&names.namespace, &names.site);
+    readable(&cameras).filter(|camera| !meta::is_deleting(*camera)).cloned().collect()
 }
 
 async fn fetch_replicas(api: Api<StatefulSet>, names: &ChildNames) -> Result<Option<u32>, ApiError> {

@@ -6,17 +6,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::dereference::ObservedSite;
-use super::recorders::names::FIELD_MANAGER;
+use super::recorders::names::{FIELD_MANAGER, secret_finalizer};
 use crate::api::Site;
+use crate::controllers::context::Context;
 use crate::controllers::kubernetes::ApiError;
 use crate::controllers::kubernetes::meta::{ObservedMeta, patch_finalizers};
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
-
-/// Prefix of the finalizer. The name of the Site follows.
-const SECRET_FINALIZER_PREFIX: &str = "toezicht.dev/holds-of-";
 
 /// Secret with other finalizers than it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,26 +26,36 @@ struct FinalizerChange<'a> {
 
 /// Adds the finalizer to the Secrets that `site` needs for its bucket while `is_held`, and removes it from all others.
 pub async fn ensure_secret_finalizers(
-    client: &Client,
+    context: &Context,
     site: &Site,
     observed: &ObservedSite,
     is_held: bool,
 ) -> Result<(), ApiError> {
-    let secrets = Api::<Secret>::namespaced(client.clone(), &site.namespace().unwrap_or_default());
+    let namespace = site.namespace().unwrap_or_default();
+    let Context { client, cache, .. } = context;
+    let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
     for FinalizerChange { name, secret, finalizers } in finalizer_changes(site, observed, is_held) {
+        let is_of_store = observed.store_secrets.contains_key(name);
+        let cached = if is_of_store { &cache.store_secrets } else { &cache.ca_secrets };
+        if !cached.has_own_changes(&namespace, name) {
+            // The watch reports the last change soon. Until then the server would reject this one.
+            continue;
+        }
         let observed = ObservedMeta {
             name,
             uid: secret.finalizer_state.uid.as_deref(),
             resource_version: Some(&secret.resource_version),
         };
-        patch_finalizers(&secrets, observed, &finalizers, FIELD_MANAGER).await?;
+        if let Some(written) = patch_finalizers(&secrets, observed, &finalizers, FIELD_MANAGER).await? {
+            cached.note_written(&written);
+        }
     }
     Ok(())
 }
 
 fn finalizer_changes<'a>(site: &Site, observed: &'a ObservedSite, is_held: bool) -> Vec<FinalizerChange<'a>> {
     let storage = &site.spec.storage;
-    let finalizer = format!("{SECRET_FINALIZER_PREFIX}{}", site.name_any());
+    let finalizer = secret_finalizer(site);
     let changes = |secrets: &'a BTreeMap<String, ReferencedSecret>, needed: Option<&str>| {
         let change = |(name, secret): (&'a String, &'a ReferencedSecret)| {
             let is_needed = is_held && needed == Some(name.as_str());
@@ -80,6 +88,7 @@ fn desired_finalizers(secret: &ReferencedSecret, finalizer: &str, is_needed: boo
 mod tests {
     use super::*;
     use crate::controllers::site::fixtures::{Fixture, fixture};
+    use crate::controllers::testing;
 
     fn finalizers(fixture: &mut Fixture, secret: &str) -> Vec<String> {
         let secrets = &mut fixture.observed.store_secrets;
@@ -142,7 +151,9 @@ mod tests {
     #[test]
     fn secret_finalizer_is_a_valid_qualified_name() {
         let longest = "a".repeat(40);
-        let name = format!("{SECRET_FINALIZER_PREFIX}{longest}");
+        let mut site = testing::site();
+        site.metadata.name = Some(longest);
+        let name = secret_finalizer(&site);
         let (domain, name) = name.split_once('/').unwrap();
         assert_eq!(domain, "toezicht.dev");
         assert!(name.len() <= 63);

@@ -1,67 +1,61 @@
 //! Watches of the Site controller: sites, their references, and their children.
 //!
-//! References stay within a namespace, so a controller for one namespace sees all it needs. Children, pods and Secrets are
-//! watched by their metadata only, and only Secrets of the operator's own types.
+//! References stay within a namespace, so a controller for one namespace sees all it needs.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::Controller;
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
+use kube::runtime::reflector::ObjectRef;
 
-use super::recorders::names::{RECORDER_SELECTOR, SITE_LABEL};
-use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
+use super::recorders::names::SITE_LABEL;
+use crate::api::{Camera, Site};
 use crate::controllers::context::Context;
 use crate::controllers::handoff::sites_in_scope;
-use crate::controllers::runner::{controller_of, scoped_api, select_in_namespace};
-
-type GuardedSite = DeserializeGuard<Site>;
+use crate::controllers::kubernetes::cached::Cached;
+use crate::controllers::runner::{readable, select};
+use crate::controllers::watch_cache::{Guarded, WatchCache};
 
 /// Returns the controller of the Sites of `scope`, or of all namespaces.
-pub fn controller(context: &Context, scope: Option<&str>) -> Controller<GuardedSite> {
-    let (client, all) = (&context.client, watcher::Config::default);
-    let recorders = || all().labels(RECORDER_SELECTOR);
-    let secrets = || scoped_api::<PartialObjectMeta<Secret>>(client, scope);
-    let of_type = |type_: &str| all().fields(&format!("type={type_}"));
-    let controller = controller_of::<Site>(client, scope);
-    let (sites, by_policy, listed) = (controller.store(), controller.store(), controller.store());
-    context.telemetry.register_site_lister(Box::new(move || {
-        listed.state().iter().filter_map(|site| site.0.as_ref().ok().cloned()).collect()
-    }));
-    let sites_of_policy = move |policy: DeserializeGuard<RecordingPolicy>| {
-        select_in_namespace(&by_policy, &policy, |site| site.spec.policy_ref.name == policy.name_any())
-    };
-    controller
-        .owns(scoped_api::<PartialObjectMeta<StatefulSet>>(client, scope), recorders())
-        .owns(scoped_api::<PartialObjectMeta<Secret>>(client, scope), recorders())
-        .owns(scoped_api::<PartialObjectMeta<Service>>(client, scope), recorders())
-        .owns(scoped_api::<PartialObjectMeta<ServiceAccount>>(client, scope), recorders())
-        .watches(scoped_api::<PartialObjectMeta<Pod>>(client, scope), recorders(), site_of_pod)
-        .watches(scoped_api::<DeserializeGuard<Camera>>(client, scope), all(), site_of_camera)
-        .watches(scoped_api::<DeserializeGuard<RecordingPolicy>>(client, scope), all(), sites_of_policy)
-        .watches(secrets(), of_type(SECRET_TYPE_S3), sites_in_namespace(&sites))
-        .watches(secrets(), of_type(SECRET_TYPE_CA), sites_in_namespace(&sites))
-        .watches(secrets(), of_type(SECRET_TYPE_CAMERA), sites_in_namespace(&sites))
+pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Guarded<Site>> {
+    let cache = &context.cache;
+    let WatchCache { sites, policies, cameras, pods, .. } = cache;
+    let (by_policy, listed) = (sites.clone(), sites.store());
+    context.telemetry.register_site_lister(Box::new(move || readable(&listed.state()).cloned().collect()));
+    sites
+        .controller(sites.changes())
+        .owns_shared_stream(cache.workloads.changes())
+        .owns_shared_stream(cache.recorder_configs.changes())
+        .owns_shared_stream(cache.services.changes())
+        .owns_shared_stream(cache.service_accounts.changes())
+        .watches_shared_stream(pods.changes(), |pod| site_of_child(&*pod))
+        .watches_shared_stream(cameras.changes_of_spec(), |camera| site_of_camera(&camera))
+        .watches_shared_stream(policies.changes_of_spec(), move |policy| {
+            let sites = by_policy.in_namespace(&policy.namespace().unwrap_or_default());
+            select(sites, |site| site.spec.policy_ref.name == policy.name_any())
+        })
+        .watches_shared_stream(cache.store_secrets.changes(), sites_in_namespace(sites))
+        .watches_shared_stream(cache.ca_secrets.changes(), sites_in_namespace(sites))
+        .watches_shared_stream(cache.camera_secrets.changes(), sites_in_namespace(sites))
         // A change of holds must reach the recorders.
         .reconcile_on(sites_in_scope(context.handoff.hold_changes(), scope))
 }
 
 /// Selects all Sites of a Secret's namespace: each can name it, itself or through a camera.
 fn sites_in_namespace(
-    sites: &Store<GuardedSite>,
-) -> impl Fn(PartialObjectMeta<Secret>) -> Vec<ObjectRef<GuardedSite>> + Send + Sync + use<> {
+    sites: &Cached<Guarded<Site>>,
+) -> impl Fn(Arc<Secret>) -> Vec<ObjectRef<Guarded<Site>>> + Send + Sync + use<> {
     let sites = sites.clone();
-    move |secret| select_in_namespace(&sites, &secret, |_| true)
+    move |secret| select(sites.in_namespace(&secret.namespace().unwrap_or_default()), |_| true)
 }
 
-fn site_of_pod(pod: PartialObjectMeta<Pod>) -> Option<ObjectRef<GuardedSite>> {
-    let site = pod.labels().get(SITE_LABEL)?;
-    Some(ObjectRef::new(site).within(&pod.namespace()?))
+fn site_of_child(child: &impl ResourceExt) -> Option<ObjectRef<Guarded<Site>>> {
+    let site = child.labels().get(SITE_LABEL)?;
+    Some(ObjectRef::new(site).within(&child.namespace()?))
 }
 
-fn site_of_camera(camera: DeserializeGuard<Camera>) -> Option<ObjectRef<GuardedSite>> {
-    let camera = camera.0.ok()?;
+fn site_of_camera(camera: &Guarded<Camera>) -> Option<ObjectRef<Guarded<Site>>> {
+    let camera = camera.0.as_ref().ok()?;
     Some(ObjectRef::new(&camera.spec.site_ref.name).within(&camera.namespace()?))
 }

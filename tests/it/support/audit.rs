@@ -25,6 +25,15 @@ pub fn end() -> Mark {
 
 /// Returns the log entries of successful writes from `mark` on, as far as the log is written.
 pub fn since(mark: Mark) -> Vec<Value> {
+    requests_since(mark).into_iter().filter(is_write).collect()
+}
+
+fn is_write(event: &Value) -> bool {
+    !matches!(event["verb"].as_str(), Some("get" | "list" | "watch"))
+}
+
+/// Returns the log entries of successful writes and of the operator's reads.
+fn requests_since(mark: Mark) -> Vec<Value> {
     let mut log = std::fs::File::open(path()).unwrap();
     log.seek(SeekFrom::Start(mark.0)).unwrap();
     let mut text = String::new();
@@ -34,8 +43,14 @@ pub fn since(mark: Mark) -> Vec<Value> {
     events.filter(took_effect).collect()
 }
 
-/// Returns the successful writes from `mark` up to now. Writes a marker of its own and waits until it is in the log.
+/// Returns the successful writes from `mark` up to now.
 pub async fn writes_until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Value> {
+    requests_until_now(namespace, mark).await.into_iter().filter(is_write).collect()
+}
+
+/// Returns the successful writes, and the operator's reads, from `mark` up to now. Writes a marker of its own and waits until it is
+/// in the log.
+pub async fn requests_until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Value> {
     let name = format!("marker-{}", MARKERS.fetch_add(1, Ordering::Relaxed));
     let marker = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
     let params = PatchParams::apply("test").force();
@@ -46,9 +61,9 @@ pub async fn writes_until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Valu
         object["namespace"] == namespace.name.as_str() && object["name"] == name.as_str()
     };
     eventually("the audit log has the marker", HANG, || async {
-        let mut events = since(mark);
+        let mut events = requests_since(mark);
         let end = events.iter().position(is_marker);
-        end.map(|end| events.drain(..end).collect()).ok_or_else(|| format!("{} writes", events.len()))
+        end.map(|end| events.drain(..end).collect()).ok_or_else(|| format!("{} requests", events.len()))
     })
     .await
 }

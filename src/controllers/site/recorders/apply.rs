@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::drain::SpoolReport;
 use super::names::{ChildNames, FIELD_MANAGER};
@@ -10,13 +10,15 @@ use super::plan::{RecorderPlan, closing_config};
 use super::query::ShardReply;
 use super::rollout::Rollout;
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, delete_workload, fetch_recorder_config, is_recorder, is_terminated,
-    list_site_pods, read_config, replicas, touch_pods,
+    AppliedRecorders, ExpectedRecorders, cached_site_pods, delete_workload, fetch_recorder_config,
+    is_recorder, is_terminated, list_site_pods, read_config, replicas, touch_pods,
 };
 use super::{drain, objects, query, rollout};
-use crate::controllers::kubernetes::ApplyError;
+use crate::controllers::context::Context;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over, get_owned};
+use crate::controllers::kubernetes::{ApplyError, meta};
 use crate::controllers::recorder_client::RecorderClient;
+use crate::controllers::watch_cache::WatchCache;
 use crate::wire::{GapCause, RecorderConfig};
 
 #[derive(Clone, Debug, Default)]
@@ -34,15 +36,16 @@ pub struct AppliedPlan {
     pub is_changed: bool,
 }
 
-/// Applies `plan` in the order of its dependencies. Writes nothing if everything is in sync. `is_given_up`: people give up what
-/// is in the spools of pods that are to be removed.
+/// Applies `plan` in the order of its dependencies. Writes nothing if everything is in sync. `is_held`: holds depend on what the
+/// recorders acknowledge. `is_given_up`: people give up what is in the spools of pods that are to be removed.
 pub async fn apply(
-    client: &Client,
-    recorders: &RecorderClient,
+    context: &Context,
     names: &ChildNames,
     plan: Option<RecorderPlan>,
+    is_held: bool,
     is_given_up: bool,
 ) -> Result<AppliedPlan, ApplyError> {
+    let Context { client, cache, recorders, .. } = context;
     let namespace = names.namespace.as_str();
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let Some(planned) = plan else {
@@ -64,10 +67,14 @@ pub async fn apply(
     let services = Api::<Service>::namespaced(client.clone(), namespace);
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), namespace);
-    let account = apply_child(&accounts, FIELD_MANAGER, service_account).await?;
-    let service = apply_child(&services, FIELD_MANAGER, service).await?;
-    let live = get_owned(&workloads, &names.recorder, &names.uid).await?;
-    let mut all = list_site_pods(&pods, names).await?;
+    let account = apply_child(&accounts, &cache.service_accounts, FIELD_MANAGER, service_account).await?;
+    let service = apply_child(&services, &cache.services, FIELD_MANAGER, service).await?;
+    let (live, mut all) = match cached_recorders(cache, names, &workload).filter(|_| !is_held) {
+        Some((live, pods)) => (Some(live), pods),
+        None => {
+            (get_owned(&workloads, &names.recorder, &names.uid).await?, list_site_pods(&pods, names).await?)
+        }
+    };
     let removal = live.clone().and_then(|live| Removal::new(live, &workload));
     if let Some(removal) = &removal
         && removal.must_recreate
@@ -78,7 +85,7 @@ pub async fn apply(
             (config_secret, expected.revision) = closing;
         }
     }
-    let secret = apply_child(&secrets, FIELD_MANAGER, config_secret).await?;
+    let secret = apply_child(&secrets, &cache.recorder_configs, FIELD_MANAGER, config_secret).await?;
     let (mut pending, mut given_up) = (SpoolReport::default(), SpoolReport::default());
     if let Some(removal) = &removal {
         let replies = removal.query(recorders, names, &expected, &all).await;
@@ -106,14 +113,14 @@ pub async fn apply(
             let (namespace, site) = (&names.namespace, &names.site);
             tracing::info!(namespace, site, "re-creating the recorders' StatefulSet");
             delete_workload(&workloads, live).await?;
-            apply_child(&workloads, FIELD_MANAGER, workload).await?
+            apply_child(&workloads, &cache.workloads, FIELD_MANAGER, workload).await?
         }
         Some(Removal { live, .. }) if !pending.is_empty() => {
             // Everything but the replicas.
             workload.spec.get_or_insert_default().replicas = i32::try_from(replicas(live)).ok();
-            apply_over(&workloads, FIELD_MANAGER, workload, Some(live.clone())).await?
+            apply_over(&workloads, &cache.workloads, FIELD_MANAGER, workload, Some(live.clone())).await?
         }
-        _ => apply_over(&workloads, FIELD_MANAGER, workload, live).await?,
+        _ => apply_over(&workloads, &cache.workloads, FIELD_MANAGER, workload, live).await?,
     };
     let writes = [
         ("ServiceAccount", account.write_reason),
@@ -121,10 +128,7 @@ pub async fn apply(
         ("Secret", secret.write_reason),
         ("StatefulSet", workload.write_reason),
     ];
-    for (kind, reason) in &writes {
-        log_write(names, kind, reason.as_ref());
-    }
-    let is_written = writes.iter().any(|(_, reason)| reason.is_some());
+    let is_written = log_writes(names, &writes);
     if is_written {
         all = list_site_pods(&pods, names).await?;
     }
@@ -141,6 +145,19 @@ pub async fn apply(
         leaving_pods,
         is_changed: is_touched || is_written,
     })
+}
+
+/// Returns StatefulSet and pods as the watch cache has them; `None`: what follows needs the API server. A pod that the cache does
+/// not have yet must not count as gone when others are removed.
+fn cached_recorders(
+    cache: &WatchCache,
+    names: &ChildNames,
+    desired: &StatefulSet,
+) -> Option<(StatefulSet, Vec<Pod>)> {
+    let live = cache.workloads.get_current(&names.namespace, &names.recorder)?;
+    let is_own = meta::is_controlled_by(&*live, &names.uid);
+    let live = StatefulSet::clone(&live);
+    (is_own && Removal::new(live.clone(), desired).is_none()).then(|| (live, cached_site_pods(cache, names)))
 }
 
 /// Counts the recorders in `pods` that this operator does not query, so that their acknowledgement is unknown. It queries one
@@ -210,6 +227,14 @@ fn closing_plan(
     let owner = planned.metadata.owner_references.clone().unwrap_or_default();
     let secret = objects::config_secret(names, &owner, &closed);
     drain::should_close(replies, is_closing).then_some((secret, closed.revision))
+}
+
+/// Logs the writes by kind and returns whether there were any.
+fn log_writes(names: &ChildNames, writes: &[(&str, Option<WriteReason>)]) -> bool {
+    for (kind, reason) in writes {
+        log_write(names, kind, reason.as_ref());
+    }
+    writes.iter().any(|(_, reason)| reason.is_some())
 }
 
 fn log_write(names: &ChildNames, kind: &str, reason: Option<&WriteReason>) {

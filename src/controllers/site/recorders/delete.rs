@@ -9,16 +9,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::drain::{DrainStatus, SpoolReport, drain};
 use super::names::{ChildNames, SITE_LABEL};
 use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
 use crate::api::condition::ConditionFinding;
 use crate::api::{IncidentHold, Site};
+use crate::controllers::context::Context;
 use crate::controllers::hold;
 use crate::controllers::kubernetes::{ApiError, ApplyError, meta};
-use crate::controllers::recorder_client::RecorderClient;
 use crate::rules::hold::resolution::is_resolved;
 
 /// Interval between two reconciles while pods terminate: a watch can miss the end of one.
@@ -79,17 +79,16 @@ impl fmt::Display for BlockingHolds {
 
 /// Takes the next step of deleting `site`. `is_held`: an open hold may cover what is in its spools.
 pub async fn delete(
-    client: &Client,
-    recorders: &RecorderClient,
+    context: &Context,
     site: &Site,
     is_held: bool,
     now: Timestamp,
 ) -> Result<DeletionPhase, ApplyError> {
-    let names = ChildNames::of(site);
+    let (client, names) = (&context.client, ChildNames::of(site));
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
     let live = workloads.get_opt(&names.recorder).await.map_err(ApiError::from)?;
     if let Some(live) = live.filter(|live| is_own_workload(live, &names) && !meta::is_deleting(live)) {
-        return match drain(client, recorders, site, &live, is_held, now).await? {
+        return match drain(context, site, &live, is_held, now).await? {
             DrainStatus::Pending(report) => Ok(DeletionPhase::Draining(report)),
             DrainStatus::Done(lost) => {
                 delete_workload(&workloads, &live).await?;

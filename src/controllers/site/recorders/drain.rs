@@ -8,7 +8,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::closing_config;
@@ -19,9 +19,9 @@ use super::workload::{
 };
 use super::{objects, query};
 use crate::api::Site;
+use crate::controllers::context::Context;
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::apply_child;
-use crate::controllers::recorder_client::RecorderClient;
 use crate::wire::{GapCause, RecorderStatus};
 
 /// Reason why people give up the content of spools that cannot be drained. It ends up in an event.
@@ -96,13 +96,13 @@ pub fn discard_reason(site: &Site) -> Option<String> {
 /// Stops recording at `site`, which is being deleted, and reports the content of its spools. `is_held`: an open hold may cover
 /// it, so the wait has no end.
 pub async fn drain(
-    client: &Client,
-    recorders: &RecorderClient,
+    context: &Context,
     site: &Site,
     live: &StatefulSet,
     is_held: bool,
     now: Timestamp,
 ) -> Result<DrainStatus, ApplyError> {
+    let Context { client, cache, recorders, .. } = context;
     let names = ChildNames::of(site);
     let secrets = Api::<Secret>::namespaced(client.clone(), &names.namespace);
     let pods_api = Api::<Pod>::namespaced(client.clone(), &names.namespace);
@@ -113,7 +113,7 @@ pub async fn drain(
         Some((closed, config)) if closed != config => {
             let owner: Vec<_> = site.controller_owner_ref(&()).into_iter().collect();
             let secret = objects::config_secret(&names, &owner, &closed);
-            match apply_child(&secrets, FIELD_MANAGER, secret).await {
+            match apply_child(&secrets, &cache.recorder_configs, FIELD_MANAGER, secret).await {
                 // The Secret was deleted meanwhile, and in a namespace that is being deleted nothing can be created.
                 Err(ApplyError::Api(error)) if error.is_not_found() || error.is_namespace_terminating() => {
                     None

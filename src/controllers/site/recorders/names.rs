@@ -12,6 +12,8 @@ pub const FIELD_MANAGER: &str = "toezicht/site";
 pub const CONFIG_TOUCH_MANAGER: &str = "toezicht/site-nudge";
 /// Finalizer that keeps a Site until its recorders have terminated.
 pub const FINALIZER: &str = "toezicht.dev/recorders";
+/// Prefix of the finalizer on the Secrets that a Site needs to release its holds. The name of the Site follows.
+const SECRET_FINALIZER_PREFIX: &str = "toezicht.dev/holds-of-";
 /// Label with the name of the Site.
 pub const SITE_LABEL: &str = "toezicht.dev/site";
 /// Labels of all recorder pods.
@@ -19,6 +21,11 @@ pub const RECORDER_SELECTOR: &str =
     "app.kubernetes.io/managed-by=toezicht,app.kubernetes.io/component=recorder";
 /// Annotation of a recorder pod with the revision of its desired configuration.
 pub const REVISION_ANNOTATION: &str = "toezicht.dev/config-revision";
+
+/// Returns the finalizer of `site` on the Secrets that it needs to release its holds.
+pub fn secret_finalizer(site: &Site) -> String {
+    format!("{SECRET_FINALIZER_PREFIX}{}", site.name_any())
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildNames {

@@ -18,7 +18,7 @@ use crate::controllers::kubernetes::quantity;
 use crate::wire::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 
 /// Type of the Secret with the recorders' configuration.
-const CONFIG_SECRET_TYPE: &str = "toezicht.dev/recorder-config";
+pub const CONFIG_SECRET_TYPE: &str = "toezicht.dev/recorder-config";
 
 /// Returns the ServiceAccount of the recorders. It has no rights, and its pods have no token for the Kubernetes API.
 pub fn service_account(names: &ChildNames, owner: &[OwnerReference]) -> core::ServiceAccount {

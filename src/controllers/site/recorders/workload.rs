@@ -14,6 +14,7 @@ use super::hold_widening::Widening;
 use super::names::{CONFIG_TOUCH_MANAGER, ChildNames, REVISION_ANNOTATION, SITE_LABEL};
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::kubernetes::{ApiError, ApplyError, apply, meta};
+use crate::controllers::watch_cache::WatchCache;
 use crate::wire::{CONFIG_KEY, RecorderConfig, StatusApi};
 
 /// Recorders as their status should report them.
@@ -130,6 +131,24 @@ pub async fn fetch_recorder_config(
         Err(ApplyError::ForeignObject { .. } | ApplyError::NotSerializable(_)) => None,
     };
     Ok(secret.as_ref().and_then(read_config))
+}
+
+/// Returns the configuration of the recorders in the watch cache. A foreign or unreadable one counts as none.
+pub fn own_recorder_config(cache: &WatchCache, names: &ChildNames) -> Option<RecorderConfig> {
+    let secret = cache.recorder_configs.get(&names.namespace, &names.config)?;
+    read_config(&secret).filter(|_| meta::is_controlled_by(&*secret, &names.uid))
+}
+
+/// Returns the replicas of the recorders' StatefulSet in the watch cache; `None`: there is none, or a foreign one.
+pub fn own_replicas(cache: &WatchCache, names: &ChildNames) -> Option<u32> {
+    let workload = cache.workloads.get(&names.namespace, &names.recorder)?;
+    meta::is_controlled_by(&*workload, &names.uid).then(|| replicas(&workload))
+}
+
+/// Returns the pods of a Site in the watch cache.
+pub fn cached_site_pods(cache: &WatchCache, names: &ChildNames) -> Vec<Pod> {
+    let pods = cache.pods.of_site(&names.namespace, &names.site);
+    pods.iter().map(|pod| Pod::clone(pod)).collect()
 }
 
 /// Returns the configuration in a Secret.

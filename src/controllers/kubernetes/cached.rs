@@ -1,0 +1,480 @@
+//! Objects of one kind as a watch has them, so that a reconcile of objects in sync costs the API server nothing.
+//!
+//! A cache is behind the API server: by the time of an event, and by minutes if a watch freezes. It is enough to find that nothing
+//! needs to be done, and to plan. What cannot be taken back, a deletion or a claim about what does not exist, follows a read of
+//! the API server.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, Weak};
+
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::controller::Controller;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::sync::lock;
+
+/// Object that can be watched and kept.
+pub trait Cacheable:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Cacheable for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
+fn key<K: Resource>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Returns a resourceVersion as a number. The API server's versions of one kind ascend (KEP-5504). `None`: it cannot be compared.
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.resource_version()?.parse().ok()
+}
+
+/// Objects of one kind. Clones share them.
+#[derive(Clone)]
+pub struct Cached<K: Cacheable>(Arc<Shared<K>>);
+
+struct Shared<K: Cacheable> {
+    store: Store<K>,
+    /// Name of the Site that an object belongs to, if any.
+    site_of: fn(&K) -> Option<String>,
+    state: Mutex<State<K>>,
+}
+
+struct State<K> {
+    /// Objects by namespace, and by namespace and Site.
+    groups: HashMap<(String, Option<String>), BTreeMap<String, Arc<K>>>,
+    /// Versions that this process wrote, until the watch has them.
+    written: HashMap<Key, Option<u64>>,
+    subscribers: Vec<Weak<Pending<K>>>,
+}
+
+impl<K> Default for State<K> {
+    fn default() -> Self {
+        Self { groups: HashMap::new(), written: HashMap::new(), subscribers: Vec::new() }
+    }
+}
+
+/// Object that changed.
+struct Change<K> {
+    object: Arc<K>,
+    is_deleted: bool,
+}
+
+/// Changes that a subscriber has not seen. Only the last change of each object counts, so a slow subscriber neither stops the
+/// watch for all others nor takes more memory than the objects.
+struct Pending<K> {
+    changes: Mutex<BTreeMap<Key, Change<K>>>,
+    added: Notify,
+}
+
+impl<K> Default for Pending<K> {
+    fn default() -> Self {
+        Self { changes: Mutex::default(), added: Notify::new() }
+    }
+}
+
+/// Fills a [`Cached`] from a watch.
+pub struct CacheWriter<K: Cacheable> {
+    api: Api<K>,
+    config: watcher::Config,
+    writer: Writer<K>,
+    cached: Cached<K>,
+}
+
+impl<K: Cacheable> Cached<K> {
+    /// Returns an empty cache and its writer. `site_of` returns the name of the Site that an object belongs to.
+    pub fn new(
+        api: Api<K>,
+        config: watcher::Config,
+        site_of: fn(&K) -> Option<String>,
+    ) -> (Self, CacheWriter<K>) {
+        let writer = Writer::new(());
+        let cached = Self(Arc::new(Shared { store: writer.as_reader(), site_of, state: Mutex::default() }));
+        let writer = CacheWriter { api, config, writer, cached: cached.clone() };
+        (cached, writer)
+    }
+
+    /// Waits until the first list is complete.
+    pub async fn wait_until_ready(&self) {
+        // An error means that the writer is gone: the process no longer leads, and every controller ends.
+        let _ = self.0.store.wait_until_ready().await;
+    }
+
+    /// Returns the store for a [`Controller`].
+    pub fn store(&self) -> Store<K> {
+        self.0.store.clone()
+    }
+
+    /// Returns a controller of these objects, which reconciles the ones in `changes`.
+    pub fn controller(&self, changes: impl Stream<Item = Arc<K>> + Send + 'static) -> Controller<K> {
+        Controller::for_shared_stream(changes, self.store())
+    }
+
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.0.store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Returns the object if the cache has every change that this process made to it.
+    pub fn get_current(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.get(namespace, name).filter(|object| self.is_current(&**object))
+    }
+
+    /// Whether the cache has every change that this process made to the object `name`. It may not exist.
+    pub fn has_own_changes(&self, namespace: &str, name: &str) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let state = lock(&self.0.state);
+        let found = state.find(&key).and_then(|object| version(&*object));
+        state.written.get(&key).is_none_or(|written| is_at_least(found, *written))
+    }
+
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.group(namespace, None)
+    }
+
+    /// Returns the objects that belong to a Site, by name.
+    pub fn of_site(&self, namespace: &str, site: &str) -> Vec<Arc<K>> {
+        self.group(namespace, Some(site))
+    }
+
+    fn group(&self, namespace: &str, site: Option<&str>) -> Vec<Arc<K>> {
+        let state = lock(&self.0.state);
+        let group = state.groups.get(&(namespace.to_owned(), site.map(str::to_owned)));
+        group.into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Notes the answer to a write of this process: until the watch has it, the cached object is not current.
+    pub fn note_written(&self, written: &impl Resource) {
+        let (key, version_written) = (key(written), version(written));
+        let mut state = lock(&self.0.state);
+        // The watch may be faster than the answer.
+        if !state.find(&key).is_some_and(|cached| is_at_least(version(&*cached), version_written)) {
+            state.written.insert(key, version_written);
+        }
+    }
+
+    /// Whether `object`, which came from this cache, is at least as new as what this process wrote.
+    pub fn is_current(&self, object: &impl Resource) -> bool {
+        let state = lock(&self.0.state);
+        state.written.get(&key(object)).is_none_or(|written| is_at_least(version(object), *written))
+    }
+
+    /// Returns every object now, and each again when it changes or is deleted. Call it before the writer runs.
+    pub fn changes(&self) -> impl Stream<Item = Arc<K>> + Send + use<K> {
+        self.subscribe().map(|change| change.object)
+    }
+
+    /// Returns every object now, and each again when `aspect` of it changes or it is deleted. Call it before the writer runs.
+    pub fn changes_of<T: PartialEq + Send + 'static, A: Fn(&K) -> T + Send + 'static>(
+        &self,
+        aspect: A,
+    ) -> impl Stream<Item = Arc<K>> + Send + use<K, T, A> {
+        let mut seen: HashMap<Key, T> = HashMap::new();
+        let select = move |change: Change<K>| {
+            let key = key(&*change.object);
+            let is_changed = if change.is_deleted {
+                seen.remove(&key);
+                true
+            } else {
+                let now = aspect(&change.object);
+                let is_changed = seen.get(&key) != Some(&now);
+                seen.insert(key, now);
+                is_changed
+            };
+            std::future::ready(is_changed.then_some(change.object))
+        };
+        self.subscribe().filter_map(select)
+    }
+
+    /// Like [`Self::changes_of`], for everything but the status.
+    pub fn changes_of_spec(&self) -> impl Stream<Item = Arc<K>> + Send + use<K> {
+        self.changes_of(|object| {
+            let meta = object.meta();
+            let deleted = meta.deletion_timestamp.clone();
+            let (labels, annotations) = (meta.labels.clone(), meta.annotations.clone());
+            // A write of the status leaves the generation as it is.
+            (meta.uid.clone(), meta.generation, deleted, labels, annotations, meta.finalizers.clone())
+        })
+    }
+
+    fn subscribe(&self) -> impl Stream<Item = Change<K>> + Send + use<K> {
+        let pending = Arc::new(Pending::default());
+        lock(&self.0.state).subscribers.push(Arc::downgrade(&pending));
+        stream::unfold(pending, async |pending| {
+            let change = pending.next().await;
+            Some((change, pending))
+        })
+    }
+}
+
+impl<K: Cacheable> Pending<K> {
+    fn add(&self, change: Change<K>) {
+        lock(&self.changes).insert(key(&*change.object), change);
+        self.added.notify_one();
+    }
+
+    async fn next(&self) -> Change<K> {
+        loop {
+            let first = lock(&self.changes).pop_first();
+            match first {
+                Some((_, change)) => return change,
+                None => self.added.notified().await,
+            }
+        }
+    }
+}
+
+fn is_at_least(cached: Option<u64>, written: Option<u64>) -> bool {
+    cached.zip(written).is_some_and(|(cached, written)| cached >= written)
+}
+
+impl<K: Cacheable> State<K> {
+    fn insert(&mut self, object: &Arc<K>, site: Option<String>) {
+        let (namespace, name) = key(&**object);
+        if site.is_some() {
+            self.groups.entry((namespace.clone(), site)).or_default().insert(name.clone(), object.clone());
+        }
+        self.groups.entry((namespace, None)).or_default().insert(name, object.clone());
+    }
+
+    fn remove(&mut self, (namespace, name): &Key, site: Option<String>) -> Option<Arc<K>> {
+        let mut removed = None;
+        for group in [site.is_some().then(|| (namespace.clone(), site)), Some((namespace.clone(), None))] {
+            let Some(group) = group else { continue };
+            if let Some(objects) = self.groups.get_mut(&group) {
+                removed = objects.remove(name);
+                if objects.is_empty() {
+                    self.groups.remove(&group);
+                }
+            }
+        }
+        removed
+    }
+
+    fn find(&self, (namespace, name): &Key) -> Option<Arc<K>> {
+        self.groups.get(&(namespace.clone(), None))?.get(name).cloned()
+    }
+
+    fn replace(&mut self, object: &Arc<K>, site_of: fn(&K) -> Option<String>) {
+        let key = key(&**object);
+        let before = self.find(&key);
+        self.remove(&key, before.as_deref().and_then(site_of));
+        self.insert(object, site_of(object));
+        if self.written.get(&key).is_some_and(|written| is_at_least(version(&**object), *written)) {
+            self.written.remove(&key);
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<K>> {
+        let namespaces = self.groups.iter().filter(|((_, site), _)| site.is_none());
+        namespaces.flat_map(|(_, objects)| objects.values().cloned()).collect()
+    }
+
+    fn notify(&mut self, object: &Arc<K>, is_deleted: bool) {
+        self.subscribers.retain(|subscriber| {
+            let Some(pending) = subscriber.upgrade() else { return false };
+            pending.add(Change { object: object.clone(), is_deleted });
+            true
+        });
+    }
+}
+
+impl<K: Cacheable> CacheWriter<K> {
+    /// Watches until it is dropped.
+    pub async fn run(mut self) {
+        // Large, and nobody reads them.
+        let strip = |object: &mut K| object.meta_mut().managed_fields = None;
+        let events = watcher(self.api.clone(), self.config.clone()).modify(strip).default_backoff();
+        let mut events = pin!(events);
+        while let Some(event) = events.next().await {
+            if let Ok(event) = event {
+                self.apply(&event);
+            } else {
+                // Not its own text, which can contain a part of an object.
+                warn!(kind = %K::kind(&()), "a watch failed and is re-established");
+            }
+        }
+    }
+
+    fn apply(&mut self, event: &Event<K>) {
+        let Shared { store, site_of, state } = &*self.cached.0;
+        self.writer.apply_watcher_event(event);
+        match event {
+            Event::Init | Event::InitApply(_) => {}
+            Event::Apply(object) => {
+                let Some(object) = store.get(&ObjectRef::from_obj(object)) else { return };
+                let mut state = lock(state);
+                state.replace(&object, *site_of);
+                state.notify(&object, false);
+            }
+            Event::Delete(object) => {
+                let mut state = lock(state);
+                let key = key(object);
+                let before = state.find(&key);
+                state.remove(&key, before.as_deref().and_then(site_of));
+                state.written.remove(&key);
+                state.notify(&Arc::new(object.clone()), true);
+            }
+            Event::InitDone => {
+                let mut state = lock(state);
+                let before: Vec<Arc<K>> = state.all();
+                state.groups.clear();
+                let now = store.state();
+                for object in &now {
+                    state.replace(object, *site_of);
+                }
+                // A watch that is re-established reports no deletion that it missed.
+                for object in before {
+                    if state.find(&key(&*object)).is_none() {
+                        state.written.remove(&key(&*object));
+                        state.notify(&object, true);
+                    }
+                }
+                for object in &now {
+                    state.notify(object, false);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Client;
+    use serde_json::json;
+
+    use super::*;
+
+    type Configs = (Cached<ConfigMap>, CacheWriter<ConfigMap>);
+
+    fn configs() -> Configs {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("a cache asks nothing"))
+        });
+        let site_of = |config: &ConfigMap| config.labels().get("site").cloned();
+        let api = Api::all(Client::new(service, "default"));
+        Cached::new(api, watcher::Config::default(), site_of)
+    }
+
+    fn config(name: &str, site: &str, version: &str) -> ConfigMap {
+        serde_json::from_value(json!({"metadata": {
+            "namespace": "sport", "name": name, "labels": {"site": site}, "resourceVersion": version,
+        }}))
+        .unwrap()
+    }
+
+    fn names(found: Vec<Arc<ConfigMap>>) -> Vec<String> {
+        found.iter().map(|config| config.name_any()).collect()
+    }
+
+    fn pending(changes: &mut (impl Stream<Item = Arc<ConfigMap>> + Unpin)) -> Vec<String> {
+        let mut found = Vec::new();
+        while let Some(Some(change)) = changes.next().now_or_never() {
+            found.push(change.name_any());
+        }
+        found.sort();
+        found
+    }
+
+    #[tokio::test]
+    async fn groups_follow_their_objects() {
+        let (cached, mut writer) = configs();
+        for (name, site) in [("b", "hal"), ("a", "hal"), ("c", "zwembad")] {
+            writer.apply(&Event::Apply(config(name, site, "1")));
+        }
+        assert_eq!(names(cached.of_site("sport", "hal")), ["a", "b"]);
+        writer.apply(&Event::Apply(config("a", "zwembad", "2")));
+        assert_eq!(names(cached.of_site("sport", "hal")), ["b"]);
+        assert_eq!(names(cached.of_site("sport", "zwembad")), ["a", "c"]);
+        writer.apply(&Event::Delete(config("c", "zwembad", "3")));
+        assert_eq!(names(cached.of_site("sport", "zwembad")), ["a"]);
+        assert_eq!(names(cached.in_namespace("sport")), ["a", "b"]);
+        assert!(cached.in_namespace("elders").is_empty() && cached.get("sport", "c").is_none());
+    }
+
+    /// A watch that is re-established lists what exists, and says nothing of what is gone.
+    #[tokio::test]
+    async fn deletions_that_a_watch_missed_are_changes() {
+        let (cached, mut writer) = configs();
+        let mut changes = Box::pin(cached.changes());
+        writer.apply(&Event::Apply(config("gone", "hal", "1")));
+        writer.apply(&Event::Apply(config("kept", "hal", "1")));
+        assert_eq!(pending(&mut changes), ["gone", "kept"]);
+        writer.apply(&Event::Init);
+        writer.apply(&Event::InitApply(config("kept", "hal", "1")));
+        assert_eq!(names(cached.in_namespace("sport")), ["gone", "kept"], "the list is not complete yet");
+        writer.apply(&Event::InitDone);
+        assert_eq!(pending(&mut changes), ["gone", "kept"]);
+        assert_eq!(names(cached.of_site("sport", "hal")), ["kept"]);
+    }
+
+    #[tokio::test]
+    async fn only_changes_of_the_aspect_are_reported() {
+        let (cached, mut writer) = configs();
+        let mut changes = Box::pin(cached.changes_of(|config| config.labels().clone()));
+        writer.apply(&Event::Apply(config("a", "hal", "1")));
+        assert_eq!(pending(&mut changes), ["a"]);
+        writer.apply(&Event::Apply(config("a", "hal", "2")));
+        assert_eq!(pending(&mut changes), [""; 0]);
+        writer.apply(&Event::Apply(config("a", "zwembad", "3")));
+        assert_eq!(pending(&mut changes), ["a"]);
+        writer.apply(&Event::Delete(config("a", "zwembad", "4")));
+        assert_eq!(pending(&mut changes), ["a"]);
+        writer.apply(&Event::Apply(config("a", "zwembad", "5")));
+        assert_eq!(pending(&mut changes), ["a"], "re-created");
+    }
+
+    #[tokio::test]
+    async fn object_is_current_once_the_watch_has_the_last_write() {
+        let (cached, mut writer) = configs();
+        assert!(cached.has_own_changes("sport", "a"), "nothing was written");
+        cached.note_written(&config("a", "hal", "9"));
+        assert!(!cached.has_own_changes("sport", "a"), "created, and not in the cache yet");
+        writer.apply(&Event::Apply(config("a", "hal", "9")));
+        assert!(cached.has_own_changes("sport", "a"));
+        cached.note_written(&config("a", "hal", "10"));
+        assert_eq!(cached.get_current("sport", "a"), None, "10 is after 9");
+        // A write that changed nothing has the version of before.
+        writer.apply(&Event::Apply(config("a", "hal", "11")));
+        cached.note_written(&config("a", "hal", "11"));
+        assert!(cached.get_current("sport", "a").is_some());
+        // Another write before the watch reports the deletion.
+        cached.note_written(&config("a", "hal", "12"));
+        writer.apply(&Event::Delete(config("a", "hal", "13")));
+        assert!(cached.has_own_changes("sport", "a"), "it does not exist, as the watch says");
+        // Versions that cannot be compared are never current.
+        cached.note_written(&config("b", "hal", "x"));
+        writer.apply(&Event::Apply(config("b", "hal", "y")));
+        assert_eq!(cached.get_current("sport", "b"), None);
+    }
+}

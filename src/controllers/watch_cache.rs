@@ -1,0 +1,134 @@
+//! Everything that the controllers of one scope watch. Each kind has one watch, which all controllers share.
+
+use futures::future::BoxFuture;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+
+use super::kubernetes::cached::{Cacheable, Cached};
+use super::site::recorders::names::{RECORDER_SELECTOR, SITE_LABEL};
+use super::site::recorders::objects::CONFIG_SECRET_TYPE;
+use crate::api::{
+    Camera, IncidentHold, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site,
+};
+
+/// Object of a kind of this operator. One in an unknown form does not stop the watch.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// Caches of one scope: a namespace, or all namespaces. Clones share them.
+#[derive(Clone)]
+pub struct WatchCache {
+    pub policies: Cached<Guarded<RecordingPolicy>>,
+    pub sites: Cached<Guarded<Site>>,
+    pub cameras: Cached<Guarded<Camera>>,
+    pub holds: Cached<Guarded<IncidentHold>>,
+    pub workloads: Cached<StatefulSet>,
+    pub services: Cached<Service>,
+    pub service_accounts: Cached<ServiceAccount>,
+    pub pods: Cached<Pod>,
+    /// Configurations of the recorders. Of the Secrets, only those of the operator's own types pass through the operator.
+    pub recorder_configs: Cached<Secret>,
+    pub store_secrets: Cached<Secret>,
+    pub camera_secrets: Cached<Secret>,
+    pub ca_secrets: Cached<Secret>,
+}
+
+/// Runs the watches of a [`WatchCache`] until it is dropped.
+pub type Watches = Vec<BoxFuture<'static, ()>>;
+
+impl WatchCache {
+    /// Returns the empty caches of `scope`, or of all namespaces, and their watches.
+    pub fn new(client: &Client, scope: Option<&str>) -> (Self, Watches) {
+        let mut builder = Builder { client, scope, watches: Vec::new() };
+        let all = watcher::Config::default;
+        let recorders = || all().labels(RECORDER_SELECTOR);
+        let of_type = |type_: &str| all().fields(&format!("type={type_}"));
+        let cache = Self {
+            policies: builder.cached(all(), |_| None),
+            sites: builder.cached(all(), |_| None),
+            cameras: builder.cached(all(), |camera: &Guarded<Camera>| {
+                Some(camera.0.as_ref().ok()?.spec.site_ref.name.clone())
+            }),
+            holds: builder.cached(all(), |hold: &Guarded<IncidentHold>| {
+                Some(hold.0.as_ref().ok()?.spec.site_ref.name.clone())
+            }),
+            workloads: builder.cached(recorders(), site_label),
+            services: builder.cached(recorders(), site_label),
+            service_accounts: builder.cached(recorders(), site_label),
+            pods: builder.cached(recorders(), site_label),
+            recorder_configs: builder.cached(of_type(CONFIG_SECRET_TYPE), site_label),
+            store_secrets: builder.cached(of_type(SECRET_TYPE_S3), |_| None),
+            camera_secrets: builder.cached(of_type(SECRET_TYPE_CAMERA), |_| None),
+            ca_secrets: builder.cached(of_type(SECRET_TYPE_CA), |_| None),
+        };
+        (cache, builder.watches)
+    }
+
+    /// Waits until every kind was listed. A controller that began before would take objects for absent.
+    pub async fn wait_until_ready(&self) {
+        let Self {
+            policies,
+            sites,
+            cameras,
+            holds,
+            workloads,
+            services,
+            service_accounts,
+            pods,
+            recorder_configs,
+            store_secrets,
+            camera_secrets,
+            ca_secrets,
+        } = self;
+        tokio::join!(
+            policies.wait_until_ready(),
+            sites.wait_until_ready(),
+            cameras.wait_until_ready(),
+            holds.wait_until_ready(),
+            workloads.wait_until_ready(),
+            services.wait_until_ready(),
+            service_accounts.wait_until_ready(),
+            pods.wait_until_ready(),
+            recorder_configs.wait_until_ready(),
+            store_secrets.wait_until_ready(),
+            camera_secrets.wait_until_ready(),
+            ca_secrets.wait_until_ready(),
+        );
+    }
+}
+
+struct Builder<'a> {
+    client: &'a Client,
+    scope: Option<&'a str>,
+    watches: Watches,
+}
+
+impl Builder<'_> {
+    fn cached<K: Cacheable>(
+        &mut self,
+        config: watcher::Config,
+        site_of: fn(&K) -> Option<String>,
+    ) -> Cached<K> {
+        let (cached, writer) = Cached::new(scoped_api(self.client, self.scope), config, site_of);
+        self.watches.push(Box::pin(writer.run()));
+        cached
+    }
+}
+
+/// Returns the API of a kind in `scope`, or in all namespaces.
+pub fn scoped_api<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn site_label<K: Resource>(object: &K) -> Option<String> {
+    object.labels().get(SITE_LABEL).cloned()
+}
