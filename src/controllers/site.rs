@@ -132,7 +132,7 @@ impl SiteReconciler {
             site_bucket(site, &observed, &valid, &bucket, applied.as_ref().ok(), &replies, handoff);
         let is_hold_ack_pending =
             site_bucket.as_ref().is_some_and(|bucket| bucket.hold_ack == HoldAck::Unknown);
-        let is_removal_pending = applied.as_ref().is_ok_and(|applied| !applied.pending.is_empty());
+        let is_removal_pending = applied.as_ref().is_ok_and(AppliedPlan::is_removal_pending);
         handoff.set_bucket(site, site_bucket);
         let inputs =
             StatusInputs { valid: &valid, may_record, bucket: &bucket, applied: &applied, replies: &replies };
@@ -147,7 +147,8 @@ impl SiteReconciler {
             RECORDER_POLL_INTERVAL
         };
         // No watch reports the release of a hold, after which the finalizers of its Secrets must go.
-        let next_query = (is_held || !replies.is_empty()).then(|| now + interval);
+        let is_waiting = is_held || is_removal_pending || !replies.is_empty();
+        let next_query = is_waiting.then(|| now + interval);
         let grace_end = match valid.recording {
             RecordingVerdict::AllowedUntil(until) => Some(until),
             RecordingVerdict::Allowed | RecordingVerdict::Stopped => None,
@@ -210,6 +211,9 @@ impl SiteReconciler {
             }
             DeletionPhase::WaitingForPods(pods) => {
                 format!("waiting until these recorders have terminated: {}", pods.join(", "))
+            }
+            DeletionPhase::WaitingForClaims(claims) => {
+                format!("waiting until these volume claims are deleted: {}", claims.join(", "))
             }
         };
         let before = site.status.clone().unwrap_or_default();

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -29,6 +29,8 @@ pub struct WatchCache {
     pub services: Cached<Service>,
     pub service_accounts: Cached<ServiceAccount>,
     pub pods: Cached<Pod>,
+    /// Volume claims of spools.
+    pub claims: Cached<PersistentVolumeClaim>,
     /// Configurations of the recorders. Of the Secrets, only those of the operator's own types pass through the operator.
     pub recorder_configs: Cached<Secret>,
     pub store_secrets: Cached<Secret>,
@@ -59,6 +61,7 @@ impl WatchCache {
             services: builder.cached(recorders(), site_label),
             service_accounts: builder.cached(recorders(), site_label),
             pods: builder.cached(recorders(), site_label),
+            claims: builder.cached(recorders(), site_label),
             recorder_configs: builder.cached(of_type(CONFIG_SECRET_TYPE), site_label),
             store_secrets: builder.cached(of_type(SECRET_TYPE_S3), |_| None),
             camera_secrets: builder.cached(of_type(SECRET_TYPE_CAMERA), |_| None),
@@ -78,6 +81,7 @@ impl WatchCache {
             services,
             service_accounts,
             pods,
+            claims,
             recorder_configs,
             store_secrets,
             camera_secrets,
@@ -92,6 +96,7 @@ impl WatchCache {
             services.wait_until_ready(),
             service_accounts.wait_until_ready(),
             pods.wait_until_ready(),
+            claims.wait_until_ready(),
             recorder_configs.wait_until_ready(),
             store_secrets.wait_until_ready(),
             camera_secrets.wait_until_ready(),

@@ -1,6 +1,7 @@
 //! The operator as a process, its controllers, and its chart.
 
 mod chart;
+mod claims;
 mod corrections;
 mod drift;
 mod egress;

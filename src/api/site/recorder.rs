@@ -56,7 +56,8 @@ pub struct SpoolSettings {
     /// recorder deletes the oldest segment that no hold covers.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = cel::to_json(cel::SPOOL_SIZE)))]
     pub size: String,
-    /// Storage class of a persistent volume claim. Defaults to an emptyDir, which is lost when the pod is deleted.
+    /// Storage class of a persistent volume claim. The operator deletes the claim once it is proved empty. Defaults to an
+    /// emptyDir, which is lost when the pod is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = cel::to_json(cel::STORAGE_CLASS)))]
     pub storage_class_name: Option<String>,

@@ -1,9 +1,10 @@
 //! Recorders of a Site: creation, queries and removal of their pods.
 //!
 //! `plan` decides. `objects` and `pod` build the Kubernetes objects. `apply` writes them, `query` asks the recorders, `drain`
-//! and `delete` remove them.
+//! and `delete` remove them, and `claims` keeps their volume claims until nothing is in them.
 
 pub(crate) mod apply;
+pub(crate) mod claims;
 pub(crate) mod delete;
 pub(crate) mod drain;
 pub(crate) mod hold_widening;

@@ -148,6 +148,13 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         let message = format!("recorders that are to be removed stay: {}", applied.pending.message());
         return finding(false, Reason::RecorderNotReady, message);
     }
+    if !applied.leaving_claims.is_empty() {
+        let message = format!(
+            "the recorders are created again once these volume claims of the previous ones are deleted: {}",
+            applied.leaving_claims.join(", ")
+        );
+        return finding(false, Reason::RecorderNotReady, message);
+    }
     if !applied.rollout.waiting.is_empty() {
         let message = format!(
             "the recorder pods have a new template, which waits: {}",

@@ -30,6 +30,7 @@ pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Guarded<
         .owns_shared_stream(cache.services.changes())
         .owns_shared_stream(cache.service_accounts.changes())
         .watches_shared_stream(pods.changes(), |pod| site_of_child(&*pod))
+        .watches_shared_stream(cache.claims.changes(), |claim| site_of_child(&*claim))
         .watches_shared_stream(cameras.changes_of_spec(), |camera| site_of_camera(&camera))
         .watches_shared_stream(policies.changes_of_spec(), move |policy| {
             let sites = by_policy.in_namespace(&policy.namespace().unwrap_or_default());

@@ -176,6 +176,7 @@ async fn operator_cluster_role_grants_only_listed_verbs() {
     assert_eq!(
         rights,
         [
+            "/persistentvolumeclaims: get list watch patch delete",
             "/pods: get list watch patch",
             "/secrets: get list watch create patch",
             "/serviceaccounts: get list watch create patch",

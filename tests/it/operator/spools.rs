@@ -51,7 +51,7 @@ async fn recording_scene(
     (process, scene)
 }
 
-async fn wait_for_spooled_segments(scene: &Scene, pod: &str, count: u64) {
+pub async fn wait_for_spooled_segments(scene: &Scene, pod: &str, count: u64) {
     eventually("the spool holds segments", HANG, || async {
         let spooled = pod::metric_of(&scene.namespace, pod, "toezicht_recorder_spool_segments").await?;
         if spooled >= count { Ok(()) } else { Err(format!("{spooled}")) }
@@ -59,7 +59,7 @@ async fn wait_for_spooled_segments(scene: &Scene, pod: &str, count: u64) {
     .await;
 }
 
-async fn wait_for_ready_message(scene: &Scene, parts: &[&str]) {
+pub async fn wait_for_ready_message(scene: &Scene, parts: &[&str]) {
     eventually("the Site reports what it waits for", HANG, || async {
         let site = scene.namespace.api::<Site>().get(SITE).await.map_err(|e| e.to_string())?;
         let conditions = site.status.unwrap_or_default().conditions;
@@ -70,7 +70,7 @@ async fn wait_for_ready_message(scene: &Scene, parts: &[&str]) {
     .await;
 }
 
-async fn wait_until_gone(scene: &Scene, pod: &str) {
+pub async fn wait_until_gone(scene: &Scene, pod: &str) {
     eventually("the pod is gone", HANG, || async {
         let found = scene.namespace.api::<Pod>().get_opt(pod).await.map_err(|e| e.to_string())?;
         found.map_or(Ok(()), |pod| Err(format!("{:?}", pod.status)))

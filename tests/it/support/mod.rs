@@ -16,4 +16,5 @@ pub mod silence;
 pub mod tinyproxy;
 pub mod tls_frontend;
 pub mod tools;
+pub mod volumes;
 pub mod wait;

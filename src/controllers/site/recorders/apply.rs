@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use kube::{Api, ResourceExt};
 
+use super::claims::{Spools, WantedSpools, has_claims, needed_pods};
 use super::drain::SpoolReport;
 use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::{RecorderPlan, closing_config};
@@ -11,14 +12,13 @@ use super::query::ShardReply;
 use super::rollout::Rollout;
 use super::workload::{
     AppliedRecorders, ExpectedRecorders, cached_site_pods, delete_workload, fetch_recorder_config,
-    is_recorder, is_terminated, list_site_pods, read_config, replicas, touch_pods,
+    is_recorder, is_terminated, list_site_pods, parse_config, replicas, scale_workload, touch_pods,
 };
 use super::{drain, objects, query, rollout};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over, get_owned};
 use crate::controllers::kubernetes::{ApplyError, meta};
 use crate::controllers::recorder_client::RecorderClient;
-use crate::controllers::watch_cache::WatchCache;
 use crate::wire::{GapCause, RecorderConfig};
 
 #[derive(Clone, Debug, Default)]
@@ -33,7 +33,16 @@ pub struct AppliedPlan {
     pub given_up: SpoolReport,
     /// Recorder pods that are terminating or to be removed. They may upload by an earlier configuration.
     pub leaving_pods: usize,
+    /// Volume claims that must be gone before the StatefulSet is created.
+    pub leaving_claims: Vec<String>,
     pub is_changed: bool,
+}
+
+impl AppliedPlan {
+    /// Whether pods or claims stay for a while that are to be removed.
+    pub fn is_removal_pending(&self) -> bool {
+        !self.pending.is_empty() || !self.leaving_claims.is_empty()
+    }
 }
 
 /// Applies `plan` in the order of its dependencies. Writes nothing if everything is in sync. `is_held`: holds depend on what the
@@ -69,32 +78,76 @@ pub async fn apply(
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), namespace);
     let account = apply_child(&accounts, &cache.service_accounts, FIELD_MANAGER, service_account).await?;
     let service = apply_child(&services, &cache.services, FIELD_MANAGER, service).await?;
-    let (live, mut all) = match cached_recorders(cache, names, &workload).filter(|_| !is_held) {
-        Some((live, pods)) => (Some(live), pods),
-        None => {
-            (get_owned(&workloads, &names.recorder, &names.uid).await?, list_site_pods(&pods, names).await?)
+    let wanted = WantedSpools::of(&workload);
+    let LiveRecorders { workload: live, pods: mut all, mut spools } =
+        LiveRecorders::read(context, names, &workload, is_held).await?;
+    spools.protect().await?;
+    spools.remove_leaving(&wanted, live.as_ref(), &all).await?;
+    if live.is_none() {
+        let leaving_claims = spools.blocking_creation(&wanted);
+        if !leaving_claims.is_empty() {
+            // Before the Secret: the previous recorders, which are still terminating, must not record again.
+            return Ok(AppliedPlan {
+                leaving_claims,
+                pending: drain::report_missing_pods(names, spools.claims(), &all, 0),
+                leaving_pods: count_leaving_pods(&all, names, 0, &[]),
+                is_changed: spools.is_changed(),
+                ..AppliedPlan::default()
+            });
         }
-    };
-    let removal = live.clone().and_then(|live| Removal::new(live, &workload));
+        if let Some(storage) = spools.storage_to_adopt(&wanted) {
+            objects::set_claim_storage(&mut workload, names, &storage);
+        }
+    }
+    let must_recreate = live.as_ref().is_some_and(|live| {
+        !objects::can_be_updated(&workload, live) || wanted.must_recreate(spools.claims(), names, &all)
+    });
+    let removal = live
+        .clone()
+        .and_then(|live| Removal::new(live, must_recreate, wanted.pods, needed_pods(spools.claims())));
     if let Some(removal) = &removal
-        && removal.must_recreate
+        && must_recreate
     {
-        let replies = removal.query(recorders, names, &expected, &all).await;
+        let mut replies = removal.query(recorders, names, &expected, &all).await;
+        replies.retain(|reply| !spools.may_go(reply.shard));
         let current = fetch_recorder_config(secrets.clone(), names).await?;
-        if let Some(closing) = closing_plan(names, &config_secret, current.as_ref(), &replies) {
+        let planned = parse_config(&config_secret)?;
+        if let Some(closing) = closing_plan(names, &config_secret, &planned, current.as_ref(), &replies) {
             (config_secret, expected.revision) = closing;
         }
     }
+    let config = parse_config(&config_secret)?;
+    spools.reopen(&config, &all).await?;
     let secret = apply_child(&secrets, &cache.recorder_configs, FIELD_MANAGER, config_secret).await?;
+    let writes = [
+        ("ServiceAccount", account.write_reason),
+        ("Service", service.write_reason),
+        ("Secret", secret.write_reason),
+    ];
+    let is_written = log_writes(names, &writes);
     let (mut pending, mut given_up) = (SpoolReport::default(), SpoolReport::default());
+    let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
     if let Some(removal) = &removal {
-        let replies = removal.query(recorders, names, &expected, &all).await;
+        let mut replies = removal.query(recorders, names, &expected, &all).await;
         let is_empty = drain::is_empty_at(&expected.revision);
-        let report = drain::report_spools(&removal.live, names, &all, &replies, is_empty);
-        *(if is_given_up { &mut given_up } else { &mut pending }) = report;
+        spools.record_proofs(&replies, &config, &is_empty).await?;
+        replies.retain(|reply| !spools.may_go(reply.shard));
+        pending = drain::report_spools(&removal.live, names, &all, &replies, is_empty);
     }
+    pending.extend(drain::report_missing_pods(names, spools.claims(), &all, first_shard));
+    if is_given_up && removal.is_some() {
+        spools.give_up(first_shard).await?;
+        given_up = std::mem::take(&mut pending);
+    }
+    let kept_pods = match &removal {
+        // An `emptyDir` spool goes with its pod.
+        Some(Removal { live, .. }) if !pending.is_empty() && !has_claims(live) => replicas(live),
+        _ => needed_pods(spools.claims()),
+    };
+    objects::set_replicas(&mut workload, wanted.pods.max(kept_pods));
     let mut rollout = Rollout::default();
-    if let Some(live) = live.as_ref().filter(|live| objects::can_be_updated(&workload, live)) {
+    if let Some(live) = live.as_ref().filter(|_| !must_recreate) {
+        objects::keep_claim_metadata(&mut workload, live);
         if let Some(outdated) = rollout::outdated_shards(live, &workload, names, &all) {
             let replies = query_live(live, recorders, names, &expected, &all).await;
             rollout =
@@ -106,29 +159,33 @@ pub async fn apply(
         objects::set_partition(&mut workload, rollout.partition.unwrap_or(closed));
     }
     let workload = match &removal {
-        Some(Removal { live, must_recreate: true, .. }) if !pending.is_empty() => {
+        Some(Removal { live, .. }) if must_recreate && !pending.is_empty() => {
+            if kept_pods > replicas(live) {
+                // Somebody scaled it down.
+                scale_workload(&workloads, live, kept_pods).await?;
+            }
             AppliedObject { object: live.clone(), write_reason: None }
         }
-        Some(Removal { live, must_recreate: true, .. }) => {
+        Some(Removal { live, .. }) if must_recreate => {
             let (namespace, site) = (&names.namespace, &names.site);
             tracing::info!(namespace, site, "re-creating the recorders' StatefulSet");
             delete_workload(&workloads, live).await?;
+            if has_claims(live) || has_claims(&workload) {
+                // The next reconciles delete its claims. Otherwise the new StatefulSet would use them again.
+                return Ok(AppliedPlan {
+                    given_up,
+                    leaving_claims: spools.claim_names(),
+                    leaving_pods: count_leaving_pods(&all, names, 0, &[]),
+                    is_changed: true,
+                    ..AppliedPlan::default()
+                });
+            }
             apply_child(&workloads, &cache.workloads, FIELD_MANAGER, workload).await?
-        }
-        Some(Removal { live, .. }) if !pending.is_empty() => {
-            // Everything but the replicas.
-            workload.spec.get_or_insert_default().replicas = i32::try_from(replicas(live)).ok();
-            apply_over(&workloads, &cache.workloads, FIELD_MANAGER, workload, Some(live.clone())).await?
         }
         _ => apply_over(&workloads, &cache.workloads, FIELD_MANAGER, workload, live).await?,
     };
-    let writes = [
-        ("ServiceAccount", account.write_reason),
-        ("Service", service.write_reason),
-        ("Secret", secret.write_reason),
-        ("StatefulSet", workload.write_reason),
-    ];
-    let is_written = log_writes(names, &writes);
+    log_write(names, "StatefulSet", workload.write_reason.as_ref());
+    let is_written = is_written || workload.write_reason.is_some();
     if is_written {
         all = list_site_pods(&pods, names).await?;
     }
@@ -143,21 +200,52 @@ pub async fn apply(
         rollout,
         given_up,
         leaving_pods,
-        is_changed: is_touched || is_written,
+        leaving_claims: Vec::new(),
+        is_changed: is_touched || is_written || spools.is_changed(),
     })
 }
 
-/// Returns StatefulSet and pods as the watch cache has them; `None`: what follows needs the API server. A pod that the cache does
-/// not have yet must not count as gone when others are removed.
-fn cached_recorders(
-    cache: &WatchCache,
-    names: &ChildNames,
-    desired: &StatefulSet,
-) -> Option<(StatefulSet, Vec<Pod>)> {
-    let live = cache.workloads.get_current(&names.namespace, &names.recorder)?;
-    let is_own = meta::is_controlled_by(&*live, &names.uid);
-    let live = StatefulSet::clone(&live);
-    (is_own && Removal::new(live.clone(), desired).is_none()).then(|| (live, cached_site_pods(cache, names)))
+/// What exists of a Site's recorders.
+struct LiveRecorders {
+    workload: Option<StatefulSet>,
+    /// All pods of the Site.
+    pods: Vec<Pod>,
+    spools: Spools,
+}
+
+impl LiveRecorders {
+    /// Reads the watch cache where nothing is to be removed and no hold depends on the recorders, and the API server otherwise: a
+    /// pod that the cache does not have yet must not count as gone.
+    async fn read(
+        context: &Context,
+        names: &ChildNames,
+        desired: &StatefulSet,
+        is_held: bool,
+    ) -> Result<Self, ApplyError> {
+        if let Some(cached) = Self::cached(context, names, desired).filter(|_| !is_held) {
+            return Ok(cached);
+        }
+        let client = &context.client;
+        let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
+        let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
+        let workload = get_owned(&workloads, &names.recorder, &names.uid).await?;
+        let pods = list_site_pods(&pods, names).await?;
+        let spools = Spools::list(client, names, workload.as_ref()).await?;
+        Ok(Self { workload, pods, spools })
+    }
+
+    fn cached(context: &Context, names: &ChildNames, desired: &StatefulSet) -> Option<Self> {
+        let Context { client, cache, .. } = context;
+        let workload = cache.workloads.get_current(&names.namespace, &names.recorder)?;
+        let workload = StatefulSet::clone(&workload);
+        let spools = Spools::cached(client, names, &workload, &cache.claims);
+        let wanted = WantedSpools::of(desired);
+        let is_in_sync = meta::is_controlled_by(&workload, &names.uid)
+            && objects::can_be_updated(desired, &workload)
+            && replicas(&workload) == wanted.pods
+            && spools.are_in_use(&wanted);
+        is_in_sync.then(|| Self { workload: Some(workload), pods: cached_site_pods(cache, names), spools })
+    }
 }
 
 /// Counts the recorders in `pods` that this operator does not query, so that their acknowledgement is unknown. It queries one
@@ -170,21 +258,20 @@ fn count_leaving_pods(pods: &[Pod], names: &ChildNames, shards: u32, own: &[Pod]
     leaving.count()
 }
 
-/// Recorders that exist, and what the plan does to them.
+/// Recorders that exist and are to be removed.
 struct Removal {
     live: StatefulSet,
-    /// The StatefulSet cannot be updated: its pods go, and it is created again.
-    must_recreate: bool,
     /// First shard whose pod is to be removed.
     first_shard: u32,
 }
 
 impl Removal {
-    /// Returns the removal that `desired` needs; `None`: no pod is to be removed.
-    fn new(live: StatefulSet, desired: &StatefulSet) -> Option<Self> {
-        let must_recreate = !objects::can_be_updated(desired, &live);
-        let first_shard = if must_recreate { 0 } else { replicas(desired) };
-        (must_recreate || first_shard < replicas(&live)).then_some(Self { live, must_recreate, first_shard })
+    /// Returns the removal of all pods, or of those above the `wanted_pods`; `None`: no pod is to be removed. `needed_pods`: pods
+    /// of claims that may have content. They may be more than those that `live` has.
+    fn new(live: StatefulSet, must_recreate: bool, wanted_pods: u32, needed_pods: u32) -> Option<Self> {
+        let first_shard = if must_recreate { 0 } else { wanted_pods };
+        let is_needed = must_recreate || first_shard < replicas(&live).max(needed_pods);
+        is_needed.then_some(Self { live, first_shard })
     }
 
     /// Queries the recorders that are to be removed. `pods` are all pods of the Site.
@@ -217,10 +304,11 @@ async fn query_live(
 fn closing_plan(
     names: &ChildNames,
     planned: &Secret,
+    config: &RecorderConfig,
     current: Option<&RecorderConfig>,
     replies: &[ShardReply],
 ) -> Option<(Secret, String)> {
-    let closed = closing_config(&read_config(planned)?, current, GapCause::RecorderRestarted);
+    let closed = closing_config(config, current, GapCause::RecorderRestarted);
     let is_closing = current.is_some_and(|current| {
         current.cameras.iter().all(|camera| camera.permitted.is_empty()) && !current.cameras.is_empty()
     });

@@ -9,9 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
-use super::drain::{DrainStatus, SpoolReport, drain};
+use super::claims::Spools;
+use super::drain::{DrainStatus, SpoolReport, drain, is_given_up, report_missing_pods};
 use super::names::{ChildNames, SITE_LABEL};
 use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
 use crate::api::condition::ConditionFinding;
@@ -33,6 +34,8 @@ pub enum DeletionPhase {
     Terminating(SpoolReport),
     /// Waiting for these pods to terminate.
     WaitingForPods(Vec<String>),
+    /// Waiting for the end of these volume claims.
+    WaitingForClaims(Vec<String>),
     Done,
 }
 
@@ -99,7 +102,36 @@ pub async fn delete(
     let pods = list_site_pods(&Api::<Pod>::namespaced(client.clone(), &names.namespace), &names).await?;
     let remaining = pods.iter().filter(|pod| is_recorder(pod, &names) && !is_terminated(pod));
     let remaining: Vec<String> = remaining.map(ResourceExt::name_any).collect();
-    Ok(if remaining.is_empty() { DeletionPhase::Done } else { DeletionPhase::WaitingForPods(remaining) })
+    if !remaining.is_empty() {
+        return Ok(DeletionPhase::WaitingForPods(remaining));
+    }
+    delete_claims(client, site, &names, &pods, is_held, now).await
+}
+
+/// Deletes the claims of a deleted Site without recorders. The namespace may be in deletion, so that no pod can upload what is
+/// in them: they then wait as spools of silent recorders do.
+async fn delete_claims(
+    client: &Client,
+    site: &Site,
+    names: &ChildNames,
+    pods: &[Pod],
+    is_held: bool,
+    now: Timestamp,
+) -> Result<DeletionPhase, ApplyError> {
+    let mut spools = Spools::list(client, names, None).await?;
+    let report = report_missing_pods(names, spools.claims(), pods, 0);
+    if !report.is_empty() && is_given_up(site, is_held, now) {
+        spools.give_up(0).await?;
+        return Ok(DeletionPhase::Terminating(report));
+    }
+    let remaining = spools.remove_all(pods).await?;
+    Ok(if !report.is_empty() {
+        DeletionPhase::Draining(report)
+    } else if remaining.is_empty() {
+        DeletionPhase::Done
+    } else {
+        DeletionPhase::WaitingForClaims(remaining)
+    })
 }
 
 /// Whether `live` is the recorders' StatefulSet. Includes one without an owner, as `kubectl delete --cascade=orphan` creates

@@ -10,12 +10,13 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Resource, ResourceExt};
 
+use super::claims::{SpoolClaim, Spools, has_claims, has_pod, needed_pods};
 use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::closing_config;
 use super::query::ShardReply;
 use super::workload::{
     AppliedRecorders, ExpectedRecorders, fetch_recorder_config, is_terminated, list_site_pods, pod_condition,
-    replicas, touch_pods,
+    replicas, scale_workload, touch_pods,
 };
 use super::{objects, query};
 use crate::api::Site;
@@ -124,7 +125,9 @@ pub async fn drain(
         unchanged => unchanged.map(|(closed, _)| closed),
     };
     let all = list_site_pods(&pods_api, &names).await?;
-    let report = match closed {
+    let mut spools = Spools::list(client, &names, Some(live)).await?;
+    spools.protect().await?;
+    let mut report = match closed {
         Some(closed) => {
             let expected = ExpectedRecorders {
                 pods: replicas(live),
@@ -136,19 +139,41 @@ pub async fn drain(
             let applied = AppliedRecorders::new(expected, live, &all);
             touch_pods(&pods_api, &applied.pods, &closed.revision).await?;
             let replies = query::query_recorders(recorders, &names, &applied).await;
-            report_spools(live, &names, &all, &replies, is_empty_at(&closed.revision))
+            let is_empty = is_empty_at(&closed.revision);
+            spools.record_proofs(&replies, &closed, &is_empty).await?;
+            let replies = replies.iter().filter(|reply| !spools.may_go(reply.shard));
+            report_spools(live, &names, &all, replies, is_empty)
         }
         // Without its token, no recorder answers.
-        None => report_silent(live, &names, &all, &format!("the Secret {} is gone", names.config)),
+        None => {
+            let why = format!("the Secret {} is gone", names.config);
+            let mut silent = report_silent(live, &names, &all, &why);
+            for claim in spools.claims().iter().filter(|claim| claim.may_go()) {
+                silent.unknown.remove(&names.pod(claim.shard));
+            }
+            silent
+        }
     };
-    let since = drained_since(site, now);
-    let is_given_up =
-        discard_reason(site).is_some() || !is_held && now.duration_since(since) >= DRAIN_TIMEOUT;
-    Ok(if report.is_empty() || is_given_up {
-        DrainStatus::Done(report)
-    } else {
-        DrainStatus::Pending(report)
-    })
+    report.extend(report_missing_pods(&names, spools.claims(), &all, 0));
+    if report.is_empty() {
+        return Ok(DrainStatus::Done(report));
+    }
+    if is_given_up(site, is_held, now) {
+        spools.give_up(0).await?;
+        return Ok(DrainStatus::Done(report));
+    }
+    let needed = needed_pods(spools.claims());
+    if needed > replicas(live) {
+        // Somebody scaled the StatefulSet down.
+        scale_workload(&Api::namespaced(client.clone(), &names.namespace), live, needed).await?;
+    }
+    Ok(DrainStatus::Pending(report))
+}
+
+/// Returns whether the content of the spools of a deleted Site is given up: by a person, or because its time is over.
+pub fn is_given_up(site: &Site, is_held: bool, now: Timestamp) -> bool {
+    let is_overdue = now.duration_since(drained_since(site, now)) >= DRAIN_TIMEOUT;
+    discard_reason(site).is_some() || !is_held && is_overdue
 }
 
 /// Returns since when the operator drains the spools of a deleted Site. It may not have run when the Site was deleted.
@@ -205,6 +230,28 @@ pub fn should_close(replies: &[ShardReply], is_closing: bool) -> bool {
     })
 }
 
+/// Reports the claims from `first_shard` upwards that may have content and have no pod. `pods` are all pods of the Site.
+pub fn report_missing_pods(
+    names: &ChildNames,
+    claims: &[SpoolClaim],
+    pods: &[Pod],
+    first_shard: u32,
+) -> SpoolReport {
+    let is_missing = |claim: &&SpoolClaim| {
+        claim.shard >= first_shard && !claim.may_go() && !has_pod(names, pods, claim.shard)
+    };
+    let describe = |claim: &SpoolClaim| {
+        let why = if claim.is_deleting {
+            format!("somebody deleted its claim {}, so that no pod can use it any more", claim.name)
+        } else {
+            format!("no pod uses its claim {}", claim.name)
+        };
+        (names.pod(claim.shard), why)
+    };
+    let unknown = claims.iter().filter(is_missing).map(describe).collect();
+    SpoolReport { unknown, ..SpoolReport::default() }
+}
+
 /// Reports the spools of recorders that nobody can query.
 fn report_silent(live: &StatefulSet, names: &ChildNames, pods: &[Pod], why: &str) -> SpoolReport {
     let all = (0..replicas(live)).map(|shard| names.pod(shard));
@@ -217,12 +264,6 @@ fn report_silent(live: &StatefulSet, names: &ChildNames, pods: &[Pod], why: &str
 fn can_have_content(live: &StatefulSet, pods: &[Pod], name: &str) -> bool {
     has_claims(live)
         || pods.iter().any(|pod| pod.name_any() == name && has_worked(pod) && !is_terminated(pod))
-}
-
-/// Returns whether the spools of `workload` are volume claims.
-pub fn has_claims(workload: &StatefulSet) -> bool {
-    let claims = workload.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
-    claims.is_some_and(|claims| !claims.is_empty())
 }
 
 /// Returns whether the recorder in `pod` ever worked. A recorder without a configuration or a writable spool is not ready, and

@@ -19,6 +19,8 @@ pub const SITE_LABEL: &str = "toezicht.dev/site";
 /// Labels of all recorder pods.
 pub const RECORDER_SELECTOR: &str =
     "app.kubernetes.io/managed-by=toezicht,app.kubernetes.io/component=recorder";
+/// Volume with segments that wait for their upload.
+pub const SPOOL_VOLUME: &str = "spool";
 /// Annotation of a recorder pod with the revision of its desired configuration.
 pub const REVISION_ANNOTATION: &str = "toezicht.dev/config-revision";
 
@@ -54,6 +56,11 @@ impl ChildNames {
     /// Returns the name of a recorder pod, as the StatefulSet forms it.
     pub fn pod(&self, shard: u32) -> String {
         format!("{}-{shard}", self.recorder)
+    }
+
+    /// Returns the name of the claim of a recorder's spool, as the StatefulSet forms it.
+    pub fn claim(&self, shard: u32) -> String {
+        format!("{SPOOL_VOLUME}-{}", self.pod(shard))
     }
 
     /// Returns the selector of the recorder pods. It must never change: a StatefulSet's selector is immutable.

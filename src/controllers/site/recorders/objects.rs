@@ -12,8 +12,9 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::names::ChildNames;
-use super::pod::{self, RecorderPods, SPOOL_VOLUME};
+use super::claims::{CLAIM_FINALIZER, ClaimStorage};
+use super::names::{ChildNames, SPOOL_VOLUME};
+use super::pod::{self, RecorderPods};
 use crate::controllers::kubernetes::quantity;
 use crate::wire::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 
@@ -72,7 +73,8 @@ pub fn config_secret(
 
 pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &RecorderPods<'_>) -> StatefulSet {
     let spool = &pods.settings.spool;
-    let claim = spool.storage_class_name.as_ref().map(|class| spool_claim(names, class, &spool.size));
+    let storage = |class: &String| ClaimStorage { class: class.clone(), size: spool.size.clone() };
+    let claim = spool.storage_class_name.as_ref().map(|class| spool_claim(names, &storage(class)));
     StatefulSet {
         metadata: metadata(names, &names.recorder, owner),
         spec: Some(StatefulSetSpec {
@@ -91,18 +93,44 @@ pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &Recorde
                 }),
             }),
             revision_history_limit: Some(2),
-            // A claim that outlives its recorder would keep recordings past their ceiling.
-            persistent_volume_claim_retention_policy: claim.is_some().then(|| {
-                StatefulSetPersistentVolumeClaimRetentionPolicy {
-                    when_deleted: Some("Delete".to_owned()),
-                    when_scaled: Some("Delete".to_owned()),
-                }
-            }),
+            persistent_volume_claim_retention_policy: claim.is_some().then(claim_retention_policy),
             volume_claim_templates: claim.map(|claim| vec![claim]),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
     }
+}
+
+/// Returns the policy by which Kubernetes deletes no claim. The operator deletes them: anybody may scale or delete a StatefulSet.
+fn claim_retention_policy() -> StatefulSetPersistentVolumeClaimRetentionPolicy {
+    StatefulSetPersistentVolumeClaimRetentionPolicy {
+        when_deleted: Some("Retain".to_owned()),
+        when_scaled: Some("Retain".to_owned()),
+    }
+}
+
+/// Gives the pods of `workload` claims with this storage as their spools.
+pub fn set_claim_storage(workload: &mut StatefulSet, names: &ChildNames, storage: &ClaimStorage) {
+    let spec = workload.spec.get_or_insert_default();
+    spec.volume_claim_templates = Some(vec![spool_claim(names, storage)]);
+    spec.persistent_volume_claim_retention_policy = Some(claim_retention_policy());
+    let pod = spec.template.spec.get_or_insert_default();
+    // The StatefulSet adds the volume of the claim.
+    pod.volumes.get_or_insert_default().retain(|volume| volume.name != SPOOL_VOLUME);
+}
+
+/// Takes over the metadata of the claim templates of `live`: it is immutable, and an earlier operator may have set another.
+pub fn keep_claim_metadata(workload: &mut StatefulSet, live: &StatefulSet) {
+    let live = live.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+    let templates = workload.spec.as_mut().and_then(|spec| spec.volume_claim_templates.as_mut());
+    for (template, live) in templates.into_iter().flatten().zip(live.into_iter().flatten()) {
+        template.metadata = live.metadata.clone();
+    }
+}
+
+/// Sets the number of pods.
+pub fn set_replicas(workload: &mut StatefulSet, pods: u32) {
+    workload.spec.get_or_insert_default().replicas = i32::try_from(pods).ok();
 }
 
 /// Sets the first shard that Kubernetes may replace after a change of the template.
@@ -129,19 +157,21 @@ fn immutable_claim_fields(spec: core::PersistentVolumeClaimSpec) -> (Option<Stri
     (spec.storage_class_name, requests.get("storage").and_then(|size| quantity::parse_millis(&size.0)))
 }
 
-fn spool_claim(names: &ChildNames, class: &str, size: &str) -> core::PersistentVolumeClaim {
-    let storage = k8s_openapi::apimachinery::pkg::api::resource::Quantity(size.to_owned());
+fn spool_claim(names: &ChildNames, storage: &ClaimStorage) -> core::PersistentVolumeClaim {
+    let size = k8s_openapi::apimachinery::pkg::api::resource::Quantity(storage.size.clone());
     core::PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(SPOOL_VOLUME.to_owned()),
             labels: Some(names.labels()),
+            // On the template, so that no claim exists without it.
+            finalizers: Some(vec![CLAIM_FINALIZER.to_owned()]),
             ..ObjectMeta::default()
         },
         spec: Some(core::PersistentVolumeClaimSpec {
             access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
-            storage_class_name: Some(class.to_owned()),
+            storage_class_name: Some(storage.class.clone()),
             resources: Some(core::VolumeResourceRequirements {
-                requests: Some([("storage".to_owned(), storage)].into()),
+                requests: Some([("storage".to_owned(), size)].into()),
                 limits: None,
             }),
             ..core::PersistentVolumeClaimSpec::default()

@@ -53,7 +53,8 @@ pub fn plan(
     config: &OperatorConfig,
 ) -> Option<RecorderPlan> {
     let may_record = may_record(observed, valid, bucket);
-    if !may_record && observed.replicas.is_none() {
+    // A Site with a configuration had recorders. If somebody deleted their StatefulSet, volume claims may have segments.
+    if !may_record && observed.replicas.is_none() && observed.recorder_config.is_none() {
         return None;
     }
     // Before the ledger is read, the recorders keep the holds that they have: they must not unseal a held segment.

@@ -8,11 +8,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::api::RecorderSettings;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::egress::{TOKEN_DIR, TOKEN_FILE_NAME};
-use crate::controllers::site::recorders::names::ChildNames;
+use crate::controllers::site::recorders::names::{ChildNames, SPOOL_VOLUME};
 use crate::wire::{HEALTH_PORT, STATUS_PORT};
-
-/// Volume with segments that wait for their upload.
-pub const SPOOL_VOLUME: &str = "spool";
 
 /// Settings of the recorder pods.
 #[derive(Clone, Copy, Debug)]

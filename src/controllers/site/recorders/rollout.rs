@@ -10,7 +10,8 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::drain::{SpoolReport, has_claims, report_spools};
+use super::claims::has_claims;
+use super::drain::{SpoolReport, report_spools};
 use super::names::ChildNames;
 use super::query::ShardReply;
 use super::workload::{controlled_by, pod_condition, replicas};

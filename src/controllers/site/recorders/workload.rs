@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::hold_widening::Widening;
-use super::names::{CONFIG_TOUCH_MANAGER, ChildNames, REVISION_ANNOTATION, SITE_LABEL};
+use super::names::{CONFIG_TOUCH_MANAGER, ChildNames, FIELD_MANAGER, REVISION_ANNOTATION, SITE_LABEL};
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::kubernetes::{ApiError, ApplyError, apply, meta};
 use crate::controllers::watch_cache::WatchCache;
@@ -62,6 +62,16 @@ pub async fn delete_workload(api: &Api<StatefulSet>, live: &StatefulSet) -> Resu
     let preconditions = Preconditions { uid: live.uid(), resource_version: None };
     let params = DeleteParams::background().preconditions(preconditions);
     match api.delete(&live.name_any(), &params).await.map_err(ApiError) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Raises the replicas of this StatefulSet, but of no other that took its name.
+pub async fn scale_workload(api: &Api<StatefulSet>, live: &StatefulSet, pods: u32) -> Result<(), ApiError> {
+    let patch = json!({"metadata": {"uid": live.uid()}, "spec": {"replicas": pods}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(&live.name_any(), &params, &Patch::Merge(&patch)).await.map_err(ApiError) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }
@@ -151,8 +161,13 @@ pub fn cached_site_pods(cache: &WatchCache, names: &ChildNames) -> Vec<Pod> {
     pods.iter().map(|pod| Pod::clone(pod)).collect()
 }
 
-/// Returns the configuration in a Secret.
+/// Returns the configuration in a Secret; `None`: it has none, or an unreadable one.
 pub fn read_config(secret: &core::Secret) -> Option<RecorderConfig> {
-    let bytes = secret.data.as_ref()?.get(CONFIG_KEY)?;
-    serde_json::from_slice(&bytes.0).ok()
+    parse_config(secret).ok()
+}
+
+/// Returns the configuration in a Secret.
+pub fn parse_config(secret: &core::Secret) -> Result<RecorderConfig, serde_json::Error> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(CONFIG_KEY));
+    serde_json::from_slice(bytes.map(|bytes| bytes.0.as_slice()).unwrap_or_default())
 }

@@ -135,6 +135,32 @@ fn recorders_stop_for_their_replacement_only_while_the_store_takes_segments() {
 }
 
 #[test]
+fn claim_without_pod_has_unknown_content() {
+    let claim = |shard: u32, metadata: Value| {
+        let metadata = json!({"name": format!("spool-zwembad-recorder-{shard}"), "annotations": metadata});
+        SpoolClaim::new(
+            &serde_json::from_value(json!({"metadata": metadata, "spec": {"volumeName": "v"}})).unwrap(),
+            &names(),
+        )
+        .unwrap()
+    };
+    let empty = json!({"toezicht.dev/spool-empty": "0123"});
+    let mut deleted = claim(3, json!({}));
+    deleted.is_deleting = true;
+    let claims = [claim(0, json!({})), claim(1, json!({})), claim(2, empty), deleted];
+    let report = report_missing_pods(&names(), &claims, &[running(0)], 0);
+    let unknown: Vec<String> = report.unknown.into_iter().map(|(pod, why)| format!("{pod}: {why}")).collect();
+    assert_eq!(
+        unknown,
+        [
+            "zwembad-recorder-1: no pod uses its claim spool-zwembad-recorder-1",
+            "zwembad-recorder-3: somebody deleted its claim spool-zwembad-recorder-3, so that no pod can use it any more",
+        ]
+    );
+    assert!(report_missing_pods(&names(), &claims, &[], 4).is_empty());
+}
+
+#[test]
 fn spools_are_given_up_only_for_a_reason() {
     for (value, expected) in
         [(None, None), (Some(" "), None), (Some(" the disk burned "), Some("the disk burned"))]

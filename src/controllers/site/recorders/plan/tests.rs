@@ -6,6 +6,7 @@ use crate::api::{CameraStatus, Ceilings, SiteStatus};
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
+use crate::controllers::site::recorders::claims::ClaimStorage;
 use crate::controllers::site::recorders::hold_widening::Widening;
 use crate::controllers::testing::camera;
 use crate::rules::{CameraSelector, HoldScope};
@@ -72,13 +73,46 @@ fn spool_with_storage_class_uses_volume_claim() {
     fixture.site.spec.recorder.spool.storage_class_name = Some("fast".into());
     let workload = fixture.plan().workload;
     let spec = workload.spec.clone().unwrap();
-    assert_eq!(spec.volume_claim_templates.unwrap()[0].metadata.name.as_deref(), Some("spool"));
+    let claim = spec.volume_claim_templates.unwrap().remove(0).metadata;
+    assert_eq!(claim.name.as_deref(), Some("spool"));
+    assert_eq!(claim.finalizers.as_deref(), Some(&["toezicht.dev/spool".to_owned()][..]));
+    let policy = spec.persistent_volume_claim_retention_policy.unwrap();
+    assert_eq!(policy.when_deleted.as_deref(), Some("Retain"));
+    assert_eq!(policy.when_scaled.as_deref(), Some("Retain"));
     assert_eq!(spec.template.spec.unwrap().volumes.unwrap().len(), 1);
     assert!(objects::can_be_updated(&workload, &workload));
     fixture.site.spec.recorder.spool.size = "20480Mi".into();
     assert!(objects::can_be_updated(&fixture.plan().workload, &workload));
     fixture.site.spec.recorder.spool.size = "30Gi".into();
     assert!(!objects::can_be_updated(&fixture.plan().workload, &workload));
+}
+
+#[test]
+fn spool_can_become_a_claim_and_keep_the_metadata_of_another_template() {
+    let mut fixture = fixture();
+    let mut workload = fixture.plan().workload;
+    fixture.site.spec.recorder.spool.storage_class_name = Some("fast".into());
+    let desired = fixture.plan().workload;
+    let storage = ClaimStorage { class: "fast".into(), size: fixture.site.spec.recorder.spool.size.clone() };
+    objects::set_claim_storage(&mut workload, &fixture.valid().names, &storage);
+    assert_eq!(workload, desired);
+
+    let templates = workload.spec.as_mut().unwrap().volume_claim_templates.as_mut().unwrap();
+    templates[0].metadata.finalizers = None;
+    let mut kept = desired.clone();
+    objects::keep_claim_metadata(&mut kept, &workload);
+    assert_eq!(kept, workload);
+}
+
+#[test]
+fn deleted_workload_is_planned_again_while_nothing_may_be_recorded() {
+    let first = fixture();
+    let plan = first.plan();
+    let mut deleted = after_apply(&first, &plan);
+    deleted.observed.replicas = None;
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, deleted.now);
+    let planned = deleted.plan_with(&claimed).unwrap();
+    assert!(config_of(&planned).cameras.iter().all(|camera| camera.permitted.is_empty()));
 }
 
 #[test]

@@ -1,0 +1,481 @@
+//! Volume claims of the recorders' spools. A claim outlives its pod and its StatefulSet. The operator alone deletes it.
+//!
+//! Anybody may scale or delete a StatefulSet, and the operator may stop between any two requests. Therefore a claim itself has
+//! the evidence that nothing is in it:
+//! * A claim without evidence may have content. While its shard has no pod, the operator brings the pod back, so that its
+//!   recorder uploads the content.
+//! * The operator writes the evidence while the recorder answers that its spool is empty, and that it follows a configuration in
+//!   which its cameras may not record. Only after that the operator lowers the replicas or deletes the StatefulSet.
+//! * The operator removes the evidence before it applies a configuration in which cameras of the shard may record.
+//! * The operator deletes a claim only with evidence, without a pod, and if its shard is not wanted.
+//!
+//! After a stop between any two of these steps, the claim either has evidence that is true, or none.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::names::{ChildNames, FIELD_MANAGER, SITE_LABEL};
+use super::query::ShardReply;
+use super::workload::{MAX_PODS, replicas};
+use crate::controllers::kubernetes::cached::Cached;
+use crate::controllers::kubernetes::meta::{self, ObservedMeta, patch_finalizers};
+use crate::controllers::kubernetes::{ApiError, quantity};
+use crate::wire::{RecorderConfig, RecorderStatus};
+
+/// Finalizer of a claim: nobody but the operator deletes it. The StatefulSet controller copies it from the claim template.
+pub const CLAIM_FINALIZER: &str = "toezicht.dev/spool";
+/// Evidence that a claim is empty. The value is the revision of the configuration in which its recorder stopped recording.
+pub const SPOOL_EMPTY_ANNOTATION: &str = "toezicht.dev/spool-empty";
+/// Decision that the content of a claim is lost. The Site has an event with the reason.
+pub const SPOOL_GIVEN_UP_ANNOTATION: &str = "toezicht.dev/spool-given-up";
+
+/// Content of a claim, as far as the claim itself says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimContent {
+    /// Without evidence. It may have anything.
+    Unknown,
+    /// Its recorder proved it empty.
+    Empty,
+    /// It never had a volume.
+    NeverBound,
+    /// A person gave the content up, or the time for the uploads of a deleted Site is over.
+    GivenUp,
+}
+
+/// Storage of a claim, or of a claim template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimStorage {
+    pub class: String,
+    pub size: String,
+}
+
+impl ClaimStorage {
+    fn of(spec: &PersistentVolumeClaimSpec) -> Self {
+        let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        let size = requests.and_then(|requests| requests.get("storage"));
+        Self {
+            class: spec.storage_class_name.clone().unwrap_or_default(),
+            size: size.map(|size| size.0.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the storage that `workload` has for each pod; `None`: its spools are no claims.
+    fn of_template(workload: &StatefulSet) -> Option<Self> {
+        let templates = workload.spec.as_ref()?.volume_claim_templates.as_ref()?;
+        templates.first().and_then(|template| template.spec.as_ref()).map(Self::of)
+    }
+
+    /// Whether a claim with this storage can be used for `desired`. A person may have expanded it.
+    fn fits(&self, desired: &Self) -> bool {
+        let bytes = |storage: &Self| quantity::parse_millis(&storage.size);
+        self.class == desired.class && bytes(self) >= bytes(desired)
+    }
+}
+
+/// Claim of one shard, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolClaim {
+    pub shard: u32,
+    pub name: String,
+    pub content: ClaimContent,
+    /// Somebody deleted it. No new pod can use it, and the deletion cannot be revoked.
+    pub is_deleting: bool,
+    storage: ClaimStorage,
+    finalizers: Vec<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl SpoolClaim {
+    /// Returns the claim of one of the Site's shards; `None`: it is another claim.
+    pub(super) fn new(claim: &PersistentVolumeClaim, names: &ChildNames) -> Option<Self> {
+        let name = claim.name_any();
+        let shard = (0..MAX_PODS).find(|shard| names.claim(*shard) == name)?;
+        let spec = claim.spec.clone().unwrap_or_default();
+        let has = |annotation: &str| claim.annotations().contains_key(annotation);
+        let content = if has(SPOOL_EMPTY_ANNOTATION) {
+            ClaimContent::Empty
+        } else if has(SPOOL_GIVEN_UP_ANNOTATION) {
+            ClaimContent::GivenUp
+        } else if spec.volume_name.as_deref().unwrap_or_default().is_empty() {
+            ClaimContent::NeverBound
+        } else {
+            ClaimContent::Unknown
+        };
+        Some(Self {
+            shard,
+            name,
+            content,
+            is_deleting: meta::is_deleting(claim),
+            storage: ClaimStorage::of(&spec),
+            finalizers: claim.finalizers().to_vec(),
+            uid: claim.uid(),
+            resource_version: claim.resource_version(),
+        })
+    }
+
+    /// Whether nothing is lost with it that is not lost already.
+    pub fn may_go(&self) -> bool {
+        self.content != ClaimContent::Unknown
+    }
+
+    fn is_protected(&self) -> bool {
+        self.finalizers.iter().any(|finalizer| finalizer == CLAIM_FINALIZER)
+    }
+}
+
+/// Whether the spools of `workload` are volume claims.
+pub fn has_claims(workload: &StatefulSet) -> bool {
+    let claims = workload.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+    claims.is_some_and(|claims| !claims.is_empty())
+}
+
+/// Whether a pod of `shard` exists, in any phase. `pods` are all pods of the Site.
+pub fn has_pod(names: &ChildNames, pods: &[Pod], shard: u32) -> bool {
+    let name = names.pod(shard);
+    pods.iter().any(|pod| pod.name_any() == name)
+}
+
+/// Whether cameras of `shard` may record with this configuration, now or later.
+fn may_record(config: &RecorderConfig, shard: u32) -> bool {
+    config.cameras.iter().any(|camera| camera.shard == shard && !camera.permitted.is_empty())
+}
+
+/// Whether a recorder reports content in its spool.
+fn has_content(status: &RecorderStatus) -> bool {
+    status.spool.segments > 0 || status.spool.bytes > 0
+}
+
+/// Returns the number of pods without which a claim that may have content has no pod.
+pub fn needed_pods(claims: &[SpoolClaim]) -> u32 {
+    let unknown = claims.iter().filter(|claim| !claim.may_go());
+    unknown.map(|claim| claim.shard + 1).max().unwrap_or_default()
+}
+
+/// Spools as the Site wants them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedSpools {
+    pub pods: u32,
+    /// Storage of each claim; `None`: the spools are no claims.
+    pub storage: Option<ClaimStorage>,
+}
+
+impl WantedSpools {
+    pub fn of(workload: &StatefulSet) -> Self {
+        Self { pods: replicas(workload), storage: ClaimStorage::of_template(workload) }
+    }
+
+    fn fits(&self, claim: &SpoolClaim) -> bool {
+        self.storage.as_ref().is_some_and(|storage| claim.storage.fits(storage))
+    }
+
+    /// Whether a claim is to be deleted once no pod uses it. `live_pods`: replicas of the StatefulSet, if there is one.
+    ///
+    /// Without a StatefulSet, also a claim of another storage class or size goes: a new StatefulSet would use it again.
+    fn is_leaving(&self, claim: &SpoolClaim, live_pods: Option<u32>) -> bool {
+        let is_wanted = claim.shard < self.pods.max(live_pods.unwrap_or_default());
+        let is_usable = live_pods.is_some() || self.fits(claim);
+        claim.may_go() && (claim.is_deleting || !is_wanted || !is_usable)
+    }
+
+    /// Whether a new StatefulSet must wait for the end of this claim.
+    ///
+    /// It must not use the claim. And nobody would look for the rest of the claims once the spools are no claims any more.
+    fn blocks_creation(&self, claim: &SpoolClaim) -> bool {
+        self.is_leaving(claim, None) && (claim.shard < self.pods || self.storage.is_none())
+    }
+
+    /// Whether somebody deleted a claim that is wanted. No new pod can use it, so all recorders stop, upload and get new claims
+    /// while its pod still runs.
+    pub fn must_recreate(&self, claims: &[SpoolClaim], names: &ChildNames, pods: &[Pod]) -> bool {
+        let is_finished = |claim: &SpoolClaim| claim.may_go() && !has_pod(names, pods, claim.shard);
+        claims.iter().any(|claim| claim.is_deleting && claim.shard < self.pods && !is_finished(claim))
+    }
+
+    /// Returns the storage with which a missing StatefulSet is created again, because claims with content need another than the
+    /// wanted one. Its pods upload the content, and then the StatefulSet is replaced.
+    fn storage_to_adopt(&self, claims: &[SpoolClaim]) -> Option<ClaimStorage> {
+        let unusable = claims.iter().filter(|claim| !claim.may_go() && !self.fits(claim));
+        unusable.max_by_key(|claim| claim.shard).map(|claim| claim.storage.clone())
+    }
+}
+
+/// Returns the shards whose claims lose their evidence before `config` is applied.
+///
+/// Not a claim that is being deleted and has no pod: no pod can ever use it again.
+fn shards_to_reopen(
+    claims: &[SpoolClaim],
+    config: &RecorderConfig,
+    names: &ChildNames,
+    pods: &[Pod],
+) -> Vec<u32> {
+    let has_evidence =
+        |claim: &&SpoolClaim| matches!(claim.content, ClaimContent::Empty | ClaimContent::GivenUp);
+    let can_be_used = |claim: &&SpoolClaim| !claim.is_deleting || has_pod(names, pods, claim.shard);
+    let reopened = claims.iter().filter(has_evidence).filter(can_be_used).map(|claim| claim.shard);
+    reopened.filter(|shard| may_record(config, *shard)).collect()
+}
+
+/// Returns the shards whose recorders prove their spools empty, for good: with `config` they record nothing.
+fn proved_shards(
+    claims: &[SpoolClaim],
+    replies: &[ShardReply],
+    config: &RecorderConfig,
+    is_empty: impl Fn(&RecorderStatus) -> bool,
+) -> Vec<u32> {
+    let proves = |reply: &&ShardReply| reply.status.as_ref().is_ok_and(&is_empty);
+    let is_unknown = |shard: &u32| claims.iter().any(|claim| claim.shard == *shard && !claim.may_go());
+    let proved = replies.iter().filter(proves).map(|reply| reply.shard);
+    proved.filter(is_unknown).filter(|shard| !may_record(config, *shard)).collect()
+}
+
+/// Returns the shards whose recorders report content in spools that their claims say are empty. Another party wrote that evidence.
+fn contradicted_shards(claims: &[SpoolClaim], replies: &[ShardReply]) -> Vec<u32> {
+    let contradicts = |reply: &&ShardReply| reply.status.as_ref().is_ok_and(has_content);
+    let is_empty = |shard: &u32| {
+        claims.iter().any(|claim| claim.shard == *shard && claim.content == ClaimContent::Empty)
+    };
+    replies.iter().filter(contradicts).map(|reply| reply.shard).filter(is_empty).collect()
+}
+
+/// Claims of a Site, and the requests that change them.
+pub struct Spools {
+    api: Api<PersistentVolumeClaim>,
+    names: ChildNames,
+    claims: Vec<SpoolClaim>,
+    is_changed: bool,
+}
+
+impl Spools {
+    /// Lists the claims of a Site, unless the spools of its StatefulSet are no claims. Without a StatefulSet, those of an earlier
+    /// one may have content.
+    pub async fn list(
+        client: &Client,
+        names: &ChildNames,
+        live: Option<&StatefulSet>,
+    ) -> Result<Self, ApiError> {
+        let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &names.namespace);
+        let listed = if live.is_none_or(has_claims) {
+            let params = ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site));
+            api.list(&params).await?.items
+        } else {
+            Vec::new()
+        };
+        Ok(Self::new(api, names, &listed))
+    }
+
+    /// Returns the claims of `live` in the watch cache.
+    pub fn cached(
+        client: &Client,
+        names: &ChildNames,
+        live: &StatefulSet,
+        cached: &Cached<PersistentVolumeClaim>,
+    ) -> Self {
+        let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &names.namespace);
+        let found = if has_claims(live) { cached.of_site(&names.namespace, &names.site) } else { Vec::new() };
+        Self::new(api, names, found.iter().map(|claim| &**claim))
+    }
+
+    fn new<'a>(
+        api: Api<PersistentVolumeClaim>,
+        names: &ChildNames,
+        found: impl IntoIterator<Item = &'a PersistentVolumeClaim>,
+    ) -> Self {
+        let found = found.into_iter();
+        let mut claims: Vec<_> = found.filter_map(|claim| SpoolClaim::new(claim, names)).collect();
+        claims.sort_by_key(|claim| claim.shard);
+        Self { api, names: names.clone(), claims, is_changed: false }
+    }
+
+    /// Whether every claim is used by a pod that is wanted, so that nothing is to be done to any.
+    pub fn are_in_use(&self, wanted: &WantedSpools) -> bool {
+        let is_in_use = |claim: &SpoolClaim| {
+            claim.content == ClaimContent::Unknown
+                && claim.is_protected()
+                && !claim.is_deleting
+                && claim.shard < wanted.pods
+        };
+        self.claims.iter().all(is_in_use)
+    }
+
+    pub fn claims(&self) -> &[SpoolClaim] {
+        &self.claims
+    }
+
+    pub fn claim_names(&self) -> Vec<String> {
+        self.claims.iter().map(|claim| claim.name.clone()).collect()
+    }
+
+    /// Deletes the claims of a deleted Site that may go. Returns the names of all claims that the operator has not let go.
+    pub async fn remove_all(&mut self, pods: &[Pod]) -> Result<Vec<String>, ApiError> {
+        let all: Vec<u32> = self.claims.iter().map(|claim| claim.shard).collect();
+        self.remove(&all, pods).await?;
+        let kept = self.claims.iter().filter(|claim| !claim.is_deleting || claim.is_protected());
+        Ok(kept.map(|claim| claim.name.clone()).collect())
+    }
+
+    /// Whether any request changed a claim.
+    pub fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Returns whether a shard's claim has evidence.
+    pub fn may_go(&self, shard: u32) -> bool {
+        self.claims.iter().any(|claim| claim.shard == shard && claim.may_go())
+    }
+
+    /// Adds the finalizer to claims without it: an earlier operator created them, or another party removed it.
+    pub async fn protect(&mut self) -> Result<(), ApiError> {
+        let needs_it = |claim: &&mut SpoolClaim| {
+            !claim.is_protected() && !claim.is_deleting && claim.content == ClaimContent::Unknown
+        };
+        for claim in self.claims.iter_mut().filter(needs_it) {
+            let own = std::iter::once(CLAIM_FINALIZER.to_owned());
+            let finalizers: Vec<String> = claim.finalizers.iter().cloned().chain(own).collect();
+            let patch = json!({"metadata": {
+                "finalizers": finalizers, "resourceVersion": claim.resource_version, "uid": claim.uid,
+            }});
+            let patched =
+                self.api.patch_metadata(&claim.name, &patch_params(), &Patch::Merge(&patch)).await?;
+            claim.resource_version = patched.metadata.resource_version;
+            claim.finalizers = finalizers;
+            self.is_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Deletes the claims that are not wanted any more and that no pod uses.
+    pub async fn remove_leaving(
+        &mut self,
+        wanted: &WantedSpools,
+        live: Option<&StatefulSet>,
+        pods: &[Pod],
+    ) -> Result<(), ApiError> {
+        let live_pods = live.map(replicas);
+        let leaving = self.claims.iter().filter(|claim| wanted.is_leaving(claim, live_pods));
+        let leaving: Vec<u32> = leaving.map(|claim| claim.shard).collect();
+        self.remove(&leaving, pods).await
+    }
+
+    /// Returns the claims for whose end the creation of a StatefulSet waits.
+    pub fn blocking_creation(&self, wanted: &WantedSpools) -> Vec<String> {
+        let blocking = self.claims.iter().filter(|claim| wanted.blocks_creation(claim));
+        blocking.map(|claim| claim.name.clone()).collect()
+    }
+
+    pub fn storage_to_adopt(&self, wanted: &WantedSpools) -> Option<ClaimStorage> {
+        wanted.storage_to_adopt(&self.claims)
+    }
+
+    /// Removes the evidence of claims whose cameras may record with `config`. To be called before `config` is applied.
+    pub async fn reopen(&mut self, config: &RecorderConfig, pods: &[Pod]) -> Result<(), ApiError> {
+        let shards = shards_to_reopen(&self.claims, config, &self.names, pods);
+        self.set_content(&shards, ClaimContent::Unknown, None).await
+    }
+
+    /// Writes the evidence of claims whose recorders prove them empty, and removes evidence that is wrong. `config` is the applied
+    /// configuration.
+    pub async fn record_proofs(
+        &mut self,
+        replies: &[ShardReply],
+        config: &RecorderConfig,
+        is_empty: impl Fn(&RecorderStatus) -> bool,
+    ) -> Result<(), ApiError> {
+        let contradicted = contradicted_shards(&self.claims, replies);
+        self.set_content(&contradicted, ClaimContent::Unknown, None).await?;
+        let shards = proved_shards(&self.claims, replies, config, is_empty);
+        self.set_content(&shards, ClaimContent::Empty, Some(&config.revision)).await
+    }
+
+    /// Gives up the content of the claims from `first_shard` upwards.
+    pub async fn give_up(&mut self, first_shard: u32) -> Result<(), ApiError> {
+        let unknown = self.claims.iter().filter(|claim| claim.shard >= first_shard && !claim.may_go());
+        let shards: Vec<u32> = unknown.map(|claim| claim.shard).collect();
+        self.set_content(&shards, ClaimContent::GivenUp, Some("true")).await
+    }
+
+    async fn set_content(
+        &mut self,
+        shards: &[u32],
+        content: ClaimContent,
+        value: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let value_of = |kind| value.filter(|_| content == kind);
+        for claim in self.claims.iter_mut().filter(|claim| shards.contains(&claim.shard)) {
+            // With the resourceVersion, the server answers 409 if anything about the claim changed since it was read.
+            let patch = json!({"metadata": {
+                "annotations": {
+                    SPOOL_EMPTY_ANNOTATION: value_of(ClaimContent::Empty),
+                    SPOOL_GIVEN_UP_ANNOTATION: value_of(ClaimContent::GivenUp),
+                },
+                "resourceVersion": claim.resource_version, "uid": claim.uid,
+            }});
+            let patched =
+                self.api.patch_metadata(&claim.name, &patch_params(), &Patch::Merge(&patch)).await?;
+            let (namespace, site, claim_name) = (&self.names.namespace, &self.names.site, &claim.name);
+            tracing::info!(namespace, site, claim = claim_name, ?content, "content of a spool's claim");
+            claim.resource_version = patched.metadata.resource_version;
+            claim.content = content;
+            self.is_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Deletes the claims of these shards that may go and have no pod. Kubernetes keeps a claim that a pod uses.
+    async fn remove(&mut self, shards: &[u32], pods: &[Pod]) -> Result<(), ApiError> {
+        for claim in &mut self.claims {
+            if !shards.contains(&claim.shard)
+                || !claim.may_go()
+                || has_pod(&self.names, pods, claim.shard)
+                || claim.is_deleting && !claim.is_protected()
+            {
+                continue;
+            }
+            let (namespace, site, claim_name) = (&self.names.namespace, &self.names.site, &claim.name);
+            tracing::info!(namespace, site, claim = claim_name, content = ?claim.content, "deleting a spool's claim");
+            delete_claim(&self.api, claim).await?;
+            self.is_changed = true;
+        }
+        Ok(())
+    }
+}
+
+/// Deletes a claim that did not change since it was read, and then removes the finalizer.
+async fn delete_claim(api: &Api<PersistentVolumeClaim>, claim: &mut SpoolClaim) -> Result<(), ApiError> {
+    if !claim.is_deleting {
+        let version = claim.resource_version.clone();
+        let preconditions = Preconditions { uid: claim.uid.clone(), resource_version: version };
+        let params = DeleteParams::default().preconditions(preconditions);
+        match api.delete(&claim.name, &params).await.map_err(ApiError) {
+            Ok(answer) => {
+                claim.is_deleting = true;
+                // Without an object in the answer, the claim is gone.
+                let Some(left) = answer.left() else { return Ok(()) };
+                claim.resource_version = left.resource_version();
+                claim.finalizers = left.finalizers().to_vec();
+            }
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    let rest: Vec<String> =
+        claim.finalizers.iter().filter(|finalizer| *finalizer != CLAIM_FINALIZER).cloned().collect();
+    let observed = ObservedMeta {
+        name: &claim.name,
+        uid: claim.uid.as_deref(),
+        resource_version: claim.resource_version.as_deref(),
+    };
+    patch_finalizers(api, observed, &rest, FIELD_MANAGER).await?;
+    claim.finalizers = rest;
+    Ok(())
+}
+
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+#[cfg(test)]
+mod tests;
