@@ -105,6 +105,7 @@ pub enum Reason {
     NotAudited,
     CeilingLowered,
     TooManyHolds,
+    TooManyCameras,
     DriftCorrected,
     Contended,
 }

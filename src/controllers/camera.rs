@@ -66,6 +66,7 @@ impl Reconciler for CameraReconciler {
         let observed = CameraObservations {
             valid: &valid,
             recorder: recorder.as_ref(),
+            is_omitted: observe::is_omitted(&camera.name_any(), &snapshot),
             reply: reply.as_ref(),
             // Before the reply: a gap begins at the last frame that came before it.
             last_frame_at: self.last_frames.last_frame_at(camera),

@@ -79,6 +79,12 @@ impl Windows {
         self.intersect(&other.complement())
     }
 
+    /// Returns the windows that end after `instant`, or never.
+    #[must_use]
+    pub fn ending_after(&self, instant: Timestamp) -> Self {
+        Self(self.0.iter().filter(|window| !ends_by(window.until, instant)).copied().collect())
+    }
+
     /// Returns the first instant after `now` at which [`Self::contains`] changes, or `None`.
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         self.0
@@ -151,6 +157,14 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ending_after_keeps_every_later_instant(windows in any_windows(), limit in instant(), at in instant()) {
+            let windows = Windows::union(windows);
+            let kept = windows.ending_after(limit);
+            prop_assert!(at < limit || kept.contains(at) == windows.contains(at));
+            prop_assert!(kept.as_slice().iter().all(|window| window.until.is_none_or(|until| until > limit)));
+        }
+
         #[test]
         fn union_keeps_every_instant_and_is_canonical(raw in any_windows(), at in instant()) {
             let windows = Windows::union(raw.clone());

@@ -54,12 +54,21 @@ pub struct RecorderConfig {
     pub spool_bytes: u64,
     /// The cameras of all shards.
     pub cameras: Vec<CameraConfig>,
+    /// Number of cameras of the Site that do not fit into the Secret with this document. No recorder records them. For the
+    /// operator: recorders ignore it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted_cameras: u32,
     /// Scopes of open holds, by the UID of the hold. The recorder uploads segments in a scope with the tag `sealed`. If the
     /// scopes do not fit into a Secret, the operator replaces them by wider ones under other names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub holds: BTreeMap<String, HoldScope>,
     /// Server of `/v1/status`.
     pub status_api: StatusApi,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A bucket, and access to it.

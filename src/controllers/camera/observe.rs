@@ -12,7 +12,7 @@ use crate::api::Camera;
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
 use crate::controllers::site::recorders::names::ChildNames;
 use crate::sync::lock;
-use crate::wire::{CameraReport, StatusApi};
+use crate::wire::{CameraReport, RecorderConfig, StatusApi};
 
 /// Recorder of a camera.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +43,14 @@ pub fn assigned_recorder(name: &str, snapshot: &SiteSnapshot) -> Option<Assigned
     let pod_name = ChildNames::of(snapshot.site.as_ref()?).pod(shard);
     let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name).cloned();
     Some(AssignedRecorder { pod_name, pod, api: config.status_api.clone() })
+}
+
+/// Returns whether the camera `name` does not fit into the recorders' configuration.
+pub fn is_omitted(name: &str, snapshot: &SiteSnapshot) -> bool {
+    let is_missing = |config: &RecorderConfig| {
+        config.omitted_cameras > 0 && config.cameras.iter().all(|camera| camera.name != name)
+    };
+    snapshot.config.as_ref().is_some_and(is_missing)
 }
 
 /// Queries `recorder` about the camera `name`.

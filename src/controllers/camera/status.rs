@@ -19,6 +19,8 @@ use crate::wire::{CameraReport, SegmentReport};
 pub struct CameraObservations<'a> {
     pub valid: &'a CameraValidation,
     pub recorder: Option<&'a AssignedRecorder>,
+    /// The camera does not fit into the recorders' configuration.
+    pub is_omitted: bool,
     pub reply: Option<&'a CameraQueryResult>,
     /// Time of the last known frame before this reply.
     pub last_frame_at: Option<Timestamp>,
@@ -37,10 +39,10 @@ pub fn camera_status(
     observed: &CameraObservations<'_>,
     now: Timestamp,
 ) -> (CameraStatus, Option<Timestamp>) {
-    let CameraObservations { valid, recorder, reply, last_frame_at } = *observed;
+    let CameraObservations { valid, recorder, is_omitted, reply, last_frame_at } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
-    let recording = recording(valid, reply);
+    let recording = recording(valid, is_omitted, reply);
     let (stalled, stalls_at) = stalled(camera, &valid.accepted, now);
     let ready = ready(valid, &recording);
     let findings = [valid.accepted.clone(), valid.permitted.clone(), recording, ready, stalled];
@@ -66,7 +68,11 @@ pub fn is_ready(status: &CameraStatus) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == ready && condition.status == "True")
 }
 
-fn recording(valid: &CameraValidation, reply: Option<&CameraQueryResult>) -> ConditionFinding {
+fn recording(
+    valid: &CameraValidation,
+    is_omitted: bool,
+    reply: Option<&CameraQueryResult>,
+) -> ConditionFinding {
     use ConditionStatus::{False, Unknown};
     let finding = |status: ConditionStatus, reason, message: &str| {
         ConditionFinding::new(ConditionType::Recording, status, reason, message)
@@ -93,6 +99,7 @@ fn recording(valid: &CameraValidation, reply: Option<&CameraQueryResult>) -> Con
             Reason::RecorderNotReady,
             &format!("the camera's recorder does not report: {error}; check its pod"),
         ),
+        None if is_omitted => finding(False, Reason::TooManyCameras, camera_recording::OMITTED),
         None => finding(
             Unknown,
             Reason::RecorderNotReady,

@@ -27,6 +27,10 @@ pub enum ApplyError {
     #[error(transparent)]
     #[strum(transparent)]
     Api(#[from] ApiError),
+    /// The API server can never store the object as sent.
+    #[error("{error} for the {kind} {name:?}")]
+    #[strum(to_string = "api_invalid")]
+    Invalid { kind: String, name: String, error: ApiError },
     #[error("a {kind} named {name:?} exists and does not belong to this Site: rename or delete it")]
     ForeignObject { kind: String, name: String },
     #[error("the desired object cannot be written as JSON")]
@@ -98,9 +102,18 @@ pub async fn apply_over<K: Cacheable + Serialize>(
     if let (Some(uid), Some(Value::Object(metadata))) = (uid, desired.get_mut("metadata")) {
         metadata.insert("uid".to_owned(), uid.into());
     }
-    let object = api.patch(&name, &PatchParams::apply(manager).force(), &Patch::Apply(&desired)).await?;
+    let object = api.patch(&name, &PatchParams::apply(manager).force(), &Patch::Apply(&desired)).await;
+    let object = object.map_err(|error| rejection::<K>(&name, error.into()))?;
     cached.note_written(&object);
     Ok(AppliedObject { object, write_reason: Some(reason) })
+}
+
+fn rejection<K: StoredObject>(name: &str, error: ApiError) -> ApplyError {
+    if error.is_invalid() {
+        ApplyError::Invalid { kind: K::kind(&()).into_owned(), name: name.to_owned(), error }
+    } else {
+        ApplyError::Api(error)
+    }
 }
 
 /// Returns the live object `name` that the object with the UID `owner` controls; `None`: there is none of that name.

@@ -8,6 +8,8 @@ use crate::wire::{CameraReport, CameraState};
 
 /// Message about a camera that is not in its recorder's status.
 pub const UNKNOWN_TO_RECORDER: &str = "the recorder does not know the camera yet";
+/// Message about a camera that does not fit into its recorder's configuration.
+pub const OMITTED: &str = "the Site has more cameras than fit into its recorders' Secret, and this is one of the newest, so it is not recorded: see Ready of the Site";
 /// Remedy for a recorder whose clock is wrong. It has no number, like every message here.
 pub const CLOCK_NOT_SYNCHRONIZED: &str = "the recorder's clock is more than a minute off, so the times of recordings are wrong: correct NTP on its node";
 /// Time for an upload after the end of its segment.

@@ -4,6 +4,7 @@
 //! and `delete` remove them, and `claims` keeps their volume claims until nothing is in them.
 
 pub(crate) mod apply;
+pub(crate) mod camera_limit;
 pub(crate) mod claims;
 pub(crate) mod delete;
 pub(crate) mod drain;

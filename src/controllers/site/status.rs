@@ -37,11 +37,13 @@ pub struct StatusInputs<'a> {
 
 /// Returns the status of `site`, and the time at which it stalls without an event.
 pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
-    let StatusInputs { valid, may_record, bucket, replies, .. } = inputs;
+    let StatusInputs { valid, may_record, bucket, applied, replies } = inputs;
     let before = site.status.clone().unwrap_or_default();
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
-    let (recording, recording_cameras) = query::evaluate_recording(valid, *may_record, replies, segment);
+    let omitted = omitted_cameras(applied);
+    let (recording, recording_cameras) =
+        query::evaluate_recording(valid, *may_record, replies, omitted, segment);
     let drift = bucket.drift(before.drift.as_ref(), now);
     let held_drift = before.retention.as_ref().and_then(|retention| retention.drift.as_ref());
     let ready = evaluate_ready(inputs);
@@ -72,6 +74,12 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         recording_cameras: i32::try_from(recording_cameras).ok(),
     };
     (status, stalls_at)
+}
+
+/// Returns the names of the cameras that do not fit into the recorders' configuration.
+fn omitted_cameras(applied: &Result<AppliedPlan, ApplyError>) -> &[String] {
+    let recorders = applied.as_ref().ok().and_then(|applied| applied.recorders.as_ref());
+    recorders.map_or(&[], |recorders| &recorders.expected.omitted_cameras)
 }
 
 /// Returns the fields whose principal the store does not know. A principal of the policy has no field of the Site.
@@ -174,6 +182,9 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         if let Some(lagging) = query::describe_lagging(replies, &expected.revision) {
             return finding(false, Reason::RecorderNotReady, lagging);
         }
+        if let Some(omission) = describe_omitted(&expected.omitted_cameras) {
+            return finding(false, Reason::TooManyCameras, omission);
+        }
         if let Some(widening) = expected.widening {
             return finding(false, Reason::TooManyHolds, describe_widening(widening));
         }
@@ -188,6 +199,19 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         permitted.message
     );
     finding(true, permitted.reason, message)
+}
+
+/// Describes the cameras that do not fit into the recorders' Secret; `None`: all fit.
+fn describe_omitted(cameras: &[String]) -> Option<String> {
+    let message = || {
+        format!(
+            "{} cameras do not fit into the recorders' Secret (about 1 MB), where the oldest come first, and are not recorded: {}; move \
+             cameras to another Site, or shorten the certificates that their spec.stream.caRef and spec.storage.caRef of the Site name",
+            cameras.len(),
+            query::name_cameras(cameras)
+        )
+    };
+    (!cameras.is_empty()).then(message)
 }
 
 /// Describes recorders that seal more than is held. No recording is lost, but the surplus keeps the tag `sealed` until the
@@ -230,6 +254,10 @@ fn stall_causes(
     } else if !bucket.finding.is_true() {
         causes.push(after_grace(&bucket.finding, stall::STORE_GRACE));
     }
+    let omitted = omitted_cameras(applied);
+    if let Some(message) = describe_omitted(omitted) {
+        causes.push(StallCause::immediate(stalled(Reason::TooManyCameras, message)));
+    }
     if let Some((reason, message)) = applied.as_ref().err().and_then(terminal_error) {
         causes.push(StallCause::immediate(stalled(reason, message)));
     } else if !ready.is_true() {
@@ -255,10 +283,21 @@ fn stall_causes(
 fn terminal_error(error: &ApplyError) -> Option<(Reason, String)> {
     match error {
         ApplyError::ForeignObject { .. } => Some((Reason::ForeignObject, error.to_string())),
-        ApplyError::Api(api) if api.is_invalid() => Some((
-            Reason::InvalidField,
-            format!("spec.recorder: {error}; correct its resources, nodeSelector, tolerations or spool"),
-        )),
+        ApplyError::Invalid { kind, .. } => {
+            let message = match kind.as_str() {
+                "StatefulSet" => {
+                    format!(
+                        "spec.recorder: {error}; correct its resources, nodeSelector, tolerations or spool"
+                    )
+                }
+                "Secret" => format!(
+                    "{error}, so no recorder follows a change of the Site or a new hold; if somebody made that Secret immutable, delete it; \
+                     otherwise it is too large: shorten the certificates that spec.storage.caRef names"
+                ),
+                _ => format!("{error}; delete that object, and the operator creates it again"),
+            };
+            Some((Reason::InvalidField, message))
+        }
         ApplyError::Api(_) | ApplyError::NotSerializable(_) => None,
     }
 }

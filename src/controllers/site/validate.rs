@@ -71,7 +71,9 @@ pub struct SitePermission {
 pub struct ValidCamera {
     pub name: String,
     pub source: CameraSource,
+    /// Suspensions, without those that ended long ago.
     pub suspended: Windows,
+    pub created: Option<Timestamp>,
 }
 
 /// Whether the Site's spec and references let cameras record. The bucket and the policy must permit it too.
@@ -83,6 +85,9 @@ pub enum RecordingVerdict {
     Stopped,
 }
 
+/// Time after its end for which recorders know a suspension: their clocks may be behind. Without a limit, each past suspension
+/// would take room in their Secret, once for each camera.
+const PAST_SUSPENSION_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Time for which a missing reference stops nothing: tools replace an object by a deletion and a creation.
 const MISSING_REFERENCE_GRACE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -462,10 +467,12 @@ fn validate_cameras(
         let mut cameras = observed.recorder_config.iter().flat_map(|config| &config.cameras);
         cameras.find(|camera| camera.name == name).map(|camera| camera.source.clone())
     };
+    let past = now.saturating_sub(PAST_SUSPENSION_KEPT).unwrap_or(Timestamp::MIN);
     for camera in &observed.cameras {
         let name = camera.name_any();
-        let suspended = suspension::camera_suspensions(&spec.suspensions, &name);
-        let valid_camera = |source| ValidCamera { name: name.clone(), source, suspended };
+        let suspended = suspension::camera_suspensions(&spec.suspensions, &name).ending_after(past);
+        let created = camera.metadata.creation_timestamp.as_ref().map(|created| created.0);
+        let valid_camera = |source| ValidCamera { name: name.clone(), source, suspended, created };
         match camera_source::resolve(&camera.spec, &observed.camera_secrets) {
             Ok(source) => valid.push(valid_camera(source)),
             Err(error) => match known(&name) {

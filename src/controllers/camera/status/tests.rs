@@ -68,8 +68,13 @@ fn status_at(
     let now = now.parse().unwrap();
     let valid = validate(camera, snapshot, &Ceilings { video: Days(28), calls: Days(7) }, now);
     let recorder = observe::assigned_recorder("receptie", snapshot);
-    let observed =
-        CameraObservations { valid: &valid, recorder: recorder.as_ref(), reply, last_frame_at: None };
+    let observed = CameraObservations {
+        valid: &valid,
+        recorder: recorder.as_ref(),
+        is_omitted: observe::is_omitted("receptie", snapshot),
+        reply,
+        last_frame_at: None,
+    };
     camera_status(camera, &observed, now)
 }
 
@@ -114,6 +119,20 @@ fn silent_camera_is_not_ready_with_reason() {
         let expected = [format!("Recording={truth} {reason}"), format!("Ready=False {reason}")];
         assert_conditions(&status, &expected.each_ref().map(String::as_str));
     }
+}
+
+#[test]
+fn omitted_camera_is_not_ready() {
+    let mut snapshot = site_snapshot();
+    let config = snapshot.config.as_mut().unwrap();
+    (config.omitted_cameras, config.cameras[0].name) = (1, "hal".into());
+    let status = status_of(&camera(), &snapshot, None);
+    assert_conditions(&status, &["Recording=False TooManyCameras", "Ready=False TooManyCameras"]);
+    let mut snapshot = suspended_snapshot();
+    let config = snapshot.config.as_mut().unwrap();
+    (config.omitted_cameras, config.cameras[0].name) = (1, "hal".into());
+    let status = status_of(&camera(), &snapshot, None);
+    assert_conditions(&status, &["Recording=False Suspended", "Ready=True Suspended"]);
 }
 
 #[test]

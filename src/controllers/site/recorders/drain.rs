@@ -135,6 +135,7 @@ pub async fn drain(
                 api: closed.status_api.clone(),
                 holds: closed.holds.clone(),
                 widening: None,
+                omitted_cameras: Vec::new(),
             };
             let applied = AppliedRecorders::new(expected, live, &all);
             touch_pods(&pods_api, &applied.pods, &closed.revision).await?;

@@ -1,17 +1,18 @@
 //! Step four: the desired recorders. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use kube::{Resource, ResourceExt};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::identity::StatusApiIdentity;
 use super::pod::RecorderPods;
 use super::workload::ExpectedRecorders;
-use super::{hold_widening, objects, shard};
+use super::{camera_limit, hold_widening, objects, shard};
 use crate::api::{Camera, Days, Site};
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::handoff::HoldScopes;
@@ -20,12 +21,12 @@ use crate::controllers::site::bucket::target;
 use crate::controllers::site::dereference::ObservedSite;
 use crate::controllers::site::validate::{RecordingVerdict, ValidCamera, ValidSite};
 use crate::rules::Windows;
-use crate::wire::{CameraConfig, FORMAT, GapCause, RecorderConfig};
+use crate::wire::{CameraConfig, FORMAT, GapCause, RecorderConfig, Window};
 
 /// Part of the spool's volume that segments may use: the kubelet evicts a pod that fills its volume.
 const USABLE_SPOOL_PERCENT: u64 = 90;
-/// Room for the revision and the name of the holds' field.
-const RESERVED_BYTES: usize = 128;
+/// Room for the revision, the number of omitted cameras and the name of the holds' field.
+const RESERVED_BYTES: usize = 256;
 const REVISION_LENGTH: usize = 16;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -60,7 +61,7 @@ pub fn plan(
     // Before the ledger is read, the recorders keep the holds that they have: they must not unseal a held segment.
     let held = held.or_else(|| Some(observed.recorder_config.as_ref()?.holds.clone()));
     let held = held.unwrap_or_default();
-    let document = build_config(site, observed, valid, identity, &held, may_record)?;
+    let (document, omitted_cameras) = build_config(site, observed, valid, identity, &held, may_record)?;
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
     let shards = document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect();
     let pods = RecorderPods {
@@ -79,6 +80,7 @@ pub fn plan(
             api: document.status_api.clone(),
             holds: held,
             widening: hold_widening::detect_widening(&document.holds),
+            omitted_cameras,
         },
         config_secret: objects::config_secret(&valid.names, &owner, &document),
         recorded_until: observed.cameras.iter().filter_map(recorded_until).collect(),
@@ -109,7 +111,8 @@ fn was_permitted(previous: Option<&RecorderConfig>) -> bool {
     previous.is_some_and(|config| config.cameras.iter().any(|camera| !camera.permitted.is_empty()))
 }
 
-/// Returns the recorders' configuration; `None` if credentials or ceilings were never known.
+/// Returns the recorders' configuration, and the names of the cameras that do not fit into it; `None` if credentials or ceilings
+/// were never known.
 fn build_config(
     site: &Site,
     observed: &ObservedSite,
@@ -117,7 +120,7 @@ fn build_config(
     identity: &StatusApiIdentity,
     held: &HoldScopes,
     may_record: bool,
-) -> Option<RecorderConfig> {
+) -> Option<(RecorderConfig, Vec<String>)> {
     let previous = observed.recorder_config.as_ref();
     // Without new credentials the recorders keep the previous ones, to upload the segments in their spools.
     let access = valid.access.as_ref();
@@ -137,15 +140,42 @@ fn build_config(
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
         // Divided first: multiplied first, a large quantity would overflow.
         spool_bytes: valid.spool_bytes / 100 * USABLE_SPOOL_PERCENT,
-        cameras: camera_configs(site, previous, observed.replicas.unwrap_or_default(), valid, may_record),
+        cameras: Vec::new(),
+        omitted_cameras: 0,
         holds: HoldScopes::new(),
         status_api: identity.api.clone(),
     };
+    let max_bytes =
+        camera_limit::MAX_BYTES_WITHOUT_HOLDS.saturating_sub(to_json(&document).len() + RESERVED_BYTES);
+    let omitted = omitted_cameras(valid, max_bytes);
+    document.omitted_cameras = u32::try_from(omitted.len()).unwrap_or(u32::MAX);
+    document.cameras =
+        camera_configs(site, previous, observed.replicas.unwrap_or_default(), valid, may_record, &omitted);
     document.holds = hold_widening::fit_to_size(
         held,
         hold_widening::MAX_CONFIG_BYTES.saturating_sub(to_json(&document).len() + RESERVED_BYTES),
     );
-    Some(with_revision(document, previous))
+    Some((with_revision(document, previous), omitted.into_iter().collect()))
+}
+
+/// Returns the names of the cameras that do not fit into `max_bytes`.
+fn omitted_cameras(valid: &ValidSite, max_bytes: usize) -> BTreeSet<String> {
+    // The largest values: which cameras fit must not depend on when they may record, or on their shards.
+    let permitted = vec![Window::new(Timestamp::MAX, Some(Timestamp::MAX))];
+    let size = |camera: &ValidCamera| {
+        let config = CameraConfig {
+            name: camera.name.clone(),
+            shard: u32::MAX,
+            source: camera.source.clone(),
+            permitted: permitted.clone(),
+            denial: Some(GapCause::ClockNotSynchronized),
+            suspended: camera.suspended.clone().into_vec(),
+        };
+        let bytes = to_json(&config).len();
+        camera_limit::CameraSize { created: camera.created, name: camera.name.clone(), bytes }
+    };
+    let all = valid.cameras.iter().chain(&valid.denied_cameras);
+    camera_limit::omitted_cameras(all.map(size).collect(), max_bytes)
 }
 
 fn camera_configs(
@@ -154,6 +184,7 @@ fn camera_configs(
     current_pods: u32,
     valid: &ValidSite,
     may_record: bool,
+    omitted: &BTreeSet<String>,
 ) -> Vec<CameraConfig> {
     // No window, rather than no camera: a camera that is missing here loses its pod, and its recorder reports no gap.
     let permitted = if may_record { valid.permission.windows.clone() } else { Windows::empty() };
@@ -172,7 +203,8 @@ fn camera_configs(
         .collect();
     let all = || {
         let denied = valid.denied_cameras.iter().map(|camera| (camera, true));
-        valid.cameras.iter().map(|camera| (camera, false)).chain(denied)
+        let all = valid.cameras.iter().map(|camera| (camera, false)).chain(denied);
+        all.filter(|(camera, _)| !omitted.contains(&camera.name))
     };
     let names: Vec<String> = all().map(|(camera, _)| camera.name.clone()).collect();
     let shards =
@@ -233,8 +265,8 @@ fn is_valid_revision(text: &str) -> bool {
     text.len() == REVISION_LENGTH && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn to_json(document: &RecorderConfig) -> Vec<u8> {
-    // Never fails: the document has no map with keys other than strings.
+fn to_json(document: &impl Serialize) -> Vec<u8> {
+    // Never fails: the documents have no map with keys other than strings.
     serde_json::to_vec(document).unwrap_or_default()
 }
 

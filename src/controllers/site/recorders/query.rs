@@ -66,11 +66,13 @@ pub fn describe_lagging(replies: &[ShardReply], revision: &str) -> Option<String
     (!lagging.is_empty()).then(|| lagging.join("; "))
 }
 
-/// Returns `Recording` of the Site, and the number of its cameras that record.
+/// Returns `Recording` of the Site, and the number of its cameras that record. `omitted`: cameras that do not fit into the recorders'
+/// configuration.
 pub fn evaluate_recording(
     valid: &ValidSite,
     may_record: bool,
     replies: &[ShardReply],
+    omitted: &[String],
     segment: SignedDuration,
 ) -> (ConditionFinding, usize) {
     let finding = |is_recording: bool, reason, message: &str| {
@@ -94,7 +96,13 @@ pub fn evaluate_recording(
     let cameras: Vec<(&str, ConditionFinding)> = valid
         .cameras
         .iter()
-        .map(|camera| (camera.name.as_str(), camera_finding(&camera.name, replies, segment)))
+        .map(|camera| {
+            let finding = match omitted.binary_search(&camera.name) {
+                Ok(_) => finding(false, Reason::TooManyCameras, camera_recording::OMITTED),
+                Err(_) => camera_finding(&camera.name, replies, segment),
+            };
+            (camera.name.as_str(), finding)
+        })
         .collect();
     let recording = cameras.iter().filter(|(_, finding)| finding.is_true()).count();
     let finding = if recording == total {
@@ -149,13 +157,17 @@ fn partial_finding(
         _ if suspended == silent.len() => (ConditionStatus::False, Reason::Suspended),
         _ => (ConditionStatus::False, Reason::SomeCamerasNotRecording),
     };
-    let named = silent.iter().take(MAX_NAMED_CAMERAS).cloned().collect::<Vec<_>>().join(", ");
-    let more = match silent.len().saturating_sub(MAX_NAMED_CAMERAS) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let message = format!("{recording} of {total} cameras record; not: {named}{more}");
+    let message = format!("{recording} of {total} cameras record; not: {}", name_cameras(&silent));
     ConditionFinding::new(ConditionType::Recording, status, reason, message)
+}
+
+/// Names the first of `cameras`, and counts the others.
+pub fn name_cameras(cameras: &[String]) -> String {
+    let named = cameras.iter().take(MAX_NAMED_CAMERAS).cloned().collect::<Vec<_>>().join(", ");
+    match cameras.len().saturating_sub(MAX_NAMED_CAMERAS) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 /// Returns `Recording` of one camera, from its recorder's report.

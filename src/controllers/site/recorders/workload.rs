@@ -28,6 +28,8 @@ pub struct ExpectedRecorders {
     pub holds: HoldScopes,
     /// Widening of `holds` in the configuration; `None`: recorders seal nothing more.
     pub widening: Option<Widening>,
+    /// Names of the cameras that do not fit into the configuration, sorted.
+    pub omitted_cameras: Vec<String>,
 }
 
 /// Pods that the operator queries. Anybody who may scale a StatefulSet could ask for billions.
@@ -137,7 +139,7 @@ pub async fn fetch_recorder_config(
 ) -> Result<Option<RecorderConfig>, ApiError> {
     let secret = match apply::get_owned(&api, &names.config, &names.uid).await {
         Ok(secret) => secret,
-        Err(ApplyError::Api(error)) => return Err(error),
+        Err(ApplyError::Api(error) | ApplyError::Invalid { error, .. }) => return Err(error),
         Err(ApplyError::ForeignObject { .. } | ApplyError::NotSerializable(_)) => None,
     };
     Ok(secret.as_ref().and_then(read_config))

@@ -124,13 +124,25 @@ fn terminal_errors_stall_the_site() {
     let reasons = (condition(&status, "Stalled").1, condition(&status, "Ready").1);
     assert_eq!(reasons, ("ForeignObject", "ForeignObject"));
 
-    let invalid =
-        kube::core::Status::failure("spec.template.spec.nodeSelector: no", "Invalid").with_code(422);
-    let invalid = ApplyError::Api(ApiError(kube::Error::Api(Box::new(invalid))));
-    let status = applied_status(&fixture, &compliant_bucket(fixture.now), Err(invalid));
-    let (truth, reason, message) = condition(&status, "Stalled");
-    assert_eq!((truth, reason), ("True", "InvalidField"));
-    assert!(message.starts_with("spec.recorder: "), "{message}");
+    for (kind, name, start) in [
+        ("StatefulSet", "zwembad-recorder", "spec.recorder: "),
+        (
+            "Secret",
+            "zwembad-recorder-config",
+            "the API server answered 422 Invalid for the Secret \"zwembad-recorder-config\", so no recorder follows",
+        ),
+        ("Service", "zwembad-recorder", "the API server answered 422 Invalid for the Service"),
+    ] {
+        let invalid =
+            kube::core::Status::failure("spec.template.spec.nodeSelector: no", "Invalid").with_code(422);
+        let error = ApiError(kube::Error::Api(Box::new(invalid)));
+        let invalid = ApplyError::Invalid { kind: kind.into(), name: name.into(), error };
+        let status = applied_status(&fixture, &compliant_bucket(fixture.now), Err(invalid));
+        let (truth, reason, message) = condition(&status, "Stalled");
+        assert_eq!((truth, reason), ("True", "InvalidField"));
+        assert!(message.starts_with(start), "{message}");
+        assert_eq!(message.contains("nodeSelector"), kind == "StatefulSet", "{message}");
+    }
 
     fixture.config.grants = Grants::default();
     let status = compliant_status(&fixture);
@@ -335,6 +347,25 @@ fn widened_hold_scopes_make_site_not_ready() {
         assert_eq!(truth == "True", widening.is_none(), "{message}");
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn omitted_cameras_make_site_not_ready_and_stall_it_at_once() {
+    let fixture = fixture();
+    let mut expected = fixture.plan().expected;
+    expected.omitted_cameras = (10..30).map(|number| format!("camera-{number}")).collect();
+    let applied = AppliedPlan {
+        recorders: Some(AppliedRecorders { expected, pods: Vec::new(), terminating: Vec::new() }),
+        ..AppliedPlan::default()
+    };
+    let status = applied_status(&fixture, &compliant_bucket(fixture.now), Ok(applied));
+    for type_ in ["Ready", "Stalled"] {
+        let (_, reason, message) = condition(&status, type_);
+        assert_eq!(reason, "TooManyCameras", "{message}");
+        assert!(message.starts_with("20 cameras do not fit"), "{message}");
+        assert!(message.contains("camera-10, ") && message.contains("camera-19 and 10 more"), "{message}");
+    }
+    assert_eq!((condition(&status, "Ready").0, condition(&status, "Stalled").0), ("False", "True"));
 }
 
 /// Returns a Site with a ceiling of 28 days, whose last audit found a video this old, in hours.

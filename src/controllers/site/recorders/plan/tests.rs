@@ -1,15 +1,18 @@
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason, merge};
-use crate::api::{CameraStatus, Ceilings, SiteStatus};
+use crate::api::{CameraStatus, Ceilings, SiteStatus, Suspension};
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
 use crate::controllers::site::recorders::claims::ClaimStorage;
 use crate::controllers::site::recorders::hold_widening::Widening;
 use crate::controllers::testing::camera;
-use crate::rules::{CameraSelector, HoldScope};
+use crate::rules::{CameraSelector, Class, HoldScope, Recording};
 use crate::storage::EnforceError;
 use crate::wire::{CONFIG_KEY, Window};
 
@@ -38,10 +41,26 @@ fn recorder_config_is_complete() {
     assert_eq!((hal.name.as_str(), hal.shard, hal.source.url.reveal()), ("hal", 0, "rtsp://10.0.0.1/hal"));
     assert_eq!(hal.source.login.as_ref().unwrap().password.reveal(), "camera-password");
     assert_eq!(hal.permitted[0].from.to_string(), "2020-05-05T22:00:00Z");
-    assert_eq!(hal.suspended.len(), 1);
-    assert!(document.cameras[1].suspended.is_empty());
     let expected = plan.expected;
     assert_eq!((expected.revision, expected.pods), (document.revision, 1));
+}
+
+#[test]
+fn recorders_forget_a_suspension_a_week_after_its_end() {
+    let mut fixture = fixture();
+    let suspensions = |fixture: &Fixture| {
+        let counts = config_of(&fixture.plan()).cameras.into_iter().map(|camera| camera.suspended.len());
+        counts.collect::<Vec<usize>>()
+    };
+    for (now, of_hal) in [
+        ("2026-03-18T05:00:00Z", 1),
+        ("2026-03-18T12:00:00Z", 1),
+        ("2026-03-25T20:59:59Z", 1),
+        ("2026-03-25T21:00:00Z", 0),
+    ] {
+        fixture.now = now.parse().unwrap();
+        assert_eq!(suspensions(&fixture), [of_hal, 0], "at {now}");
+    }
 }
 
 #[test]
@@ -394,6 +413,80 @@ fn recorder_secret_fits_any_number_of_holds() {
         assert!(bytes < MAX_SECRET_BYTES, "{number} holds over {cameras} cameras: {bytes} bytes");
         assert_eq!(plan.expected.widening, widening, "{number} holds over {cameras} cameras");
         assert_eq!(plan.expected.holds, held, "an acknowledgement covers all holds");
+    }
+}
+
+/// Returns a Site with this many cameras, whose CA certificates have this size, and this many suspensions to come.
+fn large_site(cameras: usize, suspensions: usize, ca_bytes: usize) -> Fixture {
+    let mut fixture = fixture();
+    let hour = |number: usize| Time(fixture.now + SignedDuration::from_hours(i64::try_from(number).unwrap()));
+    let suspension = |number: usize| Suspension {
+        reason: "Verkiezing".into(),
+        from: hour(2 * number + 1),
+        until: hour(2 * number + 2),
+        cameras: Vec::new(),
+    };
+    fixture.site.spec.suspensions = (0..suspensions).map(suspension).collect();
+    let authority = ReferencedSecret::of(&[("ca.crt", &"x".repeat(ca_bytes))]);
+    fixture.observed.camera_secrets.ca_certificates = [("ca".to_owned(), authority)].into();
+    let created = |number: usize| {
+        // In reverse: the last by name is the oldest.
+        let mut camera = camera(&format!("camera-{number:0>5}"));
+        camera.metadata.creation_timestamp = Some(hour(cameras - number));
+        if ca_bytes > 0 {
+            camera.spec.stream.ca_ref = Some(serde_json::from_value(json!({"name": "ca"})).unwrap());
+        }
+        camera
+    };
+    fixture.observed.cameras = (0..cameras).map(created).collect();
+    fixture
+}
+
+#[test]
+fn newest_cameras_are_omitted_if_not_all_fit() {
+    let first = large_site(600, 0, 2000);
+    let plan = first.plan();
+    let config = config_of(&plan);
+    let omitted = plan.expected.omitted_cameras.clone();
+    assert_eq!(config.cameras.len() + omitted.len(), 600);
+    assert_eq!(usize::try_from(config.omitted_cameras).unwrap(), omitted.len());
+    assert!((150..250).contains(&omitted.len()), "{}", omitted.len());
+    assert_eq!(omitted[0], "camera-00000", "the newest");
+    assert!(omitted.is_sorted() && omitted.last() < config.cameras.first().map(|camera| &camera.name));
+    // The same while the Site may not record, and afterwards.
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
+    let closed = after_apply(&first, &plan).plan_with(&claimed).unwrap();
+    assert_eq!(closed.expected.omitted_cameras, omitted);
+    assert_eq!(after_apply(&first, &closed).plan().expected.omitted_cameras, omitted);
+    assert!(large_site(300, 0, 2000).plan().expected.omitted_cameras.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn recorder_secret_fits_and_has_every_hold(
+        cameras in 0_usize..1000,
+        suspensions in 0_usize..=64,
+        ca_bytes in prop_oneof![Just(0), Just(2000), 0_usize..1_000_000],
+        holds in prop_oneof![0_usize..10, 0_usize..3000],
+        cameras_per_hold in 1_usize..20,
+    ) {
+        let held = many_holds(holds, cameras_per_hold, 60);
+        let plan = large_site(cameras, suspensions, ca_bytes).plan_with_holds(held.clone());
+        let bytes = plan.config_secret.data.as_ref().unwrap()[CONFIG_KEY].0.len();
+        prop_assert!(bytes <= hold_widening::MAX_CONFIG_BYTES, "{bytes} bytes");
+        let config = config_of(&plan);
+        for scope in held.values() {
+            let CameraSelector::Named(names) = &scope.cameras else { panic!("named") };
+            let Some(end) = scope.window.until else { panic!("an end") };
+            for source in names {
+                let recording = Recording { class: Class::Video, source, start: scope.window.from, end };
+                prop_assert!(config.holds.values().any(|one| one.covers(&recording)), "{source}");
+            }
+        }
+        prop_assert_eq!(config.cameras.len() + plan.expected.omitted_cameras.len(), cameras);
+        let fits = |camera: &CameraConfig| camera.suspended.len() == suspensions && !camera.permitted.is_empty();
+        prop_assert!(config.cameras.iter().all(fits), "gates and suspensions of the others are complete");
     }
 }
 

@@ -22,7 +22,7 @@ fn recording_reports_all_some_or_no_cameras() {
     let fixture = fixture();
     let valid = fixture.valid();
     let evaluate = |cameras: &[(&str, CameraState)]| {
-        evaluate_recording(&valid, true, &[reply(&fixture, cameras)], SEGMENT)
+        evaluate_recording(&valid, true, &[reply(&fixture, cameras)], &[], SEGMENT)
     };
     let (all, count) = evaluate(&[("hal", Records), ("kassa", Records)]);
     assert!(all.is_true() && count == 2);
@@ -38,12 +38,23 @@ fn recording_reports_all_some_or_no_cameras() {
 }
 
 #[test]
+fn omitted_camera_does_not_record_whatever_its_recorder_says() {
+    let fixture = fixture();
+    let records = [("hal", CameraState::Recording), ("kassa", CameraState::Recording)];
+    let replies = [reply(&fixture, &records)];
+    let (finding, count) =
+        evaluate_recording(&fixture.valid(), true, &replies, &["kassa".to_owned()], SEGMENT);
+    assert_eq!((finding.reason, count), (Reason::SomeCamerasNotRecording, 1));
+    assert_eq!(finding.message, "1 of 2 cameras record; not: kassa (TooManyCameras)");
+}
+
+#[test]
 fn recorder_with_wrong_clock_is_named() {
     let fixture = fixture();
     let records = [("hal", CameraState::Recording), ("kassa", CameraState::Recording)];
     let mut reply = reply(&fixture, &records);
     reply.status.as_mut().unwrap().clock_ahead_ms = Some(-86_400_000);
-    let (finding, _) = evaluate_recording(&fixture.valid(), true, &[reply], SEGMENT);
+    let (finding, _) = evaluate_recording(&fixture.valid(), true, &[reply], &[], SEGMENT);
     assert!(
         finding.is_true() && finding.message.contains("; recorder 0: the recorder's clock"),
         "{finding:?}"
@@ -53,7 +64,7 @@ fn recorder_with_wrong_clock_is_named() {
 #[test]
 fn unreachable_recorder_makes_recording_unknown() {
     let silent = ShardReply { shard: 0, status: Err(RecorderStatusError::Unreachable) };
-    let (unknown, count) = evaluate_recording(&fixture().valid(), true, &[silent], SEGMENT);
+    let (unknown, count) = evaluate_recording(&fixture().valid(), true, &[silent], &[], SEGMENT);
     let expected = (ConditionStatus::Unknown, Reason::RecorderNotReady, 0);
     assert_eq!((unknown.status, unknown.reason, count), expected);
 }
@@ -62,7 +73,7 @@ fn unreachable_recorder_makes_recording_unknown() {
 fn recording_states_reason_when_nothing_records() {
     let mut fixture = fixture();
     let reason = |fixture: &Fixture, may_record| {
-        evaluate_recording(&fixture.valid(), may_record, &[], SEGMENT).0.reason
+        evaluate_recording(&fixture.valid(), may_record, &[], &[], SEGMENT).0.reason
     };
     assert_eq!(reason(&fixture, false), Reason::DependencyNotReady);
     fixture.site.spec.notices = None;
