@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub use eviction::AgeLimit;
 pub use index::UploadLane;
@@ -35,6 +35,10 @@ use name::Entry;
 use crate::rules::HoldScope;
 use crate::sync::lock;
 use crate::wire::SpoolStatus;
+
+/// Files that are synced to the disk at the same time. All cameras end their files within the same second. If all were synced at
+/// once, the writes of every camera would wait for all of them.
+const MAX_CONCURRENT_SYNCS: usize = 4;
 
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
@@ -63,6 +67,8 @@ pub struct Spool {
     changed: Notify,
     /// Held during the recovery of an orphan.
     recovery_lock: tokio::sync::Mutex<()>,
+    /// One permit for each sync of a file: [`MAX_CONCURRENT_SYNCS`].
+    syncs: Semaphore,
 }
 
 impl Spool {
@@ -74,6 +80,7 @@ impl Spool {
             index: Mutex::default(),
             changed: Notify::new(),
             recovery_lock: tokio::sync::Mutex::default(),
+            syncs: Semaphore::new(MAX_CONCURRENT_SYNCS),
         });
         let opened = Arc::clone(&spool);
         disk::blocking(move || opened.load_existing()).await??;
@@ -303,6 +310,12 @@ impl Spool {
         if let Err(error) = disk::delete(paths).await {
             tracing::warn!(error = %error.kind(), "a segment cannot be deleted from the spool");
         }
+    }
+
+    /// Keeps every file from being synced, as a disk that does not answer does.
+    #[cfg(test)]
+    pub async fn block_syncs(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.syncs.acquire_many(u32::try_from(MAX_CONCURRENT_SYNCS).unwrap()).await.unwrap()
     }
 
     fn release(&self, bytes: u64) {

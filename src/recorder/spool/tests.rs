@@ -72,6 +72,26 @@ async fn segment_waits_until_upload_is_confirmed() {
 }
 
 #[tokio::test]
+async fn close_waits_for_its_turn_to_sync() {
+    let (_folder, spool) = spool(1000).await;
+    let blocked = spool.block_syncs().await;
+    let closing: Vec<_> = (0..10)
+        .map(|number| {
+            let spool = Arc::clone(&spool);
+            tokio::spawn(async move { write_segment(&spool, 10 * number, 10).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let waiting = spool.status();
+    assert_eq!((waiting.segments, waiting.bytes), (0, 100), "files in progress count as the spool's content");
+    drop(blocked);
+    for closed in closing {
+        closed.await.unwrap();
+    }
+    assert_eq!(spool.status(), SpoolStatus { segments: 10, bytes: 100, limit: 1000 });
+}
+
+#[tokio::test]
 async fn waiting_segment_survives_restart() {
     use sha2::{Digest, Sha256};
     let (folder, spool) = spool(1000).await;

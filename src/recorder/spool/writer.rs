@@ -23,6 +23,8 @@ pub struct SegmentWriter {
     spool: Arc<Spool>,
     camera: String,
     path: PathBuf,
+    /// Capture time in the name of the file.
+    named_start: Timestamp,
     /// Start of the file by the monotonic clock.
     began: Instant,
     bytes: u64,
@@ -57,10 +59,15 @@ impl SegmentWriter {
         };
         let file = blocking(create).await??;
         let output = Some(Output { file, hasher: Sha256::new() });
+        let camera = camera.to_owned();
         let mut writer =
-            Self { spool, camera: camera.to_owned(), path, began, bytes: 0, closed: false, output };
+            Self { spool, camera, path, named_start: start, began, bytes: 0, closed: false, output };
         writer.append(bytes).await?;
         Ok(writer)
+    }
+
+    pub const fn named_start(&self) -> Timestamp {
+        self.named_start
     }
 
     pub async fn append(&mut self, bytes: Vec<u8>) -> Result<(), SpoolError> {
@@ -106,6 +113,8 @@ impl SegmentWriter {
 
     /// Completes the file: syncs it, then renames it.
     pub async fn close(mut self, start: Timestamp, end: Timestamp) -> Result<Closed, SpoolError> {
+        let spool = Arc::clone(&self.spool);
+        let _permit = spool.syncs.acquire().await.map_err(io::Error::other)?;
         let Output { file, hasher } = self.output.take().ok_or_else(lost)?;
         let ms = end.as_millisecond().saturating_sub(start.as_millisecond());
         let closed = Closed {
