@@ -4,6 +4,7 @@
 //! applies nothing: it queries the recorder.
 
 mod dereference;
+mod failure;
 mod gaps;
 mod observe;
 mod status;

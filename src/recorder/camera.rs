@@ -2,6 +2,7 @@
 
 pub(crate) mod backoff;
 pub(crate) mod clock;
+pub(crate) mod last_failure;
 pub(crate) mod permission;
 pub(crate) mod session;
 pub(crate) mod task;

@@ -10,7 +10,7 @@ use super::confirmed_clock::ConfirmedClock;
 use super::metrics::RecorderMetrics;
 use super::spool::Spool;
 use super::state::RecorderState;
-use crate::wire::{CameraState, GapCause};
+use crate::wire::{CameraFailure, CameraState, GapCause};
 
 #[derive(Clone)]
 pub struct RecorderContext {
@@ -30,10 +30,18 @@ impl RecorderContext {
         Self { spool, state, metrics, clock: Arc::default(), segment_duration, epoch: Instant::now() }
     }
 
-    /// Reports that no video of a camera arrives, because of an error of this category.
-    pub fn report_failure(&self, camera: &str, category: &'static str, message: &str) {
+    /// Reports that no video of a camera is recorded. `category` names the error in metrics, `failure` in the status.
+    pub fn report_failure(
+        &self,
+        camera: &str,
+        failure: CameraFailure,
+        category: &'static str,
+        message: &str,
+    ) {
         self.metrics.count_connection_failure(camera, category);
         self.state.set_last_error(camera, message);
+        // Before the state, so that no reader sees `Disconnected` without its failure.
+        self.state.set_failure(camera, failure);
         self.state.interrupt(camera, CameraState::Disconnected, GapCause::Disconnected);
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::camera::task::CameraTask;
 use super::context::RecorderContext;
-use crate::wire::{CameraConfig, RecorderConfig};
+use crate::wire::{CameraConfig, CameraFailure, RecorderConfig};
 
 /// Wait before a task that panicked restarts.
 const TASK_RESTART_DELAY: Duration = Duration::from_secs(5);
@@ -130,7 +130,12 @@ async fn supervise(
             return;
         }
         tracing::error!(camera = name, "the camera's task panicked: restarting it");
-        context.report_failure(&name, "internal", "internal error of the recorder");
+        context.report_failure(
+            &name,
+            CameraFailure::RecorderFailed,
+            "internal",
+            "internal error of the recorder",
+        );
         tokio::select! {
             () = sleep(TASK_RESTART_DELAY) => {}
             () = stop.cancelled() => return,

@@ -8,18 +8,20 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::camera::last_failure::LastFailure;
 use super::gaps::GapLog;
 use super::metrics::RecorderMetrics;
 use super::spool::Spool;
 use crate::sync::lock;
-use crate::wire::{CameraReport, CameraState, GapCause, SegmentReport};
+use crate::wire::{CameraFailure, CameraReport, CameraState, GapCause, SegmentReport};
 
 const MAX_ERROR_CHARS: usize = 300;
 
 #[derive(Debug)]
 struct CameraEntry {
-    /// Without `waiting`, `oldest_waiting` and `gaps`, which [`RecorderState::camera_reports`] adds.
+    /// Without `waiting`, `oldest_waiting`, `failure` and `gaps`, which [`RecorderState::camera_reports`] adds.
     report: CameraReport,
+    failure: LastFailure,
     gaps: GapLog,
 }
 
@@ -58,7 +60,9 @@ impl RecorderState {
         let report = CameraReport { last_frame, ..CameraReport::new(camera, CameraState::Connecting, now) };
         let mut inner = lock(&self.inner);
         inner.unsaved.insert(camera.to_owned());
-        inner.cameras.insert(camera.to_owned(), CameraEntry { report, gaps });
+        inner
+            .cameras
+            .insert(camera.to_owned(), CameraEntry { report, failure: LastFailure::default(), gaps });
     }
 
     /// Removes a camera. The next [`Self::persist_gaps`] deletes its stored gaps: if the camera is added again, no recording
@@ -95,6 +99,9 @@ impl RecorderState {
             if entry.report.state != state && !is_attempt {
                 entry.report.state = state;
                 entry.report.since = now;
+                if state != CameraState::Disconnected {
+                    entry.failure = LastFailure::default();
+                }
                 tracing::info!(camera, ?state, "camera");
             }
         });
@@ -117,6 +124,16 @@ impl RecorderState {
     pub fn set_last_error(&self, camera: &str, message: &str) {
         let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
         self.with_camera(camera, |entry| entry.report.last_error = Some(message));
+    }
+
+    /// Notes the failure of a camera that is, or is about to be, `Disconnected`.
+    pub fn set_failure(&self, camera: &str, failure: CameraFailure) {
+        self.with_camera(camera, |entry| entry.failure.observe(failure));
+    }
+
+    /// Notes that the camera has another configuration, so that its next failure may be another one.
+    pub fn expect_another_failure(&self, camera: &str) {
+        self.with_camera(camera, |entry| entry.failure.expect_another());
     }
 
     pub fn set_last_frame(&self, camera: &str, captured_at: Timestamp) {
@@ -199,6 +216,7 @@ impl RecorderState {
         let report = |camera: &CameraEntry| CameraReport {
             waiting: spool.waiting_segments(&camera.report.name),
             oldest_waiting: spool.oldest_start(&camera.report.name),
+            failure: camera.failure.shown(),
             gaps: camera.gaps.latest(),
             ..camera.report.clone()
         };
@@ -371,6 +389,30 @@ mod tests {
             state.set_camera_state("hal", next, at(20));
             assert_eq!(state.camera_reports(&spool)[0].state, expected, "after {next:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn failure_is_reported_until_the_camera_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+        let state = RecorderState::new(folder.path(), RecorderMetrics::default());
+        state.add("hal", None, at(10)).await;
+        let reported = || state.camera_reports(&spool)[0].failure;
+        let fail = |failure| {
+            state.set_camera_state("hal", CameraState::Disconnected, at(20));
+            state.set_failure("hal", failure);
+        };
+        assert_eq!(reported(), None);
+        fail(CameraFailure::Unauthorized);
+        state.set_camera_state("hal", CameraState::Connecting, at(21));
+        assert_eq!(reported(), Some(CameraFailure::Unauthorized));
+        state.expect_another_failure("hal");
+        fail(CameraFailure::PathNotFound);
+        assert_eq!(reported(), Some(CameraFailure::PathNotFound));
+        state.set_camera_state("hal", CameraState::Recording, at(22));
+        assert_eq!(reported(), None);
+        fail(CameraFailure::StreamEnded);
+        assert_eq!(reported(), Some(CameraFailure::StreamEnded));
     }
 
     #[tokio::test]

@@ -96,6 +96,9 @@ pub struct CameraReport {
     /// Last error, without secrets and URLs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Category of the last failure since the camera recorded. A changed category is reported when it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<CameraFailure>,
     /// Latest gaps, newest last, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
@@ -115,6 +118,7 @@ impl CameraReport {
             waiting: 0,
             oldest_waiting: None,
             last_error: None,
+            failure: None,
             gaps: Vec::new(),
         }
     }
@@ -136,6 +140,46 @@ pub enum CameraState {
     /// The spool is full.
     SpoolFull,
     /// A state that only newer recorders have.
+    #[serde(other)]
+    Other,
+}
+
+/// Category of a camera's failure. It contains no text of the camera, and of its answers only codes with a known remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CameraFailure {
+    /// `spec.stream.url` cannot be used.
+    InvalidUrl,
+    /// The host or port does not answer.
+    Unreachable,
+    /// 401: the user or password is missing or wrong.
+    Unauthorized,
+    /// The camera requires basic authentication over `rtsp://`, which the spec does not allow.
+    BasicAuthNotAllowed,
+    /// 403: the user may not view this stream.
+    Forbidden,
+    /// 404: the camera has no stream at this path.
+    PathNotFound,
+    /// 461: the camera does not offer RTP over TCP.
+    TransportUnsupported,
+    /// 453 or 503: the camera serves no further client.
+    Busy,
+    /// Another status code, which the recorder's log has.
+    ErrorStatus,
+    /// The stream has no video.
+    NoVideo,
+    /// The video is neither H.264 nor H.265.
+    UnsupportedCodec,
+    /// MP4 cannot hold the video's parameters.
+    UnsupportedParameters,
+    /// The certificate is not trusted, or there is no common TLS version.
+    UntrustedTls,
+    /// The answer or the stream violates RTSP or RTP.
+    ProtocolViolation,
+    /// The camera ended the stream, or sent no frame for ten seconds.
+    StreamEnded,
+    /// The recorder failed: its disk, its muxer or a bug. The camera is not the cause.
+    RecorderFailed,
+    /// A category that only newer recorders report.
     #[serde(other)]
     Other,
 }
@@ -199,10 +243,10 @@ mod tests {
     fn unknown_values_are_read_as_other() {
         let report: CameraReport = serde_json::from_value(serde_json::json!({
             "name": "hal", "state": "Dreaming", "since": "2026-11-24T12:00:00Z", "uploaded": 3, "waiting": 0,
-            "gaps": [{"cause": "Eclipse"}, {"cause": "RecorderRestarted"}], "newer": {"still": true},
+            "failure": "Moved", "gaps": [{"cause": "Eclipse"}, {"cause": "RecorderRestarted"}], "newer": {"still": true},
         }))
         .unwrap();
-        assert_eq!(report.state, CameraState::Other);
+        assert_eq!((report.state, report.failure), (CameraState::Other, Some(CameraFailure::Other)));
         let causes: Vec<GapCause> = report.gaps.iter().map(|gap| gap.cause).collect();
         assert_eq!(causes, [GapCause::Other, GapCause::RecorderRestarted]);
     }

@@ -1,6 +1,7 @@
 //! End-to-end tests on a real cluster, from `kubectl apply` to frames in the bucket.
 
 mod added_camera;
+mod camera_failures;
 mod heusden;
 mod in_sync;
 mod incident;

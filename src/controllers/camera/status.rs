@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::failure;
 use super::gaps;
 use super::observe::{AssignedRecorder, CameraQueryResult};
 use super::validate::CameraValidation;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
-use crate::api::{Camera, CameraStatus, LastSegment};
+use crate::api::{Camera, CameraStatus, CameraStream, LastSegment};
 use crate::controllers::kubernetes::status::may_refresh;
 use crate::controllers::recorder_client::camera_recording;
 use crate::controllers::runner::Watched;
@@ -42,7 +43,7 @@ pub fn camera_status(
     let CameraObservations { valid, recorder, is_omitted, reply, last_frame_at } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
-    let recording = recording(valid, is_omitted, reply);
+    let recording = recording(&camera.spec.stream, valid, is_omitted, reply);
     let (stalled, stalls_at) = stalled(camera, &valid.accepted, now);
     let ready = ready(valid, &recording);
     let findings = [valid.accepted.clone(), valid.permitted.clone(), recording, ready, stalled];
@@ -69,6 +70,7 @@ pub fn is_ready(status: &CameraStatus) -> bool {
 }
 
 fn recording(
+    stream: &CameraStream,
     valid: &CameraValidation,
     is_omitted: bool,
     reply: Option<&CameraQueryResult>,
@@ -85,6 +87,7 @@ fn recording(
         Some(Ok(reply)) => match &reply.report {
             Some(report) => {
                 let finding = camera_recording::evaluate(report, valid.segment_duration, reply.now);
+                let finding = failure::with_failure(finding, report.failure, stream);
                 camera_recording::with_clock(finding, reply.clock_ahead_ms)
             }
             None => finding(False, Reason::Connecting, camera_recording::UNKNOWN_TO_RECORDER),

@@ -15,7 +15,7 @@ use super::session::{RecordingSession, SessionEnd};
 use crate::failure::Failure;
 use crate::recorder::context::RecorderContext;
 use crate::recorder::rtsp::{StreamError, VideoStream};
-use crate::wire::{CameraConfig, CameraSource, CameraState, GapCause};
+use crate::wire::{CameraConfig, CameraFailure, CameraSource, CameraState, GapCause};
 
 const SPOOL_FULL_RETRY_DELAY: Duration = Duration::from_secs(2);
 /// Free bytes that recording needs: the start of a file and one fragment.
@@ -53,7 +53,10 @@ impl CameraTask {
             match wake {
                 WakeReason::Stopped => return,
                 // The new configuration may fix the cause of the failures.
-                WakeReason::ConfigChanged => backoff.reset(),
+                WakeReason::ConfigChanged => {
+                    backoff.reset();
+                    self.context.state.expect_another_failure(&self.name);
+                }
                 WakeReason::Elapsed => {}
             }
         }
@@ -103,14 +106,14 @@ impl CameraTask {
                 self.wait(SPOOL_FULL_RETRY_DELAY).await
             }
             SessionEnd::WriteFailed { category, message } => {
-                self.report_failure(category, &message);
+                self.report_failure(CameraFailure::RecorderFailed, category, &message);
                 self.wait(backoff.next_delay()).await
             }
             SessionEnd::StreamFailed(error) => {
                 if session_start.elapsed() >= HEALTHY_SESSION {
                     backoff.reset();
                 }
-                self.report_failure(error.category(), &error.to_string());
+                self.report_failure(error.camera_failure(), error.category(), &error.to_string());
                 // Some cameras end each session after a fixed time. Without a wait, the gap stays short.
                 if matches!(error, StreamError::Ended) && session_start.elapsed() >= HEALTHY_SESSION {
                     return WakeReason::Elapsed;
@@ -120,9 +123,9 @@ impl CameraTask {
         }
     }
 
-    fn report_failure(&self, category: &'static str, message: &str) {
+    fn report_failure(&self, failure: CameraFailure, category: &'static str, message: &str) {
         tracing::warn!(camera = self.name, category, "{message}");
-        self.context.report_failure(&self.name, category, message);
+        self.context.report_failure(&self.name, failure, category, message);
     }
 
     async fn wait(&mut self, time: Duration) -> WakeReason {

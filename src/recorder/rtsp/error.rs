@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::wire::CameraFailure;
+
 #[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum StreamError {
@@ -33,6 +35,30 @@ pub enum StreamError {
     Ended,
     #[error("no frame arrived for 10 seconds")]
     NoFrames,
+}
+
+impl StreamError {
+    /// Returns the category that the Camera's status explains. Attempts at a host without power end with changing errors,
+    /// such as a timeout or no route: all of them are `Unreachable`.
+    pub fn camera_failure(&self) -> CameraFailure {
+        match self {
+            Self::InvalidUrl => CameraFailure::InvalidUrl,
+            Self::Connect(_) | Self::Timeout => CameraFailure::Unreachable,
+            Self::Unauthorized => CameraFailure::Unauthorized,
+            Self::BasicAuth => CameraFailure::BasicAuthNotAllowed,
+            Self::ErrorStatus(403) => CameraFailure::Forbidden,
+            Self::ErrorStatus(404) => CameraFailure::PathNotFound,
+            Self::ErrorStatus(461) => CameraFailure::TransportUnsupported,
+            Self::ErrorStatus(453 | 503) => CameraFailure::Busy,
+            Self::ErrorStatus(_) => CameraFailure::ErrorStatus,
+            Self::NoVideo => CameraFailure::NoVideo,
+            Self::UnsupportedCodec => CameraFailure::UnsupportedCodec,
+            Self::UnsupportedParameters => CameraFailure::UnsupportedParameters,
+            Self::Tls(_) => CameraFailure::UntrustedTls,
+            Self::Malformed => CameraFailure::ProtocolViolation,
+            Self::Ended | Self::NoFrames => CameraFailure::StreamEnded,
+        }
+    }
 }
 
 impl From<retina::Error> for StreamError {
@@ -89,6 +115,17 @@ mod tests {
         // No server listens on port 9.
         let error = connect_error("127.0.0.1:9").await;
         assert_eq!(error.to_string(), "the camera cannot be reached: connection refused");
+    }
+
+    #[test]
+    fn attempts_at_a_host_without_power_have_one_category() {
+        let connect = |kind| StreamError::Connect(kind).camera_failure();
+        for kind in
+            [io::ErrorKind::HostUnreachable, io::ErrorKind::TimedOut, io::ErrorKind::ConnectionRefused]
+        {
+            assert_eq!(connect(kind), CameraFailure::Unreachable);
+        }
+        assert_eq!(StreamError::Timeout.camera_failure(), CameraFailure::Unreachable);
     }
 
     #[tokio::test]
