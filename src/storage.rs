@@ -8,7 +8,7 @@ pub mod s3;
 pub use self::bucket::adoption::AdoptionConflict;
 pub use self::bucket::enforce::{EnforceFailure, Probe, enforce};
 pub use self::bucket::error::EnforceError;
-pub use self::bucket::owner::Claim;
+pub use self::bucket::owner::{Claim, Claimant};
 pub use self::bucket::probe::Conformance;
 pub use self::bucket::spec::{BucketSpec, EnforceReport, StoreChange};
 pub use self::bucket::state::{BucketDefaultRetention, BucketState};

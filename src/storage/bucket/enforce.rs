@@ -4,7 +4,7 @@ use super::adoption::AdoptionConflict;
 use super::drift::DesiredBucket;
 use super::error::EnforceError;
 use super::observe::{ObservedBucket, observe};
-use super::owner::{Claim, Owner};
+use super::owner::{Claim, Claimant, Owner};
 use super::policy::dialect::Dialect;
 use super::policy::principals;
 use super::probe::{Conformance, Exemptions, ExistingPolicy, ProbeTarget, UnknownReason, Verdict, canary};
@@ -175,7 +175,7 @@ impl Enforcement<'_> {
     async fn ensure_claimed(&mut self, observed: &ObservedBucket) -> Result<(), EnforceError> {
         match owner::read_owner(self.operator, self.claim).await? {
             Owner::ThisSite => return Ok(()),
-            Owner::OtherSite => return Err(EnforceError::ClaimedByOther),
+            Owner::OtherSite(claimant) => return Err(EnforceError::ClaimedByOther(claimant)),
             Owner::Unclaimed => (),
         }
         let mut from = "unclaimed";
@@ -197,8 +197,11 @@ impl Enforcement<'_> {
                 from = "unclaimed, with foreign objects, which stay";
             }
         }
-        if owner::claim(self.operator, self.claim).await? != Owner::ThisSite {
-            return Err(EnforceError::ClaimedByOther);
+        match owner::claim(self.operator, self.claim).await? {
+            Owner::ThisSite => (),
+            Owner::OtherSite(claimant) => return Err(EnforceError::ClaimedByOther(claimant)),
+            // The store does not list the claim that it took.
+            Owner::Unclaimed => return Err(EnforceError::ClaimedByOther(Claimant::Unknown)),
         }
         self.changes.push(StoreChange::new(Subresource::Claim, from, "this Site's"));
         Ok(())

@@ -2,17 +2,15 @@
 
 use super::adoption::{AdoptionConflict, describe};
 use super::desired::CeilingTooLow;
+use super::owner::Claimant;
 use crate::storage::s3::{StoreError, TargetError};
 
 /// Reason that a bucket is not compliant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnforceError {
     /// Another Site claimed the bucket first. The operator wrote nothing.
-    #[error(
-        "spec.storage.bucket: claimed by another Site; the field is immutable, so delete this Site and create it again with another \
-         bucket. If this cluster replaces the one that claimed it, give the operator the clusterId of that cluster"
-    )]
-    ClaimedByOther,
+    #[error("{}", describe_claim(.0))]
+    ClaimedByOther(Claimant),
     /// The bucket is unclaimed and cannot be adopted. The operator wrote nothing.
     #[error("{}", describe(.conflicts))]
     Unadoptable {
@@ -89,6 +87,26 @@ pub enum EnforceError {
     Advised { error: StoreError, advice: String },
 }
 
+fn describe_claim(claimant: &Claimant) -> String {
+    const CORRECT: &str =
+        "the field is immutable, so delete this Site and create it again with another bucket";
+    match claimant {
+        Claimant::SameNamespace { site } => {
+            format!("spec.storage.bucket: claimed by Site {site:?} of this namespace; {CORRECT}")
+        }
+        Claimant::SameCluster => {
+            format!("spec.storage.bucket: claimed by a Site of another namespace of this cluster; {CORRECT}")
+        }
+        Claimant::OtherCluster => format!(
+            "spec.storage.bucket: claimed by a Site of another cluster; {CORRECT}. If this cluster replaces that one, give the operator \
+             the clusterId of that cluster"
+        ),
+        Claimant::Unknown => format!(
+            "spec.storage.bucket: claimed by another Site, and this operator cannot read its claim in ledger/owner.json; {CORRECT}"
+        ),
+    }
+}
+
 impl EnforceError {
     /// Returns whether the recorders' credentials are the only problem: everything else was read back as compliant.
     pub const fn is_about_recorder_credentials(&self) -> bool {
@@ -122,6 +140,30 @@ impl EnforceError {
         match advice(&error) {
             Some(advice) => Self::Advised { error, advice },
             None => Self::Storage(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_claim_of_another_cluster_mentions_the_cluster_id() {
+        let site = "hall".to_owned();
+        for (claimant, is_of_other_cluster) in [
+            (Claimant::SameNamespace { site }, false),
+            (Claimant::SameCluster, false),
+            (Claimant::Unknown, false),
+            (Claimant::OtherCluster, true),
+        ] {
+            let message = EnforceError::ClaimedByOther(claimant.clone()).to_string();
+            assert_eq!(message.contains("clusterId"), is_of_other_cluster, "{message}");
+            assert_eq!(
+                message.contains("\"hall\""),
+                matches!(claimant, Claimant::SameNamespace { .. }),
+                "{message}"
+            );
         }
     }
 }

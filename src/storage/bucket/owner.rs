@@ -34,12 +34,24 @@ impl Claim {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Unclaimed,
     ThisSite,
-    /// Another Site. Its name is a secret of its tenant.
-    OtherSite,
+    OtherSite(Claimant),
+}
+
+/// Another Site that claimed a bucket, as far as this Site's tenant may know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// A Site of the same namespace, which is the same tenant.
+    SameNamespace { site: String },
+    /// A Site of another namespace. Its name is a secret of its tenant.
+    SameCluster,
+    /// A Site of another cluster, or of this one before its `clusterId` changed.
+    OtherCluster,
+    /// The claim is not readable, such as one of a later version.
+    Unknown,
 }
 
 pub(crate) async fn read_owner(store: &BucketClient, claim: &Claim) -> Result<Owner, StoreError> {
@@ -55,10 +67,25 @@ pub(crate) async fn read_owner(store: &BucketClient, claim: &Claim) -> Result<Ow
 /// Returns the owner by the first claim. An unreadable claim (`None`) counts as another Site's, so that no bucket is taken on a
 /// guess.
 fn evaluate(owner: Option<&Claim>, claim: &Claim) -> Owner {
-    match owner {
-        Some(owner) if owner.is_of_same_site(claim) => Owner::ThisSite,
-        _ => Owner::OtherSite,
+    let Some(owner) = owner else {
+        return Owner::OtherSite(Claimant::Unknown);
+    };
+    if owner.is_of_same_site(claim) {
+        return Owner::ThisSite;
     }
+    Owner::OtherSite(if owner.cluster_id != claim.cluster_id {
+        Claimant::OtherCluster
+    } else if owner.namespace == claim.namespace && is_object_name(&owner.site) {
+        Claimant::SameNamespace { site: owner.site.clone() }
+    } else {
+        Claimant::SameCluster
+    })
+}
+
+/// Returns whether the name can be that of an object, so that no other text of a bucket gets into a status.
+fn is_object_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    (1..=253).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 /// Claims the bucket, then reads its owner.
@@ -71,7 +98,7 @@ pub(crate) async fn claim(store: &BucketClient, claim: &Claim) -> Result<Owner, 
     };
     // Read even after a successful put: without conditions, another Site's older claim counts.
     let owner = read_owner(store, claim).await?;
-    if let (Owner::OtherSite, Some(id)) = (owner, written) {
+    if let (Owner::OtherSite(_), Some(id)) = (&owner, written) {
         // Another Site was faster by a moment: remove the late claim from its bucket.
         objects::delete_version(store, &VersionRef { key: KEY.into(), id, is_marker: false }).await?;
     }
@@ -111,14 +138,18 @@ mod tests {
 
     #[test]
     fn other_sites_are_not_the_owner() {
-        for other in [
-            Claim { cluster_id: "d".into(), ..claim() },
-            Claim { namespace: "vlijmen".into(), ..claim() },
-            Claim { site: "hall".into(), ..claim() },
+        for (other, claimant) in [
+            (Claim { cluster_id: "d".into(), ..claim() }, Claimant::OtherCluster),
+            // Also of another cluster: a Site of the same name is no Site of this namespace.
+            (Claim { cluster_id: "d".into(), site: "hall".into(), ..claim() }, Claimant::OtherCluster),
+            (Claim { namespace: "vlijmen".into(), ..claim() }, Claimant::SameCluster),
+            (Claim { site: "hall".into(), ..claim() }, Claimant::SameNamespace { site: "hall".into() }),
+            (Claim { site: "Not a\nname".into(), ..claim() }, Claimant::SameCluster),
+            (Claim { site: "a".repeat(254), ..claim() }, Claimant::SameCluster),
         ] {
-            assert_eq!(evaluate(Some(&claim()), &other), Owner::OtherSite);
+            assert_eq!(evaluate(Some(&other), &claim()), Owner::OtherSite(claimant), "{other:?}");
         }
-        assert_eq!(evaluate(None, &claim()), Owner::OtherSite);
+        assert_eq!(evaluate(None, &claim()), Owner::OtherSite(Claimant::Unknown));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Claims: a bucket belongs to the first Site that claimed it.
 
-use toezicht::storage::{Claim, EnforceError, Probe};
+use toezicht::storage::{Claim, Claimant, EnforceError, Probe};
 
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
@@ -15,14 +15,15 @@ async fn second_claimant_writes_nothing(server: S3Server, port: u16) {
     latecomer.operator.endpoint = Some(proxy.endpoint.clone());
     latecomer.recorder.endpoint = Some(proxy.endpoint.clone());
     latecomer.spec.take_over = true;
-    for claim in [
-        Claim { cluster_id: "another-cluster".into(), ..first.claim.clone() },
-        Claim { namespace: "another-namespace".into(), ..first.claim.clone() },
-        Claim { site: "another-site".into(), ..first.claim.clone() },
+    let of_this_namespace = Claimant::SameNamespace { site: first.claim.site.clone() };
+    for (claim, claimant) in [
+        (Claim { cluster_id: "another-cluster".into(), ..first.claim.clone() }, Claimant::OtherCluster),
+        (Claim { namespace: "another-namespace".into(), ..first.claim.clone() }, Claimant::SameCluster),
+        (Claim { site: "another-site".into(), ..first.claim.clone() }, of_this_namespace),
     ] {
         latecomer.claim = claim;
         let error = latecomer.enforce(Probe::Run).await.unwrap_err();
-        assert_eq!(error, EnforceError::ClaimedByOther);
+        assert_eq!(error, EnforceError::ClaimedByOther(claimant));
         let message = error.to_string();
         for name in [&first.claim.cluster_id, &first.claim.namespace, &first.claim.uid] {
             assert!(!message.contains(name.as_str()), "{message} names {name}");
@@ -59,13 +60,14 @@ async fn concurrent_claims_have_one_winner(server: S3Server) {
         let mut other = one.clone();
         other.claim.cluster_id = "another-cluster".into();
         let (a, b) = tokio::join!(one.enforce(Probe::Skip), other.enforce(Probe::Skip));
-        let lost = |result: &Result<_, EnforceError>| matches!(result, Err(EnforceError::ClaimedByOther));
+        let lost = |result: &Result<_, EnforceError>| matches!(result, Err(EnforceError::ClaimedByOther(_)));
         assert!(lost(&a) != lost(&b), "round {round}: {a:?} {b:?}");
         // The loser leaves no claim behind and loses again.
         assert_eq!(one.versions("ledger/owner.json").await.len(), 1, "round {round}");
         let (winner, loser) = if lost(&a) { (&other, &one) } else { (&one, &other) };
         assert!(winner.enforce(Probe::Skip).await.is_ok());
-        assert_eq!(loser.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
+        let error = loser.enforce(Probe::Skip).await.unwrap_err();
+        assert_eq!(error, EnforceError::ClaimedByOther(Claimant::OtherCluster));
     }
 }
 
@@ -114,8 +116,9 @@ async fn overwritten_claim_is_ignored(server: S3Server) {
         .unwrap();
     client.delete_object().bucket(scene.bucket()).key("ledger/owner.json").send().await.unwrap();
     assert!(scene.enforce(Probe::Skip).await.unwrap().changes.is_empty());
+    let claimant = Claimant::SameNamespace { site: scene.claim.site.clone() };
     let stolen = Scene { claim: thief, ..scene };
-    assert_eq!(stolen.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
+    assert_eq!(stolen.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther(claimant));
 }
 
 #[tokio::test]

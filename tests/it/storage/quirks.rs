@@ -12,7 +12,7 @@ use toezicht::storage::bucket::probe::{Check, Verdict};
 use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
 use toezicht::storage::recordings::sweep::state::ScanRange;
 use toezicht::storage::recordings::sweep::sweep;
-use toezicht::storage::{EnforceError, EnforceReport, Probe};
+use toezicht::storage::{Claimant, EnforceError, EnforceReport, Probe};
 
 use super::holds::{FixedHolds, at_time};
 use super::quirk_proxy::{
@@ -174,7 +174,8 @@ async fn conditional_put_is_optional(server: S3Server) {
     // A later claim is still rejected: the oldest version wins.
     let mut latecomer = scene.clone();
     latecomer.claim.site = "another".into();
-    assert_eq!(latecomer.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
+    let claimant = Claimant::SameNamespace { site: scene.claim.site.clone() };
+    assert_eq!(latecomer.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther(claimant));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use crate::storage::{AdoptionConflict, EnforceError, ForbiddenSubresource};
 /// Returns the reason of an error. Of several conflicts, the first is the gravest.
 pub fn reason(error: &EnforceError) -> Reason {
     match error {
-        EnforceError::ClaimedByOther => Reason::BucketClaimed,
+        EnforceError::ClaimedByOther(_) => Reason::BucketClaimed,
         EnforceError::Unadoptable { conflicts: obstacles } => {
             obstacles.first().map_or(Reason::BucketRejected, conflict_reason)
         }

@@ -6,7 +6,7 @@ use crate::leader::clock::BootClock;
 use crate::storage::bucket::probe::{Check, Verdict};
 use crate::storage::s3::stub::target;
 use crate::storage::{
-    BucketSpec, BucketState, Conformance, EnforceError, StoreChange, StoreError, Subresource,
+    BucketSpec, BucketState, Claimant, Conformance, EnforceError, StoreChange, StoreError, Subresource,
 };
 use crate::wire::Credentials;
 
@@ -104,7 +104,7 @@ impl ScriptedStores {
 /// Failure after a change to the bucket, or before.
 fn enforce_failure(error: EnforceError, what: Option<Subresource>) -> EnforceFailure {
     EnforceFailure {
-        is_owned: error != EnforceError::ClaimedByOther,
+        is_owned: !matches!(error, EnforceError::ClaimedByOther(_)),
         error,
         changes: enforced(what, None).changes,
         conformance: None,
@@ -153,7 +153,8 @@ async fn changed_credentials_trigger_read_back_and_probe() {
 #[tokio::test]
 async fn owned_bucket_stays_managed_when_recording_is_not_allowed() {
     let unfit = EnforceError::StoreUnsupported { reason: "w".into(), remedy: "r".into() };
-    let answers = [unfit, EnforceError::ClaimedByOther].map(|error| Err(enforce_failure(error, None)));
+    let answers = [unfit, EnforceError::ClaimedByOther(Claimant::SameCluster)]
+        .map(|error| Err(enforce_failure(error, None)));
     let stores = scripted_stores(answers);
     let ours = stores.ensure(None, 0).await;
     assert_eq!((ours.may_record(), ours.is_ours()), (false, true));
@@ -240,7 +241,8 @@ async fn unknown_probe_rows_are_retried_hourly() {
 
 #[tokio::test]
 async fn store_outage_backs_off_and_recording_continues_only_after_read_back() {
-    let [down, claimed] = [outage(), EnforceError::ClaimedByOther].map(|error| enforce_failure(error, None));
+    let [down, claimed] = [outage(), EnforceError::ClaimedByOther(Claimant::SameCluster)]
+        .map(|error| enforce_failure(error, None));
     let stores = scripted_stores([Err(down), Err(claimed)]);
     let first = stores.ensure(None, 0).await;
     assert!(!first.may_record());
@@ -253,7 +255,8 @@ async fn store_outage_backs_off_and_recording_continues_only_after_read_back() {
     let silent = evaluate_bucket(Err(outage()), Some(&reported), at(9));
     assert!(silent.may_record() && !silent.is_stalled);
     assert_eq!(silent.status, Some(reported.clone()));
-    let refused = evaluate_bucket(Err(EnforceError::ClaimedByOther), Some(&reported), at(9));
+    let refused =
+        evaluate_bucket(Err(EnforceError::ClaimedByOther(Claimant::SameCluster)), Some(&reported), at(9));
     assert!(!refused.may_record() && refused.is_stalled);
     assert_eq!((refused.status, refused.finding.status), (None, ConditionStatus::False));
 }

@@ -10,7 +10,7 @@ use crate::controllers::site::recorders::plan::may_record;
 use crate::controllers::site::recorders::workload::AppliedRecorders;
 use crate::storage::bucket::probe::{Check, Verdict};
 use crate::storage::{
-    BucketState, Conformance, EnforceError, EnforceReport, StoreChange, StoreError, Subresource,
+    BucketState, Claimant, Conformance, EnforceError, EnforceReport, StoreChange, StoreError, Subresource,
 };
 
 /// Returns the status without recorders.
@@ -115,7 +115,8 @@ fn unpermitted_site_is_ready_with_its_reason() {
 #[test]
 fn terminal_errors_stall_the_site() {
     let mut fixture = fixture();
-    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, fixture.now);
+    let claimed =
+        evaluate_bucket(Err(EnforceError::ClaimedByOther(Claimant::SameCluster)), None, fixture.now);
     let status = site_status(&fixture, &claimed);
     assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "BucketClaimed"));
 

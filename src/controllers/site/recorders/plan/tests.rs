@@ -13,7 +13,7 @@ use crate::controllers::site::recorders::claims::ClaimStorage;
 use crate::controllers::site::recorders::hold_widening::Widening;
 use crate::controllers::testing::camera;
 use crate::rules::{CameraSelector, Class, HoldScope, Recording};
-use crate::storage::EnforceError;
+use crate::storage::{Claimant, EnforceError};
 use crate::wire::{CONFIG_KEY, Window};
 
 fn config_of(plan: &RecorderPlan) -> RecorderConfig {
@@ -129,7 +129,8 @@ fn deleted_workload_is_planned_again_while_nothing_may_be_recorded() {
     let plan = first.plan();
     let mut deleted = after_apply(&first, &plan);
     deleted.observed.replicas = None;
-    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, deleted.now);
+    let claimed =
+        evaluate_bucket(Err(EnforceError::ClaimedByOther(Claimant::SameCluster)), None, deleted.now);
     let planned = deleted.plan_with(&claimed).unwrap();
     assert!(config_of(&planned).cameras.iter().all(|camera| camera.permitted.is_empty()));
 }
@@ -162,7 +163,7 @@ fn new_camera_keeps_existing_shards_and_adds_pod_when_full() {
 #[test]
 fn recording_requires_a_read_back_bucket() {
     let first = fixture();
-    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther(Claimant::SameCluster)), None, first.now);
     assert_eq!(claimed.finding.reason, Reason::BucketClaimed);
     assert_eq!(first.plan_with(&claimed), None);
 
@@ -297,7 +298,7 @@ fn camera_without_its_secret_records_on_for_five_minutes_and_keeps_its_place() {
 fn gap_of_a_site_that_is_not_ready_is_no_matter_of_the_protocol() {
     let first = fixture();
     let running = after_apply(&first, &first.plan());
-    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther(Claimant::SameCluster)), None, first.now);
     let denial = |config: RecorderConfig| config.cameras[0].denial;
     assert_eq!(denial(config_of(&running.plan_with(&claimed).unwrap())), Some(GapCause::SiteNotReady));
     assert_eq!(denial(config_of(&running.plan())), None);
@@ -454,7 +455,7 @@ fn newest_cameras_are_omitted_if_not_all_fit() {
     assert_eq!(omitted[0], "camera-00000", "the newest");
     assert!(omitted.is_sorted() && omitted.last() < config.cameras.first().map(|camera| &camera.name));
     // The same while the Site may not record, and afterwards.
-    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther(Claimant::SameCluster)), None, first.now);
     let closed = after_apply(&first, &plan).plan_with(&claimed).unwrap();
     assert_eq!(closed.expected.omitted_cameras, omitted);
     assert_eq!(after_apply(&first, &closed).plan().expected.omitted_cameras, omitted);
