@@ -153,8 +153,10 @@ pub(crate) fn resources(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "properties": {
-            "requests": quantities("Reserved amounts of cpu (500m is half a core) and memory (such as 256Mi)."),
-            "limits": quantities("Maximum amounts of cpu and memory."),
+            "requests": quantities(
+                "Reserved amounts of cpu (500m is half a core), memory (such as 256Mi) and ephemeral-storage (the node's disk).",
+            ),
+            "limits": quantities("Maximum amounts of cpu, memory and ephemeral-storage."),
         },
     })
 }

@@ -29,8 +29,8 @@ pub struct RecorderSettings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Vec<Toleration>,
-    /// CPU and memory of a recorder pod. Defaults to requests of `100m` CPU and `128Mi` memory, and a memory limit of
-    /// `1Gi`.
+    /// Resources of a recorder pod. Defaults to requests of `100m` CPU and `128Mi` memory, and a memory limit of `1Gi`. An
+    /// emptyDir spool adds `ephemeral-storage` to requests and limits, unless they have it: `spool.size` and 256Mi for logs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::resources")]
     pub resources: Option<ResourceRequirements>,
@@ -57,7 +57,7 @@ pub struct SpoolSettings {
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = cel::to_json(cel::SPOOL_SIZE)))]
     pub size: String,
     /// Storage class of a persistent volume claim. The operator deletes the claim once it is proved empty. Defaults to an
-    /// emptyDir, which is lost when the pod is deleted.
+    /// emptyDir, which is lost when the pod is deleted. The node of the pod must then have `size` free: see `resources`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = cel::to_json(cel::STORAGE_CLASS)))]
     pub storage_class_name: Option<String>,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, Pod, Secret, Service};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -157,6 +157,28 @@ async fn secret_of_wrong_type_is_reported_as_missing() {
         assert!(!wrong.contains("AKIA") && !wrong.contains("hunter2"), "{wrong}");
         let login = scene.namespace.api::<Secret>().get("camera-login").await.unwrap();
         assert_eq!(login.type_.as_deref(), Some("toezicht.dev/camera"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn default_of_a_limit_range_does_not_shrink_the_spool() {
+    with_chart_scaled_down("site-limits", |namespace| async move {
+        let amount = |text: &str| json!({"ephemeral-storage": text});
+        let limit = json!({"type": "Container", "default": amount("64Mi"), "defaultRequest": amount("32Mi")});
+        let range = json!({"metadata": {"name": "small"}, "spec": {"limits": [limit]}});
+        let range: LimitRange = serde_json::from_value(range).unwrap();
+        namespace.api::<LimitRange>().create(&PostParams::default(), &range).await.unwrap();
+        let _process = start_operator(&namespace, "limits").await;
+        let scene = new_scene(namespace, |_, _| ()).await;
+        scene.camera("hal", "h264/0").await;
+        scene.wait_for_camera("hal", "Recording", "True", HANG).await;
+        let pod = scene.namespace.api::<Pod>().get(&format!("{RECORDER}-0")).await.unwrap();
+        let resources = pod.spec.unwrap().containers.remove(0).resources.unwrap();
+        for amounts in [resources.requests, resources.limits] {
+            // The spool of 512Mi, and 256Mi for logs.
+            assert_eq!(amounts.unwrap()["ephemeral-storage"].0, (768_u64 << 20).to_string());
+        }
     })
     .await;
 }

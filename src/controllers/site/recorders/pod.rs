@@ -1,5 +1,7 @@
 //! Template of the recorder pods. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -8,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::api::RecorderSettings;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::egress::{TOKEN_DIR, TOKEN_FILE_NAME};
+use crate::controllers::kubernetes::quantity;
 use crate::controllers::site::recorders::names::{ChildNames, SPOOL_VOLUME};
 use crate::wire::{HEALTH_PORT, STATUS_PORT};
 
@@ -39,6 +42,10 @@ const RUN_AS_ID: i64 = 65532;
 const TERMINATION_GRACE_SECONDS: i64 = 60;
 /// Part of [`TERMINATION_GRACE_SECONDS`] for the end of the process.
 const SHUTDOWN_RESERVE_SECONDS: i64 = 5;
+/// Resource of the node's disk, which emptyDir volumes and logs use.
+const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
+/// Bytes of a pod's ephemeral storage beside its spool: its logs and the files with its gaps.
+const EPHEMERAL_STORAGE_MARGIN: u64 = 256 << 20;
 /// Mode of the configuration: readable by the recorder's group only.
 const CONFIG_MODE: i32 = 0o440;
 
@@ -103,7 +110,7 @@ fn container(pods: &RecorderPods<'_>) -> core::Container {
                 .chain(pods.has_workload_identity.then(|| mount(STORE_TOKEN_VOLUME, TOKEN_DIR, true)))
                 .collect(),
         ),
-        resources: Some(pods.settings.resources.clone().unwrap_or_else(default_resources)),
+        resources: Some(resources(pods.settings)),
         security_context: Some(container_security_context()),
         // Up to a minute: a recorder reads its whole spool before it starts.
         startup_probe: Some(http_probe("/livez", 1, 60)),
@@ -176,6 +183,35 @@ fn config_volume(names: &ChildNames) -> core::Volume {
             ..core::SecretVolumeSource::default()
         }),
         ..core::Volume::default()
+    }
+}
+
+fn resources(settings: &RecorderSettings) -> core::ResourceRequirements {
+    let mut resources = settings.resources.clone().unwrap_or_else(default_resources);
+    let spool = &settings.spool;
+    // A claim is not on the node's disk.
+    if spool.storage_class_name.is_none()
+        && let Some(bytes) = quantity::parse_bytes(&spool.size)
+    {
+        reserve_spool(&mut resources, bytes.saturating_add(EPHEMERAL_STORAGE_MARGIN));
+    }
+    resources
+}
+
+/// Requests `bytes` of the node's disk and allows as much, unless users set these amounts. All spools fill in the same outage of a
+/// store. Without a request, the scheduler puts more of them on a node than its disk has room for, and the node evicts their pods
+/// first. Without a limit, the default of a `LimitRange` evicts a pod long before its spool is full.
+fn reserve_spool(resources: &mut core::ResourceRequirements, bytes: u64) {
+    let by_user =
+        |amounts: &Option<BTreeMap<String, Quantity>>| amounts.as_ref()?.get(EPHEMERAL_STORAGE).cloned();
+    let parse = |amount: &Quantity| quantity::parse_bytes(&amount.0).unwrap_or(bytes);
+    let (request, limit) = (by_user(&resources.requests), by_user(&resources.limits));
+    // The API server rejects a request above its limit.
+    let own_request = limit.as_ref().map_or(bytes, |limit| parse(limit).min(bytes));
+    let own_limit = request.as_ref().map_or(bytes, |request| parse(request).max(bytes));
+    for (amounts, own) in [(&mut resources.requests, own_request), (&mut resources.limits, own_limit)] {
+        let amounts = amounts.get_or_insert_default();
+        amounts.entry(EPHEMERAL_STORAGE.to_owned()).or_insert_with(|| Quantity(own.to_string()));
     }
 }
 

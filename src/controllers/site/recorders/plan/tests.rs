@@ -1,4 +1,5 @@
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
@@ -6,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason, merge};
 use crate::api::{CameraStatus, Ceilings, SiteStatus, Suspension};
+use crate::controllers::kubernetes::quantity;
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
@@ -87,6 +89,40 @@ fn recorder_pods_are_restricted_without_api_token() {
 }
 
 #[test]
+fn spool_on_the_nodes_disk_is_requested_and_allowed() {
+    let own = (20_u64 << 30) + (256 << 20);
+    for (resources, request, limit) in [
+        (None, own, own),
+        (Some(json!({"requests": {"cpu": "1"}})), own, own),
+        (Some(json!({"requests": {"ephemeral-storage": "1Gi"}})), 1 << 30, own),
+        (Some(json!({"requests": {"ephemeral-storage": "30Gi"}})), 30 << 30, 30 << 30),
+        (Some(json!({"limits": {"ephemeral-storage": "1Gi"}})), 1 << 30, 1 << 30),
+        (Some(json!({"limits": {"ephemeral-storage": "30Gi"}})), own, 30 << 30),
+        (
+            Some(json!({"requests": {"ephemeral-storage": "1Gi"}, "limits": {"ephemeral-storage": "2Gi"}})),
+            1 << 30,
+            2 << 30,
+        ),
+    ] {
+        let mut fixture = fixture();
+        let text = format!("{resources:?}");
+        let has_own_cpu = resources.is_none();
+        fixture.site.spec.recorder.resources = resources.map(|it| serde_json::from_value(it).unwrap());
+        let pod = fixture.plan().workload.spec.unwrap().template.spec.unwrap();
+        let planned = pod.containers[0].resources.clone().unwrap();
+        let bytes = |amounts: &Option<BTreeMap<String, Quantity>>| {
+            quantity::parse_bytes(&amounts.as_ref().unwrap()["ephemeral-storage"].0)
+        };
+        assert_eq!(
+            (bytes(&planned.requests), bytes(&planned.limits)),
+            (Some(request), Some(limit)),
+            "{text}"
+        );
+        assert!(!has_own_cpu || planned.requests.unwrap()["cpu"].0 == "100m", "{text}");
+    }
+}
+
+#[test]
 fn spool_with_storage_class_uses_volume_claim() {
     let mut fixture = fixture();
     fixture.site.spec.recorder.spool.storage_class_name = Some("fast".into());
@@ -98,7 +134,10 @@ fn spool_with_storage_class_uses_volume_claim() {
     let policy = spec.persistent_volume_claim_retention_policy.unwrap();
     assert_eq!(policy.when_deleted.as_deref(), Some("Retain"));
     assert_eq!(policy.when_scaled.as_deref(), Some("Retain"));
-    assert_eq!(spec.template.spec.unwrap().volumes.unwrap().len(), 1);
+    let pod = spec.template.spec.unwrap();
+    assert_eq!(pod.volumes.unwrap().len(), 1);
+    let resources = serde_json::to_string(&pod.containers[0].resources).unwrap();
+    assert!(!resources.contains("ephemeral-storage"), "a claim is not on the node's disk: {resources}");
     assert!(objects::can_be_updated(&workload, &workload));
     fixture.site.spec.recorder.spool.size = "20480Mi".into();
     assert!(objects::can_be_updated(&fixture.plan().workload, &workload));
