@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::controllers::site::recorders::workload::pod_condition;
 use crate::controllers::slots::Slots;
-use crate::wire::{RecorderStatus, STATUS_PORT, STATUS_SERVER_NAME, StatusApi, TIME_HEADER};
+use crate::wire::{RecorderStatus, STATUS_PORT, STATUS_SERVER_NAME, Secret, StatusApi, TIME_HEADER};
 
 /// Deadline of a request.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,11 +51,22 @@ type StatusResult = Result<RecorderStatus, RecorderStatusError>;
 
 /// Client with a cache of recent answers. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct RecorderClient(Arc<Slots<[u8; 32], StatusResult>>);
+pub struct RecorderClient {
+    answers: Arc<Slots<[u8; 32], Answer>>,
+    port: u16,
+}
+
+/// Answer of a recorder.
+#[derive(Clone, Debug)]
+struct Answer {
+    status: StatusResult,
+    /// Client for the next query, with the connection of this one. A new one would begin with a TLS handshake.
+    client: Option<reqwest::Client>,
+}
 
 impl Default for RecorderClient {
     fn default() -> Self {
-        Self(Arc::new(Slots::new(CACHE_TTL)))
+        Self { answers: Arc::new(Slots::new(CACHE_TTL)), port: STATUS_PORT }
     }
 }
 
@@ -86,10 +97,13 @@ impl RecorderClient {
         is_outdated: impl Fn(&StatusResult) -> bool,
     ) -> StatusResult {
         // Errors too: a recorder that is down costs one timeout, not one for each of its cameras.
-        let query = async { Ok::<_, Infallible>(query(SocketAddr::new(address, STATUS_PORT), api).await) };
-        let Ok((answer, _)) =
-            self.0.get_or_fetch(cache_key(address, api), |answer| !is_outdated(answer), query).await;
-        answer
+        let query = async |before: Option<Answer>| {
+            let client = before.and_then(|answer| answer.client);
+            Ok::<_, Infallible>(query(SocketAddr::new(address, self.port), api, client).await)
+        };
+        let is_usable = |answer: &Answer| !is_outdated(&answer.status);
+        let Ok((answer, _)) = self.answers.get_or_fetch(cache_key(address, api), is_usable, query).await;
+        answer.status
     }
 }
 
@@ -171,38 +185,59 @@ fn cache_key(address: IpAddr, api: &StatusApi) -> [u8; 32] {
     hash.finalize().into()
 }
 
-async fn query(address: SocketAddr, api: &StatusApi) -> StatusResult {
-    let client = http_client(address, api).map_err(|_| RecorderStatusError::InvalidCredentials)?;
-    let mut response = status_request(&client, address.port(), api)
-        .send()
-        .await
-        .map_err(|_| RecorderStatusError::Unreachable)?;
+/// Queries a recorder with the client of the query before it.
+async fn query(address: SocketAddr, api: &StatusApi, client: Option<reqwest::Client>) -> Answer {
+    let Some(client) = client.or_else(|| http_client(address, api).ok()) else {
+        return Answer { status: Err(RecorderStatusError::InvalidCredentials), client: None };
+    };
+    let mut status = query_with_token(&client, address.port(), &api.token).await;
+    // The recorder has not read the latest configuration, or rejects it.
+    if let (Err(RecorderStatusError::ErrorStatus(401)), Some(previous)) = (&status, &api.previous) {
+        status = query_with_token(&client, address.port(), &previous.token).await;
+    }
+    Answer { status, client: Some(client) }
+}
+
+async fn query_with_token(client: &reqwest::Client, port: u16, token: &Secret) -> StatusResult {
+    let query = || try_query(status_request(client, port, token));
+    let result = match query().await {
+        // The recorder closes every connection after a minute, perhaps at this moment.
+        Err(error) if !error.is_connect() && !error.is_timeout() => query().await,
+        result => result,
+    };
+    result.unwrap_or(Err(RecorderStatusError::Unreachable))
+}
+
+async fn try_query(request: reqwest::RequestBuilder) -> Result<StatusResult, reqwest::Error> {
+    let mut response = request.send().await?;
     if !response.status().is_success() {
-        return Err(RecorderStatusError::ErrorStatus(response.status().as_u16()));
+        return Ok(Err(RecorderStatusError::ErrorStatus(response.status().as_u16())));
     }
     // By chunks, so that a recorder that a tenant replaced cannot fill the operator's memory.
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| RecorderStatusError::Unreachable)? {
+    while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-            return Err(RecorderStatusError::InvalidResponse);
+            return Ok(Err(RecorderStatusError::InvalidResponse));
         }
         body.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&body).map_err(|_| RecorderStatusError::InvalidResponse)
+    Ok(serde_json::from_slice(&body).map_err(|_| RecorderStatusError::InvalidResponse))
 }
 
-fn status_request(client: &reqwest::Client, port: u16, api: &StatusApi) -> reqwest::RequestBuilder {
+fn status_request(client: &reqwest::Client, port: u16, token: &Secret) -> reqwest::RequestBuilder {
     client
         .get(format!("https://{STATUS_SERVER_NAME}:{port}/v1/status"))
-        .bearer_auth(api.token.reveal())
+        .bearer_auth(token.reveal())
         // A recorder deletes nothing by its own clock alone. While the store is away, the operator's confirms it.
         .header(TIME_HEADER, Timestamp::now().to_string())
 }
 
 fn http_client(address: SocketAddr, api: &StatusApi) -> Result<reqwest::Client, reqwest::Error> {
     let certificate = reqwest::Certificate::from_pem(api.cert_pem.as_bytes())?;
+    let previous = api.previous.as_ref();
+    let previous = previous.and_then(|api| reqwest::Certificate::from_pem(api.cert_pem.as_bytes()).ok());
     reqwest::Client::builder()
-        .tls_certs_only([certificate])
+        .tls_certs_only([certificate].into_iter().chain(previous))
         .https_only(true)
         .no_proxy()
         // A redirect would send the token elsewhere.
@@ -214,9 +249,19 @@ fn http_client(address: SocketAddr, api: &StatusApi) -> Result<reqwest::Client, 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+    use rustls::ServerConfig;
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
     use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
+    use crate::controllers::site::recorders::identity::ensure_identity;
+    use crate::controllers::testing;
 
     fn problem(metadata: Value, status: Value) -> String {
         let pod =
@@ -265,10 +310,137 @@ mod tests {
         let api: StatusApi =
             serde_json::from_value(json!({"certPem": "", "keyPem": "", "token": "t"})).unwrap();
         let before = Timestamp::now();
-        let request = status_request(&reqwest::Client::new(), STATUS_PORT, &api).build().unwrap();
+        let request = status_request(&reqwest::Client::new(), STATUS_PORT, &api.token).build().unwrap();
         let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap();
         assert_eq!(header("authorization"), "Bearer t");
         let time: Timestamp = header(TIME_HEADER).parse().unwrap();
         assert!(time >= before && time <= Timestamp::now());
+    }
+
+    const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// Recorder that counts connections.
+    struct FakeRecorder {
+        port: u16,
+        connections: Arc<AtomicUsize>,
+        /// Requests that it answers over one connection.
+        requests_per_connection: Arc<AtomicU16>,
+    }
+
+    impl FakeRecorder {
+        async fn start(api: &StatusApi) -> Self {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let chain = vec![CertificateDer::from_pem_slice(api.cert_pem.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(api.key_pem.reveal().as_bytes()).unwrap();
+            let tls = ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .unwrap();
+            let acceptor = TlsAcceptor::from(Arc::new(tls));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let connections = Arc::new(AtomicUsize::new(0));
+            let requests_per_connection = Arc::new(AtomicU16::new(u16::MAX));
+            let (counted, limit) = (Arc::clone(&connections), Arc::clone(&requests_per_connection));
+            let token = api.token.clone();
+            tokio::spawn(async move {
+                while let Ok((connection, _)) = listener.accept().await {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let limit = limit.load(Ordering::SeqCst);
+                    tokio::spawn(answer(acceptor.clone(), connection, token.clone(), limit));
+                }
+            });
+            Self { port, connections, requests_per_connection }
+        }
+
+        fn client(&self) -> RecorderClient {
+            RecorderClient { port: self.port, ..RecorderClient::default() }
+        }
+
+        fn connections(&self) -> usize {
+            self.connections.load(Ordering::SeqCst)
+        }
+    }
+
+    /// Answers requests with the token, and closes the connection without an answer to the request after the last.
+    async fn answer(acceptor: TlsAcceptor, connection: TcpStream, token: Secret, requests: u16) {
+        let Ok(mut stream) = acceptor.accept(connection).await else { return };
+        let status = testing::recorder_status("r1", Timestamp::now(), Vec::new());
+        for number in 0..=requests {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { return };
+                head.push(byte);
+            }
+            if number == requests {
+                return;
+            }
+            let is_authorized =
+                String::from_utf8(head).unwrap().contains(&format!("Bearer {}\r\n", token.reveal()));
+            let (code, body) = if is_authorized {
+                ("200 OK", serde_json::to_string(&status).unwrap())
+            } else {
+                ("401 No", String::new())
+            };
+            let text = format!("HTTP/1.1 {code}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            if stream.write_all(text.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn issue(existing: Option<&StatusApi>, days: i64) -> StatusApi {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let now = Timestamp::now() + SignedDuration::from_hours(24 * days);
+        ensure_identity(existing, now).unwrap().api
+    }
+
+    /// Queries past the cache.
+    async fn query_again(client: &RecorderClient, api: &StatusApi) -> StatusResult {
+        client.status_for_revision(LOCALHOST, api, "a revision that it does not follow").await
+    }
+
+    #[tokio::test]
+    async fn queries_of_a_recorder_share_a_connection() {
+        let api = issue(None, 0);
+        let recorder = FakeRecorder::start(&api).await;
+        let client = recorder.client();
+        for _ in 0..5 {
+            assert_eq!(query_again(&client, &api).await.unwrap().revision, "r1");
+        }
+        assert_eq!(recorder.connections(), 1);
+        // Another certificate is another recorder.
+        let other = issue(None, 0);
+        assert_eq!(query_again(&client, &other).await, Err(RecorderStatusError::Unreachable));
+        assert_eq!(query_again(&client, &api).await.unwrap().revision, "r1");
+    }
+
+    #[tokio::test]
+    async fn connection_that_the_recorder_closed_costs_no_answer() {
+        let api = issue(None, 0);
+        let recorder = FakeRecorder::start(&api).await;
+        recorder.requests_per_connection.store(1, Ordering::SeqCst);
+        let client = recorder.client();
+        for connections in 1..4 {
+            assert_eq!(query_again(&client, &api).await.unwrap().revision, "r1");
+            assert_eq!(recorder.connections(), connections);
+        }
+    }
+
+    #[tokio::test]
+    async fn recorder_with_the_previous_certificate_and_token_answers() {
+        let previous = issue(None, -250);
+        let renewed = issue(Some(&previous), 0);
+        assert_ne!(renewed.cert_pem, previous.cert_pem);
+        for serving in [&previous, &renewed] {
+            let recorder = FakeRecorder::start(serving).await;
+            assert_eq!(query_again(&recorder.client(), &renewed).await.unwrap().revision, "r1");
+        }
+        // Its certificate is trusted, but its token is another.
+        let stranger = FakeRecorder::start(&StatusApi { token: Secret::new("other"), ..previous }).await;
+        let refused = query_again(&stranger.client(), &renewed).await;
+        assert_eq!(refused, Err(RecorderStatusError::ErrorStatus(401)));
     }
 }

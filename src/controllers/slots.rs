@@ -30,12 +30,13 @@ impl<K: Eq + Hash, V: Clone> Slots<K, V> {
         Self { max_age, inner: Mutex::new(Inner { slots: HashMap::new(), swept_at: Instant::now() }) }
     }
 
-    /// Returns the value of `key`, and whether `fetch` made it. Concurrent callers wait for the same `fetch`. An error is not kept.
-    pub async fn get_or_fetch<E>(
+    /// Returns the value of `key`, and whether `fetch` made it, of the value before it. Concurrent callers wait for the same `fetch`. An
+    /// error is not kept.
+    pub async fn get_or_fetch<E, F: Future<Output = Result<V, E>>>(
         &self,
         key: K,
         is_usable: impl Fn(&V) -> bool,
-        fetch: impl Future<Output = Result<V, E>>,
+        fetch: impl FnOnce(Option<V>) -> F,
     ) -> Result<(V, bool), E> {
         let slot = self.slot(key);
         let mut slot = slot.lock().await;
@@ -45,7 +46,8 @@ impl<K: Eq + Hash, V: Clone> Slots<K, V> {
         {
             return Ok((value.clone(), false));
         }
-        let value = fetch.await?;
+        let before = slot.as_ref().map(|(_, value)| value.clone());
+        let value = fetch(before).await?;
         *slot = Some((Instant::now(), value.clone()));
         Ok((value, true))
     }
@@ -68,11 +70,12 @@ impl<K: Eq + Hash, V: Clone> Slots<K, V> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::future::{Ready, ready};
 
     use super::*;
 
-    fn value(number: u32) -> impl Future<Output = Result<u32, Infallible>> {
-        std::future::ready(Ok(number))
+    fn value(number: u32) -> impl FnOnce(Option<u32>) -> Ready<Result<u32, Infallible>> {
+        move |_| ready(Ok(number))
     }
 
     #[tokio::test]
@@ -84,7 +87,7 @@ mod tests {
         assert_eq!(slots.get_or_fetch("b", any, value(3)).await, Ok((3, true)));
         assert_eq!(slots.get_or_fetch("a", |kept| *kept > 1, value(4)).await, Ok((4, true)));
         let failed: Result<(u32, bool), &str> =
-            slots.get_or_fetch("a", |_| false, std::future::ready(Err("down"))).await;
+            slots.get_or_fetch("a", |_| false, |before| ready(before.map_or(Ok(0), |_| Err("down")))).await;
         assert_eq!(failed, Err("down"));
         assert_eq!(slots.get_or_fetch("a", any, value(5)).await, Ok((4, false)), "an error replaces nothing");
     }

@@ -25,7 +25,8 @@ pub const MAX_CONNECTIONS: usize = 256;
 
 /// Serves `router` over plain HTTP until `stop`.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_connections(listener, stop, |connection| serve_http(connection, router.clone())).await;
+    serve_connections(listener, stop, |connection| serve_http(connection, router.clone(), REQUEST_TIMEOUT))
+        .await;
 }
 
 /// Runs `handle` for each connection until `stop`. At the limit, a new connection displaces the oldest: a probe of the kubelet is
@@ -66,12 +67,16 @@ where
     }
 }
 
-/// Answers requests over one connection until either side closes it.
-pub async fn serve_http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+/// Answers requests over one connection until either side closes it, or no request comes for `idle`.
+pub async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    idle: Duration,
+) {
     // An error here means that the client went away.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_TIMEOUT)
+        .header_read_timeout(idle)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
 }

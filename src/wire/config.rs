@@ -226,6 +226,20 @@ pub struct StatusApi {
     pub key_pem: Secret,
     /// Bearer token that the operator sends.
     pub token: Secret,
+    /// Certificate and token before these, while that certificate is valid. Recorders that have not read this document, or reject
+    /// it, use them. For the operator: recorders ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousStatusApi>,
+}
+
+/// Certificate and token that the operator replaced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousStatusApi {
+    /// Certificate, PEM.
+    pub cert_pem: String,
+    /// Bearer token.
+    pub token: Secret,
 }
 
 #[cfg(test)]

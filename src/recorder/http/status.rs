@@ -1,6 +1,7 @@
 //! `GET /v1/status`. The operator trusts it, so it is served only over TLS and only to clients with the token.
 
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,14 +13,19 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::tls;
 use crate::recorder::config::ConfigState;
 use crate::recorder::context::RecorderContext;
+use crate::sync::lock;
 use crate::telemetry::serve::{REQUEST_TIMEOUT, serve_connections, serve_http};
-use crate::wire::{FORMAT, RecorderStatus, TIME_HEADER};
+use crate::wire::{FORMAT, RecorderStatus, StatusApi, TIME_HEADER};
 
+/// Time for which a connection may be idle: twice the interval at which the operator queries, so that it need not repeat the
+/// handshake.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time (RFC 3339 with nanoseconds and an offset).
 const MAX_TIME_LENGTH: usize = 40;
 
@@ -34,18 +40,34 @@ pub struct StatusSource {
 /// Serves until `stop`. Each connection uses the certificate of the current configuration.
 pub async fn serve(listener: TcpListener, status: StatusSource, stop: CancellationToken) {
     let router = Router::new().route("/v1/status", get(get_status)).with_state(status.clone());
+    let acceptors = Arc::new(AcceptorCache::default());
     serve_connections(listener, stop, |connection| {
         let (config, router) = (status.config.borrow().config.clone(), router.clone());
+        let acceptors = Arc::clone(&acceptors);
         async move {
             // Before the first configuration there is no certificate.
-            if let Some(acceptor) = config.and_then(|config| tls::acceptor(&config.status_api))
+            if let Some(acceptor) = config.and_then(|config| acceptors.get(&config.status_api))
                 && let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, acceptor.accept(connection)).await
             {
-                serve_http(stream, router).await;
+                serve_http(stream, router, IDLE_TIMEOUT).await;
             }
         }
     })
     .await;
+}
+
+/// The acceptor of the current certificate. It has the TLS sessions that clients can resume.
+#[derive(Default)]
+struct AcceptorCache(Mutex<Option<(StatusApi, TlsAcceptor)>>);
+
+impl AcceptorCache {
+    fn get(&self, api: &StatusApi) -> Option<TlsAcceptor> {
+        let mut cached = lock(&self.0);
+        if cached.as_ref().is_none_or(|(of, _)| of != api) {
+            *cached = Some((api.clone(), tls::acceptor(api)?));
+        }
+        cached.as_ref().map(|(_, acceptor)| acceptor.clone())
+    }
 }
 
 async fn get_status(State(status): State<StatusSource>, headers: HeaderMap) -> Response {
@@ -93,8 +115,6 @@ fn is_authorized(headers: &HeaderMap, token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use jiff::SignedDuration;
 
     use super::*;

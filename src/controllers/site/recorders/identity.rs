@@ -1,5 +1,6 @@
 //! Certificate of the recorders' status API, and the token for it. The operator re-issues both after two thirds of the
-//! certificate's lifetime of one year.
+//! certificate's lifetime of one year. It keeps the previous ones until that certificate expires: a recorder serves them until it
+//! reads the new configuration, and a recorder that rejects that configuration must be able to say so.
 
 use jiff::civil;
 use jiff::tz::TimeZone;
@@ -7,7 +8,7 @@ use jiff::{Span, Timestamp};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKeyData};
 use x509_parser::pem::parse_x509_pem;
 
-use crate::wire::{STATUS_SERVER_NAME, Secret, StatusApi};
+use crate::wire::{PreviousStatusApi, STATUS_SERVER_NAME, Secret, StatusApi};
 
 const LIFETIME_DAYS: i64 = 365;
 const TOKEN_BYTES: usize = 32;
@@ -35,15 +36,31 @@ pub fn ensure_identity(
 ) -> Result<StatusApiIdentity, IdentityError> {
     let current =
         existing.and_then(|api| Some(StatusApiIdentity { api: api.clone(), renew_at: renewal_time(api)? }));
-    match current.filter(|identity| now < identity.renew_at) {
-        Some(identity) => Ok(identity),
-        None => issue(now),
+    match current {
+        Some(mut identity) if now < identity.renew_at => {
+            identity.api.previous = identity.api.previous.filter(|previous| is_usable(previous, now));
+            Ok(identity)
+        }
+        replaced => {
+            let mut identity = issue(now)?;
+            let previous = replaced.map(|StatusApiIdentity { api, .. }| PreviousStatusApi {
+                cert_pem: api.cert_pem,
+                token: api.token,
+            });
+            identity.api.previous = previous.filter(|previous| is_usable(previous, now));
+            Ok(identity)
+        }
     }
 }
 
-/// Returns the time of renewal of `api`; `None` if this module did not issue it: a tenant may have changed the Secret.
-fn renewal_time(api: &StatusApi) -> Option<Timestamp> {
-    let (_, pem) = parse_x509_pem(api.cert_pem.as_bytes()).ok()?;
+/// Returns whether recorders may still use a replaced certificate.
+fn is_usable(previous: &PreviousStatusApi, now: Timestamp) -> bool {
+    validity(&previous.cert_pem).is_some_and(|(_, until)| now < until) && is_token(&previous.token)
+}
+
+/// Returns the begin and the end of a certificate; `None` if this module did not issue it.
+fn validity(cert_pem: &str) -> Option<(Timestamp, Timestamp)> {
+    let (_, pem) = parse_x509_pem(cert_pem.as_bytes()).ok()?;
     let certificate = pem.parse_x509().ok()?;
     let validity = certificate.validity();
     let from = Timestamp::from_second(validity.not_before.timestamp()).ok()?;
@@ -52,11 +69,21 @@ fn renewal_time(api: &StatusApi) -> Option<Timestamp> {
     let is_own = names.value.general_names.iter().any(|name| {
         matches!(name, x509_parser::extensions::GeneralName::DNSName(name) if *name == STATUS_SERVER_NAME)
     });
+    is_own.then_some((from, until))
+}
+
+fn is_token(token: &Secret) -> bool {
+    token.reveal().len() == 2 * TOKEN_BYTES
+}
+
+/// Returns the time of renewal of `api`; `None` if this module did not issue it: a tenant may have changed the Secret.
+fn renewal_time(api: &StatusApi) -> Option<Timestamp> {
+    let (from, until) = validity(&api.cert_pem)?;
+    let (_, pem) = parse_x509_pem(api.cert_pem.as_bytes()).ok()?;
     let key = KeyPair::from_pem(api.key_pem.reveal()).ok()?;
-    let is_pair = key.subject_public_key_info() == certificate.public_key().raw;
-    let is_token = api.token.reveal().len() == 2 * TOKEN_BYTES;
+    let is_pair = key.subject_public_key_info() == pem.parse_x509().ok()?.public_key().raw;
     let third = until.duration_since(from) / 3;
-    (is_own && is_pair && is_token).then_some(until - third)
+    (is_pair && is_token(&api.token)).then_some(until - third)
 }
 
 fn issue(now: Timestamp) -> Result<StatusApiIdentity, IdentityError> {
@@ -78,6 +105,7 @@ fn issue(now: Timestamp) -> Result<StatusApiIdentity, IdentityError> {
         cert_pem: certificate.pem(),
         key_pem: Secret::new(key.serialize_pem()),
         token: Secret::new(hex::encode(rand::random::<[u8; TOKEN_BYTES]>())),
+        previous: None,
     };
     let renew_at = renewal_time(&api).ok_or(IdentityError(rcgen::Error::CouldNotParseCertificate))?;
     Ok(StatusApiIdentity { api, renew_at })
@@ -105,6 +133,23 @@ mod tests {
     }
 
     #[test]
+    fn renewed_identity_keeps_the_previous_one_while_it_is_valid() {
+        let day = |days: i64| now() + jiff::SignedDuration::from_hours(24 * days);
+        let first = ensure_identity(None, now()).unwrap().api;
+        assert_eq!(first.previous, None);
+        let second = ensure_identity(Some(&first), day(250)).unwrap().api;
+        let previous = second.previous.as_ref().unwrap();
+        assert_eq!((&previous.cert_pem, &previous.token), (&first.cert_pem, &first.token));
+        assert_eq!(ensure_identity(Some(&second), day(364)).unwrap().api, second);
+        let expired = ensure_identity(Some(&second), day(366)).unwrap().api;
+        assert_eq!(expired, StatusApi { previous: None, ..second.clone() });
+        // After a year without an operator.
+        assert_eq!(ensure_identity(Some(&first), day(400)).unwrap().api.previous, None);
+        let third = ensure_identity(Some(&second), day(500)).unwrap().api;
+        assert_eq!(third.previous.map(|previous| previous.token), Some(second.token), "one is enough");
+    }
+
+    #[test]
     fn mismatched_identity_is_replaced() {
         let issued = ensure_identity(None, now()).unwrap().api;
         let other = ensure_identity(None, now()).unwrap().api;
@@ -117,6 +162,7 @@ mod tests {
         for api in mismatched {
             let replaced = ensure_identity(Some(&api), now()).unwrap();
             assert_ne!(replaced.api, api);
+            assert_eq!(replaced.api.previous, None);
             assert_eq!(ensure_identity(Some(&replaced.api), now()).unwrap(), replaced);
         }
     }
