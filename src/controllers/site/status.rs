@@ -205,9 +205,8 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
 fn describe_omitted(cameras: &[String]) -> Option<String> {
     let message = || {
         format!(
-            "{} cameras do not fit into the recorders' Secret (about 1 MB), where the oldest come first, and are not recorded: {}; move \
+            "these cameras do not fit into the recorders' Secret (about 1 MB), where the oldest come first, and are not recorded: {}; move \
              cameras to another Site, or shorten the certificates that their spec.stream.caRef and spec.storage.caRef of the Site name",
-            cameras.len(),
             query::name_cameras(cameras)
         )
     };

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, Pod, Secret, Service};
-use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use toezicht::api::{RecordingPolicy, Site};
+use toezicht::api::{Camera, IncidentHold, RecordingPolicy, Site};
 use toezicht::controllers::kubernetes::status::REFRESH_INTERVAL;
 
 use super::process::{Process, config_for_store, wait_for_leader, with_chart_scaled_down};
@@ -179,6 +179,50 @@ async fn default_of_a_limit_range_does_not_shrink_the_spool() {
             // The spool of 512Mi, and 256Mi for logs.
             assert_eq!(amounts.unwrap()["ephemeral-storage"].0, (768_u64 << 20).to_string());
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cameras_that_do_not_fit_keep_no_hold_from_the_others() {
+    with_chart_scaled_down("site-cameras", |namespace| async move {
+        let _process = start_operator(&namespace, "cameras").await;
+        // No Secret has room for three of these.
+        let authority = [("ca.crt", "x".repeat(400_000))];
+        namespace.secret("large-ca", "toezicht.dev/ca", authority).await;
+        let scene = new_scene(namespace, |_, _| ()).await;
+        scene.camera("hal", "h264/0").await;
+        let names = ["one", "two", "three"];
+        for name in names {
+            // The API server stores creation times in whole seconds.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            let stream = json!({"url": "rtsps://192.0.2.1/", "caRef": {"name": "large-ca"}});
+            scene
+                .create::<Camera>(json!({
+                    "apiVersion": "toezicht.dev/v1alpha1", "kind": "Camera", "metadata": {"name": name},
+                    "spec": {"siteRef": {"name": SITE}, "area": "Hal", "visible": true, "stream": stream},
+                }))
+                .await;
+        }
+        let message = wait_for_condition(&scene, "Stalled", "True", "TooManyCameras").await;
+        assert!(message.contains("are not recorded: three; "), "{message}");
+        for (name, reason) in [("three", "TooManyCameras"), ("two", "Disconnected")] {
+            eventually(&format!("{name} is {reason}"), HANG, || async {
+                let camera = scene.namespace.api::<Camera>().get(name).await.map_err(|e| e.to_string())?;
+                let conditions = camera.status.unwrap_or_default().conditions;
+                let found = conditions.iter().any(|c| c.type_ == "Recording" && c.reason == reason);
+                found.then_some(()).ok_or_else(|| format!("{conditions:?}"))
+            })
+            .await;
+        }
+        scene.wait_for_camera("hal", "Recording", "True", HANG).await;
+        scene.declare("diefstal", &[], jiff::Timestamp::now(), None).await;
+        scene.wait_for_hold("diefstal", "Placed", "True", HANG).await;
+        let uid = scene.namespace.api::<IncidentHold>().get("diefstal").await.unwrap().uid().unwrap();
+        assert!(scene.recorder_config().await.contains(&uid));
+        // Its place is free.
+        scene.namespace.api::<Camera>().delete("one", &DeleteParams::default()).await.unwrap();
+        wait_for_condition(&scene, "Stalled", "False", "AsRequired").await;
     })
     .await;
 }

@@ -363,7 +363,7 @@ fn omitted_cameras_make_site_not_ready_and_stall_it_at_once() {
     for type_ in ["Ready", "Stalled"] {
         let (_, reason, message) = condition(&status, type_);
         assert_eq!(reason, "TooManyCameras", "{message}");
-        assert!(message.starts_with("20 cameras do not fit"), "{message}");
+        assert!(message.starts_with("these cameras do not fit"), "{message}");
         assert!(message.contains("camera-10, ") && message.contains("camera-19 and 10 more"), "{message}");
     }
     assert_eq!((condition(&status, "Ready").0, condition(&status, "Stalled").0), ("False", "True"));
