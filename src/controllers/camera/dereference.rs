@@ -43,7 +43,7 @@ impl Default for SiteSnapshots {
 impl SiteSnapshots {
     /// Returns the snapshot of `site`, and whether this call made it.
     pub async fn get(&self, cache: &WatchCache, namespace: &str, site: &str) -> (Arc<SiteSnapshot>, bool) {
-        let fetch = async |_| { Ok::<_, Infallible>(Arc::new(snapshot(cache, namespace, site))) };
+        let fetch = async |_| Ok::<_, Infallible>(Arc::new(snapshot(cache, namespace, site)));
         let Ok(found) = self.0.get_or_fetch((namespace.to_owned(), site.to_owned()), |_| true, fetch).await;
         found
     }
