@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 use toezicht::api::Camera;
 
 use crate::support::cluster;
+use crate::support::operator;
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::{S3Server, setting};
 use crate::support::wait::{HANG, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn disconnected_camera_names_the_field_to_correct() {
+    let _operator = operator::shared().await;
     let scene = Scene::new(&cluster::client().await, "line-failures", S3Server::primary(), |_, _| ()).await;
     let wrong =
         [("username", setting("TOEZICHT_TEST_CAMERA_USER")), ("password", "not-the-password".to_owned())];
