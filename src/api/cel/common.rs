@@ -33,9 +33,33 @@ pub(crate) const DATE_OR_INSTANT: &[CelRule] = &[CelRule {
                   or 2020-05-06T00:00:00+02:00",
 }];
 
+// `timestamp` rejects days and times that do not exist.
+pub(crate) const INSTANT: &[CelRule] = &[CelRule {
+    field: "",
+    cel: "self.matches('^(19|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?\
+          (Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$') && timestamp(self).getFullYear() >= 0",
+    message: "not an RFC 3339 time with seconds and an offset, in the years 1900 to 2199; write it such as \
+                  2026-04-12T21:30:00+02:00 or 2026-04-12T19:30:00Z",
+}];
+
+/// Expression that is true if a time has no offset. Rules that compare it skip it: its own rule rejects it, and the API server
+/// would add that they cannot be evaluated.
+macro_rules! has_no_offset {
+    ($time:literal) => {
+        concat!("!", $time, ".matches('(Z|[+-][0-9]{2}:[0-9]{2})$')")
+    };
+}
+pub(crate) use has_no_offset;
+
 pub(crate) const TIME_WINDOW: &[CelRule] = &[CelRule {
     field: ".until",
-    cel: "!has(self.until) || self.from < self.until",
+    cel: concat!(
+        "!has(self.until) || ",
+        has_no_offset!("self.from"),
+        " || ",
+        has_no_offset!("self.until"),
+        " || timestamp(self.from) < timestamp(self.until)"
+    ),
     message: "until is not later than from; set a later until, or remove it while the incident lasts",
 }];
 

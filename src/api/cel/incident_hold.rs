@@ -6,6 +6,7 @@
 //! so a correction releases nothing.
 
 use super::CelRule;
+use super::common::has_no_offset;
 
 /// A rule that applies once the hold is in effect.
 macro_rules! once_in_effect {
@@ -25,7 +26,7 @@ pub(crate) const INCIDENT_HOLD: &[CelRule] = &[
     },
     CelRule {
         field: ".spec.window.from",
-        cel: once_in_effect!("self.spec.window.from == oldSelf.spec.window.from"),
+        cel: once_in_effect!("timestamp(self.spec.window.from) == timestamp(oldSelf.spec.window.from)"),
         message: "article 6: once in effect, a hold only grows, and its start is immutable; create another hold for an \
                   earlier time, or create a narrow one and resolve this one as Superseded",
     },
@@ -39,7 +40,8 @@ pub(crate) const INCIDENT_HOLD: &[CelRule] = &[
         field: ".spec.window.until",
         cel: once_in_effect!(
             "!has(oldSelf.spec.window.until) \
-             || (has(self.spec.window.until) && self.spec.window.until >= oldSelf.spec.window.until)"
+             || (has(self.spec.window.until) \
+             && timestamp(self.spec.window.until) >= timestamp(oldSelf.spec.window.until))"
         ),
         message: "article 6: once in effect, a hold only grows, and its end can move to a later time only; to narrow \
                   it, create a narrow hold and resolve this one as Superseded",
@@ -88,7 +90,7 @@ pub(crate) const INCIDENT_HOLD: &[CelRule] = &[
         field: ".spec.review.time",
         cel: once_in_effect!(
             "!has(oldSelf.spec.review) \
-             || (has(self.spec.review) && self.spec.review.time >= oldSelf.spec.review.time) \
+             || (has(self.spec.review) && timestamp(self.spec.review.time) >= timestamp(oldSelf.spec.review.time)) \
              || oldSelf.status.conditions.exists(c, c.type == 'ReviewDue' && c.reason == 'ReviewInFuture')"
         ),
         message: "a review that took place cannot be undone; set review.time to a later review, and do not \
@@ -104,12 +106,24 @@ pub(crate) const INCIDENT_HOLD_SPEC: &[CelRule] = &[
     },
     CelRule {
         field: ".resolution.time",
-        cel: "!has(self.resolution) || self.resolution.time >= self.window.from",
+        cel: concat!(
+            "!has(self.resolution) || ",
+            has_no_offset!("self.window.from"),
+            " || ",
+            has_no_offset!("self.resolution.time"),
+            " || timestamp(self.resolution.time) >= timestamp(self.window.from)"
+        ),
         message: "the resolution is earlier than the incident; set resolution.time to window.from or later",
     },
     CelRule {
         field: ".review.time",
-        cel: "!has(self.review) || self.review.time >= self.window.from",
+        cel: concat!(
+            "!has(self.review) || ",
+            has_no_offset!("self.window.from"),
+            " || ",
+            has_no_offset!("self.review.time"),
+            " || timestamp(self.review.time) >= timestamp(self.window.from)"
+        ),
         message: "the review is earlier than the incident; set review.time to the time at which the review \
                   took place",
     },

@@ -1,6 +1,7 @@
 //! Rules of Site.
 
 use super::CelRule;
+use super::common::has_no_offset;
 
 /// Rules of the whole object.
 pub(crate) const SITE: &[CelRule] = &[CelRule {
@@ -35,7 +36,12 @@ pub(crate) const SITE_SPEC: &[CelRule] = &[
 
 pub(crate) const SUSPENSION: &[CelRule] = &[CelRule {
     field: ".until",
-    cel: "self.from < self.until",
+    cel: concat!(
+        has_no_offset!("self.from"),
+        " || ",
+        has_no_offset!("self.until"),
+        " || timestamp(self.from) < timestamp(self.until)"
+    ),
     message: "article 5: the suspension does not end after it begins; set until later than from",
 }];
 
