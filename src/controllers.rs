@@ -6,6 +6,7 @@ pub mod camera;
 pub mod camera_source;
 pub mod config;
 pub mod context;
+pub mod discard_log;
 pub mod egress;
 pub mod grant;
 pub mod handoff;

@@ -6,6 +6,7 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 
 use super::config::OperatorConfig;
+use super::discard_log::DiscardLog;
 use super::handoff::SiteHandoff;
 use super::recorder_client::RecorderClient;
 use super::watch_cache::WatchCache;
@@ -30,6 +31,8 @@ pub struct Context {
     pub events: Recorder,
     pub recorders: RecorderClient,
     pub handoff: SiteHandoff,
+    /// Losses of recordings that the ledger does not have yet.
+    pub discards: Arc<DiscardLog>,
     /// Delay before this leader releases holds: a previous leader may have requests in progress.
     pub takeover_delay: TakeoverDelay,
     pub telemetry: Arc<OperatorTelemetry>,
@@ -51,6 +54,7 @@ impl Context {
             cache: WatchCache::new(&client, None).0,
             recorders: RecorderClient::default(),
             handoff: SiteHandoff::default(),
+            discards: Arc::default(),
             takeover_delay,
             client,
             config: Arc::new(config),

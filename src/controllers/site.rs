@@ -9,6 +9,7 @@ mod compliance;
 pub(crate) mod dereference;
 #[cfg(test)]
 mod fixtures;
+mod missing_reference;
 pub mod recorders;
 pub(crate) mod secret_finalizers;
 mod status;
@@ -27,7 +28,7 @@ use self::bucket::handoff::{deleted_site_bucket, site_bucket};
 use self::bucket::{BucketCache, S3};
 use self::recorders::apply::{AppliedPlan, apply};
 use self::recorders::delete::{BlockingHolds, DeletionPhase, POD_POLL_INTERVAL, delete};
-use self::recorders::drain::{DISCARD_SPOOLS_ANNOTATION, SpoolReport, discard_reason};
+use self::recorders::drain::{DISCARD_SPOOLS_ANNOTATION, SpoolReport, describe_discard, discard_reason};
 use self::recorders::identity::{IdentityError, ensure_identity};
 use self::recorders::names::{FIELD_MANAGER, FINALIZER};
 use self::recorders::plan::{may_record, plan};
@@ -48,6 +49,7 @@ use crate::api::{DeletionPolicy, Site, SiteStatus};
 use crate::controllers::{hold, retention};
 use crate::leader::fence::NotLeader;
 use crate::storage::Subresource;
+use crate::storage::recordings::ledger::SpoolDiscard;
 
 /// Interval between two queries of the recorders.
 const RECORDER_POLL_INTERVAL: Duration = Duration::from_secs(15);
@@ -126,7 +128,7 @@ impl SiteReconciler {
             None => Vec::new(),
         };
         if let Ok(applied) = &applied {
-            event::publish(&self.context.events, site, &recordings_lost_event(site, &applied.given_up)).await;
+            self.report_lost_recordings(site, &applied.given_up, now).await;
         }
         let site_bucket =
             site_bucket(site, &observed, &valid, &bucket, applied.as_ref().ok(), &replies, handoff);
@@ -134,6 +136,7 @@ impl SiteReconciler {
             site_bucket.as_ref().is_some_and(|bucket| bucket.hold_ack == HoldAck::Unknown);
         let is_removal_pending = applied.as_ref().is_ok_and(AppliedPlan::is_removal_pending);
         handoff.set_bucket(site, site_bucket);
+        self.record_lost_recordings(site).await;
         let inputs =
             StatusInputs { valid: &valid, may_record, bucket: &bucket, applied: &applied, replies: &replies };
         let (next, stalls_at) = status::status(site, &inputs, now);
@@ -206,7 +209,7 @@ impl SiteReconciler {
                 format!("waiting until the spools of the recorders are empty: {}", report.message())
             }
             DeletionPhase::Terminating(lost) => {
-                event::publish(&self.context.events, site, &recordings_lost_event(site, &lost)).await;
+                self.report_lost_recordings(site, &lost, now).await;
                 "the recorders are terminating".to_owned()
             }
             DeletionPhase::WaitingForPods(pods) => {
@@ -216,6 +219,9 @@ impl SiteReconciler {
                 format!("waiting until these volume claims are deleted: {}", claims.join(", "))
             }
         };
+        let waits_for =
+            [Some(waits_for), describe_discard(site)].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        self.record_lost_recordings(site).await;
         let before = site.status.clone().unwrap_or_default();
         let conditions = status::deleting_conditions(
             &before.conditions,
@@ -229,11 +235,33 @@ impl SiteReconciler {
         Ok(Reconciled { action: Action::requeue(POD_POLL_INTERVAL), is_changed })
     }
 
+    /// Publishes the loss of what spools had, and keeps it for the ledger if a person gave it up.
+    async fn report_lost_recordings(&self, site: &Site, lost: &SpoolReport, now: Timestamp) {
+        event::publish(&self.context.events, site, &recordings_lost_event(site, lost)).await;
+        let (Some(reason), false) = (discard_reason(site), lost.is_empty()) else { return };
+        self.context.discards.add(SpoolDiscard {
+            namespace: site.namespace().unwrap_or_default(),
+            site: site.name_any(),
+            uid: site.uid().unwrap_or_default(),
+            time: Timestamp::from_second(now.as_second()).unwrap_or(now),
+            reason,
+            spools: lost.to_string(),
+        });
+    }
+
+    /// Writes losses to the bucket's ledger, if the bucket may be used.
+    async fn record_lost_recordings(&self, site: &Site) {
+        if let Some(bucket) = self.context.handoff.bucket(site) {
+            self.context.discards.flush(&site.uid().unwrap_or_default(), &bucket.operator).await;
+        }
+    }
+
     async fn finish_deletion(&self, site: &Site) -> Result<(), SiteError> {
         // First: if it fails, the next reconcile comes here again, and must not publish the event twice.
         runner::remove_finalizer(&self.context, site, FINALIZER, FIELD_MANAGER).await?;
         self.bucket_cache.forget(&site.uid().unwrap_or_default());
         self.context.handoff.forget(site);
+        self.context.discards.forget(&site.uid().unwrap_or_default());
         event::publish(&self.context.events, site, &bucket_retained_event(site)).await;
         tracing::info!(
             site = meta::namespaced_name(site),

@@ -255,7 +255,12 @@ impl Spool {
 
     pub fn status(&self) -> SpoolStatus {
         let index = lock(&self.index);
-        SpoolStatus { segments: index.segments.len() as u64, bytes: index.bytes(), limit: index.limit }
+        SpoolStatus {
+            segments: index.segments.len() as u64,
+            unrecovered: index.unrecovered(),
+            bytes: index.bytes(),
+            limit: index.limit,
+        }
     }
 
     pub fn waiting_segments(&self, camera: &str) -> u64 {

@@ -61,6 +61,10 @@ pub struct RejectedConfig {
 pub struct SpoolStatus {
     /// Number of complete segments.
     pub segments: u64,
+    /// Number of files without a writer that are not recovered: after a crash, until the recorder reads them. It keeps those that it
+    /// cannot read.
+    #[serde(default)]
+    pub unrecovered: u64,
     /// Bytes, including segments in progress and files of the previous recorder that are not recovered yet.
     pub bytes: u64,
     /// Capacity in bytes.

@@ -40,6 +40,10 @@ pub struct SiteStatus {
     /// Result of the last audit of the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditStatus>,
+    /// End of the grace in which cameras that recorded go on although a reference is missing (UTC): a tool may replace an
+    /// object by a deletion and a creation. Absent: no reference that recording needs is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_reference_grace_end_time: Option<Time>,
     /// Number of cameras at the site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -1,12 +1,13 @@
 //! Step six: the status. It reports what was applied and read back, never what was intended. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::bucket::access;
 use super::bucket::evaluation::BucketEvaluation;
 use super::compliance::evaluate_compliance;
 use super::recorders::apply::AppliedPlan;
+use super::recorders::drain::describe_discard;
 use super::recorders::hold_widening::Widening;
 use super::recorders::query::{self, ShardReply};
 use super::validate::ValidSite;
@@ -46,7 +47,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         query::evaluate_recording(valid, *may_record, replies, omitted, segment);
     let drift = bucket.drift(before.drift.as_ref(), now);
     let held_drift = before.retention.as_ref().and_then(|retention| retention.drift.as_ref());
-    let ready = evaluate_ready(inputs);
+    let ready = with_discard(evaluate_ready(inputs), site);
     let (stalled, stalls_at) = stall::evaluate(&stall_causes(site, inputs, &ready, now), now);
     let findings = [
         ready,
@@ -70,6 +71,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         // Other controllers write these, as other field managers.
         retention: None,
         audit: None,
+        missing_reference_grace_end_time: valid.grace_end.map(Time),
         cameras: i32::try_from(valid.cameras.len() + valid.unusable_cameras.len()).ok(),
         recording_cameras: i32::try_from(recording_cameras).ok(),
     };
@@ -211,6 +213,14 @@ fn describe_omitted(cameras: &[String]) -> Option<String> {
         )
     };
     (!cameras.is_empty()).then(message)
+}
+
+/// Adds the annotation that gives up spools to `Ready`: until somebody removes it, it also applies to the next removal.
+fn with_discard(finding: ConditionFinding, site: &Site) -> ConditionFinding {
+    match describe_discard(site) {
+        Some(discard) => ConditionFinding { message: format!("{}; {discard}", finding.message), ..finding },
+        None => finding,
+    }
 }
 
 /// Describes recorders that seal more than is held. No recording is lost, but the surplus keeps the tag `sealed` until the

@@ -2,13 +2,13 @@
 //! store, before any connection.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::bucket::BucketAccess;
 use super::bucket::target::TargetBuilder;
 use super::compliance::SiteCeilings;
 use super::dereference::ObservedSite;
+use super::missing_reference;
 use super::recorders::names::ChildNames;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
@@ -20,7 +20,6 @@ use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
 use crate::controllers::kubernetes::quantity;
 use crate::controllers::kubernetes::secret_ref::{MissingSecret, require_text};
-use crate::controllers::stall::condition_since;
 use crate::rules::permission::Prerequisites;
 use crate::rules::{Windows, live_view, policy, retention, suspension};
 use crate::storage::bucket::policy::principals;
@@ -37,6 +36,8 @@ pub struct ValidSite {
     /// `Accepted`.
     pub accepted: ConditionFinding,
     pub recording: RecordingVerdict,
+    /// End of the grace for the missing references; `None`: none is missing.
+    pub grace_end: Option<Timestamp>,
     /// There is an accepted policy.
     pub has_policy: bool,
     pub permission: SitePermission,
@@ -88,14 +89,12 @@ pub enum RecordingVerdict {
 /// Time after its end for which recorders know a suspension: their clocks may be behind. Without a limit, each past suspension
 /// would take room in their Secret, once for each camera.
 const PAST_SUSPENSION_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Time for which a missing reference stops nothing: tools replace an object by a deletion and a creation.
-const MISSING_REFERENCE_GRACE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Effect of a problem on recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     StopsRecording,
-    /// Stops recording after [`MISSING_REFERENCE_GRACE`].
+    /// Stops recording after a grace.
     StopsLater,
     /// Segments wait in the spools.
     DelaysUploads,
@@ -173,11 +172,13 @@ pub fn validate(
         MIN_SPOOL_BYTES
     });
     let (cameras, denied_cameras, unusable_cameras) = validate_cameras(&site.spec, observed, now);
-    let recording = recording_verdict(site, &problems, now);
+    let grace_end = reference_grace_end(site, &problems, now);
+    let recording = recording_verdict(&problems, grace_end, now);
     ValidSite {
         names,
         accepted: accepted_finding(&problems, recording, observed.recorder_config.is_some()),
         recording,
+        grace_end,
         has_policy,
         permission,
         ceilings,
@@ -191,27 +192,22 @@ pub fn validate(
     }
 }
 
-fn recording_verdict(site: &Site, problems: &[Problem], now: Timestamp) -> RecordingVerdict {
-    let has = |effect| problems.iter().any(|problem| problem.effect == effect);
-    if has(Effect::StopsRecording) {
+fn recording_verdict(problems: &[Problem], grace_end: Option<Timestamp>, now: Timestamp) -> RecordingVerdict {
+    if problems.iter().any(|problem| problem.effect == Effect::StopsRecording) {
         return RecordingVerdict::Stopped;
     }
-    if !has(Effect::StopsLater) {
-        return RecordingVerdict::Allowed;
+    match grace_end {
+        None => RecordingVerdict::Allowed,
+        Some(until) if now < until => RecordingVerdict::AllowedUntil(until),
+        Some(_) => RecordingVerdict::Stopped,
     }
-    let conditions = site.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let until = grace_end(conditions, site.metadata.creation_timestamp.as_ref(), now);
-    if now < until { RecordingVerdict::AllowedUntil(until) } else { RecordingVerdict::Stopped }
 }
 
-/// Returns the end of the grace for a missing reference. The condition outlives this process, so a restart of the operator does not
-/// extend it.
-fn grace_end(conditions: &[Condition], created: Option<&Time>, now: Timestamp) -> Timestamp {
-    let rejected = ConditionFinding::new(ConditionType::Accepted, false, Reason::ReferenceNotFound, "");
-    let since = condition_since(conditions, &rejected, created, now);
-    // A status has whole seconds. Without rounding, the message would change when the status is read.
-    let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
-    since.saturating_add(MISSING_REFERENCE_GRACE).unwrap_or(now)
+/// Returns the end of the grace for missing references of the Site; `None`: none is missing.
+fn reference_grace_end(site: &Site, problems: &[Problem], now: Timestamp) -> Option<Timestamp> {
+    let is_missing = problems.iter().any(|problem| problem.effect == Effect::StopsLater);
+    let reported = site.status.as_ref().and_then(|status| status.missing_reference_grace_end_time.as_ref());
+    is_missing.then(|| missing_reference::site_grace_end(reported, now))
 }
 
 fn accepted_finding(
@@ -492,7 +488,8 @@ fn validate_cameras(
 fn is_in_grace(camera: &Camera, error: &CameraSourceError, now: Timestamp) -> bool {
     let conditions = camera.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let created = camera.metadata.creation_timestamp.as_ref();
-    matches!(error, CameraSourceError::Secret(_)) && now < grace_end(conditions, created, now)
+    matches!(error, CameraSourceError::Secret(_))
+        && now < missing_reference::camera_grace_end(conditions, created, now)
 }
 
 #[cfg(test)]

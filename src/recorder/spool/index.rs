@@ -75,6 +75,13 @@ impl SpoolIndex {
             .fold(self.segment_bytes, u64::saturating_add)
     }
 
+    /// Returns the number of files and folders that may be recordings and are not recovered.
+    pub fn unrecovered(&self) -> u64 {
+        // The last orphan has left the queue while it is recovered.
+        let orphans = (self.orphans.len() as u64).max(u64::from(self.orphan_bytes > 0));
+        orphans.saturating_add(self.unreadable.len() as u64).saturating_add(self.unlistable_folders)
+    }
+
     pub fn add_segment(&mut self, closed: Closed, recorded: Option<Instant>) {
         self.segment_bytes = self.segment_bytes.saturating_add(closed.bytes);
         let is_held = is_held(&self.holds, &closed);

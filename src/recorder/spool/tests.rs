@@ -59,7 +59,7 @@ async fn segment_waits_until_upload_is_confirmed() {
     let (_folder, spool) = spool(1000).await;
     let one = write_segment(&spool, 10, 100).await;
     let two = write_segment(&spool, 20, 50).await;
-    assert_eq!(spool.status(), SpoolStatus { segments: 2, bytes: 150, limit: 1000 });
+    assert_eq!(spool.status(), SpoolStatus { segments: 2, unrecovered: 0, bytes: 150, limit: 1000 });
     assert_eq!(take_next(&spool).as_ref(), Some(&one));
     assert_eq!(take_next(&spool).as_ref(), Some(&two));
     assert_eq!(take_next(&spool), None);
@@ -68,7 +68,7 @@ async fn segment_waits_until_upload_is_confirmed() {
     assert_eq!(fs::read(spool.path(&one)).unwrap().len(), 100);
     spool.remove(&one).await.unwrap();
     assert!(!spool.path(&one).exists());
-    assert_eq!(spool.status(), SpoolStatus { segments: 1, bytes: 50, limit: 1000 });
+    assert_eq!(spool.status(), SpoolStatus { segments: 1, unrecovered: 0, bytes: 50, limit: 1000 });
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn close_waits_for_its_turn_to_sync() {
     for closed in closing {
         closed.await.unwrap();
     }
-    assert_eq!(spool.status(), SpoolStatus { segments: 10, bytes: 100, limit: 1000 });
+    assert_eq!(spool.status(), SpoolStatus { segments: 10, bytes: 100, limit: 1000, unrecovered: 0 });
 }
 
 #[tokio::test]
@@ -165,11 +165,12 @@ async fn foreign_and_damaged_files_are_tolerated() {
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
     // Until they are recovered, the spool is not empty.
     assert_ne!(spool.status().bytes, 0);
+    assert_eq!(spool.status().unrecovered, 2);
     for _ in 0..2 {
         assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Empty));
     }
     assert_eq!(spool.recover_orphan().await, None);
-    assert_eq!((spool.status().segments, spool.status().bytes), (0, 0));
+    assert_eq!((spool.status().segments, spool.status().bytes, spool.status().unrecovered), (0, 0, 0));
     assert!(hal.join("notes.txt").exists());
     assert!(!hal.join("0000000000001.part").exists(), "it has no complete fragment");
 }
@@ -186,6 +187,7 @@ async fn unreadable_part_is_purged_past_ceiling() {
     fs::rename(&part, &aside).unwrap();
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
     assert_ne!(spool.status().bytes, 0, "nobody may remove it");
+    assert_eq!(spool.status().unrecovered, 1);
     fs::rename(&aside, &part).unwrap();
     let (ceiling, now) = (24 * 3600, Timestamp::now().as_second());
     spool.purge(&age_limit(ceiling, now)).await;

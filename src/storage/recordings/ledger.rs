@@ -1,4 +1,4 @@
-//! Ledger of the holds in the bucket: `ledger/holds/{uid}.json`.
+//! Ledger of the holds in the bucket: `ledger/holds/{uid}.json`. Beside it are the losses that people decided: `ledger/discards/`.
 //!
 //! An entry is written before anything is held. It moves to `ledger/closed/` when the hold is released. So neither the
 //! restore of an old cluster backup nor the deletion of a resource releases anything.
@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use serde::Serialize;
 
 use super::error::HoldError;
 use super::sources;
@@ -14,6 +16,28 @@ use crate::rules::{Class, HoldScope, LedgerEntry};
 use crate::storage::s3::{BucketClient, BucketConnection, StoreError, objects};
 
 const AT_ONCE: usize = 16;
+
+/// Content of recorders' spools that a person gave up. For people and auditors: the operator never reads it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpoolDiscard {
+    pub namespace: String,
+    pub site: String,
+    /// UID of the Site.
+    pub uid: String,
+    pub time: Timestamp,
+    /// Reason that the person gave.
+    pub reason: String,
+    /// The spools with their content, as far as it is known.
+    pub spools: String,
+}
+
+/// Writes `ledger/discards/{time}-{uid}.json`. The time is in the key, so no entry replaces another.
+pub async fn record_discard(operator: &BucketConnection, discard: &SpoolDiscard) -> Result<(), StoreError> {
+    let key = format!("ledger/discards/{}-{}.json", discard.time, discard.uid);
+    let bytes = serde_json::to_vec_pretty(discard).unwrap_or_default();
+    objects::put(&operator.client(), &key, bytes).await
+}
 
 /// Returns all [`entries`], and the closed ones among `asked`.
 pub async fn read_all(

@@ -17,7 +17,7 @@ use super::process::{Process, config_for_store, wait_for_leader, with_chart_scal
 use crate::support::cluster::TestNamespace;
 use crate::support::pod;
 use crate::support::proxy::Proxy;
-use crate::support::recorded::{check_frames, segments};
+use crate::support::recorded::{check_frames, keys_under, segments};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::silence::Silence;
@@ -198,6 +198,8 @@ async fn deleted_site_under_hold_waits_for_silent_recorder_until_its_spool_is_gi
             left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
         })
         .await;
+        let discards = keys_under(&scene.bucket, "ledger/discards/").await;
+        assert_eq!(discards.len(), 1, "the ledger has the loss, once the store is back: {discards:?}");
     })
     .await;
 }

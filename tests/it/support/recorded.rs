@@ -34,13 +34,17 @@ pub struct Bucket {
 
 /// Returns the keys of a camera's segments in order.
 pub async fn keys(bucket: &Bucket, camera: &str) -> Vec<String> {
-    fetch(bucket, camera, &[]).await.lines().map(str::to_owned).collect()
+    keys_under(bucket, &format!("video/{camera}/")).await
 }
 
-async fn fetch(bucket: &Bucket, camera: &str, to: &[&str]) -> String {
+/// Returns the keys under a prefix in order.
+pub async fn keys_under(bucket: &Bucket, prefix: &str) -> Vec<String> {
+    fetch(bucket, prefix, &[]).await.lines().map(str::to_owned).collect()
+}
+
+async fn fetch(bucket: &Bucket, prefix: &str, to: &[&str]) -> String {
     let (script, file) = (script("s3-fetch.py"), bucket.server.file.display().to_string());
-    let prefix = format!("video/{camera}/");
-    let mut args = vec![script.as_str(), &file, &bucket.name, &prefix];
+    let mut args = vec![script.as_str(), &file, &bucket.name, prefix];
     args.extend(to);
     run("python3", &args, None).await
 }
@@ -48,7 +52,7 @@ async fn fetch(bucket: &Bucket, camera: &str, to: &[&str]) -> String {
 /// Returns all segments of a camera in the order of their keys.
 pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
     let dir = tempfile::tempdir().unwrap();
-    let out = fetch(bucket, camera, &["--to", &dir.path().display().to_string()]).await;
+    let out = fetch(bucket, &format!("video/{camera}/"), &["--to", &dir.path().display().to_string()]).await;
     let fetched: Vec<(Key, PathBuf)> = out
         .lines()
         .map(|line| {

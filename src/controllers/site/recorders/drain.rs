@@ -25,7 +25,7 @@ use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::apply_child;
 use crate::wire::{GapCause, RecorderStatus};
 
-/// Reason why people give up the content of spools that cannot be drained. It ends up in an event.
+/// Reason why people give up the content of spools that cannot be drained. It ends up in an event and in the ledger.
 pub const DISCARD_SPOOLS_ANNOTATION: &str = "toezicht.dev/discard-spools";
 /// Time for the uploads of a deleted Site without holds. A store may be away permanently, and a deletion must end.
 const DRAIN_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
@@ -92,6 +92,15 @@ pub enum DrainStatus {
 pub fn discard_reason(site: &Site) -> Option<String> {
     let reason = site.annotations().get(DISCARD_SPOOLS_ANNOTATION)?.trim();
     (!reason.is_empty()).then(|| reason.chars().take(MAX_REASON_CHARS).collect())
+}
+
+/// Describes the annotation that gives up spools, as long as it is set; `None`: it is not.
+pub fn describe_discard(site: &Site) -> Option<String> {
+    let reason = discard_reason(site)?;
+    Some(format!(
+        "the annotation {DISCARD_SPOOLS_ANNOTATION} is set ({reason}): recorders that are removed or replaced lose the segments \
+         that they have not uploaded; remove the annotation once they are gone"
+    ))
 }
 
 /// Stops recording at `site`, which is being deleted, and reports the content of its spools. `is_held`: an open hold may cover

@@ -1,7 +1,8 @@
 //! A change of the recorder pods' template reaches one pod at a time. Pure.
 //!
 //! The partition of the StatefulSet is the gate: Kubernetes replaces the pods from it upwards. An `emptyDir` spool is lost with its
-//! pod, so such a pod goes only while its spool has nothing but files in progress, which it uploads as it terminates.
+//! pod, so such a pod goes only while its spool has nothing but files in progress, which it uploads as it terminates. Files that a
+//! crash left behind are not in progress.
 
 use std::collections::BTreeMap;
 
@@ -119,7 +120,9 @@ pub fn next_step(
     let waiting = if has_claims(live) {
         SpoolReport::default()
     } else {
-        report_spools(live, names, pods, reply(next), |status| status.spool.segments == 0)
+        report_spools(live, names, pods, reply(next), |status| {
+            status.spool.segments == 0 && status.spool.unrecovered == 0
+        })
     };
     let mut step = Rollout { partition: Some(next), ..Rollout::default() };
     if is_given_up {

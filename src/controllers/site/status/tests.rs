@@ -102,6 +102,25 @@ fn failed_access_checks_only_affect_access_restricted() {
 }
 
 #[test]
+fn ready_names_the_annotation_that_gives_up_spools() {
+    let mut fixture = fixture();
+    let unchanged = compliant_status(&fixture);
+    assert!(!condition(&unchanged, "Ready").2.contains("discard-spools"));
+    let annotation = ("toezicht.dev/discard-spools".to_owned(), "the disk is broken".to_owned());
+    fixture.site.metadata.annotations = Some([annotation].into());
+    let status = compliant_status(&fixture);
+    let (truth, reason, message) = condition(&status, "Ready");
+    assert_eq!((truth, reason), ("True", "AsRequired"));
+    assert!(message.contains("discard-spools is set (the disk is broken)"), "{message}");
+    assert!(message.contains("remove the annotation"), "{message}");
+    // Also while the Site is not ready.
+    fixture.config.grants = Grants::default();
+    let status = compliant_status(&fixture);
+    assert!(condition(&status, "Ready").2.contains("discard-spools"));
+    assert_eq!(condition(&status, "Ready").0, "False");
+}
+
+#[test]
 fn unpermitted_site_is_ready_with_its_reason() {
     let mut fixture = fixture();
     fixture.observed.policy.as_mut().unwrap().spec.works_council_consent = None;

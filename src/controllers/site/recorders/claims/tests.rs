@@ -51,7 +51,7 @@ fn pod(shard: u32) -> Pod {
 }
 
 fn reply(shard: u32, revision: &str, segments: u64) -> ShardReply {
-    let spool = SpoolStatus { segments, bytes: segments, limit: 1 << 30 };
+    let spool = SpoolStatus { segments, bytes: segments, ..SpoolStatus::default() };
     let status = testing::recorder_status(revision, Timestamp::UNIX_EPOCH, vec![]);
     ShardReply { shard, status: Ok(RecorderStatus { spool, ..status }) }
 }

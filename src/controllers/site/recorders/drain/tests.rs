@@ -13,7 +13,7 @@ fn names() -> ChildNames {
 }
 
 fn replying(shard: u32, revision: &str, segments: u64, bytes: u64) -> ShardReply {
-    let spool = SpoolStatus { segments, bytes, limit: 1 << 30 };
+    let spool = SpoolStatus { segments, unrecovered: 0, bytes, limit: 1 << 30 };
     let status = testing::recorder_status(revision, Timestamp::UNIX_EPOCH, vec![]);
     ShardReply { shard, status: Ok(RecorderStatus { spool, ..status }) }
 }
@@ -118,7 +118,7 @@ fn recorders_stop_for_their_replacement_only_while_the_store_takes_segments() {
             "name": "hal", "state": CameraState::NotPermitted, "since": at(second), "uploaded": 0, "waiting": segments,
         }));
         let status = testing::recorder_status("r", at(1_000), vec![camera.unwrap()]);
-        let spool = SpoolStatus { segments, bytes: segments, limit: 1 };
+        let spool = SpoolStatus { segments, unrecovered: 0, bytes: segments, limit: 1 };
         ShardReply { shard: 0, status: Ok(RecorderStatus { spool, ..status }) }
     };
     for (replies, is_closing, expected) in [

@@ -219,6 +219,7 @@ fn not_accepted_for(fixture: &mut Fixture, minutes: i64) {
     let conditions = merge(&[], &before, None, since);
     fixture.site.status = Some(SiteStatus {
         conditions,
+        missing_reference_grace_end_time: Some(Time(since + SignedDuration::from_mins(5))),
         ceilings: Some(Ceilings { video: Days(28), calls: Days(7) }),
         ..SiteStatus::default()
     });
@@ -250,6 +251,25 @@ fn missing_reference_stops_recording_after_five_minutes() {
             );
         }
     }
+}
+
+/// `Accepted` is `False` for hours already, because of the recorders' Secret, which stops nothing.
+#[test]
+fn each_missing_reference_has_its_own_five_minutes() {
+    let first = fixture();
+    let recording = config_of(&first.plan());
+    let mut running = after_apply(&first, &first.plan());
+    running.observed.store_secrets.remove("s3-recorder");
+    not_accepted_for(&mut running, 600);
+    running.site.status.as_mut().unwrap().missing_reference_grace_end_time = None;
+    running.observed.policy = None;
+    let config = config_of(&running.plan());
+    let permitted = |config: &RecorderConfig| -> Vec<_> {
+        config.cameras.iter().map(|camera| camera.permitted.clone()).collect()
+    };
+    assert_eq!(permitted(&config), permitted(&recording));
+    let until = running.valid().grace_end.unwrap();
+    assert_eq!(until, Timestamp::from_second(running.now.as_second() + 300).unwrap());
 }
 
 #[test]

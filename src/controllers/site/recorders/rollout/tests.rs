@@ -47,7 +47,7 @@ fn pod(shard: u32, revision: &str, is_ready: bool) -> Pod {
 
 fn reply(shard: u32, segments: Option<u64>) -> ShardReply {
     let status = segments.map(|segments| {
-        let spool = SpoolStatus { segments, bytes: 7, limit: 1 << 30 };
+        let spool = SpoolStatus { segments, unrecovered: 0, bytes: 7, limit: 1 << 30 };
         RecorderStatus { spool, ..testing::recorder_status("r", Timestamp::UNIX_EPOCH, vec![]) }
     });
     ShardReply { shard, status: status.ok_or(RecorderStatusError::Unreachable) }
@@ -100,6 +100,16 @@ fn pod_with_spooled_or_unknown_content_stays() {
     assert!(silent.waiting.unknown.contains_key("zwembad-recorder-1"), "{silent:?}");
     // Only the pod that is next counts.
     assert_eq!(step(["old"; 3], [Some(9), None, Some(0)]).partition, Some(2));
+}
+
+#[test]
+fn pod_with_files_of_a_crashed_recorder_stays() {
+    let live = workload("i", false);
+    let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
+    let mut replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
+    replies[2].status.as_mut().unwrap().spool.unrecovered = 1;
+    let step = step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false);
+    assert_eq!((step.partition, step.waiting.filled), (Some(3), vec!["zwembad-recorder-2".to_owned()]));
 }
 
 /// Otherwise the last pod would come back with its old template, and be replaced again and again.
