@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use kube::{Api, ResourceExt};
+use serde::Serialize;
 
 use super::claims::{Spools, WantedSpools, has_claims, needed_pods};
 use super::drain::SpoolReport;
@@ -12,12 +13,14 @@ use super::query::ShardReply;
 use super::rollout::Rollout;
 use super::workload::{
     AppliedRecorders, ExpectedRecorders, cached_site_pods, delete_workload, fetch_recorder_config,
-    is_recorder, is_terminated, list_site_pods, parse_config, replicas, scale_workload, touch_pods,
+    is_recorder, is_terminated, list_site_pods, parse_config, read_config, replicas, scale_workload,
+    touch_pods,
 };
 use super::{drain, objects, query, rollout};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over, get_owned};
-use crate::controllers::kubernetes::{ApplyError, meta};
+use crate::controllers::kubernetes::cached::{Cacheable, Cached};
+use crate::controllers::kubernetes::{ApiError, ApplyError, meta};
 use crate::controllers::recorder_client::RecorderClient;
 use crate::wire::{GapCause, RecorderConfig};
 
@@ -75,66 +78,38 @@ pub async fn apply(
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
     let services = Api::<Service>::namespaced(client.clone(), namespace);
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
-    let workloads = Api::<StatefulSet>::namespaced(client.clone(), namespace);
-    let account = apply_child(&accounts, &cache.service_accounts, FIELD_MANAGER, service_account).await?;
-    let service = apply_child(&services, &cache.services, FIELD_MANAGER, service).await?;
+    let mut is_written = apply_logged(&accounts, &cache.service_accounts, names, service_account).await?;
+    is_written |= apply_logged(&services, &cache.services, names, service).await?;
     let wanted = WantedSpools::of(&workload);
     let LiveRecorders { workload: live, pods: mut all, mut spools } =
         LiveRecorders::read(context, names, &workload, is_held).await?;
     spools.protect().await?;
     spools.remove_leaving(&wanted, live.as_ref(), &all).await?;
-    if live.is_none() {
-        let leaving_claims = spools.blocking_creation(&wanted);
-        if !leaving_claims.is_empty() {
-            // Before the Secret: the previous recorders, which are still terminating, must not record again.
-            return Ok(AppliedPlan {
-                leaving_claims,
-                pending: drain::report_missing_pods(names, spools.claims(), &all, 0),
-                leaving_pods: count_leaving_pods(&all, names, 0, &[]),
-                is_changed: spools.is_changed(),
-                ..AppliedPlan::default()
-            });
-        }
-        if let Some(storage) = spools.storage_to_adopt(&wanted) {
-            objects::set_claim_storage(&mut workload, names, &storage);
-        }
-    }
-    let must_recreate = live.as_ref().is_some_and(|live| {
-        !objects::can_be_updated(&workload, live) || wanted.must_recreate(spools.claims(), names, &all)
-    });
-    let removal = live
-        .clone()
-        .and_then(|live| Removal::new(live, must_recreate, wanted.pods, needed_pods(spools.claims())));
-    if let Some(removal) = &removal
-        && must_recreate
+    if live.is_none()
+        && let Some(waiting) = prepare_creation(names, &spools, &wanted, &all, &mut workload)
     {
+        // Before the Secret: the previous recorders, which are still terminating, must not record again.
+        return Ok(waiting);
+    }
+    let removal = live.clone().and_then(|live| Removal::new(live, &workload, &wanted, &spools, &all));
+    let must_recreate = removal.as_ref().is_some_and(|removal| removal.must_recreate);
+    if let Some(removal) = removal.as_ref().filter(|_| must_recreate) {
         let mut replies = removal.query(recorders, names, &expected, &all).await;
         replies.retain(|reply| !spools.may_go(reply.shard));
         let current = fetch_recorder_config(secrets.clone(), names).await?;
-        let planned = parse_config(&config_secret)?;
-        if let Some(closing) = closing_plan(names, &config_secret, &planned, current.as_ref(), &replies) {
+        if let Some(closing) = closing_plan(names, &config_secret, current.as_ref(), &replies) {
             (config_secret, expected.revision) = closing;
         }
     }
     let config = parse_config(&config_secret)?;
     spools.reopen(&config, &all).await?;
-    let secret = apply_child(&secrets, &cache.recorder_configs, FIELD_MANAGER, config_secret).await?;
-    let writes = [
-        ("ServiceAccount", account.write_reason),
-        ("Service", service.write_reason),
-        ("Secret", secret.write_reason),
-    ];
-    let is_written = log_writes(names, &writes);
+    is_written |= apply_logged(&secrets, &cache.recorder_configs, names, config_secret).await?;
     let (mut pending, mut given_up) = (SpoolReport::default(), SpoolReport::default());
-    let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
     if let Some(removal) = &removal {
-        let mut replies = removal.query(recorders, names, &expected, &all).await;
-        let is_empty = drain::is_empty_at(&expected.revision);
-        spools.record_proofs(&replies, &config, &is_empty).await?;
-        replies.retain(|reply| !spools.may_go(reply.shard));
-        pending = drain::report_spools(&removal.live, names, &all, &replies, is_empty);
+        pending = removal.report(recorders, names, &expected, &config, &mut spools, &all).await?;
     }
-    pending.extend(drain::report_missing_pods(names, spools.claims(), &all, first_shard));
+    let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
+    pending.extend(drain::report_claims(names, spools.claims(), &all, first_shard));
     if is_given_up && removal.is_some() {
         spools.give_up(first_shard).await?;
         given_up = std::mem::take(&mut pending);
@@ -158,34 +133,14 @@ pub async fn apply(
         let closed = replicas(live).max(replicas(&workload));
         objects::set_partition(&mut workload, rollout.partition.unwrap_or(closed));
     }
-    let workload = match &removal {
-        Some(Removal { live, .. }) if must_recreate && !pending.is_empty() => {
-            if kept_pods > replicas(live) {
-                // Somebody scaled it down.
-                scale_workload(&workloads, live, kept_pods).await?;
-            }
-            AppliedObject { object: live.clone(), write_reason: None }
-        }
-        Some(Removal { live, .. }) if must_recreate => {
-            let (namespace, site) = (&names.namespace, &names.site);
-            tracing::info!(namespace, site, "re-creating the recorders' StatefulSet");
-            delete_workload(&workloads, live).await?;
-            if has_claims(live) || has_claims(&workload) {
-                // The next reconciles delete its claims. Otherwise the new StatefulSet would use them again.
-                return Ok(AppliedPlan {
-                    given_up,
-                    leaving_claims: spools.claim_names(),
-                    leaving_pods: count_leaving_pods(&all, names, 0, &[]),
-                    is_changed: true,
-                    ..AppliedPlan::default()
-                });
-            }
-            apply_child(&workloads, &cache.workloads, FIELD_MANAGER, workload).await?
-        }
-        _ => apply_over(&workloads, &cache.workloads, FIELD_MANAGER, workload, live).await?,
+    let written =
+        write_workload(context, names, workload, live, removal.as_ref(), pending.is_empty(), kept_pods);
+    let Some(workload) = written.await? else {
+        let waiting = without_recorders(names, &all, spools.claim_names());
+        return Ok(AppliedPlan { given_up, is_changed: true, ..waiting });
     };
     log_write(names, "StatefulSet", workload.write_reason.as_ref());
-    let is_written = is_written || workload.write_reason.is_some();
+    is_written |= workload.write_reason.is_some();
     if is_written {
         all = list_site_pods(&pods, names).await?;
     }
@@ -248,6 +203,64 @@ impl LiveRecorders {
     }
 }
 
+/// Prepares the creation of a StatefulSet for claims that are there. Returns the result of the plan if claims must go first.
+fn prepare_creation(
+    names: &ChildNames,
+    spools: &Spools,
+    wanted: &WantedSpools,
+    pods: &[Pod],
+    workload: &mut StatefulSet,
+) -> Option<AppliedPlan> {
+    let leaving_claims = spools.blocking_creation(wanted);
+    if !leaving_claims.is_empty() {
+        let pending = drain::report_claims(names, spools.claims(), pods, 0);
+        let is_changed = spools.is_changed();
+        return Some(AppliedPlan { pending, is_changed, ..without_recorders(names, pods, leaving_claims) });
+    }
+    if let Some(storage) = spools.storage_to_adopt(wanted) {
+        objects::set_claim_storage(workload, names, &storage);
+    }
+    None
+}
+
+/// Returns the result of a plan without a StatefulSet, which is created once these claims are gone. `pods` are all pods of the Site.
+fn without_recorders(names: &ChildNames, pods: &[Pod], leaving_claims: Vec<String>) -> AppliedPlan {
+    let leaving_pods = count_leaving_pods(pods, names, 0, &[]);
+    AppliedPlan { leaving_pods, leaving_claims, ..AppliedPlan::default() }
+}
+
+/// Writes the StatefulSet. `is_drained`: nothing is in the spools that are to be removed. `kept_pods`: pods whose spools may have
+/// content. `None`: it is deleted, and so must its claims be before it is created again, since it would use them.
+async fn write_workload(
+    context: &Context,
+    names: &ChildNames,
+    desired: StatefulSet,
+    live: Option<StatefulSet>,
+    removal: Option<&Removal>,
+    is_drained: bool,
+    kept_pods: u32,
+) -> Result<Option<AppliedObject<StatefulSet>>, ApplyError> {
+    let Context { client, cache, .. } = context;
+    let workloads = &Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
+    let Some(Removal { live, .. }) = removal.filter(|removal| removal.must_recreate) else {
+        return apply_over(workloads, &cache.workloads, FIELD_MANAGER, desired, live).await.map(Some);
+    };
+    if !is_drained {
+        if kept_pods > replicas(live) {
+            // Somebody scaled it down.
+            scale_workload(workloads, live, kept_pods).await?;
+        }
+        return Ok(Some(AppliedObject { object: live.clone(), write_reason: None }));
+    }
+    let (namespace, site) = (&names.namespace, &names.site);
+    tracing::info!(namespace, site, "re-creating the recorders' StatefulSet");
+    delete_workload(workloads, live).await?;
+    if has_claims(live) || has_claims(&desired) {
+        return Ok(None);
+    }
+    apply_child(workloads, &cache.workloads, FIELD_MANAGER, desired).await.map(Some)
+}
+
 /// Counts the recorders in `pods` that this operator does not query, so that their acknowledgement is unknown. It queries one
 /// of the `own` pods for each shard.
 fn count_leaving_pods(pods: &[Pod], names: &ChildNames, shards: u32, own: &[Pod]) -> usize {
@@ -261,17 +274,26 @@ fn count_leaving_pods(pods: &[Pod], names: &ChildNames, shards: u32, own: &[Pod]
 /// Recorders that exist and are to be removed.
 struct Removal {
     live: StatefulSet,
+    /// All of them stop, and are created again.
+    must_recreate: bool,
     /// First shard whose pod is to be removed.
     first_shard: u32,
 }
 
 impl Removal {
-    /// Returns the removal of all pods, or of those above the `wanted_pods`; `None`: no pod is to be removed. `needed_pods`: pods
-    /// of claims that may have content. They may be more than those that `live` has.
-    fn new(live: StatefulSet, must_recreate: bool, wanted_pods: u32, needed_pods: u32) -> Option<Self> {
-        let first_shard = if must_recreate { 0 } else { wanted_pods };
-        let is_needed = must_recreate || first_shard < replicas(&live).max(needed_pods);
-        is_needed.then_some(Self { live, first_shard })
+    /// Returns the removal that `desired` needs; `None`: no pod is to be removed. Claims that may have content may need more pods
+    /// than `live` has. `pods` are all pods of the Site.
+    fn new(
+        live: StatefulSet,
+        desired: &StatefulSet,
+        wanted: &WantedSpools,
+        spools: &Spools,
+        pods: &[Pod],
+    ) -> Option<Self> {
+        let must_recreate = !objects::can_be_updated(desired, &live) || spools.must_recreate(wanted, pods);
+        let first_shard = if must_recreate { 0 } else { wanted.pods };
+        let is_needed = must_recreate || first_shard < replicas(&live).max(needed_pods(spools.claims()));
+        is_needed.then_some(Self { live, must_recreate, first_shard })
     }
 
     /// Queries the recorders that are to be removed. `pods` are all pods of the Site.
@@ -286,6 +308,35 @@ impl Removal {
         replies.retain(|reply| reply.shard >= self.first_shard);
         replies
     }
+
+    /// Reports the spools that are to be removed, and writes the evidence of claims that are proved empty. `config` is applied.
+    async fn report(
+        &self,
+        recorders: &RecorderClient,
+        names: &ChildNames,
+        expected: &ExpectedRecorders,
+        config: &RecorderConfig,
+        spools: &mut Spools,
+        pods: &[Pod],
+    ) -> Result<SpoolReport, ApiError> {
+        let mut replies = self.query(recorders, names, expected, pods).await;
+        let is_empty = drain::is_empty_at(&config.revision);
+        spools.record_proofs(&replies, config, &is_empty).await?;
+        replies.retain(|reply| !spools.may_go(reply.shard));
+        Ok(drain::report_spools(&self.live, names, pods, &replies, is_empty))
+    }
+}
+
+/// Applies an object, and logs the write. Returns whether there was one.
+async fn apply_logged<K: Cacheable + Serialize>(
+    api: &Api<K>,
+    cached: &Cached<K>,
+    names: &ChildNames,
+    desired: K,
+) -> Result<bool, ApplyError> {
+    let applied = apply_child(api, cached, FIELD_MANAGER, desired).await?;
+    log_write(names, &K::kind(&()), applied.write_reason.as_ref());
+    Ok(applied.write_reason.is_some())
 }
 
 /// Queries all recorders of `live`. `pods` are all pods of the Site.
@@ -304,25 +355,16 @@ async fn query_live(
 fn closing_plan(
     names: &ChildNames,
     planned: &Secret,
-    config: &RecorderConfig,
     current: Option<&RecorderConfig>,
     replies: &[ShardReply],
 ) -> Option<(Secret, String)> {
-    let closed = closing_config(config, current, GapCause::RecorderRestarted);
+    let closed = closing_config(&read_config(planned)?, current, GapCause::RecorderRestarted);
     let is_closing = current.is_some_and(|current| {
         current.cameras.iter().all(|camera| camera.permitted.is_empty()) && !current.cameras.is_empty()
     });
     let owner = planned.metadata.owner_references.clone().unwrap_or_default();
     let secret = objects::config_secret(names, &owner, &closed);
     drain::should_close(replies, is_closing).then_some((secret, closed.revision))
-}
-
-/// Logs the writes by kind and returns whether there were any.
-fn log_writes(names: &ChildNames, writes: &[(&str, Option<WriteReason>)]) -> bool {
-    for (kind, reason) in writes {
-        log_write(names, kind, reason.as_ref());
-    }
-    writes.iter().any(|(_, reason)| reason.is_some())
 }
 
 fn log_write(names: &ChildNames, kind: &str, reason: Option<&WriteReason>) {

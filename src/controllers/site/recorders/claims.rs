@@ -146,7 +146,7 @@ fn may_record(config: &RecorderConfig, shard: u32) -> bool {
 
 /// Whether a recorder reports content in its spool.
 fn has_content(status: &RecorderStatus) -> bool {
-    status.spool.segments > 0 || status.spool.bytes > 0
+    status.spool.segments > 0 || status.spool.unrecovered > 0 || status.spool.bytes > 0
 }
 
 /// Returns the number of pods without which a claim that may have content has no pod.
@@ -190,7 +190,7 @@ impl WantedSpools {
 
     /// Whether somebody deleted a claim that is wanted. No new pod can use it, so all recorders stop, upload and get new claims
     /// while its pod still runs.
-    pub fn must_recreate(&self, claims: &[SpoolClaim], names: &ChildNames, pods: &[Pod]) -> bool {
+    fn must_recreate(&self, claims: &[SpoolClaim], names: &ChildNames, pods: &[Pod]) -> bool {
         let is_finished = |claim: &SpoolClaim| claim.may_go() && !has_pod(names, pods, claim.shard);
         claims.iter().any(|claim| claim.is_deleting && claim.shard < self.pods && !is_finished(claim))
     }
@@ -364,6 +364,10 @@ impl Spools {
     pub fn blocking_creation(&self, wanted: &WantedSpools) -> Vec<String> {
         let blocking = self.claims.iter().filter(|claim| wanted.blocks_creation(claim));
         blocking.map(|claim| claim.name.clone()).collect()
+    }
+
+    pub fn must_recreate(&self, wanted: &WantedSpools, pods: &[Pod]) -> bool {
+        wanted.must_recreate(&self.claims, &self.names, pods)
     }
 
     pub fn storage_to_adopt(&self, wanted: &WantedSpools) -> Option<ClaimStorage> {

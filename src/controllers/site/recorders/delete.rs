@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 
 use super::claims::Spools;
-use super::drain::{DrainStatus, SpoolReport, drain, is_given_up, report_missing_pods};
+use super::drain::{DrainStatus, SpoolReport, drain, is_given_up, report_claims};
 use super::names::{ChildNames, SITE_LABEL};
 use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
 use crate::api::condition::ConditionFinding;
@@ -119,7 +119,7 @@ async fn delete_claims(
     now: Timestamp,
 ) -> Result<DeletionPhase, ApplyError> {
     let mut spools = Spools::list(client, names, None).await?;
-    let report = report_missing_pods(names, spools.claims(), pods, 0);
+    let report = report_claims(names, spools.claims(), pods, 0);
     if !report.is_empty() && is_given_up(site, is_held, now) {
         spools.give_up(0).await?;
         return Ok(DeletionPhase::Terminating(report));

@@ -41,7 +41,7 @@ const MAX_REASON_CHARS: usize = 256;
 pub struct SpoolReport {
     /// Segments that the recorders report.
     pub segments: u64,
-    /// Recorders that report content, by their pods.
+    /// Recorders that report content or have not proved that there is none, by their pods.
     pub filled: Vec<String>,
     /// Recorders that do not answer, by their pods, with the reason. Their spools may have content.
     pub unknown: BTreeMap<String, String>,
@@ -55,8 +55,10 @@ impl SpoolReport {
     /// Adds the spools of another report.
     pub fn extend(&mut self, other: Self) {
         self.segments += other.segments;
-        self.filled.extend(other.filled);
         self.unknown.extend(other.unknown);
+        let is_new = |pod: &String| !self.filled.contains(pod) && !self.unknown.contains_key(pod);
+        let new: Vec<String> = other.filled.into_iter().filter(is_new).collect();
+        self.filled.extend(new);
     }
 
     /// Describes the wait for these spools, with the remedy.
@@ -136,35 +138,32 @@ pub async fn drain(
     let all = list_site_pods(&pods_api, &names).await?;
     let mut spools = Spools::list(client, &names, Some(live)).await?;
     spools.protect().await?;
-    let mut report = match closed {
-        Some(closed) => {
-            let expected = ExpectedRecorders {
-                pods: replicas(live),
-                revision: closed.revision.clone(),
-                api: closed.status_api.clone(),
-                holds: closed.holds.clone(),
-                widening: None,
-                omitted_cameras: Vec::new(),
-            };
-            let applied = AppliedRecorders::new(expected, live, &all);
-            touch_pods(&pods_api, &applied.pods, &closed.revision).await?;
-            let replies = query::query_recorders(recorders, &names, &applied).await;
-            let is_empty = is_empty_at(&closed.revision);
-            spools.record_proofs(&replies, &closed, &is_empty).await?;
-            let replies = replies.iter().filter(|reply| !spools.may_go(reply.shard));
-            report_spools(live, &names, &all, replies, is_empty)
-        }
+    let mut report = if let Some(closed) = closed {
+        let expected = ExpectedRecorders {
+            pods: replicas(live),
+            revision: closed.revision.clone(),
+            api: closed.status_api.clone(),
+            holds: closed.holds.clone(),
+            widening: None,
+            omitted_cameras: Vec::new(),
+        };
+        let applied = AppliedRecorders::new(expected, live, &all);
+        touch_pods(&pods_api, &applied.pods, &closed.revision).await?;
+        let replies = query::query_recorders(recorders, &names, &applied).await;
+        let is_empty = is_empty_at(&closed.revision);
+        spools.record_proofs(&replies, &closed, &is_empty).await?;
+        let replies = replies.iter().filter(|reply| !spools.may_go(reply.shard));
+        report_spools(live, &names, &all, replies, is_empty)
+    } else {
         // Without its token, no recorder answers.
-        None => {
-            let why = format!("the Secret {} is gone", names.config);
-            let mut silent = report_silent(live, &names, &all, &why);
-            for claim in spools.claims().iter().filter(|claim| claim.may_go()) {
-                silent.unknown.remove(&names.pod(claim.shard));
-            }
-            silent
+        let why = format!("the Secret {} is gone", names.config);
+        let mut silent = report_silent(live, &names, &all, &why);
+        for claim in spools.claims().iter().filter(|claim| claim.may_go()) {
+            silent.unknown.remove(&names.pod(claim.shard));
         }
+        silent
     };
-    report.extend(report_missing_pods(&names, spools.claims(), &all, 0));
+    report.extend(report_claims(&names, spools.claims(), &all, 0));
     if report.is_empty() {
         return Ok(DrainStatus::Done(report));
     }
@@ -240,26 +239,28 @@ pub fn should_close(replies: &[ShardReply], is_closing: bool) -> bool {
     })
 }
 
-/// Reports the claims from `first_shard` upwards that may have content and have no pod. `pods` are all pods of the Site.
-pub fn report_missing_pods(
+/// Reports the claims from `first_shard` upwards without evidence that they are empty. `pods` are all pods of the Site.
+pub fn report_claims(
     names: &ChildNames,
     claims: &[SpoolClaim],
     pods: &[Pod],
     first_shard: u32,
 ) -> SpoolReport {
-    let is_missing = |claim: &&SpoolClaim| {
-        claim.shard >= first_shard && !claim.may_go() && !has_pod(names, pods, claim.shard)
-    };
-    let describe = |claim: &SpoolClaim| {
+    let mut report = SpoolReport::default();
+    for claim in claims.iter().filter(|claim| claim.shard >= first_shard && !claim.may_go()) {
+        let pod = names.pod(claim.shard);
+        if has_pod(names, pods, claim.shard) {
+            report.filled.push(pod);
+            continue;
+        }
         let why = if claim.is_deleting {
             format!("somebody deleted its claim {}, so that no pod can use it any more", claim.name)
         } else {
             format!("no pod uses its claim {}", claim.name)
         };
-        (names.pod(claim.shard), why)
-    };
-    let unknown = claims.iter().filter(is_missing).map(describe).collect();
-    SpoolReport { unknown, ..SpoolReport::default() }
+        report.unknown.insert(pod, why);
+    }
+    report
 }
 
 /// Reports the spools of recorders that nobody can query.

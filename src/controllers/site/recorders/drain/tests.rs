@@ -135,21 +135,19 @@ fn recorders_stop_for_their_replacement_only_while_the_store_takes_segments() {
 }
 
 #[test]
-fn claim_without_pod_has_unknown_content() {
-    let claim = |shard: u32, metadata: Value| {
-        let metadata = json!({"name": format!("spool-zwembad-recorder-{shard}"), "annotations": metadata});
-        SpoolClaim::new(
-            &serde_json::from_value(json!({"metadata": metadata, "spec": {"volumeName": "v"}})).unwrap(),
-            &names(),
-        )
-        .unwrap()
+fn claims_without_evidence_are_reported() {
+    let claim = |shard: u32, annotations: Value| {
+        let metadata = json!({"name": format!("spool-zwembad-recorder-{shard}"), "annotations": annotations});
+        let object = json!({"metadata": metadata, "spec": {"volumeName": "v"}});
+        SpoolClaim::new(&serde_json::from_value(object).unwrap(), &names()).unwrap()
     };
     let empty = json!({"toezicht.dev/spool-empty": "0123"});
     let mut deleted = claim(3, json!({}));
     deleted.is_deleting = true;
     let claims = [claim(0, json!({})), claim(1, json!({})), claim(2, empty), deleted];
-    let report = report_missing_pods(&names(), &claims, &[running(0)], 0);
-    let unknown: Vec<String> = report.unknown.into_iter().map(|(pod, why)| format!("{pod}: {why}")).collect();
+    let report = report_claims(&names(), &claims, &[running(0)], 0);
+    assert_eq!(report.filled, ["zwembad-recorder-0"]);
+    let unknown: Vec<String> = report.unknown.iter().map(|(pod, why)| format!("{pod}: {why}")).collect();
     assert_eq!(
         unknown,
         [
@@ -157,7 +155,14 @@ fn claim_without_pod_has_unknown_content() {
             "zwembad-recorder-3: somebody deleted its claim spool-zwembad-recorder-3, so that no pod can use it any more",
         ]
     );
-    assert!(report_missing_pods(&names(), &claims, &[], 4).is_empty());
+    assert!(report_claims(&names(), &claims, &[], 4).is_empty());
+
+    // A recorder that answered is reported once, and one that did not with its reason.
+    let (live, replies) = (workload(2, true), [replying(0, "r", 3, 30), unreachable(1)]);
+    let mut both = report_spools(&live, &names(), &[running(0), running(1)], &replies, is_empty_at("r"));
+    both.extend(report_claims(&names(), &claims, &[running(0), running(1)], 0));
+    assert_eq!((both.segments, both.filled.as_slice()), (3, &["zwembad-recorder-0".to_owned()][..]));
+    assert_eq!(both.unknown.keys().collect::<Vec<_>>(), ["zwembad-recorder-1", "zwembad-recorder-3"]);
 }
 
 #[test]
