@@ -16,6 +16,7 @@ pub mod policy;
 pub mod recorder_client;
 pub mod requeue;
 pub mod retention;
+pub mod rollout_turns;
 pub mod runner;
 pub mod site;
 pub mod slots;

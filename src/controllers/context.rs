@@ -9,6 +9,7 @@ use super::config::OperatorConfig;
 use super::discard_log::DiscardLog;
 use super::handoff::SiteHandoff;
 use super::recorder_client::RecorderClient;
+use super::rollout_turns::RolloutTurns;
 use super::watch_cache::WatchCache;
 use crate::leader::fence::Fence;
 use crate::leader::takeover::TakeoverDelay;
@@ -33,6 +34,8 @@ pub struct Context {
     pub handoff: SiteHandoff,
     /// Losses of recordings that the ledger does not have yet.
     pub discards: Arc<DiscardLog>,
+    /// Turns of the Sites to replace their recorder pods.
+    pub rollout_turns: Arc<RolloutTurns>,
     /// Delay before this leader releases holds: a previous leader may have requests in progress.
     pub takeover_delay: TakeoverDelay,
     pub telemetry: Arc<OperatorTelemetry>,
@@ -55,6 +58,7 @@ impl Context {
             recorders: RecorderClient::default(),
             handoff: SiteHandoff::default(),
             discards: Arc::default(),
+            rollout_turns: Arc::default(),
             takeover_delay,
             client,
             config: Arc::new(config),

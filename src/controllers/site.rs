@@ -122,7 +122,7 @@ impl SiteReconciler {
         let is_given_up = discard_reason(site).is_some();
         let plan = plan(site, &observed, &valid, &bucket, &identity, handoff.holds(site), config);
         let applied =
-            Box::pin(apply(&self.context, &valid.names, plan, !holds.is_empty(), is_given_up)).await;
+            Box::pin(apply(&self.context, &valid.names, plan, !holds.is_empty(), is_given_up, now)).await;
         let replies = match applied.as_ref().ok().and_then(|applied| applied.recorders.as_ref()) {
             Some(running) => query_recorders(recorders, &valid.names, running).await,
             None => Vec::new(),

@@ -172,6 +172,9 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         );
         return finding(false, Reason::RecorderNotReady, message);
     }
+    if let Some(denied) = applied.rollout.turn_denied {
+        return finding(false, Reason::RecorderNotReady, denied.to_string());
+    }
     if let Some(expected) = applied.recorders.as_ref().map(|recorders| &recorders.expected) {
         if let Some(pod) = &applied.rollout.stopped_at {
             let lagging = query::describe_lagging(replies, &expected.revision)
@@ -269,7 +272,7 @@ fn stall_causes(
     }
     if let Some((reason, message)) = applied.as_ref().err().and_then(terminal_error) {
         causes.push(StallCause::immediate(stalled(reason, message)));
-    } else if !ready.is_true() {
+    } else if !ready.is_true() && !waits_for_other_sites(applied) {
         causes.push(after_grace(ready, stall::WORK_GRACE));
     }
     let retention = site.status.as_ref().and_then(|status| status.retention.as_ref());
@@ -286,6 +289,11 @@ fn stall_causes(
         causes.push(StallCause::after_grace(finding, since, stall::REFERENCE_GRACE));
     }
     causes
+}
+
+/// Returns whether the recorders work and wait for other Sites only, at which alone a person can do something.
+fn waits_for_other_sites(applied: &Result<AppliedPlan, ApplyError>) -> bool {
+    applied.as_ref().is_ok_and(|applied| applied.rollout.turn_denied.is_some())
 }
 
 /// Returns reason and remedy of an error that a retry cannot solve.

@@ -177,7 +177,7 @@ async fn operator_cluster_role_grants_only_listed_verbs() {
         rights,
         [
             "/persistentvolumeclaims: get list watch patch delete",
-            "/pods: get list watch patch",
+            "/pods: get list watch patch delete",
             "/secrets: get list watch create patch",
             "/serviceaccounts: get list watch create patch",
             "/services: get list watch create patch",

@@ -28,6 +28,7 @@ const SCALE_DOWN_PORT: u16 = 28351;
 const DELETION_PORT: u16 = 28352;
 const ROLLOUT_PORT: u16 = 28353;
 const KIND_PORT: u16 = 28354;
+const BESIDE_PORT: u16 = 28355;
 
 /// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
 async fn recording_scene(
@@ -101,6 +102,49 @@ async fn silent_recorder_is_not_scaled_down() {
         wait_until_gone(&scene, &second).await;
         let recorded = segments(&scene.bucket, "hal").await;
         assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_recorder_that_is_removed_holds_up_no_other() {
+    with_chart_scaled_down("spool-beside", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, BESIDE_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-beside", &proxy, &["deur", "hal"]).await;
+        let pods = scene.namespace.api::<Pod>();
+        let [first, second] = [0, 1].map(|shard| format!("{RECORDER}-{shard}"));
+        let uid = |name: String| {
+            let pods = pods.clone();
+            async move { pods.get_opt(&name).await.unwrap().and_then(|pod| pod.uid()) }
+        };
+        let before = [uid(first.clone()).await, uid(second.clone()).await];
+        let silence = Silence::new(&pod::address(&scene.namespace, &second).await.unwrap()).await;
+        scene.namespace.api::<Camera>().delete("hal", &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(&scene, &[&format!("the content of {second} is unknown")]).await;
+        let resources = json!({"spec": {"recorder": {"resources": {"requests": {"cpu": "20m"}}}}});
+        scene.patch_site(resources).await;
+        eventually("the recorder that stays is replaced", HANG, || async {
+            let now = uid(first.clone()).await;
+            if now.is_some() && now != before[0] { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await;
+        scene.wait_for_camera("deur", "Recording", "True", HANG).await;
+        let pod = pods.get(&second).await.unwrap();
+        assert_eq!(
+            (pod.uid(), pod.metadata.deletion_timestamp),
+            (before[1].clone(), None),
+            "its spool is unknown"
+        );
+        drop(silence);
+        wait_until_gone(&scene, &second).await;
+        scene.wait_for_site("Ready", "True", HANG).await;
+        let live = scene.namespace.api::<StatefulSet>().get(RECORDER).await.unwrap();
+        let strategy = live.spec.and_then(|spec| spec.update_strategy).and_then(|strategy| strategy.type_);
+        assert_eq!(strategy.as_deref(), Some("RollingUpdate"));
+        for camera in ["deur", "hal"] {
+            let gaps = check_frames(camera, &segments(&scene.bucket, camera).await);
+            assert!(gaps.len() <= 1, "only the restart: {camera}: {gaps:?}");
+        }
     })
     .await;
 }

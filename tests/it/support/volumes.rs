@@ -15,7 +15,7 @@ use super::cluster::TestNamespace;
 pub struct Volumes {
     pub class: String,
     client: Client,
-    volumes: Vec<String>,
+    names: Vec<String>,
     _folder: TempDir,
 }
 
@@ -32,7 +32,7 @@ impl Volumes {
         });
         let object: StorageClass = serde_json::from_value(object).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
-        let mut volumes = Vec::new();
+        let mut names = Vec::new();
         for number in 0..count {
             let path = folder.path().join(number.to_string());
             std::fs::create_dir(&path).unwrap();
@@ -48,16 +48,16 @@ impl Volumes {
             }))
             .unwrap();
             let created = Api::all(client.clone()).create(&PostParams::default(), &volume).await.unwrap();
-            volumes.push(created.name_any());
+            names.push(created.name_any());
         }
-        Self { class, client, volumes, _folder: folder }
+        Self { class, client, names, _folder: folder }
     }
 
     /// Deletes the class and the volumes. Only tests that passed call this, so that a failed one can be inspected.
     pub async fn delete(self) {
         let params = DeleteParams::default();
         Api::<StorageClass>::all(self.client.clone()).delete(&self.class, &params).await.unwrap();
-        for volume in &self.volumes {
+        for volume in &self.names {
             Api::<PersistentVolume>::all(self.client.clone()).delete(volume, &params).await.unwrap();
         }
     }

@@ -1,26 +1,28 @@
 //! Step five: applies the plan.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::claims::{Spools, WantedSpools, has_claims, needed_pods};
 use super::drain::SpoolReport;
 use super::names::{ChildNames, FIELD_MANAGER};
+use super::observe::ObservedRecorders;
 use super::plan::{RecorderPlan, closing_config};
 use super::query::ShardReply;
 use super::rollout::Rollout;
+use super::template_change::{Replacement, TemplateChange, query_live};
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, cached_site_pods, delete_workload, fetch_recorder_config,
-    is_recorder, is_terminated, list_site_pods, parse_config, read_config, replicas, scale_workload,
-    touch_pods,
+    AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, is_recorder,
+    is_terminated, list_site_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
 };
-use super::{drain, objects, query, rollout};
+use super::{drain, objects};
 use crate::controllers::context::Context;
-use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over, get_owned};
+use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over};
 use crate::controllers::kubernetes::cached::{Cacheable, Cached};
-use crate::controllers::kubernetes::{ApiError, ApplyError, meta};
+use crate::controllers::kubernetes::{ApiError, ApplyError};
 use crate::controllers::recorder_client::RecorderClient;
 use crate::wire::{GapCause, RecorderConfig};
 
@@ -56,15 +58,13 @@ pub async fn apply(
     plan: Option<RecorderPlan>,
     is_held: bool,
     is_given_up: bool,
+    now: Timestamp,
 ) -> Result<AppliedPlan, ApplyError> {
     let Context { client, cache, recorders, .. } = context;
     let namespace = names.namespace.as_str();
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let Some(planned) = plan else {
-        return Ok(AppliedPlan {
-            leaving_pods: count_leaving_pods(&list_site_pods(&pods, names).await?, names, 0, &[]),
-            ..AppliedPlan::default()
-        });
+        return Ok(without_recorders(names, &list_site_pods(&pods, names).await?, Vec::new()));
     };
     // Without `..`: the compiler then finds a field that this function forgets.
     let RecorderPlan {
@@ -75,14 +75,11 @@ pub async fn apply(
         mut expected,
         recorded_until,
     } = planned;
-    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
-    let services = Api::<Service>::namespaced(client.clone(), namespace);
-    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
-    let mut is_written = apply_logged(&accounts, &cache.service_accounts, names, service_account).await?;
-    is_written |= apply_logged(&services, &cache.services, names, service).await?;
+    let mut is_written = apply_logged(client, &cache.service_accounts, names, service_account).await?;
+    is_written |= apply_logged(client, &cache.services, names, service).await?;
     let wanted = WantedSpools::of(&workload);
-    let LiveRecorders { workload: live, pods: mut all, mut spools } =
-        LiveRecorders::read(context, names, &workload, is_held).await?;
+    let ObservedRecorders { workload: live, pods: mut all, mut spools } =
+        ObservedRecorders::read(context, names, &workload, is_held).await?;
     spools.protect().await?;
     spools.remove_leaving(&wanted, live.as_ref(), &all).await?;
     if live.is_none()
@@ -94,16 +91,14 @@ pub async fn apply(
     let removal = live.clone().and_then(|live| Removal::new(live, &workload, &wanted, &spools, &all));
     let must_recreate = removal.as_ref().is_some_and(|removal| removal.must_recreate);
     if let Some(removal) = removal.as_ref().filter(|_| must_recreate) {
-        let mut replies = removal.query(recorders, names, &expected, &all).await;
-        replies.retain(|reply| !spools.may_go(reply.shard));
-        let current = fetch_recorder_config(secrets.clone(), names).await?;
-        if let Some(closing) = closing_plan(names, &config_secret, current.as_ref(), &replies) {
+        let closing = removal.closing_plan(context, names, &expected, &config_secret, &spools, &all);
+        if let Some(closing) = closing.await? {
             (config_secret, expected.revision) = closing;
         }
     }
     let config = parse_config(&config_secret)?;
     spools.reopen(&config, &all).await?;
-    is_written |= apply_logged(&secrets, &cache.recorder_configs, names, config_secret).await?;
+    is_written |= apply_logged(client, &cache.recorder_configs, names, config_secret).await?;
     let (mut pending, mut given_up) = (SpoolReport::default(), SpoolReport::default());
     if let Some(removal) = &removal {
         pending = removal.report(recorders, names, &expected, &config, &mut spools, &all).await?;
@@ -114,24 +109,29 @@ pub async fn apply(
         spools.give_up(first_shard).await?;
         given_up = std::mem::take(&mut pending);
     }
-    let kept_pods = match &removal {
-        // An `emptyDir` spool goes with its pod.
-        Some(Removal { live, .. }) if !pending.is_empty() && !has_claims(live) => replicas(live),
-        _ => needed_pods(spools.claims()),
-    };
+    let kept_pods = kept_pods(removal.as_ref(), &pending, &spools);
     objects::set_replicas(&mut workload, wanted.pods.max(kept_pods));
-    let mut rollout = Rollout::default();
+    let (mut rollout, mut replaced_pod) = (Rollout::default(), None);
     if let Some(live) = live.as_ref().filter(|_| !must_recreate) {
         objects::keep_claim_metadata(&mut workload, live);
-        if let Some(outdated) = rollout::outdated_shards(live, &workload, names, &all) {
-            let replies = query_live(live, recorders, names, &expected, &all).await;
-            rollout =
-                rollout::next_step(live, &outdated, names, &all, &replies, &recorded_until, is_given_up);
-            given_up.extend(std::mem::take(&mut rollout.given_up));
+        let change = TemplateChange {
+            live,
+            desired: &workload,
+            wanted_pods: wanted.pods,
+            names,
+            pods: &all,
+            is_removal_pending: !pending.is_empty(),
+            recorded_until: &recorded_until,
+        };
+        rollout = change.next_step(recorders, &expected, &context.rollout_turns, is_given_up, now).await;
+        given_up.extend(std::mem::take(&mut rollout.given_up));
+        match change.replacement(&rollout) {
+            Replacement::ByOperator(pod) => {
+                replaced_pod = pod;
+                objects::replace_by_hand(&mut workload);
+            }
+            Replacement::ByKubernetes { partition } => objects::set_partition(&mut workload, partition),
         }
-        // Closed otherwise: a change that this comparison does not see must not reach a pod.
-        let closed = replicas(live).max(replicas(&workload));
-        objects::set_partition(&mut workload, rollout.partition.unwrap_or(closed));
     }
     let written =
         write_workload(context, names, workload, live, removal.as_ref(), pending.is_empty(), kept_pods);
@@ -140,7 +140,11 @@ pub async fn apply(
         return Ok(AppliedPlan { given_up, is_changed: true, ..waiting });
     };
     log_write(names, "StatefulSet", workload.write_reason.as_ref());
-    is_written |= workload.write_reason.is_some();
+    is_written |= workload.write_reason.is_some() || replaced_pod.is_some();
+    if let Some(pod) = &replaced_pod {
+        // After the StatefulSet, or Kubernetes would re-create it with its old template.
+        delete_pod(&pods, pod).await?;
+    }
     if is_written {
         all = list_site_pods(&pods, names).await?;
     }
@@ -160,46 +164,12 @@ pub async fn apply(
     })
 }
 
-/// What exists of a Site's recorders.
-struct LiveRecorders {
-    workload: Option<StatefulSet>,
-    /// All pods of the Site.
-    pods: Vec<Pod>,
-    spools: Spools,
-}
-
-impl LiveRecorders {
-    /// Reads the watch cache where nothing is to be removed and no hold depends on the recorders, and the API server otherwise: a
-    /// pod that the cache does not have yet must not count as gone.
-    async fn read(
-        context: &Context,
-        names: &ChildNames,
-        desired: &StatefulSet,
-        is_held: bool,
-    ) -> Result<Self, ApplyError> {
-        if let Some(cached) = Self::cached(context, names, desired).filter(|_| !is_held) {
-            return Ok(cached);
-        }
-        let client = &context.client;
-        let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
-        let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
-        let workload = get_owned(&workloads, &names.recorder, &names.uid).await?;
-        let pods = list_site_pods(&pods, names).await?;
-        let spools = Spools::list(client, names, workload.as_ref()).await?;
-        Ok(Self { workload, pods, spools })
-    }
-
-    fn cached(context: &Context, names: &ChildNames, desired: &StatefulSet) -> Option<Self> {
-        let Context { client, cache, .. } = context;
-        let workload = cache.workloads.get_current(&names.namespace, &names.recorder)?;
-        let workload = StatefulSet::clone(&workload);
-        let spools = Spools::cached(client, names, &workload, &cache.claims);
-        let wanted = WantedSpools::of(desired);
-        let is_in_sync = meta::is_controlled_by(&workload, &names.uid)
-            && objects::can_be_updated(desired, &workload)
-            && replicas(&workload) == wanted.pods
-            && spools.are_in_use(&wanted);
-        is_in_sync.then(|| Self { workload: Some(workload), pods: cached_site_pods(cache, names), spools })
+/// Returns the number of pods that stay because their spools may have content.
+fn kept_pods(removal: Option<&Removal>, pending: &SpoolReport, spools: &Spools) -> u32 {
+    match removal {
+        // An `emptyDir` spool goes with its pod.
+        Some(Removal { live, .. }) if !pending.is_empty() && !has_claims(live) => replicas(live),
+        _ => needed_pods(spools.claims()),
     }
 }
 
@@ -309,6 +279,23 @@ impl Removal {
         replies
     }
 
+    /// Returns the configuration with which the recorders stop now, and its revision; `None`: they record on, or have stopped.
+    async fn closing_plan(
+        &self,
+        context: &Context,
+        names: &ChildNames,
+        expected: &ExpectedRecorders,
+        planned: &Secret,
+        spools: &Spools,
+        pods: &[Pod],
+    ) -> Result<Option<(Secret, String)>, ApiError> {
+        let mut replies = self.query(&context.recorders, names, expected, pods).await;
+        replies.retain(|reply| !spools.may_go(reply.shard));
+        let secrets = Api::<Secret>::namespaced(context.client.clone(), &names.namespace);
+        let current = fetch_recorder_config(secrets, names).await?;
+        Ok(closing_plan(names, planned, current.as_ref(), &replies))
+    }
+
     /// Reports the spools that are to be removed, and writes the evidence of claims that are proved empty. `config` is applied.
     async fn report(
         &self,
@@ -329,26 +316,15 @@ impl Removal {
 
 /// Applies an object, and logs the write. Returns whether there was one.
 async fn apply_logged<K: Cacheable + Serialize>(
-    api: &Api<K>,
+    client: &Client,
     cached: &Cached<K>,
     names: &ChildNames,
     desired: K,
 ) -> Result<bool, ApplyError> {
-    let applied = apply_child(api, cached, FIELD_MANAGER, desired).await?;
+    let api = Api::namespaced(client.clone(), &names.namespace);
+    let applied = apply_child(&api, cached, FIELD_MANAGER, desired).await?;
     log_write(names, &K::kind(&()), applied.write_reason.as_ref());
     Ok(applied.write_reason.is_some())
-}
-
-/// Queries all recorders of `live`. `pods` are all pods of the Site.
-async fn query_live(
-    live: &StatefulSet,
-    recorders: &RecorderClient,
-    names: &ChildNames,
-    expected: &ExpectedRecorders,
-    pods: &[Pod],
-) -> Vec<ShardReply> {
-    let expected = ExpectedRecorders { pods: replicas(live), ..expected.clone() };
-    query::query_recorders(recorders, names, &AppliedRecorders::new(expected, live, pods)).await
 }
 
 /// Returns the configuration of recorders that are to be replaced, and its revision, if they should stop recording now.

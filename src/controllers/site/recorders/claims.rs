@@ -228,8 +228,8 @@ fn proved_shards(
 ) -> Vec<u32> {
     let proves = |reply: &&ShardReply| reply.status.as_ref().is_ok_and(&is_empty);
     let is_unknown = |shard: &u32| claims.iter().any(|claim| claim.shard == *shard && !claim.may_go());
-    let proved = replies.iter().filter(proves).map(|reply| reply.shard);
-    proved.filter(is_unknown).filter(|shard| !may_record(config, *shard)).collect()
+    let shards = replies.iter().filter(proves).map(|reply| reply.shard);
+    shards.filter(is_unknown).filter(|shard| !may_record(config, *shard)).collect()
 }
 
 /// Returns the shards whose recorders report content in spools that their claims say are empty. Another party wrote that evidence.

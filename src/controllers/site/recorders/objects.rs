@@ -140,6 +140,13 @@ pub fn set_partition(workload: &mut StatefulSet, partition: u32) {
     strategy.rolling_update.get_or_insert_default().partition = i32::try_from(partition).ok();
 }
 
+/// Lets Kubernetes replace no pod after a change of the template. One that the operator deletes comes back with the new template.
+pub fn replace_by_hand(workload: &mut StatefulSet) {
+    let spec = workload.spec.get_or_insert_default();
+    spec.update_strategy =
+        Some(StatefulSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None });
+}
+
 /// Whether `live` can be updated to `desired`: most fields of a StatefulSet are immutable.
 pub fn can_be_updated(desired: &StatefulSet, live: &StatefulSet) -> bool {
     let immutable_fields = |set: &StatefulSet| {

@@ -1,8 +1,11 @@
-//! A change of the recorder pods' template reaches one pod at a time. Pure.
+//! A change of the recorder pods' template reaches one pod at a time, and the Sites in turns. Pure.
 //!
 //! The partition of the StatefulSet is the gate: Kubernetes replaces the pods from it upwards. An `emptyDir` spool is lost with its
 //! pod, so such a pod goes only while its spool has nothing but files in progress, which it uploads as it terminates. Files that a
 //! crash left behind are not in progress.
+//!
+//! A recorder that is to be removed stays until its spool is proved empty, and Kubernetes would replace it first, with what is in its
+//! spool. Until it is gone, the operator deletes the pods of the other recorders itself, and Kubernetes re-creates them.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +18,9 @@ use super::claims::has_claims;
 use super::drain::{SpoolReport, report_spools};
 use super::names::ChildNames;
 use super::query::ShardReply;
-use super::workload::{controlled_by, pod_condition, replicas};
+use super::workload::{controlled_by, pod_condition};
 use crate::controllers::kubernetes::diff;
+use crate::controllers::rollout_turns::{RolloutProgress, TurnDenied};
 use crate::wire::{CameraReport, CameraState, RecorderStatus};
 
 /// Label of a pod with the revision of its template.
@@ -31,21 +35,60 @@ const MAX_SEGMENT_AGE: SignedDuration = SignedDuration::from_mins(70);
 pub struct Rollout {
     /// First shard that Kubernetes may replace; `None`: no pod is to be replaced.
     pub partition: Option<u32>,
+    /// Shard whose pod is to be replaced now.
+    pub replaced: Option<u32>,
     /// Spool that the next step waits for.
     pub waiting: SpoolReport,
     /// Spool that people give up.
     pub given_up: SpoolReport,
     /// Replaced pod that the next step waits for: it is not ready, does not answer or gets no frames.
     pub stopped_at: Option<String>,
+    /// Reason that the next step waits for other Sites.
+    pub turn_denied: Option<TurnDenied>,
 }
 
-/// Returns the shards whose pods have another template than `desired`; `None`: every expected pod exists and has it. Empty: a pod
-/// is being replaced, or Kubernetes has not evaluated the last change of `live`.
+impl Rollout {
+    /// Returns the step of a Site without a turn: its pods keep their template.
+    pub fn denied(outdated: &[u32], denied: TurnDenied) -> Self {
+        let closed = outdated.iter().max().map(|next| next + 1);
+        Self { partition: closed, turn_denied: Some(denied), ..Self::default() }
+    }
+
+    /// Returns the progress of this step for `outdated`. `had_turn`: it began before.
+    pub fn progress(&self, outdated: &[u32], had_turn: bool) -> RolloutProgress {
+        if self.replaced.is_some() {
+            RolloutProgress::CanProceed
+        // Without a turn, a pod that is missing is missing for another reason.
+        } else if self.stopped_at.is_some() || outdated.is_empty() && had_turn {
+            RolloutProgress::Replacing
+        } else {
+            RolloutProgress::Waiting
+        }
+    }
+}
+
+/// Recorders of a Site, as the operator observes them.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveRecorders<'a> {
+    pub workload: &'a StatefulSet,
+    /// Number of recorders that stay. A template does not wait for those that are to be removed.
+    pub shards: u32,
+    pub names: &'a ChildNames,
+    /// All pods of the Site.
+    pub pods: &'a [Pod],
+    pub replies: &'a [ShardReply],
+    /// End of each camera's last known segment.
+    pub recorded_until: &'a BTreeMap<String, Timestamp>,
+}
+
+/// Returns those of the first `shards` whose pods have another template than `desired`; `None`: each of these pods exists and has
+/// it. Empty: a pod is being replaced, or Kubernetes has not evaluated the last change of `live`.
 pub fn outdated_shards(
     live: &StatefulSet,
     desired: &StatefulSet,
     names: &ChildNames,
     pods: &[Pod],
+    shards: u32,
 ) -> Option<Vec<u32>> {
     let status = live.status.as_ref();
     let is_observed = status.and_then(|status| status.observed_generation) >= live.metadata.generation;
@@ -58,7 +101,7 @@ pub fn outdated_shards(
     let own: Vec<&Pod> = controlled_by(live, pods).collect();
     let pod = |shard: u32| own.iter().find(|pod| pod.name_any() == names.pod(shard));
     let (mut outdated, mut is_complete) = (Vec::new(), true);
-    for shard in 0..replicas(live) {
+    for shard in 0..shards {
         let is_current = pod(shard).map(|pod| !is_outdated(pod));
         outdated.extend((is_current == Some(false)).then_some(shard));
         is_complete &= is_current == Some(true);
@@ -90,29 +133,27 @@ fn records_again(pod: &Pod, status: &RecorderStatus, recorded_until: &BTreeMap<S
         || !status.cameras.iter().any(waits)
 }
 
-/// Returns the next step for the [`outdated_shards`]. `pods` are all pods of the Site. `recorded_until` has the end of each camera's
-/// last known segment. `is_given_up`: people give up the content of the spools.
-pub fn next_step(
-    live: &StatefulSet,
-    outdated: &[u32],
-    names: &ChildNames,
-    pods: &[Pod],
-    replies: &[ShardReply],
-    recorded_until: &BTreeMap<String, Timestamp>,
-    is_given_up: bool,
-) -> Rollout {
-    let Some(next) = outdated.iter().copied().max() else {
-        // A pod that is being replaced would come back below a higher partition with its old template.
-        return Rollout { partition: Some(partition(live)), ..Rollout::default() };
-    };
-    let reply = |shard| replies.iter().find(|reply| reply.shard == shard);
+/// Returns the first shard from `from` whose recorder is not ready, does not answer or does not record again.
+pub fn first_not_back(recorders: &LiveRecorders<'_>, from: u32) -> Option<u32> {
+    let LiveRecorders { workload: _, shards, names, pods, replies, recorded_until } = *recorders;
     let is_back = |shard: &u32| {
         let pod = pods.iter().find(|pod| pod.name_any() == names.pod(*shard) && is_ready(pod));
-        let status = reply(*shard).and_then(|reply| reply.status.as_ref().ok());
+        let reply = replies.iter().find(|reply| reply.shard == *shard);
+        let status = reply.and_then(|reply| reply.status.as_ref().ok());
         pod.zip(status).is_some_and(|(pod, status)| records_again(pod, status, recorded_until))
     };
+    (from..shards).find(|shard| !is_back(shard))
+}
+
+/// Returns the next step for the [`outdated_shards`]. `is_given_up`: people give up the content of the spools.
+pub fn next_step(recorders: &LiveRecorders<'_>, outdated: &[u32], is_given_up: bool) -> Rollout {
+    let LiveRecorders { workload: live, names, pods, replies, .. } = *recorders;
+    let Some(next) = outdated.iter().copied().max() else {
+        // A pod that is being replaced would come back below a higher partition with its old template.
+        return Rollout { partition: partition(live), ..Rollout::default() };
+    };
     // A template that does not record must stop at the first pod.
-    if let Some(shard) = (next + 1..replicas(live)).find(|shard| !is_back(shard)) {
+    if let Some(shard) = first_not_back(recorders, next + 1) {
         let stopped_at = Some(names.pod(shard));
         return Rollout { partition: Some(next + 1), stopped_at, ..Rollout::default() };
     }
@@ -120,23 +161,20 @@ pub fn next_step(
     let waiting = if has_claims(live) {
         SpoolReport::default()
     } else {
-        report_spools(live, names, pods, reply(next), |status| {
+        report_spools(live, names, pods, replies.iter().find(|reply| reply.shard == next), |status| {
             status.spool.segments == 0 && status.spool.unrecovered == 0
         })
     };
-    let mut step = Rollout { partition: Some(next), ..Rollout::default() };
-    if is_given_up {
-        step.given_up = waiting;
-    } else if !waiting.is_empty() {
-        (step.partition, step.waiting) = (Some(next + 1), waiting);
+    if !waiting.is_empty() && !is_given_up {
+        return Rollout { partition: Some(next + 1), waiting, ..Rollout::default() };
     }
-    step
+    Rollout { partition: Some(next), replaced: Some(next), given_up: waiting, ..Rollout::default() }
 }
 
-fn partition(live: &StatefulSet) -> u32 {
+/// Returns the partition of `live`; `None`: it has none, such as while the operator replaces its pods itself.
+fn partition(live: &StatefulSet) -> Option<u32> {
     let update = live.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
-    let partition = update.and_then(|update| update.rolling_update.as_ref()?.partition);
-    u32::try_from(partition.unwrap_or_default()).unwrap_or_default()
+    u32::try_from(update?.rolling_update.as_ref()?.partition?).ok()
 }
 
 fn is_ready(pod: &Pod) -> bool {

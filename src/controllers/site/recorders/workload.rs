@@ -79,6 +79,18 @@ pub async fn scale_workload(api: &Api<StatefulSet>, live: &StatefulSet, pods: u3
     }
 }
 
+/// Deletes this pod, with its grace period, but no other that took its name.
+pub async fn delete_pod(api: &Api<Pod>, pod: &Pod) -> Result<(), ApiError> {
+    let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
+    let params = DeleteParams::default().preconditions(preconditions);
+    match api.delete(&pod.name_any(), &params).await {
+        Ok(_) => Ok(()),
+        // It is gone, or another one has its name.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 pub(crate) async fn list_site_pods(api: &Api<Pod>, names: &ChildNames) -> Result<Vec<Pod>, ApiError> {
     let params = ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site));
     Ok(api.list(&params).await?.items)

@@ -4,9 +4,11 @@ use super::*;
 use crate::api::{AuditFinding, AuditStatus, Ceilings, Days, RetentionStatus};
 use crate::controllers::grant::Grants;
 use crate::controllers::kubernetes::ApiError;
+use crate::controllers::rollout_turns::TurnDenied;
 use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, compliant_bucket, fixture};
 use crate::controllers::site::recorders::plan::may_record;
+use crate::controllers::site::recorders::rollout::Rollout;
 use crate::controllers::site::recorders::workload::AppliedRecorders;
 use crate::storage::bucket::probe::{Check, Verdict};
 use crate::storage::{
@@ -118,6 +120,26 @@ fn ready_names_the_annotation_that_gives_up_spools() {
     let status = compliant_status(&fixture);
     assert!(condition(&status, "Ready").2.contains("discard-spools"));
     assert_eq!(condition(&status, "Ready").0, "False");
+}
+
+#[test]
+fn site_that_waits_for_its_turn_says_so_and_does_not_stall() {
+    let mut fixture = fixture();
+    let created = Time(fixture.now - SignedDuration::from_hours(48));
+    fixture.site.metadata.creation_timestamp = Some(created);
+    let mut first = None;
+    for hours in [0, 3] {
+        fixture.now += SignedDuration::from_hours(hours);
+        let rollout = Rollout::denied(&[0], TurnDenied::OtherSites);
+        let applied = AppliedPlan { rollout, ..AppliedPlan::default() };
+        let status = applied_status(&fixture, &compliant_bucket(fixture.now), Ok(applied));
+        let (truth, reason, message) = condition(&status, "Ready");
+        assert_eq!((truth, reason), ("False", "RecorderNotReady"));
+        assert!(message.contains("turn"), "{message}");
+        assert_eq!(condition(&status, "Stalled").0, "False", "after {hours} hours");
+        assert_eq!(first.get_or_insert(message.to_owned()), message, "another write");
+        fixture.site.status = Some(status);
+    }
 }
 
 #[test]

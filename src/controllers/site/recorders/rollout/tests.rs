@@ -62,8 +62,10 @@ fn step_of(
     recorded_until: &BTreeMap<String, Timestamp>,
     is_given_up: bool,
 ) -> Rollout {
-    outdated_shards(live, desired, &names(), pods).map_or_else(Rollout::default, |outdated| {
-        next_step(live, &outdated, &names(), pods, replies, recorded_until, is_given_up)
+    outdated_shards(live, desired, &names(), pods, 3).map_or_else(Rollout::default, |outdated| {
+        let recorders =
+            LiveRecorders { workload: live, shards: 3, names: &names(), pods, replies, recorded_until };
+        next_step(&recorders, &outdated, is_given_up)
     })
 }
 
@@ -84,7 +86,7 @@ fn pods_go_one_at_a_time_from_the_last() {
     {
         assert_eq!(
             step(revisions, empty),
-            Rollout { partition: Some(partition), ..Rollout::default() },
+            Rollout { partition: Some(partition), replaced: Some(partition), ..Rollout::default() },
             "{revisions:?}"
         );
     }
@@ -119,7 +121,7 @@ fn partition_stays_until_the_replaced_pod_is_back() {
     super::super::objects::set_partition(&mut live, 0);
     let pods = [pod(1, "new", true), pod(2, "new", true)];
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
-    assert!(outdated_shards(&live, &live, &names(), &pods).is_some());
+    assert!(outdated_shards(&live, &live, &names(), &pods, 3).is_some());
     assert_eq!(step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false).partition, Some(0));
 }
 
@@ -178,8 +180,8 @@ fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
 fn template_that_is_about_to_change_makes_every_pod_outdated() {
     let (live, desired) = (workload("i", false), workload("j", false));
     let pods = [0, 1, 2].map(|shard| pod(shard, "new", true));
-    assert_eq!(outdated_shards(&live, &live, &names(), &pods), None);
-    assert!(outdated_shards(&live, &desired, &names(), &pods).is_some());
+    assert_eq!(outdated_shards(&live, &live, &names(), &pods, 3), None);
+    assert!(outdated_shards(&live, &desired, &names(), &pods, 3).is_some());
     let filled = [0, 1, 2].map(|shard| reply(shard, Some(1)));
     assert_eq!(step_of(&live, &desired, &pods, &filled, &BTreeMap::new(), false).partition, Some(3));
     assert_eq!(
@@ -214,6 +216,98 @@ fn partition_stays_until_kubernetes_has_seen_the_last_change() {
     live.metadata.generation = Some(3);
     let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
-    assert!(outdated_shards(&live, &live, &names(), &pods).is_some());
+    assert!(outdated_shards(&live, &live, &names(), &pods, 3).is_some());
     assert_eq!(step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false).partition, Some(2));
+}
+
+#[test]
+fn only_a_pod_that_can_go_needs_a_turn() {
+    use RolloutProgress::{CanProceed, Replacing, Waiting};
+    for (revisions, segments, expected) in [
+        (["old"; 3], [Some(0); 3], CanProceed),
+        (["old", "old", "new"], [Some(0); 3], CanProceed),
+        (["old"; 3], [Some(0), Some(0), Some(4)], Waiting),
+        (["old", "old", "new"], [Some(0), Some(0), None], Replacing),
+    ] {
+        let outdated: Vec<u32> = (0..).zip(revisions).filter(|row| row.1 == "old").map(|row| row.0).collect();
+        assert_eq!(
+            step(revisions, segments).progress(&outdated, false),
+            expected,
+            "{revisions:?} {segments:?}"
+        );
+    }
+    for (had_turn, expected) in [(true, Replacing), (false, Waiting)] {
+        assert_eq!(Rollout::default().progress(&[], had_turn), expected);
+    }
+}
+
+#[test]
+fn site_without_a_turn_keeps_its_pods() {
+    let denied = Rollout::denied(&[0, 1], TurnDenied::OtherSites);
+    assert_eq!(denied.partition, Some(2));
+    assert!(denied.given_up.is_empty() && denied.waiting.is_empty());
+}
+
+#[test]
+fn last_replaced_pod_is_back_once_it_records() {
+    let live = workload("i", false);
+    let pods = [0, 1, 2].map(|shard| pod(shard, "new", shard != 0));
+    let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
+    let first = |pods: &[Pod], replies: &[ShardReply]| {
+        let recorded_until = &BTreeMap::new();
+        first_not_back(
+            &LiveRecorders { workload: &live, shards: 3, names: &names(), pods, replies, recorded_until },
+            0,
+        )
+    };
+    assert_eq!(first(&pods, &replies), Some(0));
+    let ready = [0, 1, 2].map(|shard| pod(shard, "new", true));
+    assert_eq!(first(&ready, &replies), None);
+    assert_eq!(first(&ready, &[]), Some(0));
+}
+
+/// Shard 2 is to be removed, does not answer, and may have recordings: it stays, and holds up no other.
+#[test]
+fn silent_recorder_that_is_to_be_removed_does_not_hold_up_the_others() {
+    let (live, names) = (workload("i", false), names());
+    let replies = [reply(0, Some(0)), reply(1, Some(0)), reply(2, None)];
+    for (revisions, expected) in
+        [(["old", "old", "old"], Some(1)), (["old", "new", "old"], Some(0)), (["new", "new", "old"], None)]
+    {
+        let pods: Vec<Pod> =
+            (0..).zip(revisions).map(|(shard, revision)| pod(shard, revision, true)).collect();
+        let outdated = outdated_shards(&live, &live, &names, &pods, 2);
+        assert_eq!(outdated.is_some(), expected.is_some(), "{revisions:?}");
+        let recorded_until = &BTreeMap::new();
+        let recorders = LiveRecorders {
+            workload: &live,
+            shards: 2,
+            names: &names,
+            pods: &pods,
+            replies: &replies,
+            recorded_until,
+        };
+        let replaced = outdated.and_then(|outdated| next_step(&recorders, &outdated, false).replaced);
+        assert_eq!(replaced, expected, "{revisions:?}");
+    }
+}
+
+#[test]
+fn pod_that_waits_is_not_replaced_by_hand() {
+    for (segments, expected) in [([Some(0), Some(0), Some(0)], Some(2)), ([Some(0), Some(0), Some(4)], None)]
+    {
+        assert_eq!(step(["old"; 3], segments).replaced, expected);
+    }
+    assert_eq!(Rollout::denied(&[0, 1], TurnDenied::OtherSites).replaced, None);
+}
+
+/// It would open the gate for every pod.
+#[test]
+fn workload_without_a_partition_is_closed() {
+    let mut live = workload("i", false);
+    live.metadata.generation = Some(3);
+    super::super::objects::replace_by_hand(&mut live);
+    let pods = [0, 1, 2].map(|shard| pod(shard, "old", true));
+    let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
+    assert_eq!(step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false), Rollout::default());
 }

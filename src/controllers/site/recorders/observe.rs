@@ -1,0 +1,56 @@
+//! Step five: reads what exists of a Site's recorders.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+
+use super::claims::{Spools, WantedSpools};
+use super::names::ChildNames;
+use super::objects;
+use super::workload::{cached_site_pods, list_site_pods, replicas};
+use crate::controllers::context::Context;
+use crate::controllers::kubernetes::apply::get_owned;
+use crate::controllers::kubernetes::{ApplyError, meta};
+
+/// What exists of a Site's recorders.
+pub struct ObservedRecorders {
+    pub workload: Option<StatefulSet>,
+    /// All pods of the Site.
+    pub pods: Vec<Pod>,
+    pub spools: Spools,
+}
+
+impl ObservedRecorders {
+    /// Reads the watch cache where nothing is to be removed and no hold depends on the recorders, and the API server otherwise: a
+    /// pod that the cache does not have yet must not count as gone.
+    pub async fn read(
+        context: &Context,
+        names: &ChildNames,
+        desired: &StatefulSet,
+        is_held: bool,
+    ) -> Result<Self, ApplyError> {
+        if let Some(cached) = Self::cached(context, names, desired).filter(|_| !is_held) {
+            return Ok(cached);
+        }
+        let client = &context.client;
+        let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
+        let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
+        let workload = get_owned(&workloads, &names.recorder, &names.uid).await?;
+        let pods = list_site_pods(&pods, names).await?;
+        let spools = Spools::list(client, names, workload.as_ref()).await?;
+        Ok(Self { workload, pods, spools })
+    }
+
+    fn cached(context: &Context, names: &ChildNames, desired: &StatefulSet) -> Option<Self> {
+        let Context { client, cache, .. } = context;
+        let workload = cache.workloads.get_current(&names.namespace, &names.recorder)?;
+        let workload = StatefulSet::clone(&workload);
+        let spools = Spools::cached(client, names, &workload, &cache.claims);
+        let wanted = WantedSpools::of(desired);
+        let is_in_sync = meta::is_controlled_by(&workload, &names.uid)
+            && objects::can_be_updated(desired, &workload)
+            && replicas(&workload) == wanted.pods
+            && spools.are_in_use(&wanted);
+        is_in_sync.then(|| Self { workload: Some(workload), pods: cached_site_pods(cache, names), spools })
+    }
+}
