@@ -9,8 +9,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::kubernetes::cached::{Cacheable, Cached};
-use super::site::recorders::names::{RECORDER_SELECTOR, SITE_LABEL};
-use super::site::recorders::objects::CONFIG_SECRET_TYPE;
+use super::site::recorders::names::{CONFIG_SECRET_TYPE, RECORDER_SELECTOR, SITE_LABEL};
 use crate::api::{
     Camera, IncidentHold, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site,
 };

@@ -12,6 +12,8 @@ pub const FIELD_MANAGER: &str = "toezicht/site";
 pub const CONFIG_TOUCH_MANAGER: &str = "toezicht/site-nudge";
 /// Finalizer that keeps a Site until its recorders have terminated.
 pub const FINALIZER: &str = "toezicht.dev/recorders";
+/// Type of the Secret with the recorders' configuration.
+pub const CONFIG_SECRET_TYPE: &str = "toezicht.dev/recorder-config";
 /// Prefix of the finalizer on the Secrets that a Site needs to release its holds. The name of the Site follows.
 const SECRET_FINALIZER_PREFIX: &str = "toezicht.dev/holds-of-";
 /// Label with the name of the Site.

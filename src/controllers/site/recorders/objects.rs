@@ -13,13 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::claims::{CLAIM_FINALIZER, ClaimStorage};
-use super::names::{ChildNames, SPOOL_VOLUME};
+use super::names::{CONFIG_SECRET_TYPE, ChildNames, SPOOL_VOLUME};
 use super::pod::{self, RecorderPods};
 use crate::controllers::kubernetes::quantity;
 use crate::wire::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
-
-/// Type of the Secret with the recorders' configuration.
-pub const CONFIG_SECRET_TYPE: &str = "toezicht.dev/recorder-config";
 
 /// Returns the ServiceAccount of the recorders. It has no rights, and its pods have no token for the Kubernetes API.
 pub fn service_account(names: &ChildNames, owner: &[OwnerReference]) -> core::ServiceAccount {
