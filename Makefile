@@ -9,7 +9,7 @@ HAVE_EXTERNAL = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
 .PHONY: help setup demo demo-shell demo-down test check test-unit test-simulation test-requests \
   test-integration test-crash test-lifecycle test-external testbed-up testbed-reset image book \
-  bench-storage bench-holds crds
+  bench-storage bench-holds bench-scale crds
 help:              ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 20
 
@@ -98,6 +98,14 @@ bench-storage: testbed-up  ## compare sweep and audit with boto3, mc, bare loops
 
 bench-holds: image  ## compare placing and releasing holds with boto3, mc and the store's limit; writes docs/development/benchmarks.md
 	benches/run holds --segments $(SEGMENTS) --rounds $(ROUNDS)
+
+# REST is the period in seconds over which requests at rest are counted.
+SITES = 1000
+CAMERAS = 10000
+REST = 300
+
+bench-scale: testbed-reset  ## run the operator with 1,000 Sites on a real API server, beside kubectl; writes docs/development/benchmarks.md
+	benches/run scale --sites $(SITES) --cameras $(CAMERAS) --rest $(REST)
 
 crds:              ## generate crds/, the chart's copies and the reference pages from src/api and src/cli
 	cargo run --locked -- crds --dir crds

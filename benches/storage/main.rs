@@ -18,6 +18,8 @@ mod bed;
 mod declared;
 mod loops;
 mod ours;
+#[path = "../page.rs"]
+mod page;
 mod races;
 mod replay;
 mod report;

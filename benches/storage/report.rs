@@ -1,13 +1,11 @@
 //! The figures as a page: `docs/development/benchmarks.md`, of which each benchmark writes its own part anew.
 
 use std::fmt::Write as _;
-use std::process::Command;
 
 use crate::bed::TestBed;
-use crate::support::settings::{root, setting};
+use crate::page::{describe_machine, first_output_line, replace_part};
+use crate::support::settings::setting;
 use crate::{BenchSize, Measurement};
-
-const REPORT_PATH: &str = "docs/development/benchmarks.md";
 
 /// One contender's medians.
 pub struct Line {
@@ -113,7 +111,7 @@ impl Report {
             first_output_line(&setting("TOEZICHT_BENCH_MC"), &["--version"]),
             first_output_line("python3", &["--version"]),
             first_output_line("python3", &["-c", "import boto3; print(boto3.__version__)"]),
-            describe_machine(),
+            describe_machine("store and clients"),
         );
         let name = format!("{name} {segments}");
         Self { name, text }
@@ -126,38 +124,8 @@ impl Report {
         write!(self.text, "\n{text}").unwrap();
     }
 
-    /// Puts the part between its marks in the page, which come last where they are not there yet.
+    /// Replaces this benchmark's part of the page.
     pub fn write(&self) {
-        let file = root().join(REPORT_PATH);
-        let page = std::fs::read_to_string(&file).unwrap();
-        let (begin, end) = (format!("<!-- {} -->\n", self.name), format!("<!-- end of {} -->", self.name));
-        let (before, after) = match page.split_once(&begin) {
-            Some((before, rest)) => (before.to_owned(), rest.split_once(&end).unwrap().1),
-            None => (format!("{page}\n"), "\n"),
-        };
-        std::fs::write(&file, format!("{before}{begin}{}{end}{after}", self.text)).unwrap();
-        println!("written to {REPORT_PATH}");
+        replace_part(&self.name, &self.text);
     }
-}
-
-/// The first line of what a program says.
-fn first_output_line(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().next().unwrap_or_default().trim().to_owned()
-}
-
-fn describe_machine() -> String {
-    let info = |file: &str, name: &str| {
-        let text = std::fs::read_to_string(file).unwrap();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').unwrap_or_default().1.trim().to_owned()
-    };
-    let cores = std::thread::available_parallelism().unwrap();
-    let kib: f64 = info("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap();
-    let (processor, memory) = (info("/proc/cpuinfo", "model name"), kib / 1024.0 / 1024.0);
-    format!(
-        "{cores} cores ({processor}) shared by store and clients, {memory:.0} GiB, Linux {}",
-        first_output_line("uname", &["-r"])
-    )
 }

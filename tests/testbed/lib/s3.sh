@@ -47,10 +47,11 @@ seaweedfs() {
   touch /run/weed
   mount --bind "$(command -v weed)" /run/weed
   mount --bind "$RUN/seaweedfs" /run/seaweedfs
-  # Small volumes, and one at a time for each bucket.
+  # Small volumes, and one at a time for each bucket. By default, the free space of the disk limits their number, and with it
+  # that of the buckets.
   daemon seaweedfs env WEED_MASTER_VOLUME_GROWTH_COPY_1=1 unshare --mount sh -c 'mount --bind /run/seaweedfs-tmp /tmp && cd / && exec "$@"' - \
     /run/weed mini -dir=/run/seaweedfs -ip="$HOST_IP" -ip.bind="$HOST_IP" -s3.config=/run/seaweedfs/s3.json \
-    -master.volumeSizeLimitMB=64 -s3.port.iceberg=0 -s3.port.lance=0 -admin.ui=false -webdav=false
+    -master.volumeSizeLimitMB=64 -volume.max=4096 -s3.port.iceberg=0 -s3.port.lance=0 -admin.ui=false -webdav=false
   wait_for "SeaweedFS answers" 60 answers seaweedfs
   server_file seaweedfs "http://$HOST_IP:8333" arn:aws:iam::000000000000:user/ admin operator-admin operator-scoped $PEOPLE
 }
