@@ -65,10 +65,6 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
     // The set aborts its tasks when this function returns. Detached ones would list for ever after a lost lease.
     let mut watches = JoinSet::new();
     for scope in scopes {
-        watches.spawn(wait_until_readable::<RecordingPolicy>(context.clone(), scope.clone()));
-        watches.spawn(wait_until_readable::<Site>(context.clone(), scope.clone()));
-        watches.spawn(wait_until_readable::<Camera>(context.clone(), scope.clone()));
-        watches.spawn(wait_until_readable::<IncidentHold>(context.clone(), scope.clone()));
         let (cache, writers) = WatchCache::new(&context.client, scope.as_deref());
         let context = Context { cache, ..context.clone() };
         // Before the watches, so that the controllers get their first list.
@@ -79,6 +75,10 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
         // Shared: a store wakes only one of those that wait for it.
         let cache = context.cache.clone();
         let ready = async move { cache.wait_until_ready().await }.boxed().shared();
+        watches.spawn(wait_until_readable::<RecordingPolicy>(context.clone(), scope.clone(), ready.clone()));
+        watches.spawn(wait_until_readable::<Site>(context.clone(), scope.clone(), ready.clone()));
+        watches.spawn(wait_until_readable::<Camera>(context.clone(), scope.clone(), ready.clone()));
+        watches.spawn(wait_until_readable::<IncidentHold>(context.clone(), scope.clone(), ready.clone()));
         for (kind, controller) in controllers {
             let (ready, leader) = (ready.clone(), leader.clone());
             running.push(async move {

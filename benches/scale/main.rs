@@ -9,7 +9,7 @@
 mod api_server;
 mod objects;
 mod operator;
-#[path = "../page.rs"]
+#[path = "../shared/page.rs"]
 mod page;
 mod phases;
 mod recorders;

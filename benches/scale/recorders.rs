@@ -37,6 +37,8 @@ use crate::objects::{CHILDREN, Key, Kind};
 use crate::support::scene::has;
 use crate::support::tools::run;
 
+/// As the recorders' own server.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Addresses of the pods, for benchmarks by RFC 2544. The kernel accepts connections to all of them.
 const POD_NETWORK: &str = "198.18.0.0/15";
 const FIRST_POD: u32 = 0xC612_0001;
@@ -61,7 +63,7 @@ struct Shared {
 /// Simulated recorders, and the objects that the benchmark waits for.
 #[derive(Default)]
 pub struct Simulated {
-    /// UIDs of the StatefulSets by key.
+    /// UIDs of the workloads by key.
     pub workloads: HashMap<Key, String>,
     configs: HashMap<Key, Arc<SiteConfig>>,
     pods: HashMap<Ipv4Addr, PodIdentity>,
@@ -70,7 +72,7 @@ pub struct Simulated {
     /// Sites and Cameras with `Recording=True`.
     pub recording_sites: HashSet<Key>,
     pub recording_cameras: HashSet<Key>,
-    /// UIDs of StatefulSets with pods.
+    /// UIDs of workloads with pods.
     with_pods: HashSet<String>,
     next_pod: u32,
 }
@@ -262,7 +264,7 @@ impl Recorders {
         let Some((pod, site)) = self.find(address) else { return };
         let Ok(stream) = site.acceptor.accept(connection).await else { return };
         let router = Router::new().route("/v1/status", get(get_status)).with_state((self, pod));
-        serve_http(stream, router).await;
+        serve_http(stream, router, IDLE_TIMEOUT).await;
     }
 
     fn find(&self, address: Ipv4Addr) -> Option<(PodIdentity, Arc<SiteConfig>)> {
@@ -327,7 +329,7 @@ fn status(config: &RecorderConfig, pod: &PodIdentity, now: Timestamp) -> Recorde
         started: pod.started,
         now,
         clock_ahead_ms: Some(0),
-        spool: SpoolStatus { segments: 0, bytes: 0, limit: config.spool_bytes },
+        spool: SpoolStatus { limit: config.spool_bytes, ..SpoolStatus::default() },
         cameras: cameras.collect(),
     }
 }

@@ -48,7 +48,7 @@ pub struct Figures {
     pub args: Args,
     pub first: Convergence,
     pub first_memory: Memory,
-    /// Number of ServiceAccounts, Services, Secrets and StatefulSets.
+    /// Number of the recorders' objects.
     pub children: usize,
     pub kubectl_seconds: f64,
     pub again: Convergence,

@@ -18,7 +18,7 @@ mod bed;
 mod declared;
 mod loops;
 mod ours;
-#[path = "../page.rs"]
+#[path = "../shared/page.rs"]
 mod page;
 mod races;
 mod replay;

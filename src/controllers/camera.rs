@@ -48,6 +48,8 @@ impl CameraReconciler {
 impl Reconciler for CameraReconciler {
     type Object = Camera;
     type Failure = ApiError;
+    /// An earlier status may have gaps that no recorder reports any more.
+    const REFETCH: bool = true;
 
     async fn reconcile(&self, camera: &Camera, now: Timestamp) -> Result<Reconciled, ApiError> {
         let Context { cache, config, recorders, .. } = &self.context;

@@ -64,6 +64,7 @@ pub fn may_protect_recordings(hold: &IncidentHold, now: Timestamp) -> bool {
 impl Reconciler for HoldReconciler {
     type Object = IncidentHold;
     type Failure = ApiError;
+    const REFETCH: bool = true;
 
     async fn reconcile(&self, hold: &IncidentHold, now: Timestamp) -> Result<Reconciled, ApiError> {
         let references = dereference(&self.context.cache, hold);

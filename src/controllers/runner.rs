@@ -246,8 +246,13 @@ fn register_conditions<K: Watched>(context: &Context, store: Store<DeserializeGu
     context.telemetry.register_condition_lister(K::KIND, Box::new(lister));
 }
 
-/// Waits until the API server lets the operator list a kind, and reports it to the telemetry.
-pub async fn wait_until_readable<K: Watched>(context: Context, scope: Option<String>) {
+/// Waits until the API server lets the operator list a kind, and until the first lists of all kinds are complete. Reports it to the
+/// telemetry.
+pub async fn wait_until_readable<K: Watched>(
+    context: Context,
+    scope: Option<String>,
+    all_listed: impl Future<Output = ()>,
+) {
     // The controller's store also knows, but it wakes only one waiter: waiting for it here too could keep the
     // controller from ever starting.
     let api = scoped_api::<PartialObjectMeta<K>>(&context.client, scope.as_deref());
@@ -256,6 +261,8 @@ pub async fn wait_until_readable<K: Watched>(context: Context, scope: Option<Str
         warn!(kind, scope, error, "waiting for permission to list");
         tokio::time::sleep(LIST_RETRY_INTERVAL).await;
     }
+    // The controllers start only then.
+    all_listed.await;
     context.telemetry.mark_readable(K::KIND);
 }
 

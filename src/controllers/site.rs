@@ -112,7 +112,12 @@ impl SiteReconciler {
         let observed = dereference::dereference(&self.context, site).await?;
         let valid = validate::validate(site, &observed, config, &self.context.cluster_id, now);
         let holds = cache.holds.of_site(&site.namespace().unwrap_or_default(), &site.name_any());
-        let is_held = runner::readable(&holds).any(|hold| hold::may_protect_recordings(hold, now));
+        // Also those that only the ledger has, and those that the cache does not have yet.
+        let open = handoff.holds(site);
+        let is_held = open.as_ref().is_some_and(|open| !open.is_empty())
+            || runner::readable(&holds).any(|hold| hold::may_protect_recordings(hold, now));
+        // Before the ledger was read, there may be holds.
+        let may_be_held = is_held || open.is_none();
         ensure_secret_finalizers(&self.context, site, &observed, is_held).await?;
         let (access, stores) = (valid.access.as_ref(), S3 { handoff: handoff.clone() });
         let bucket = bucket::ensure(&stores, &self.bucket_cache, fence, access, reported, now).await?;
@@ -121,8 +126,7 @@ impl SiteReconciler {
         let may_record = may_record(&observed, &valid, &bucket);
         let is_given_up = discard_reason(site).is_some();
         let plan = plan(site, &observed, &valid, &bucket, &identity, handoff.holds(site), config);
-        let applied =
-            Box::pin(apply(&self.context, &valid.names, plan, !holds.is_empty(), is_given_up, now)).await;
+        let applied = Box::pin(apply(&self.context, &valid.names, plan, may_be_held, is_given_up, now)).await;
         let replies = match applied.as_ref().ok().and_then(|applied| applied.recorders.as_ref()) {
             Some(running) => query_recorders(recorders, &valid.names, running).await,
             None => Vec::new(),
@@ -137,8 +141,14 @@ impl SiteReconciler {
         let is_removal_pending = applied.as_ref().is_ok_and(AppliedPlan::is_removal_pending);
         handoff.set_bucket(site, site_bucket);
         self.record_lost_recordings(site).await;
-        let inputs =
-            StatusInputs { valid: &valid, may_record, bucket: &bucket, applied: &applied, replies: &replies };
+        let inputs = StatusInputs {
+            valid: &valid,
+            may_record,
+            bucket: &bucket,
+            applied: &applied,
+            replies: &replies,
+            failed_watch: cache.failed_kind(),
+        };
         let (next, stalls_at) = status::status(site, &inputs, now);
         let is_reported = self.report(site, next).await?;
 

@@ -1,5 +1,7 @@
 //! Everything that the controllers of one scope watch. Each kind has one watch, which all controllers share.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -16,6 +18,9 @@ use crate::api::{
 
 /// Object of a kind of this operator. One in an unknown form does not stop the watch.
 pub type Guarded<K> = DeserializeGuard<K>;
+
+/// Time for which a watch may fail before Sites report it. A restart of the API server takes less.
+const MAX_WATCH_FAILURE: Duration = Duration::from_mins(2);
 
 /// Caches of one scope: a namespace, or all namespaces. Clones share them.
 #[derive(Clone)]
@@ -59,14 +64,32 @@ impl WatchCache {
             workloads: builder.cached(recorders(), site_label),
             services: builder.cached(recorders(), site_label),
             service_accounts: builder.cached(recorders(), site_label),
-            pods: builder.cached(recorders(), site_label),
-            claims: builder.cached(recorders(), site_label),
+            // As they are listed: one that lost another label must not seem to be gone.
+            pods: builder.cached(all().labels(SITE_LABEL), site_label),
+            claims: builder.cached(all().labels(SITE_LABEL), site_label),
             recorder_configs: builder.cached(of_type(CONFIG_SECRET_TYPE), site_label),
             store_secrets: builder.cached(of_type(SECRET_TYPE_S3), |_| None),
             camera_secrets: builder.cached(of_type(SECRET_TYPE_CAMERA), |_| None),
             ca_secrets: builder.cached(of_type(SECRET_TYPE_CA), |_| None),
         };
         (cache, builder.watches)
+    }
+
+    /// Returns a kind whose watch has failed for longer than [`MAX_WATCH_FAILURE`]: the cache may have old objects.
+    pub fn failed_kind(&self) -> Option<String> {
+        let limit = MAX_WATCH_FAILURE;
+        let own = self.policies.failed_kind(limit).or_else(|| self.sites.failed_kind(limit));
+        own.or_else(|| self.cameras.failed_kind(limit))
+            .or_else(|| self.holds.failed_kind(limit))
+            .or_else(|| self.workloads.failed_kind(limit))
+            .or_else(|| self.services.failed_kind(limit))
+            .or_else(|| self.service_accounts.failed_kind(limit))
+            .or_else(|| self.pods.failed_kind(limit))
+            .or_else(|| self.claims.failed_kind(limit))
+            .or_else(|| self.recorder_configs.failed_kind(limit))
+            .or_else(|| self.store_secrets.failed_kind(limit))
+            .or_else(|| self.camera_secrets.failed_kind(limit))
+            .or_else(|| self.ca_secrets.failed_kind(limit))
     }
 
     /// Waits until every kind was listed. A controller that began before would take objects for absent.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
@@ -67,6 +68,8 @@ struct Shared<K: Cacheable> {
     /// Name of the Site that an object belongs to, if any.
     site_of: fn(&K) -> Option<String>,
     state: Mutex<State<K>>,
+    /// Time since which the watch fails without a success.
+    failing_since: Mutex<Option<Instant>>,
 }
 
 struct State<K> {
@@ -118,7 +121,12 @@ impl<K: Cacheable> Cached<K> {
         site_of: fn(&K) -> Option<String>,
     ) -> (Self, CacheWriter<K>) {
         let writer = Writer::new(());
-        let cached = Self(Arc::new(Shared { store: writer.as_reader(), site_of, state: Mutex::default() }));
+        let cached = Self(Arc::new(Shared {
+            store: writer.as_reader(),
+            site_of,
+            state: Mutex::default(),
+            failing_since: Mutex::default(),
+        }));
         let writer = CacheWriter { api, config, writer, cached: cached.clone() };
         (cached, writer)
     }
@@ -127,6 +135,12 @@ impl<K: Cacheable> Cached<K> {
     pub async fn wait_until_ready(&self) {
         // An error means that the writer is gone: the process no longer leads, and every controller ends.
         let _ = self.0.store.wait_until_ready().await;
+    }
+
+    /// Returns the kind if its watch has failed for longer than `limit`: what changed since is unknown.
+    pub fn failed_kind(&self, limit: Duration) -> Option<String> {
+        let since = (*lock(&self.0.failing_since))?;
+        (since.elapsed() > limit).then(|| K::kind(&()).into_owned())
     }
 
     /// Returns the store for a [`Controller`].
@@ -316,8 +330,10 @@ impl<K: Cacheable> CacheWriter<K> {
         let mut events = pin!(events);
         while let Some(event) = events.next().await {
             if let Ok(event) = event {
+                *lock(&self.cached.0.failing_since) = None;
                 self.apply(&event);
             } else {
+                lock(&self.cached.0.failing_since).get_or_insert_with(Instant::now);
                 // Not its own text, which can contain a part of an object.
                 warn!(kind = %K::kind(&()), "a watch failed and is re-established");
             }
@@ -325,7 +341,7 @@ impl<K: Cacheable> CacheWriter<K> {
     }
 
     fn apply(&mut self, event: &Event<K>) {
-        let Shared { store, site_of, state } = &*self.cached.0;
+        let Shared { store, site_of, state, failing_since: _ } = &*self.cached.0;
         self.writer.apply_watcher_event(event);
         match event {
             Event::Init | Event::InitApply(_) => {}
@@ -340,7 +356,10 @@ impl<K: Cacheable> CacheWriter<K> {
                 let key = key(object);
                 let before = state.find(&key);
                 state.remove(&key, before.as_deref().and_then(site_of));
-                state.written.remove(&key);
+                // Not a later write: the object may have been created again.
+                if state.written.get(&key).is_some_and(|written| is_at_least(version(object), *written)) {
+                    state.written.remove(&key);
+                }
                 state.notify(&Arc::new(object.clone()), true);
             }
             Event::InitDone => {
@@ -436,6 +455,16 @@ mod tests {
         writer.apply(&Event::InitDone);
         assert_eq!(pending(&mut changes), ["gone", "kept"]);
         assert_eq!(names(cached.of_site("sport", "hal")), ["kept"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_watch_is_known() {
+        let (cached, writer) = configs();
+        let watch = tokio::spawn(writer.run());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(cached.failed_kind(Duration::ZERO).as_deref(), Some("ConfigMap"));
+        assert_eq!(cached.failed_kind(Duration::from_hours(1)), None, "it may pass");
+        watch.abort();
     }
 
     #[tokio::test]

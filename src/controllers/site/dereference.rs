@@ -47,16 +47,17 @@ pub async fn dereference(context: &Context, site: &Site) -> Result<ObservedSite,
     );
     let identities = [&storage.operator.credentials_ref, &storage.recorder.credentials_ref];
     let has_finalizer = |secret: &Secret| secret.finalizers().contains(&finalizer);
-    let has_children = cache.recorder_configs.has_own_changes(namespace, &names.config)
+    let is_known = cache.recorder_configs.has_own_changes(namespace, &names.config)
         && cache.workloads.has_own_changes(namespace, &names.recorder);
-    let (recorder_config, replicas) = if has_children {
-        (own_recorder_config(cache, &names), own_replicas(cache, &names))
-    } else {
-        // With a configuration of before, the recorders would get another token.
-        tokio::try_join!(
+    let cached = own_recorder_config(cache, &names).zip(own_replicas(cache, &names)).filter(|_| is_known);
+    let (recorder_config, replicas) = match cached {
+        Some((config, replicas)) => (Some(config), Some(replicas)),
+        // Without the configuration of before, the recorders would get another token, and without the replicas the cameras
+        // would move. The watch does not have an object that lost its labels.
+        None => tokio::try_join!(
             fetch_recorder_config(Api::namespaced(client.clone(), namespace), &names),
             fetch_replicas(Api::namespaced(client.clone(), namespace), &names),
-        )?
+        )?,
     };
     Ok(ObservedSite {
         policy: runner::get(&cache.policies, namespace, &site.spec.policy_ref.name),

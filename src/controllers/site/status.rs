@@ -34,11 +34,13 @@ pub struct StatusInputs<'a> {
     pub bucket: &'a BucketEvaluation,
     pub applied: &'a Result<AppliedPlan, ApplyError>,
     pub replies: &'a [ShardReply],
+    /// Kind whose watch fails, so that the observations may be old.
+    pub failed_watch: Option<String>,
 }
 
 /// Returns the status of `site`, and the time at which it stalls without an event.
 pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
-    let StatusInputs { valid, may_record, bucket, applied, replies } = inputs;
+    let StatusInputs { valid, may_record, bucket, applied, replies, .. } = inputs;
     let before = site.status.clone().unwrap_or_default();
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
@@ -143,6 +145,13 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
     let finding = |is_ready: bool, reason, message: String| {
         ConditionFinding::new(ConditionType::Ready, is_ready, reason, message)
     };
+    if let Some(kind) = &inputs.failed_watch {
+        let message = format!(
+            "the operator cannot watch objects of the kind {kind}, so what changed since is unknown; check its permissions and the API \
+             server"
+        );
+        return finding(false, Reason::Retrying, message);
+    }
     let not_true = [&valid.accepted, &bucket.finding].into_iter().find(|finding| !finding.is_true());
     if let Some(cause) = not_true {
         return finding(false, cause.reason, cause.message.clone());

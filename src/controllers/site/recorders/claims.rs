@@ -14,12 +14,13 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::names::{ChildNames, FIELD_MANAGER, SITE_LABEL};
 use super::query::ShardReply;
 use super::workload::{MAX_PODS, replicas};
+use crate::controllers::context::Context;
 use crate::controllers::kubernetes::cached::Cached;
 use crate::controllers::kubernetes::meta::{self, ObservedMeta, patch_finalizers};
 use crate::controllers::kubernetes::{ApiError, quantity};
@@ -185,7 +186,8 @@ impl WantedSpools {
     ///
     /// It must not use the claim. And nobody would look for the rest of the claims once the spools are no claims any more.
     fn blocks_creation(&self, claim: &SpoolClaim) -> bool {
-        self.is_leaving(claim, None) && (claim.shard < self.pods || self.storage.is_none())
+        let must_be_let_go = self.storage.is_none() && (!claim.is_deleting || claim.is_protected());
+        self.is_leaving(claim, None) && (claim.shard < self.pods && self.storage.is_some() || must_be_let_go)
     }
 
     /// Whether somebody deleted a claim that is wanted. No new pod can use it, so all recorders stop, upload and get new claims
@@ -244,6 +246,7 @@ fn contradicted_shards(claims: &[SpoolClaim], replies: &[ShardReply]) -> Vec<u32
 /// Claims of a Site, and the requests that change them.
 pub struct Spools {
     api: Api<PersistentVolumeClaim>,
+    cached: Cached<PersistentVolumeClaim>,
     names: ChildNames,
     claims: Vec<SpoolClaim>,
     is_changed: bool,
@@ -253,41 +256,38 @@ impl Spools {
     /// Lists the claims of a Site, unless the spools of its StatefulSet are no claims. Without a StatefulSet, those of an earlier
     /// one may have content.
     pub async fn list(
-        client: &Client,
+        context: &Context,
         names: &ChildNames,
         live: Option<&StatefulSet>,
     ) -> Result<Self, ApiError> {
-        let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &names.namespace);
+        let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &names.namespace);
         let listed = if live.is_none_or(has_claims) {
             let params = ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site));
             api.list(&params).await?.items
         } else {
             Vec::new()
         };
-        Ok(Self::new(api, names, &listed))
+        Ok(Self::new(context, names, &listed))
     }
 
     /// Returns the claims of `live` in the watch cache.
-    pub fn cached(
-        client: &Client,
-        names: &ChildNames,
-        live: &StatefulSet,
-        cached: &Cached<PersistentVolumeClaim>,
-    ) -> Self {
-        let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &names.namespace);
+    pub fn cached(context: &Context, names: &ChildNames, live: &StatefulSet) -> Self {
+        let cached = &context.cache.claims;
         let found = if has_claims(live) { cached.of_site(&names.namespace, &names.site) } else { Vec::new() };
-        Self::new(api, names, found.iter().map(|claim| &**claim))
+        Self::new(context, names, found.iter().map(|claim| &**claim))
     }
 
     fn new<'a>(
-        api: Api<PersistentVolumeClaim>,
+        context: &Context,
         names: &ChildNames,
         found: impl IntoIterator<Item = &'a PersistentVolumeClaim>,
     ) -> Self {
         let found = found.into_iter();
         let mut claims: Vec<_> = found.filter_map(|claim| SpoolClaim::new(claim, names)).collect();
         claims.sort_by_key(|claim| claim.shard);
-        Self { api, names: names.clone(), claims, is_changed: false }
+        let api = Api::namespaced(context.client.clone(), &names.namespace);
+        let cached = context.cache.claims.clone();
+        Self { api, cached, names: names.clone(), claims, is_changed: false }
     }
 
     /// Whether every claim is used by a pod that is wanted, so that nothing is to be done to any.
@@ -297,6 +297,7 @@ impl Spools {
                 && claim.is_protected()
                 && !claim.is_deleting
                 && claim.shard < wanted.pods
+                && self.cached.has_own_changes(&self.names.namespace, &claim.name)
         };
         self.claims.iter().all(is_in_use)
     }
@@ -340,6 +341,7 @@ impl Spools {
             }});
             let patched =
                 self.api.patch_metadata(&claim.name, &patch_params(), &Patch::Merge(&patch)).await?;
+            self.cached.note_written(&patched);
             claim.resource_version = patched.metadata.resource_version;
             claim.finalizers = finalizers;
             self.is_changed = true;
@@ -419,6 +421,7 @@ impl Spools {
             }});
             let patched =
                 self.api.patch_metadata(&claim.name, &patch_params(), &Patch::Merge(&patch)).await?;
+            self.cached.note_written(&patched);
             let (namespace, site, claim_name) = (&self.names.namespace, &self.names.site, &claim.name);
             tracing::info!(namespace, site, claim = claim_name, ?content, "content of a spool's claim");
             claim.resource_version = patched.metadata.resource_version;
@@ -440,7 +443,7 @@ impl Spools {
             }
             let (namespace, site, claim_name) = (&self.names.namespace, &self.names.site, &claim.name);
             tracing::info!(namespace, site, claim = claim_name, content = ?claim.content, "deleting a spool's claim");
-            delete_claim(&self.api, claim).await?;
+            delete_claim(&self.api, &self.cached, claim).await?;
             self.is_changed = true;
         }
         Ok(())
@@ -448,7 +451,11 @@ impl Spools {
 }
 
 /// Deletes a claim that did not change since it was read, and then removes the finalizer.
-async fn delete_claim(api: &Api<PersistentVolumeClaim>, claim: &mut SpoolClaim) -> Result<(), ApiError> {
+async fn delete_claim(
+    api: &Api<PersistentVolumeClaim>,
+    cached: &Cached<PersistentVolumeClaim>,
+    claim: &mut SpoolClaim,
+) -> Result<(), ApiError> {
     if !claim.is_deleting {
         let version = claim.resource_version.clone();
         let preconditions = Preconditions { uid: claim.uid.clone(), resource_version: version };
@@ -458,6 +465,7 @@ async fn delete_claim(api: &Api<PersistentVolumeClaim>, claim: &mut SpoolClaim) 
                 claim.is_deleting = true;
                 // Without an object in the answer, the claim is gone.
                 let Some(left) = answer.left() else { return Ok(()) };
+                cached.note_written(&left);
                 claim.resource_version = left.resource_version();
                 claim.finalizers = left.finalizers().to_vec();
             }

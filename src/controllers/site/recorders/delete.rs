@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::claims::Spools;
 use super::drain::{DrainStatus, SpoolReport, drain, is_given_up, report_claims};
@@ -105,20 +105,20 @@ pub async fn delete(
     if !remaining.is_empty() {
         return Ok(DeletionPhase::WaitingForPods(remaining));
     }
-    delete_claims(client, site, &names, &pods, is_held, now).await
+    delete_claims(context, site, &names, &pods, is_held, now).await
 }
 
 /// Deletes the claims of a deleted Site without recorders. The namespace may be in deletion, so that no pod can upload what is
 /// in them: they then wait as spools of silent recorders do.
 async fn delete_claims(
-    client: &Client,
+    context: &Context,
     site: &Site,
     names: &ChildNames,
     pods: &[Pod],
     is_held: bool,
     now: Timestamp,
 ) -> Result<DeletionPhase, ApplyError> {
-    let mut spools = Spools::list(client, names, None).await?;
+    let mut spools = Spools::list(context, names, None).await?;
     let report = report_claims(names, spools.claims(), pods, 0);
     if !report.is_empty() && is_given_up(site, is_held, now) {
         spools.give_up(0).await?;

@@ -136,7 +136,7 @@ pub async fn drain(
         unchanged => unchanged.map(|(closed, _)| closed),
     };
     let all = list_site_pods(&pods_api, &names).await?;
-    let mut spools = Spools::list(client, &names, Some(live)).await?;
+    let mut spools = Spools::list(context, &names, Some(live)).await?;
     spools.protect().await?;
     let mut report = if let Some(closed) = closed {
         let expected = ExpectedRecorders {

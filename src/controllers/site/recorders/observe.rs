@@ -7,6 +7,7 @@ use kube::Api;
 use super::claims::{Spools, WantedSpools};
 use super::names::ChildNames;
 use super::objects;
+use super::rollout::outdated_shards;
 use super::workload::{cached_site_pods, list_site_pods, replicas};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::apply::get_owned;
@@ -21,8 +22,8 @@ pub struct ObservedRecorders {
 }
 
 impl ObservedRecorders {
-    /// Reads the watch cache where nothing is to be removed and no hold depends on the recorders, and the API server otherwise: a
-    /// pod that the cache does not have yet must not count as gone.
+    /// Reads the watch cache where no pod is to be removed or replaced and no hold depends on the recorders, and the API server
+    /// otherwise: a pod that the cache does not have yet must not count as gone.
     pub async fn read(
         context: &Context,
         names: &ChildNames,
@@ -37,20 +38,23 @@ impl ObservedRecorders {
         let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
         let workload = get_owned(&workloads, &names.recorder, &names.uid).await?;
         let pods = list_site_pods(&pods, names).await?;
-        let spools = Spools::list(client, names, workload.as_ref()).await?;
+        let spools = Spools::list(context, names, workload.as_ref()).await?;
         Ok(Self { workload, pods, spools })
     }
 
     fn cached(context: &Context, names: &ChildNames, desired: &StatefulSet) -> Option<Self> {
-        let Context { client, cache, .. } = context;
+        let cache = &context.cache;
         let workload = cache.workloads.get_current(&names.namespace, &names.recorder)?;
         let workload = StatefulSet::clone(&workload);
-        let spools = Spools::cached(client, names, &workload, &cache.claims);
+        let spools = Spools::cached(context, names, &workload);
         let wanted = WantedSpools::of(desired);
         let is_in_sync = meta::is_controlled_by(&workload, &names.uid)
             && objects::can_be_updated(desired, &workload)
             && replicas(&workload) == wanted.pods
             && spools.are_in_use(&wanted);
-        is_in_sync.then(|| Self { workload: Some(workload), pods: cached_site_pods(cache, names), spools })
+        let pods = cached_site_pods(cache, names);
+        let has_outdated = outdated_shards(&workload, desired, names, &pods, wanted.pods).is_some();
+        let is_replacing = has_outdated || context.rollout_turns.has_turn(&names.uid);
+        (is_in_sync && !is_replacing).then(|| Self { workload: Some(workload), pods, spools })
     }
 }

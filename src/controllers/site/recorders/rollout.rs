@@ -133,6 +133,12 @@ fn records_again(pod: &Pod, status: &RecorderStatus, recorded_until: &BTreeMap<S
         || !status.cameras.iter().any(waits)
 }
 
+/// Returns whether any camera records. A Site at night, or with suspended cameras, says nothing about a template.
+pub fn records(replies: &[ShardReply]) -> bool {
+    let statuses = replies.iter().filter_map(|reply| reply.status.as_ref().ok());
+    statuses.flat_map(|status| &status.cameras).any(|camera| camera.state == CameraState::Recording)
+}
+
 /// Returns the first shard from `from` whose recorder is not ready, does not answer or does not record again.
 pub fn first_not_back(recorders: &LiveRecorders<'_>, from: u32) -> Option<u32> {
     let LiveRecorders { workload: _, shards, names, pods, replies, recorded_until } = *recorders;

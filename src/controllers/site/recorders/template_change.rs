@@ -51,17 +51,16 @@ impl TemplateChange<'_> {
         let stays = if self.is_removal_pending { self.wanted_pods } else { u32::MAX };
         let shards = replicas(live).min(stays);
         let (outdated, had_turn) = (self.outdated(shards), turns.has_turn(&names.uid));
-        // A Site without outdated pods and without a turn is in sync: no query is needed.
-        let replies = if outdated.is_some() || had_turn {
-            query_live(live, client, names, expected, pods).await
-        } else {
-            Vec::new()
-        };
+        let replies = query_live(live, client, names, expected, pods).await;
         let recorders =
             LiveRecorders { workload: live, shards, names, pods, replies: &replies, recorded_until };
         let Some(outdated) = outdated else {
-            let is_back = !had_turn || rollout::first_not_back(&recorders, 0).is_none();
-            let progress = if is_back { RolloutProgress::Current } else { RolloutProgress::Replacing };
+            // After a change of the leader, a Site whose pods never came back has no turn. It proves nothing.
+            let progress = match rollout::first_not_back(&recorders, 0) {
+                None if rollout::records(&replies) => RolloutProgress::Current,
+                Some(_) if had_turn => RolloutProgress::Replacing,
+                _ => RolloutProgress::Waiting,
+            };
             // It asks for nothing, so nothing is denied.
             let _ = turns.observe(&names.uid, progress, now);
             return Rollout::default();

@@ -31,8 +31,14 @@ fn applied_status(
     applied: Result<AppliedPlan, ApplyError>,
 ) -> SiteStatus {
     let may_record = may_record(&fixture.observed, &fixture.valid(), bucket);
-    let inputs =
-        StatusInputs { valid: &fixture.valid(), may_record, bucket, applied: &applied, replies: &[] };
+    let inputs = StatusInputs {
+        valid: &fixture.valid(),
+        may_record,
+        bucket,
+        applied: &applied,
+        replies: &[],
+        failed_watch: None,
+    };
     status(&fixture.site, &inputs, fixture.now).0
 }
 
@@ -219,6 +225,7 @@ fn missing_reference_stalls_site_after_one_minute() {
         bucket: &bucket,
         applied: &Ok(AppliedPlan::default()),
         replies: &[],
+        failed_watch: None,
     };
     fixture.site.status = None;
     let (_, stalls_at) = status(&fixture.site, &inputs, fixture.now);

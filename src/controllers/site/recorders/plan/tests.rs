@@ -150,9 +150,15 @@ fn spool_can_become_a_claim_and_keep_the_metadata_of_another_template() {
     let mut fixture = fixture();
     let mut workload = fixture.plan().workload;
     fixture.site.spec.recorder.spool.storage_class_name = Some("fast".into());
-    let desired = fixture.plan().workload;
+    let mut desired = fixture.plan().workload;
     let storage = ClaimStorage { class: "fast".into(), size: fixture.site.spec.recorder.spool.size.clone() };
     objects::set_claim_storage(&mut workload, &fixture.valid().names, &storage);
+    // Until the pods are replaced, they ask for the node's disk.
+    let containers = |workload: &mut StatefulSet| {
+        let pod = workload.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+        pod.containers[0].resources.take()
+    };
+    assert_ne!(containers(&mut workload), containers(&mut desired));
     assert_eq!(workload, desired);
 
     let templates = workload.spec.as_mut().unwrap().volume_claim_templates.as_mut().unwrap();
