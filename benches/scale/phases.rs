@@ -34,7 +34,7 @@ const MAX_WAIT_FOR_QUIET: Duration = Duration::from_mins(10);
 pub async fn run(args: Args) {
     let bench = Bench::set_up(args).await;
     let operator = bench.start_operator().await;
-    let first = bench.converge("from nothing, with buckets", Instant::now()).await;
+    let first = bench.converge("from nothing, with buckets", Instant::now(), &operator).await;
     let first_memory = operator.memory();
     operator.stop().await;
 
@@ -42,7 +42,7 @@ pub async fn run(args: Args) {
     bench.delete_children().await;
     let begun = Instant::now();
     let operator = bench.start_operator().await;
-    let again = bench.converge("children alone", begun).await;
+    let again = bench.converge("children alone", begun, &operator).await;
     let rest = bench.rest(&operator).await;
     let edits = bench.time_edits().await;
     let holds = bench.time_holds().await;
@@ -81,11 +81,12 @@ impl Bench {
     }
 
     /// Waits until all children exist, and until all recorders were queried and all statuses say so.
-    async fn converge(&self, what: &str, begun: Instant) -> Convergence {
+    async fn converge(&self, what: &str, begun: Instant, operator: &Process) -> Convergence {
         let requests = RequestCounts::read(&self.cluster.client).await;
         let (sites, cameras) = (self.args.sites, self.args.cameras);
         let children_seconds =
             self.wait_for(what, begun, |all| (all.workloads.len() == sites).then_some(())).await;
+        let processor_seconds = operator.processor_seconds();
         let is_recording = |all: &Simulated| {
             let is_complete = all.acknowledged.len() == sites
                 && all.recording_sites.len() == sites
@@ -96,7 +97,7 @@ impl Bench {
         let requests = RequestCounts::read(&self.cluster.client).await.since(&requests);
         progress(&format!("{what}: children {children_seconds:.1} s, recording {recording_seconds:.1} s"));
         println!("  {} requests: {}", requests.total(), requests.describe());
-        Convergence { children_seconds, recording_seconds, requests }
+        Convergence { children_seconds, processor_seconds, recording_seconds, requests }
     }
 
     async fn wait_for(&self, what: &str, begun: Instant, find: impl Fn(&Simulated) -> Option<()>) -> f64 {

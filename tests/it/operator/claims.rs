@@ -38,7 +38,7 @@ struct ClaimScene {
     scene: Scene,
     proxy: Proxy,
     volumes: Volumes,
-    _process: Process,
+    process: Process,
 }
 
 impl ClaimScene {
@@ -68,7 +68,13 @@ impl ClaimScene {
         for shard in 0..cameras.len() {
             wait_for_spooled_segments(&scene, &format!("{RECORDER}-{shard}"), 2).await;
         }
-        Self { scene, proxy, volumes, _process: process }
+        Self { scene, proxy, volumes, process }
+    }
+
+    async fn restart_operator(&mut self, instance: &str) {
+        let (namespace, config) = (&self.scene.namespace, config_for_store(&self.proxy.endpoint));
+        self.process = Process::with_config(namespace, namespace, instance, config);
+        wait_for_leader(namespace, instance).await;
     }
 
     async fn claim(&self, shard: u32) -> Result<PersistentVolumeClaim, String> {
@@ -135,11 +141,18 @@ impl ClaimScene {
 #[tokio::test(flavor = "multi_thread")]
 async fn scaled_statefulset_loses_nothing() {
     with_chart_scaled_down("claims-scaled", |namespace| async move {
-        let scene = ClaimScene::with_filled_spools(namespace, "claims-scaled", SCALED_PORT, &["hal"]).await;
+        let mut scene =
+            ClaimScene::with_filled_spools(namespace, "claims-scaled", SCALED_PORT, &["hal"]).await;
         let (claim, pod, end) = (scene.claim(0).await.unwrap(), scene.pod_uid(0).await, Timestamp::now());
+        // While no operator runs, nobody scales it up again.
+        scene.process.release_lease_and_exit(&scene.scene.namespace).await;
         let workloads = scene.scene.namespace.api::<StatefulSet>();
         let none = json!({"spec": {"replicas": 0}});
         workloads.patch(RECORDER, &PatchParams::default(), &Patch::Merge(&none)).await.unwrap();
+        wait_until_gone(&scene.scene, &format!("{RECORDER}-0")).await;
+        // The garbage collector deletes what belongs to the pod.
+        sleep(Duration::from_secs(10)).await;
+        scene.restart_operator("claims-scaled").await;
         scene.wait_for_new_pod(pod).await;
         assert_eq!(scene.claim(0).await.map(|claim| claim.uid()), Ok(claim.uid()));
         scene.proxy.set_down(false);
