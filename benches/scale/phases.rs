@@ -127,12 +127,13 @@ impl Bench {
         run_tool("kubectl", &apply, None).await;
         let seconds = begun.elapsed().as_secs_f64();
         progress(&format!("kubectl apply --server-side of {children} children: {seconds:.1} s"));
-        let sites = self.args.sites;
-        self.recorders.wait_for(|all| (all.workloads.len() == sites).then_some(())).await;
         (children, seconds)
     }
 
     async fn delete_children(&self) {
+        let sites = self.args.sites;
+        // A pod that is created later would outlive its StatefulSet.
+        self.recorders.wait_for(|all| (all.ready_workloads() == sites).then_some(())).await;
         self.cluster.delete_children().await;
         self.recorders.wait_for(|all| all.workloads.is_empty().then_some(())).await;
         self.recorders.lock().acknowledged.clear();

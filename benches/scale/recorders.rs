@@ -72,8 +72,10 @@ pub struct Simulated {
     /// Sites and Cameras with `Recording=True`.
     pub recording_sites: HashSet<Key>,
     pub recording_cameras: HashSet<Key>,
-    /// UIDs of workloads with pods.
+    /// UID of each workload that has or gets pods.
     with_pods: HashSet<String>,
+    /// UID of each workload that has all its pods.
+    ready: HashSet<String>,
     next_pod: u32,
 }
 
@@ -91,6 +93,11 @@ struct SiteConfig {
 }
 
 impl Simulated {
+    /// Returns the number of Sites with all their pods.
+    pub fn ready_workloads(&self) -> usize {
+        self.workloads.values().filter(|uid| self.ready.contains(*uid)).count()
+    }
+
     /// Returns the configuration of a Site's recorders.
     pub fn config(&self, site: &Key) -> Option<&RecorderConfig> {
         self.configs.get(site).map(|site| &site.config)
@@ -194,6 +201,8 @@ impl Recorders {
                 this.create_pods(&set).await;
             }
             this.report_workload(&set).await;
+            this.lock().ready.extend(set.uid());
+            this.report_change();
         });
     }
 
