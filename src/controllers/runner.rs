@@ -2,13 +2,11 @@
 //! failures of each object on their own.
 
 use std::convert::Infallible;
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::core::DeserializeGuard;
@@ -16,14 +14,13 @@ use kube::core::object::HasStatus;
 use kube::runtime::controller::{Action, Config, Controller, Error};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::context::{Context, ControllerKind, ReconcileOutcome};
-use super::kubernetes::cached::Cached;
+use super::kubernetes::cached::{Cacheable, Cached};
 use super::kubernetes::error::ReconcileBackoff;
 use super::kubernetes::status::ReportedStatus;
 use super::kubernetes::{ApiError, event, meta, status};
@@ -36,16 +33,7 @@ use crate::failure::Failure;
 const LIST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Kind of object whose status has conditions.
-pub trait Watched:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + HasStatus<Status: ReportedStatus>
-    + DeserializeOwned
-    + Clone
-    + Debug
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Watched: Cacheable + HasStatus<Status: ReportedStatus> {
     /// Controller that reports the conditions of this kind.
     const KIND: ControllerKind;
 

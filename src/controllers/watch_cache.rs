@@ -1,8 +1,9 @@
 //! Everything that the controllers of one scope watch. Each kind has one watch, which all controllers share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
@@ -10,7 +11,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::kubernetes::cached::{Cacheable, Cached};
+use super::kubernetes::cached::{Cacheable, Cached, WatchState};
 use super::site::recorders::names::{CONFIG_SECRET_TYPE, RECORDER_SELECTOR, SITE_LABEL};
 use crate::api::{
     Camera, IncidentHold, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site,
@@ -40,6 +41,8 @@ pub struct WatchCache {
     pub store_secrets: Cached<Secret>,
     pub camera_secrets: Cached<Secret>,
     pub ca_secrets: Cached<Secret>,
+    /// Those of all the caches above.
+    states: Arc<[Box<dyn WatchState>]>,
 }
 
 /// Runs the watches of a [`WatchCache`] until it is dropped.
@@ -48,7 +51,7 @@ pub type Watches = Vec<BoxFuture<'static, ()>>;
 impl WatchCache {
     /// Returns the empty caches of `scope`, or of all namespaces, and their watches.
     pub fn new(client: &Client, scope: Option<&str>) -> (Self, Watches) {
-        let mut builder = Builder { client, scope, watches: Vec::new() };
+        let mut builder = Builder { client, scope, watches: Vec::new(), states: Vec::new() };
         let all = watcher::Config::default;
         let recorders = || all().labels(RECORDER_SELECTOR);
         let of_type = |type_: &str| all().fields(&format!("type={type_}"));
@@ -71,59 +74,20 @@ impl WatchCache {
             store_secrets: builder.cached(of_type(SECRET_TYPE_S3), |_| None),
             camera_secrets: builder.cached(of_type(SECRET_TYPE_CAMERA), |_| None),
             ca_secrets: builder.cached(of_type(SECRET_TYPE_CA), |_| None),
+            // Last, when all are built.
+            states: builder.states.into(),
         };
         (cache, builder.watches)
     }
 
     /// Returns a kind whose watch has failed for longer than [`MAX_WATCH_FAILURE`]: the cache may have old objects.
     pub fn failed_kind(&self) -> Option<String> {
-        let limit = MAX_WATCH_FAILURE;
-        let own = self.policies.failed_kind(limit).or_else(|| self.sites.failed_kind(limit));
-        own.or_else(|| self.cameras.failed_kind(limit))
-            .or_else(|| self.holds.failed_kind(limit))
-            .or_else(|| self.workloads.failed_kind(limit))
-            .or_else(|| self.services.failed_kind(limit))
-            .or_else(|| self.service_accounts.failed_kind(limit))
-            .or_else(|| self.pods.failed_kind(limit))
-            .or_else(|| self.claims.failed_kind(limit))
-            .or_else(|| self.recorder_configs.failed_kind(limit))
-            .or_else(|| self.store_secrets.failed_kind(limit))
-            .or_else(|| self.camera_secrets.failed_kind(limit))
-            .or_else(|| self.ca_secrets.failed_kind(limit))
+        self.states.iter().find_map(|state| state.failed_kind(MAX_WATCH_FAILURE))
     }
 
     /// Waits until every kind was listed. A controller that began before would take objects for absent.
     pub async fn wait_until_ready(&self) {
-        let Self {
-            policies,
-            sites,
-            cameras,
-            holds,
-            workloads,
-            services,
-            service_accounts,
-            pods,
-            claims,
-            recorder_configs,
-            store_secrets,
-            camera_secrets,
-            ca_secrets,
-        } = self;
-        tokio::join!(
-            policies.wait_until_ready(),
-            sites.wait_until_ready(),
-            cameras.wait_until_ready(),
-            holds.wait_until_ready(),
-            workloads.wait_until_ready(),
-            services.wait_until_ready(),
-            service_accounts.wait_until_ready(),
-            pods.wait_until_ready(),
-            claims.wait_until_ready(),
-            recorder_configs.wait_until_ready(),
-            store_secrets.wait_until_ready(),
-            camera_secrets.wait_until_ready(),
-            ca_secrets.wait_until_ready(),
-        );
+        join_all(self.states.iter().map(|state| state.wait_until_ready())).await;
     }
 }
 
@@ -131,6 +95,7 @@ struct Builder<'a> {
     client: &'a Client,
     scope: Option<&'a str>,
     watches: Watches,
+    states: Vec<Box<dyn WatchState>>,
 }
 
 impl Builder<'_> {
@@ -141,6 +106,7 @@ impl Builder<'_> {
     ) -> Cached<K> {
         let (cached, writer) = Cached::new(scoped_api(self.client, self.scope), config, site_of);
         self.watches.push(Box::pin(writer.run()));
+        self.states.push(Box::new(cached.clone()));
         cached
     }
 }

@@ -5,11 +5,11 @@
 //! the API server.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::Controller;
@@ -18,34 +18,16 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tracing::warn;
 
+use super::meta::StoredObject;
 use crate::sync::lock;
 
 /// Object that can be watched and kept.
-pub trait Cacheable:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + DeserializeOwned
-    + Clone
-    + Debug
-    + Send
-    + Sync
-    + 'static
-{
-}
+pub trait Cacheable: StoredObject + Resource<Scope = NamespaceResourceScope> + Send + Sync + 'static {}
 
-impl<K> Cacheable for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + DeserializeOwned
-        + Clone
-        + Debug
-        + Send
-        + Sync
-        + 'static
-{
-}
+impl<K: StoredObject + Resource<Scope = NamespaceResourceScope> + Send + Sync + 'static> Cacheable for K {}
 
 /// Namespace and name.
 type Key = (String, String);
@@ -113,6 +95,27 @@ pub struct CacheWriter<K: Cacheable> {
     cached: Cached<K>,
 }
 
+/// State of the watch of a kind, whatever the kind.
+pub trait WatchState: Send + Sync {
+    /// Waits until the first list is complete.
+    fn wait_until_ready(&self) -> BoxFuture<'_, ()>;
+
+    /// Returns the kind if its watch has failed for longer than `limit`: what changed since is unknown.
+    fn failed_kind(&self, limit: Duration) -> Option<String>;
+}
+
+impl<K: Cacheable> WatchState for Cached<K> {
+    fn wait_until_ready(&self) -> BoxFuture<'_, ()> {
+        // An error means that the writer is gone: the process no longer leads, and every controller ends.
+        Box::pin(async { drop(self.0.store.wait_until_ready().await) })
+    }
+
+    fn failed_kind(&self, limit: Duration) -> Option<String> {
+        let since = (*lock(&self.0.failing_since))?;
+        (since.elapsed() > limit).then(|| K::kind(&()).into_owned())
+    }
+}
+
 impl<K: Cacheable> Cached<K> {
     /// Returns an empty cache and its writer. `site_of` returns the name of the Site that an object belongs to.
     pub fn new(
@@ -129,18 +132,6 @@ impl<K: Cacheable> Cached<K> {
         }));
         let writer = CacheWriter { api, config, writer, cached: cached.clone() };
         (cached, writer)
-    }
-
-    /// Waits until the first list is complete.
-    pub async fn wait_until_ready(&self) {
-        // An error means that the writer is gone: the process no longer leads, and every controller ends.
-        let _ = self.0.store.wait_until_ready().await;
-    }
-
-    /// Returns the kind if its watch has failed for longer than `limit`: what changed since is unknown.
-    pub fn failed_kind(&self, limit: Duration) -> Option<String> {
-        let since = (*lock(&self.0.failing_since))?;
-        (since.elapsed() > limit).then(|| K::kind(&()).into_owned())
     }
 
     /// Returns the store for a [`Controller`].
@@ -279,18 +270,15 @@ impl<K: Cacheable> State<K> {
         self.groups.entry((namespace, None)).or_default().insert(name, object.clone());
     }
 
-    fn remove(&mut self, (namespace, name): &Key, site: Option<String>) -> Option<Arc<K>> {
-        let mut removed = None;
-        for group in [site.is_some().then(|| (namespace.clone(), site)), Some((namespace.clone(), None))] {
-            let Some(group) = group else { continue };
+    fn remove(&mut self, (namespace, name): &Key, site: Option<String>) {
+        for group in [(namespace.clone(), site), (namespace.clone(), None)] {
             if let Some(objects) = self.groups.get_mut(&group) {
-                removed = objects.remove(name);
+                objects.remove(name);
                 if objects.is_empty() {
                     self.groups.remove(&group);
                 }
             }
         }
-        removed
     }
 
     fn find(&self, (namespace, name): &Key) -> Option<Arc<K>> {

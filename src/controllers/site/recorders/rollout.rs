@@ -129,14 +129,16 @@ fn records_again(pod: &Pod, status: &RecorderStatus, recorded_until: &BTreeMap<S
         matches!(camera.state, CameraState::Connecting | CameraState::Disconnected)
             && was_recording(&camera.name)
     };
-    status.cameras.iter().any(|camera| camera.state == CameraState::Recording)
-        || !status.cameras.iter().any(waits)
+    has_recording_camera(status) || !status.cameras.iter().any(waits)
 }
 
 /// Returns whether any camera records. A Site at night, or with suspended cameras, says nothing about a template.
 pub fn records(replies: &[ShardReply]) -> bool {
-    let statuses = replies.iter().filter_map(|reply| reply.status.as_ref().ok());
-    statuses.flat_map(|status| &status.cameras).any(|camera| camera.state == CameraState::Recording)
+    replies.iter().any(|reply| reply.status.as_ref().is_ok_and(has_recording_camera))
+}
+
+fn has_recording_camera(status: &RecorderStatus) -> bool {
+    status.cameras.iter().any(|camera| camera.state == CameraState::Recording)
 }
 
 /// Returns the first shard from `from` whose recorder is not ready, does not answer or does not record again.
