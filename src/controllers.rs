@@ -19,6 +19,7 @@ pub mod retention;
 pub mod rollout_turns;
 pub mod runner;
 pub mod site;
+pub mod site_policies;
 pub mod slots;
 pub mod stall;
 pub mod store_limits;

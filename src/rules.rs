@@ -10,6 +10,7 @@
 //! * [`hold`]: every decision about incident holds (articles 1, 4.2 and 6).
 //! * [`recording`]: object keys, tags and versions of recordings.
 //! * [`policy`]: acceptance of a policy.
+//! * [`succession`]: policies that replace others (article 10).
 
 pub mod calendar;
 pub mod hold;
@@ -18,6 +19,7 @@ pub mod permission;
 pub mod policy;
 pub mod recording;
 pub mod retention;
+pub mod succession;
 pub mod suspension;
 pub mod window;
 

@@ -1,7 +1,7 @@
 //! RecordingPolicy: the protocol that the organisation adopted.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceColumnDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,8 @@ pub struct RecordingPolicySpec {
     pub time_zone: String,
     /// Adoption of the protocol.
     pub adoption: PolicyAdoption,
-    /// Name of the policy that this policy replaces (article 10).
+    /// Name of the policy that this policy replaces (article 10). From `inForce.from` on, this policy governs the sites whose
+    /// `spec.policyRef` names that policy, even if that policy is withdrawn or deleted. At most one policy may replace another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub replaces: Option<String>,
@@ -152,7 +153,10 @@ pub struct RecordingPolicyStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// Number of Sites with this policy.
+    /// Policy that replaces this one (article 10), if it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<ReplacingPolicy>,
+    /// Number of Sites that this policy governs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub sites: Option<i32>,
@@ -162,12 +166,23 @@ pub struct RecordingPolicyStatus {
     pub cameras: Option<i32>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacingPolicy {
+    /// Name of the RecordingPolicy.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Time from which it governs the sites of this policy (UTC).
+    pub from_time: Time,
+}
+
 impl RecordingPolicy {
     /// Returns the columns of `kubectl get recordingpolicies`.
     pub(crate) fn columns() -> Vec<CustomResourceColumnDefinition> {
         vec![
             condition_column("Ready", Ready, "status"),
             condition_column("In Force", InForce, "status"),
+            column("Replaced By", "string", ".status.replacedBy.name"),
             column("Sites", "integer", ".status.sites"),
             column("Cameras", "integer", ".status.cameras"),
             column("Video", "string", ".spec.retention.video"),

@@ -42,7 +42,7 @@ pub struct SiteSpec {
     pub display_name: String,
     /// Postal address (article 2).
     pub address: PostalAddress,
-    /// RecordingPolicy that governs the site.
+    /// RecordingPolicy that governs the site, until another policy replaces it: see `spec.replaces` of the RecordingPolicy.
     pub policy_ref: LocalRef,
     /// People who are responsible for the site (article 3.1) and, with a `principal`, can read its held recordings (article 4.1). 1 to 16
     /// entries, each subject once.
@@ -152,7 +152,10 @@ impl Site {
                 "Number of the site's cameras that record",
             ),
             column("Cameras", "integer", ".status.cameras"),
-            column("Policy", "string", ".spec.policyRef.name"),
+            described(
+                column("Policy", "string", ".status.policy.name"),
+                "Policy that governs the site: that of spec.policyRef, or the one that replaced it",
+            ),
             column("Age", "date", ".metadata.creationTimestamp"),
             wide(column("Bucket", "string", ".spec.storage.bucket")),
             wide(condition_column("Reason", Ready, "reason")),

@@ -62,7 +62,7 @@ impl Reconciler for CameraReconciler {
         }
         let namespace = camera.namespace().unwrap_or_default();
         let (snapshot, is_fresh) =
-            self.site_snapshots.get(cache, &namespace, &camera.spec.site_ref.name).await;
+            self.site_snapshots.get(cache, &namespace, site, &config.ceilings, now).await;
         let valid = validate::validate(camera, &snapshot, &config.ceilings, now);
         let recorder = observe::assigned_recorder(&camera.name_any(), &snapshot);
         let reply = observe::query(recorders, recorder.as_ref(), &camera.name_any()).await;

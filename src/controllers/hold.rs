@@ -67,7 +67,7 @@ impl Reconciler for HoldReconciler {
     const REFETCH: bool = true;
 
     async fn reconcile(&self, hold: &IncidentHold, now: Timestamp) -> Result<Reconciled, ApiError> {
-        let references = dereference(&self.context.cache, hold);
+        let references = dereference(&self.context.cache, hold, &self.context.config.ceilings, now);
         let valid = validate(&hold.spec, &references, now);
         let (next, next_change) = status::hold_status(hold, &valid, now);
         let is_changed = runner::report(&self.context, MANAGER, hold, next).await?;

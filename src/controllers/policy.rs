@@ -12,10 +12,11 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Controller;
 
 use self::dereference::dereference;
-use self::validate::validate;
+use self::validate::{PolicySuccession, validate};
 use super::context::Context;
 use super::kubernetes::{ApiError, meta};
 use super::runner::{Reconciled, Reconciler, select};
+use super::site_policies::{governing_policy, policy_links};
 use super::watch_cache::WatchCache;
 use super::{requeue, runner};
 use crate::api::RecordingPolicy;
@@ -29,12 +30,20 @@ pub fn controller(context: &Context) -> Controller<DeserializeGuard<RecordingPol
     // What the status of a policy counts.
     let usage = sites.changes_of(|site| {
         let site = site.0.as_ref().ok()?;
-        Some((site.spec.policy_ref.name.clone(), site.status.as_ref().and_then(|status| status.cameras)))
+        let cameras = site.status.as_ref().and_then(|status| status.cameras);
+        Some((governing_policy(site).to_owned(), cameras))
     });
-    policies.controller(policies.changes()).watches_shared_stream(usage, move |site| {
-        // All policies of the namespace, which are few: the event does not say which policy the site used before.
-        select(policies.in_namespace(&site.namespace().unwrap_or_default()), |_| true)
-    })
+    let others = policies.clone();
+    policies
+        .controller(policies.changes())
+        // All policies of the namespace, which are few: one may replace another, or no longer.
+        .watches_shared_stream(policies.changes_of_spec(), move |policy| {
+            select(others.in_namespace(&policy.namespace().unwrap_or_default()), |_| true)
+        })
+        .watches_shared_stream(usage, move |site| {
+            // All: the event does not say which policy the site used before.
+            select(policies.in_namespace(&site.namespace().unwrap_or_default()), |_| true)
+        })
 }
 
 pub struct PolicyReconciler {
@@ -52,8 +61,12 @@ impl Reconciler for PolicyReconciler {
         if meta::is_paused(policy) {
             return runner::report_paused(&self.context, MANAGER, policy, now).await;
         }
-        let usage = dereference(&self.context.cache, policy);
-        let valid = validate(&policy.spec, &self.context.config.ceilings, now);
+        let Context { cache, config, .. } = &self.context;
+        let usage = dereference(cache, policy);
+        let links = policy_links(cache, &policy.namespace().unwrap_or_default(), &config.ceilings);
+        let name = policy.name_any();
+        let succession = PolicySuccession { error: links.error(&name), replaced_by: links.successor(&name) };
+        let valid = validate(&policy.spec, succession, &config.ceilings, now);
         let next = status::policy_status(policy, &valid, usage, now);
         let is_changed = runner::report(&self.context, MANAGER, policy, next).await?;
         Ok(Reconciled { action: requeue::at(now, valid.next_change), is_changed })

@@ -30,6 +30,7 @@ use super::context::{Context, ControllerKind};
 use super::handoff::{HoldAck, SiteBucket, sites_in_scope};
 use super::kubernetes::{ApiError, event, meta};
 use super::runner::{Reconciled, Reconciler, fetch, select};
+use super::site_policies::site_policies;
 use super::watch_cache::WatchCache;
 use super::{requeue, runner};
 use crate::api::{IncidentHold, RecordingPolicy, Site};
@@ -53,9 +54,9 @@ pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Deserial
     sites
         .controller(sites.changes_of_spec())
         .watches_shared_stream(holds.changes(), |hold| site_of_hold(&hold))
+        // All Sites of the namespace: the policy may replace the one that a Site names.
         .watches_shared_stream(policies.changes_of_spec(), move |policy| {
-            let sites = sites.in_namespace(&policy.namespace().unwrap_or_default());
-            select(sites, |site| site.spec.policy_ref.name == policy.name_any())
+            select(sites.in_namespace(&policy.namespace().unwrap_or_default()), |_| true)
         })
         .reconcile_on(opened)
 }
@@ -113,9 +114,10 @@ impl RetentionReconciler {
         now: Timestamp,
         bucket: &SiteBucket,
     ) -> Result<(Vec<IncidentHold>, HoldPlan), RetentionPassError> {
-        let Context { client, fence, .. } = &self.context;
+        let Context { client, fence, cache, config, .. } = &self.context;
         let namespace = site.namespace().unwrap_or_default();
-        let policy = fetch::<RecordingPolicy>(client, &namespace, &site.spec.policy_ref.name).await?;
+        let governing = site_policies(cache, site, &config.ceilings, now).name;
+        let policy = fetch::<RecordingPolicy>(client, &namespace, &governing).await?;
         let holds = list_holds(client, site).await?;
         let memory = self.context.handoff.protection_cache(site);
         let new = memory.unregistered(bucket.cameras.keys());

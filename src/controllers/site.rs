@@ -109,7 +109,7 @@ impl SiteReconciler {
         let Context { cache, config, fence, recorders, handoff, .. } = &self.context;
         let reported = site.status.as_ref().and_then(|status| status.storage.as_ref());
 
-        let observed = dereference::dereference(&self.context, site).await?;
+        let observed = dereference::dereference(&self.context, site, now).await?;
         let valid = validate::validate(site, &observed, config, &self.context.cluster_id, now);
         let holds = cache.holds.of_site(&site.namespace().unwrap_or_default(), &site.name_any());
         // Also those that only the ledger has, and those that the cache does not have yet.
@@ -169,6 +169,7 @@ impl SiteReconciler {
         let deadlines = [
             grace_end,
             valid.permission.next_change,
+            valid.ceilings_change,
             bucket.recheck_at,
             Some(identity.renew_at),
             next_query,
@@ -293,7 +294,7 @@ impl SiteReconciler {
         if !blocking.has_holds() && *phase != DeletionPhase::Done {
             return Ok(blocking);
         }
-        let observed = dereference::dereference(&self.context, site).await?;
+        let observed = dereference::dereference(&self.context, site, now).await?;
         ensure_secret_finalizers(&self.context, site, &observed, blocking.has_holds()).await?;
         if blocking.has_holds() {
             let valid = validate::validate(site, &observed, config, cluster_id, now);

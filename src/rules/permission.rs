@@ -167,8 +167,8 @@ fn not_yet_in_force_message(from: Timestamp) -> String {
 
 fn withdrawn_message(until: Timestamp) -> String {
     format!(
-        "article 11: the policy was withdrawn at {until} (RecordingPolicy spec.inForce.until); adopt a new policy and name it \
-         in Site spec.policyRef.name"
+        "article 11: the policy was withdrawn at {until} (RecordingPolicy spec.inForce.until); adopt a new policy and name \
+         this one in its spec.replaces, or name it in Site spec.policyRef.name"
     )
 }
 

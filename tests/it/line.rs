@@ -9,3 +9,4 @@ mod policy_end;
 mod preconditions;
 mod restart;
 mod site_deletion;
+mod succession;

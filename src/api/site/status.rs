@@ -22,7 +22,11 @@ pub struct SiteStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// Last ceilings that were in force at this site (article 6). They still apply after the policy is deleted.
+    /// Policy that governs the site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<GoverningPolicy>,
+    /// Last ceilings that were in force at this site (article 6). They still apply after the policy is deleted. After a policy
+    /// replaced another, the stricter ones apply until the recordings of the earlier policy are past its ceilings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceilings: Option<Ceilings>,
     /// Last embargo of a policy of this site (article 4.2). It still applies after the policy is deleted.
@@ -52,6 +56,17 @@ pub struct SiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub recording_cameras: Option<i32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GoverningPolicy {
+    /// Name of the RecordingPolicy that governs the site: that of `policyRef`, or the one that replaced it (article 10).
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// `spec.policyRef.name` at that time.
+    #[schemars(length(min = 1, max = 253))]
+    pub policy_ref: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

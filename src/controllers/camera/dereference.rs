@@ -4,14 +4,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::api::{RecordingPolicy, Site};
+use crate::api::{Ceilings, Site};
 use crate::controllers::camera_source::CameraSecrets;
 use crate::controllers::kubernetes::secret_ref;
 use crate::controllers::runner::{get, readable};
 use crate::controllers::site::recorders::names::ChildNames;
 use crate::controllers::site::recorders::workload::own_recorder_config;
+use crate::controllers::site_policies::{SitePolicies, site_policies};
 use crate::controllers::slots::Slots;
 use crate::controllers::watch_cache::WatchCache;
 use crate::wire::RecorderConfig;
@@ -23,7 +25,7 @@ const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub struct SiteSnapshot {
     pub site: Option<Site>,
-    pub policy: Option<RecordingPolicy>,
+    pub policies: SitePolicies,
     /// Secrets that the cameras of the site name.
     pub secrets: CameraSecrets,
     /// Current configuration of the recorders.
@@ -41,15 +43,28 @@ impl Default for SiteSnapshots {
 }
 
 impl SiteSnapshots {
-    /// Returns the snapshot of `site`, and whether this call made it.
-    pub async fn get(&self, cache: &WatchCache, namespace: &str, site: &str) -> (Arc<SiteSnapshot>, bool) {
-        let fetch = async |_| Ok::<_, Infallible>(Arc::new(snapshot(cache, namespace, site)));
+    /// Returns the snapshot of `site` at `now`, and whether this call made it. `cluster`: the cluster's ceilings.
+    pub async fn get(
+        &self,
+        cache: &WatchCache,
+        namespace: &str,
+        site: &str,
+        cluster: &Ceilings,
+        now: Timestamp,
+    ) -> (Arc<SiteSnapshot>, bool) {
+        let fetch = async |_| Ok::<_, Infallible>(Arc::new(snapshot(cache, namespace, site, cluster, now)));
         let Ok(found) = self.0.get_or_fetch((namespace.to_owned(), site.to_owned()), |_| true, fetch).await;
         found
     }
 }
 
-fn snapshot(cache: &WatchCache, namespace: &str, name: &str) -> SiteSnapshot {
+fn snapshot(
+    cache: &WatchCache,
+    namespace: &str,
+    name: &str,
+    cluster: &Ceilings,
+    now: Timestamp,
+) -> SiteSnapshot {
     let cameras = cache.cameras.of_site(namespace, name);
     let streams = || readable(&cameras).map(|camera| &camera.spec.stream);
     let logins = streams().filter_map(|stream| stream.credentials_ref.as_ref());
@@ -62,8 +77,8 @@ fn snapshot(cache: &WatchCache, namespace: &str, name: &str) -> SiteSnapshot {
         return SiteSnapshot { secrets, ..SiteSnapshot::default() };
     };
     let names = ChildNames::of(&site);
-    let policy = get(&cache.policies, namespace, &site.spec.policy_ref.name);
+    let policies = site_policies(cache, &site, cluster, now);
     let config = own_recorder_config(cache, &names);
     let pods = cache.pods.of_site(namespace, name);
-    SiteSnapshot { site: Some(site), policy, secrets, config, pods }
+    SiteSnapshot { site: Some(site), policies, secrets, config, pods }
 }

@@ -9,7 +9,7 @@ use crate::api::{Camera, Ceilings, RecordingPolicy, Site};
 use crate::controllers::camera_source::{self, CameraSourceError};
 use crate::controllers::kubernetes::meta;
 use crate::controllers::kubernetes::secret_ref::MissingSecret;
-use crate::rules::permission::Prerequisites;
+use crate::controllers::site_policies::SitePolicies;
 use crate::rules::{policy, suspension};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +30,12 @@ pub fn validate(
     ceilings: &Ceilings,
     now: Timestamp,
 ) -> CameraValidation {
-    let (permitted, next_change) = match (&snapshot.site, &snapshot.policy) {
+    let (permitted, next_change) = match (&snapshot.site, &snapshot.policies.policy) {
         (None, _) => (not_permitted("the Site does not exist: see Accepted"), None),
         (Some(_), None) => {
             (not_permitted("the Site's policy does not exist: see Accepted of the Site"), None)
         }
-        (Some(site), Some(policy)) => permitted(camera, site, policy, ceilings, now),
+        (Some(site), Some(policy)) => permitted(camera, site, &snapshot.policies, policy, ceilings, now),
     };
     let segment = snapshot.site.as_ref().map(|site| site.spec.recorder.segment_duration.0);
     CameraValidation {
@@ -73,6 +73,7 @@ fn accepted(camera: &Camera, snapshot: &SiteSnapshot) -> ConditionFinding {
 fn permitted(
     camera: &Camera,
     site: &Site,
+    policies: &SitePolicies,
     policy: &RecordingPolicy,
     ceilings: &Ceilings,
     now: Timestamp,
@@ -84,12 +85,11 @@ fn permitted(
     if !policy::evaluate_acceptance(&policy.spec, ceilings).is_true() {
         return (not_permitted("the policy is not accepted: see Accepted of the RecordingPolicy"), None);
     }
-    let Ok(prerequisites) = Prerequisites::from_policy(&policy.spec, site.spec.notices.as_ref()) else {
-        let message = "the policy or the Site has an invalid date: see Accepted of each";
-        return (not_permitted(message), None);
-    };
     let suspensions = suspension::camera_suspensions(&site.spec.suspensions, &camera.name_any());
-    (prerequisites.evaluate(&suspensions, now), prerequisites.next_change(&suspensions, now))
+    match policies.permission(policy, site.spec.notices.as_ref(), &suspensions, now) {
+        Ok(permission) => (permission.finding, permission.next_change),
+        Err(_) => (not_permitted("the policy or the Site has an invalid date: see Accepted of each"), None),
+    }
 }
 
 fn not_permitted(message: &str) -> ConditionFinding {

@@ -64,6 +64,7 @@ pub fn hold_references(cameras: &[&str]) -> HoldReferences {
     HoldReferences {
         site: Some(testing::site()),
         policy: Some(testing::policy()),
+        policy_name: "protocol-2020".to_owned(),
         cameras: cameras.iter().map(ToString::to_string).collect(),
     }
 }

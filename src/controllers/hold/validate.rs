@@ -35,16 +35,15 @@ pub struct SiteFacts {
 }
 
 pub fn validate(spec: &IncidentHoldSpec, references: &HoldReferences, now: Timestamp) -> HoldValidation {
-    let HoldReferences { site, policy, cameras } = references;
+    let HoldReferences { site, policy, policy_name, cameras } = references;
     let name = &spec.site_ref.name;
     let accepted = match (site, policy) {
         (None, _) => reference_not_found(format!(
             "spec.siteRef.name: this namespace has no Site {name:?}; correct the name, or create the Site"
         )),
-        (Some(site), None) => reference_not_found(format!(
-            "spec.policyRef.name of the Site {name:?}: this namespace has no RecordingPolicy {:?}; correct the name, or \
-             create the RecordingPolicy",
-            site.spec.policy_ref.name
+        (Some(_), None) => reference_not_found(format!(
+            "spec.policyRef.name of the Site {name:?}: this namespace has no RecordingPolicy {policy_name:?}; correct the name, \
+             or create the RecordingPolicy"
         )),
         (Some(_), Some(policy)) => accept::evaluate_acceptance(spec, &policy.spec, cameras, now),
     };

@@ -2,25 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
 use super::recorders::names::{ChildNames, secret_finalizer};
 use super::recorders::workload::{fetch_recorder_config, own_recorder_config, own_replicas, replicas};
-use crate::api::{Camera, RecordingPolicy, Site};
+use crate::api::{Camera, Site};
 use crate::controllers::camera_source::CameraSecrets;
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::controllers::kubernetes::{ApiError, meta, secret_ref};
-use crate::controllers::runner::{self, readable};
+use crate::controllers::runner::readable;
+use crate::controllers::site_policies::{SitePolicies, site_policies};
 use crate::controllers::watch_cache::WatchCache;
 use crate::wire::RecorderConfig;
 
 /// References of a Site and its children. `None`: the object does not exist or cannot be deserialized.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedSite {
-    pub policy: Option<RecordingPolicy>,
+    pub policies: SitePolicies,
     /// Cameras of this site by name, without those that are being deleted.
     pub cameras: Vec<Camera>,
     /// Secrets that the cameras name. The certificate authority of the store is one of them.
@@ -34,8 +36,8 @@ pub struct ObservedSite {
 }
 
 /// Reads the watch cache and the API server only: the next step decides about connections to a store.
-pub async fn dereference(context: &Context, site: &Site) -> Result<ObservedSite, ApiError> {
-    let Context { client, cache, .. } = context;
+pub async fn dereference(context: &Context, site: &Site, now: Timestamp) -> Result<ObservedSite, ApiError> {
+    let Context { client, cache, config, .. } = context;
     let names = ChildNames::of(site);
     let (namespace, finalizer) = (names.namespace.as_str(), secret_finalizer(site));
     let cameras = own_cameras(cache, &names);
@@ -60,7 +62,7 @@ pub async fn dereference(context: &Context, site: &Site) -> Result<ObservedSite,
         )?,
     };
     Ok(ObservedSite {
-        policy: runner::get(&cache.policies, namespace, &site.spec.policy_ref.name),
+        policies: site_policies(cache, site, &config.ceilings, now),
         camera_secrets: CameraSecrets {
             logins: secret_ref::select(&cache.camera_secrets, namespace, logins, |_| false),
             ca_certificates: secret_ref::select(&cache.ca_secrets, namespace, authorities, has_finalizer),

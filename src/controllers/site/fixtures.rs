@@ -14,6 +14,7 @@ use crate::controllers::camera_source::CameraSecrets;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
+use crate::controllers::site_policies::SitePolicies;
 use crate::controllers::testing::{camera, policy, site};
 use crate::storage::{BucketState, EnforceReport};
 
@@ -41,7 +42,11 @@ pub fn fixture() -> Fixture {
     Fixture {
         site: site(),
         observed: ObservedSite {
-            policy: Some(policy()),
+            policies: SitePolicies {
+                name: "protocol-2020".to_owned(),
+                policy: Some(policy()),
+                ..SitePolicies::default()
+            },
             cameras: vec![camera("hal"), camera("kassa")],
             camera_secrets: CameraSecrets {
                 logins: [("login".to_owned(), login)].into(),

@@ -66,6 +66,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
     let status = SiteStatus {
         observed_generation: site.metadata.generation,
         conditions: merge(&before.conditions, &findings, site.metadata.generation, now),
+        policy: Some(valid.policy.clone()),
         ceilings: valid.ceilings.clone(),
         embargo: valid.embargo,
         storage: bucket.status.clone(),

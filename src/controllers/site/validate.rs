@@ -12,16 +12,16 @@ use super::missing_reference;
 use super::recorders::names::ChildNames;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
-    AdoptionPolicy, Camera, Ceilings, Duration, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site,
-    SiteSpec, is_one_identity,
+    AdoptionPolicy, Camera, Ceilings, Duration, GoverningPolicy, RecordingPolicy, RetentionEnforcement,
+    SECRET_TYPE_CA, Site, SiteSpec, is_one_identity,
 };
 use crate::controllers::camera_source::{self, CameraSourceError};
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
 use crate::controllers::kubernetes::quantity;
 use crate::controllers::kubernetes::secret_ref::{MissingSecret, require_text};
-use crate::rules::permission::Prerequisites;
-use crate::rules::{Windows, live_view, policy, retention, suspension};
+use crate::controllers::site_policies::{SitePermission, effective_ceilings};
+use crate::rules::{Windows, live_view, policy, suspension};
 use crate::storage::bucket::policy::principals;
 use crate::storage::{BucketSpec, Claim, check_credentials};
 use crate::wire::{CameraSource, StorageTarget};
@@ -41,8 +41,12 @@ pub struct ValidSite {
     /// There is an accepted policy.
     pub has_policy: bool,
     pub permission: SitePermission,
+    /// Policy that governs.
+    pub policy: GoverningPolicy,
     /// Effective ceilings: those of the policy, or the last valid ones.
     pub ceilings: Option<Ceilings>,
+    /// Next time at which they change.
+    pub ceilings_change: Option<Timestamp>,
     /// Embargo of the policy, or its last one.
     pub embargo: Option<Duration>,
     pub cluster_ceilings: Ceilings,
@@ -54,17 +58,6 @@ pub struct ValidSite {
     /// Names of cameras that cannot be recorded. Their own status has the cause.
     pub unusable_cameras: Vec<String>,
     pub spool_bytes: u64,
-}
-
-/// Permission of the protocol to record at a site.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SitePermission {
-    /// `Permitted`.
-    pub finding: ConditionFinding,
-    /// Periods in which the protocol permits recording, without regard to suspensions.
-    pub windows: Windows,
-    /// Next time at which the finding changes.
-    pub next_change: Option<Timestamp>,
 }
 
 /// Camera that can be recorded.
@@ -155,14 +148,20 @@ pub fn validate(
     // If the cluster's ceilings are lowered below the policy's, the policy is rejected. Lifecycle and sweep then keep the last
     // valid ceilings: a deletion cannot be undone, the lower number may be a slip, and no policy is clamped. The operator
     // records nothing new, and `Compliant` uses the lower number, so a person learns of it.
-    let ceilings = policy
-        .and_then(|policy| retention::validate_ceilings(&policy.spec.retention, &config.ceilings).ok())
-        .or_else(|| site.status.as_ref()?.ceilings.clone());
+    let ceilings = effective_ceilings(site, policy, &config.ceilings, now);
     let has_policy = policy.is_some();
-    let embargo = observed.policy.as_ref().map(|policy| live_view::policy_embargo(&policy.spec));
+    let embargo = observed.policies.policy.as_ref().map(|policy| live_view::policy_embargo(&policy.spec));
     let embargo = embargo.or_else(|| site.status.as_ref()?.embargo);
     let permission = evaluate_permission(site, policy, observed, now);
-    let access = bucket_access(site, observed, config, &names, cluster_id, ceilings.as_ref(), &mut problems);
+    let access = bucket_access(
+        site,
+        observed,
+        config,
+        &names,
+        cluster_id,
+        ceilings.as_ref().map(|ceilings| &ceilings.effective),
+        &mut problems,
+    );
     let access = access.unwrap_or_else(|problem| {
         problems.push(problem);
         None
@@ -181,7 +180,12 @@ pub fn validate(
         grace_end,
         has_policy,
         permission,
-        ceilings,
+        policy: GoverningPolicy {
+            name: observed.policies.name.clone(),
+            policy_ref: site.spec.policy_ref.name.clone(),
+        },
+        ceilings_change: ceilings.as_ref().and_then(|ceilings| ceilings.next_change),
+        ceilings: ceilings.map(|ceilings| ceilings.effective),
         embargo,
         cluster_ceilings: config.ceilings.clone(),
         access,
@@ -240,11 +244,14 @@ fn resolve_policy<'a>(
     config: &OperatorConfig,
     problems: &mut Vec<Problem>,
 ) -> Option<&'a RecordingPolicy> {
-    let name = &site.spec.policy_ref.name;
-    let Some(policy) = &observed.policy else {
+    let name = &observed.policies.name;
+    let Some(policy) = &observed.policies.policy else {
+        let replaced = &site.spec.policy_ref.name;
+        let succession =
+            if name == replaced { String::new() } else { format!(", which replaced {replaced:?}") };
         let message = format!(
-            "spec.policyRef.name: this namespace has no RecordingPolicy {name:?}, or it has a form that this version cannot read; create it, or \
-             correct the name"
+            "spec.policyRef.name: this namespace has no RecordingPolicy {name:?}{succession}, or it has a form that this version cannot read; \
+             create it, or correct the name"
         );
         problems.push(Problem::new(Reason::ReferenceNotFound, message).with_effect(Effect::StopsLater));
         return None;
@@ -271,26 +278,14 @@ fn evaluate_permission(
     observed: &ObservedSite,
     now: Timestamp,
 ) -> SitePermission {
-    let never = |reason, message: String| SitePermission {
-        finding: ConditionFinding::new(ConditionType::Permitted, false, reason, message),
-        windows: Windows::empty(),
-        next_change: None,
-    };
     let Some(policy) = policy else {
-        return never(Reason::DependencyNotReady, "the Site has no accepted policy: see Accepted".to_owned());
+        let message = "the Site has no accepted policy: see Accepted".to_owned();
+        return SitePermission::never(Reason::DependencyNotReady, message);
     };
-    match Prerequisites::from_policy(&policy.spec, site.spec.notices.as_ref()) {
-        Err(error) => never(Reason::InvalidField, error.to_string()),
-        Ok(prerequisites) => {
-            let names: Vec<String> = observed.cameras.iter().map(ResourceExt::name_any).collect();
-            let suspensions = suspension::site_suspensions(&site.spec.suspensions, &names);
-            SitePermission {
-                finding: prerequisites.evaluate(&suspensions, now),
-                windows: prerequisites.permitted_windows(),
-                next_change: prerequisites.next_change(&suspensions, now),
-            }
-        }
-    }
+    let names: Vec<String> = observed.cameras.iter().map(ResourceExt::name_any).collect();
+    let suspensions = suspension::site_suspensions(&site.spec.suspensions, &names);
+    let permission = observed.policies.permission(policy, site.spec.notices.as_ref(), &suspensions, now);
+    permission.unwrap_or_else(|error| SitePermission::never(Reason::InvalidField, error.to_string()))
 }
 
 /// Returns access to the bucket. `None` without a problem: no ceilings are known yet to configure it with. Without the
@@ -307,7 +302,7 @@ fn bucket_access(
     let storage = &site.spec.storage;
     let (endpoint, exceptions) = check_grant(&site.spec, config, names)?;
     check_identities(site, observed, problems)?;
-    principals::check_machine_principals(site, observed.policy.as_ref())?;
+    principals::check_machine_principals(site, observed.policies.policy.as_ref())?;
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {
         let authorities = &observed.camera_secrets.ca_certificates;
         require_text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
@@ -328,7 +323,7 @@ fn bucket_access(
         uid: names.uid.clone(),
     };
     // The bucket's policy omits an auditor with another role: the rest of the policy must stay in force.
-    let auditor = match principals::check_auditor_principal(site, observed.policy.as_ref()) {
+    let auditor = match principals::check_auditor_principal(site, observed.policies.policy.as_ref()) {
         Ok(()) => {
             let auditor = storage.auditor.as_ref().map(|auditor| auditor.principal.clone());
             auditor.filter(|auditor| is_one_identity(auditor))
@@ -395,7 +390,7 @@ fn check_identities(
 ) -> Result<(), Problem> {
     let storage = &site.spec.storage;
     let machines = [&storage.operator.principal, &storage.recorder.principal];
-    for ambiguous in principals::ambiguous_principals(site, observed.policy.as_ref()) {
+    for ambiguous in principals::ambiguous_principals(site, observed.policies.policy.as_ref()) {
         let is_machine = machines.contains(&&ambiguous.principal);
         let is_of_policy = ambiguous.field.starts_with("spec.policyRef");
         let reason = if is_of_policy { Reason::ReferenceInvalid } else { Reason::InvalidField };
@@ -421,7 +416,7 @@ fn bucket_spec(
         operator_principal: site.spec.storage.operator.principal.clone(),
         recorder_principal: site.spec.storage.recorder.principal.clone(),
         auditor,
-        readers: principals::reader_principals(site, observed.policy.as_ref()),
+        readers: principals::reader_principals(site, observed.policies.policy.as_ref()),
         take_over: exceptions.contains(&Exception::TakeOver),
         operator_only: exceptions.contains(&Exception::OperatorOnly),
         allow_unprotected: exceptions.contains(&Exception::AllowUnprotected),

@@ -32,9 +32,9 @@ pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Guarded<
         .watches_shared_stream(pods.changes(), |pod| site_of_child(&*pod))
         .watches_shared_stream(cache.claims.changes(), |claim| site_of_child(&*claim))
         .watches_shared_stream(cameras.changes_of_spec(), |camera| site_of_camera(&camera))
+        // All Sites of the namespace: the policy may replace the one that a Site names.
         .watches_shared_stream(policies.changes_of_spec(), move |policy| {
-            let sites = by_policy.in_namespace(&policy.namespace().unwrap_or_default());
-            select(sites, |site| site.spec.policy_ref.name == policy.name_any())
+            select(by_policy.in_namespace(&policy.namespace().unwrap_or_default()), |_| true)
         })
         .watches_shared_stream(cache.store_secrets.changes(), sites_in_namespace(sites))
         .watches_shared_stream(cache.ca_secrets.changes(), sites_in_namespace(sites))

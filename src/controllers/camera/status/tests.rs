@@ -6,6 +6,7 @@ use super::super::validate::validate;
 use super::*;
 use crate::api::{Ceilings, Days};
 use crate::controllers::recorder_client::RecorderStatusError;
+use crate::controllers::site_policies::SitePolicies;
 use crate::controllers::testing;
 use crate::wire::{CameraState, RecorderConfig};
 
@@ -28,7 +29,7 @@ fn site_snapshot() -> SiteSnapshot {
     .unwrap();
     SiteSnapshot {
         site: Some(testing::site()),
-        policy: Some(testing::policy()),
+        policies: SitePolicies { policy: Some(testing::policy()), ..SitePolicies::default() },
         config: Some(config),
         ..SiteSnapshot::default()
     }
@@ -156,7 +157,8 @@ fn missing_site_or_policy_permits_nothing() {
         "Recording=False DependencyNotReady",
     ];
     assert_conditions(&status, &expected);
-    let status = status_of(&camera(), &SiteSnapshot { policy: None, ..site_snapshot() }, None);
+    let status =
+        status_of(&camera(), &SiteSnapshot { policies: SitePolicies::default(), ..site_snapshot() }, None);
     let expected =
         ["Accepted=True Valid", "Permitted=False DependencyNotReady", "Ready=False DependencyNotReady"];
     assert_conditions(&status, &expected);

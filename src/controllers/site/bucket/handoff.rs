@@ -50,7 +50,7 @@ pub fn deleted_site_bucket(
     let (Some(access), Some(ceilings)) = (&valid.access, valid.ceilings.clone()) else {
         return Ok(None);
     };
-    let policy = observed.policy.as_ref().map(|policy| &policy.spec);
+    let policy = observed.policies.policy.as_ref().map(|policy| &policy.spec);
     Ok(Some(SiteBucket {
         operator: handoff.connect(&access.claim.uid, BucketIdentity::Operator, &access.operator)?,
         terms: RetentionTerms {

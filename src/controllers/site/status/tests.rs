@@ -151,7 +151,7 @@ fn site_that_waits_for_its_turn_says_so_and_does_not_stall() {
 #[test]
 fn unpermitted_site_is_ready_with_its_reason() {
     let mut fixture = fixture();
-    fixture.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
+    fixture.observed.policies.policy.as_mut().unwrap().spec.works_council_consent = None;
     let status = compliant_status(&fixture);
     let (truth, reason, message) = condition(&status, "Ready");
     assert_eq!((truth, reason), ("True", "NoConsent"));
@@ -214,7 +214,7 @@ fn assert_stalled(fixture: &mut Fixture, bucket: &BucketEvaluation, expected: &[
 #[test]
 fn missing_reference_stalls_site_after_one_minute() {
     let mut fixture = fixture();
-    fixture.observed.policy = None;
+    fixture.observed.policies.policy = None;
     let bucket = unobserved(None);
     let (quiet, stalled) = ("False AsRequired", "True ReferenceNotFound");
     let expected = [(2, quiet), (31, quiet), (61, quiet), (62, stalled), (400, stalled)];
@@ -450,7 +450,7 @@ fn recordings_past_lowered_cluster_ceiling_are_not_compliant() {
 #[test]
 fn audit_before_lowered_policy_ceiling_is_unknown() {
     let mut fixture = audited_with_video_age(20 * 24);
-    let policy = fixture.observed.policy.as_mut().unwrap();
+    let policy = fixture.observed.policies.policy.as_mut().unwrap();
     policy.spec.retention.video = Days(14);
     let status = compliant_status(&fixture);
     let (truth, reason, message) = condition(&status, "Compliant");

@@ -45,7 +45,7 @@ fn ambiguous_principal_is_excluded_from_bucket_policy() {
     for wrong in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "a b"] {
         let mut fixture = fixture();
         fixture.site.spec.managers[0].principal = Some(wrong.into());
-        let policy = fixture.observed.policy.as_mut().unwrap();
+        let policy = fixture.observed.policies.policy.as_mut().unwrap();
         policy.spec.incident_officers[0].principal = Some(wrong.into());
         fixture.site.spec.storage.auditor = Some(Auditor { principal: wrong.into() });
         let valid = fixture.valid();
@@ -91,7 +91,7 @@ fn problems_state_field_and_reason() {
     use Reason::{InvalidField, NotGranted, ReferenceInvalid, ReferenceNotFound};
     type Change = fn(&mut Fixture);
     let table: &[(Change, Reason, &str)] = &[
-        (|f| f.observed.policy = None, ReferenceNotFound, "spec.policyRef"),
+        (|f| f.observed.policies.policy = None, ReferenceNotFound, "spec.policyRef"),
         (|f| f.config.ceilings.video = Days(14), ReferenceInvalid, "spec.policyRef"),
         (|f| f.observed.store_secrets.clear(), ReferenceNotFound, "spec.storage.operator.credentialsRef"),
         (
@@ -119,7 +119,7 @@ fn problems_state_field_and_reason() {
         (
             |f| {
                 f.site.spec.live_view = true;
-                f.observed.policy.as_mut().unwrap().spec.live_view = None;
+                f.observed.policies.policy.as_mut().unwrap().spec.live_view = None;
             },
             InvalidField,
             "spec.liveView",
@@ -146,7 +146,7 @@ fn machine_principals_cannot_be_readers() {
     assert_eq!(as_manager.reason, Reason::InvalidField);
     assert!(as_manager.message.starts_with("spec.managers: article 3.2"), "{}", as_manager.message);
     let as_officer = accepted(|f| {
-        let officers = &mut f.observed.policy.as_mut().unwrap().spec.incident_officers;
+        let officers = &mut f.observed.policies.policy.as_mut().unwrap().spec.incident_officers;
         officers[0].principal = Some("recorder".into());
     });
     assert_eq!(as_officer.reason, Reason::ReferenceInvalid);
@@ -189,7 +189,7 @@ fn ungranted_endpoint_gives_no_bucket_access() {
 #[test]
 fn deleted_policy_stops_recording_and_keeps_bucket_access() {
     let mut fixture = fixture();
-    fixture.observed.policy = None;
+    fixture.observed.policies.policy = None;
     assert_eq!(fixture.valid().access, None, "no ceilings were ever effective");
     fixture.site.status = Some(SiteStatus {
         ceilings: Some(Ceilings { video: Days(21), calls: Days(6) }),
@@ -261,4 +261,34 @@ fn identity_without_credentials_is_rejected() {
     let valid = fixture.valid();
     assert_eq!(valid.accepted.reason, Reason::ReferenceNotFound);
     assert!(valid.access.is_none());
+}
+
+#[test]
+fn succession_keeps_the_stricter_ceilings_of_both_policies() {
+    let mut fixture = fixture();
+    let policy = fixture.observed.policies.policy.as_mut().unwrap();
+    policy.spec.replaces = Some("protocol-2016".into());
+    policy.spec.in_force.from = crate::api::DateOrInstant("2026-11-20T00:00:00Z".into());
+    let ceilings = |video, calls| Ceilings { video: Days(video), calls: Days(calls) };
+    fixture.site.status = Some(SiteStatus { ceilings: Some(ceilings(14, 7)), ..SiteStatus::default() });
+    let valid = fixture.valid();
+    assert_eq!(valid.ceilings, Some(ceilings(14, 7)));
+    assert_eq!(valid.ceilings_change, Some("2026-12-04T00:00:00Z".parse().unwrap()));
+    assert_eq!(valid.access.unwrap().spec.video_ceiling, Days(14));
+    fixture.now = "2026-12-04T00:00:00Z".parse().unwrap();
+    let valid = fixture.valid();
+    assert_eq!((valid.ceilings, valid.ceilings_change), (Some(ceilings(28, 7)), None));
+}
+
+#[test]
+fn missing_successor_is_named_with_the_policy_that_it_replaced() {
+    let mut fixture = fixture();
+    fixture.observed.policies = crate::controllers::site_policies::SitePolicies {
+        name: "protocol-2026".into(),
+        ..Default::default()
+    };
+    let valid = fixture.valid();
+    assert_eq!(valid.policy.name, "protocol-2026");
+    let expected = "RecordingPolicy \"protocol-2026\", which replaced \"protocol-2020\"";
+    assert!(valid.accepted.message.contains(expected), "{}", valid.accepted.message);
 }

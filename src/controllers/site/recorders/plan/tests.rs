@@ -237,7 +237,7 @@ fn missing_reference_stops_recording_after_five_minutes() {
     for (remove, bucket) in [
         ((|observed| observed.store_secrets.clear()) as fn(&mut ObservedSite), &bucket_unread),
         (|observed| drop(observed.store_secrets.remove("s3-operator")), &bucket_unread),
-        (|observed| observed.policy = None, &compliant_bucket(fixture().now)),
+        (|observed| observed.policies.policy = None, &compliant_bucket(fixture().now)),
     ] {
         let first = fixture();
         let recording = config_of(&first.plan());
@@ -268,7 +268,7 @@ fn each_missing_reference_has_its_own_five_minutes() {
     running.observed.store_secrets.remove("s3-recorder");
     not_accepted_for(&mut running, 600);
     running.site.status.as_mut().unwrap().missing_reference_grace_end_time = None;
-    running.observed.policy = None;
+    running.observed.policies.policy = None;
     let config = config_of(&running.plan());
     let permitted = |config: &RecorderConfig| -> Vec<_> {
         config.cameras.iter().map(|camera| camera.permitted.clone()).collect()
@@ -281,9 +281,9 @@ fn each_missing_reference_has_its_own_five_minutes() {
 #[test]
 fn vanished_secret_permits_nothing_that_was_not_permitted() {
     let mut first = fixture();
-    first.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
+    first.observed.policies.policy.as_mut().unwrap().spec.works_council_consent = None;
     let mut running = after_apply(&first, &first.plan());
-    running.observed.policy = fixture().observed.policy;
+    running.observed.policies = fixture().observed.policies;
     running.observed.store_secrets.clear();
     let config = config_of(&running.plan_with(&unobserved(None)).unwrap());
     assert!(config.cameras.iter().all(|camera| camera.permitted.is_empty()));
@@ -368,7 +368,7 @@ fn gap_of_a_site_that_is_not_ready_is_no_matter_of_the_protocol() {
     assert_eq!(denial(config_of(&running.plan_with(&claimed).unwrap())), Some(GapCause::SiteNotReady));
     assert_eq!(denial(config_of(&running.plan())), None);
     let mut withdrawn = after_apply(&first, &first.plan());
-    withdrawn.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
+    withdrawn.observed.policies.policy.as_mut().unwrap().spec.works_council_consent = None;
     assert_eq!(denial(config_of(&withdrawn.plan_with(&claimed).unwrap())), None);
     assert_eq!(
         denial(closing_config(&config_of(&first.plan()), None, GapCause::RecorderRestarted)),
