@@ -30,6 +30,7 @@ mod run;
 mod segment;
 mod spool;
 pub(crate) mod state;
+mod stream_rates;
 pub mod upload;
 
 pub use run::{RecorderError, RecorderOptions, run};

@@ -6,9 +6,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::columns::{column, condition_column, wide};
+use super::columns::{column, condition_column, condition_path, described, wide};
 use super::condition::ConditionType::{Permitted, Ready, Recording};
-use super::{LocalRef, cel, schema};
+use super::{Date, LocalRef, cel, schema};
 
 /// Desired state of a Camera.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -91,9 +91,18 @@ pub struct CameraStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub recorder_pod_name: Option<String>,
-    /// Newest segment that the store confirmed. Updated at most every five minutes.
+    /// Newest segment that the store confirmed. While the camera records, it is refreshed about every 15 minutes. When
+    /// `Recording` changes or a gap begins or ends, it is exact within 15 seconds. The recorder's metric
+    /// `toezicht_recorder_last_segment_timestamp_seconds` has the live value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_segment: Option<LastSegment>,
+    /// Video of the camera, measured in its recordings. Refreshed with `lastSegment`, and within 15 seconds when codec or resolution
+    /// change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamStatus>,
+    /// Gaps on the current day in which the camera should have recorded. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gaps_today: Option<DailyGaps>,
     /// Latest periods without video, newest last, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -111,6 +120,44 @@ pub struct LastSegment {
     /// Duration in milliseconds.
     #[schemars(range(min = 0))]
     pub duration_milliseconds: i64,
+}
+
+/// Video of a camera.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamStatus {
+    /// `H264` or `H265`. `Other`: the recorder is newer than the operator.
+    #[schemars(length(max = 16))]
+    pub codec: String,
+    /// Width in pixels.
+    #[schemars(range(min = 0, max = 65535))]
+    pub width: i32,
+    /// Height in pixels.
+    #[schemars(range(min = 0, max = 65535))]
+    pub height: i32,
+    /// Frames a second, as a decimal number in tenths, such as `25` or `12.5`.
+    #[schemars(length(max = 16))]
+    pub frames_per_second: String,
+    /// Bits a second, rounded to thousands.
+    #[schemars(range(min = 0))]
+    pub bits_per_second: i64,
+}
+
+/// Gaps on one day. Gaps with the reason `Suspended` or `NotPermitted` do not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DailyGaps {
+    /// The day, such as `2026-05-06`.
+    pub date: Date,
+    /// Time zone of the day: that of the policy that governs the Site, or UTC if it has none.
+    #[schemars(length(max = 64))]
+    pub time_zone: String,
+    /// Number of gaps that touch the day, including one that is not over. The recorder knows the latest 20.
+    #[schemars(range(min = 0))]
+    pub count: i32,
+    /// Seconds of the day in these gaps. The seconds of a gap that is not over are added when it ends.
+    #[schemars(range(min = 0))]
+    pub seconds: i64,
 }
 
 /// Period without video.
@@ -137,8 +184,11 @@ impl Camera {
             condition_column("Permitted", Permitted, "status"),
             condition_column("Recording", Recording, "status"),
             condition_column("Reason", Recording, "reason"),
+            described(
+                column("Since", "date", &condition_path(Recording, "lastTransitionTime")),
+                "Time since the camera records, or does not",
+            ),
             column("Site", "string", ".spec.siteRef.name"),
-            column("Last Segment", "date", ".status.lastSegment.startTime"),
             column("Age", "date", ".metadata.creationTimestamp"),
             wide(column("Area", "string", ".spec.area")),
             wide(column("Recorder", "string", ".status.recorderPodName")),

@@ -11,8 +11,13 @@ pub(crate) fn column(name: &str, type_: &str, path: &str) -> Column {
 
 /// Returns a column with `status`, `reason` or `message` of a condition.
 pub(crate) fn condition_column(name: &str, condition: ConditionType, field: &str) -> Column {
+    column(name, "string", &condition_path(condition, field))
+}
+
+/// Returns the path of a condition's field.
+pub(crate) fn condition_path(condition: ConditionType, field: &str) -> String {
     let type_: &str = condition.into();
-    column(name, "string", &format!(".status.conditions[?(@.type==\"{type_}\")].{field}"))
+    format!(".status.conditions[?(@.type==\"{type_}\")].{field}")
 }
 
 /// Shows the column with `-o wide` only.

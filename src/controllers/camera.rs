@@ -6,8 +6,10 @@
 mod dereference;
 mod failure;
 mod gaps;
+mod gaps_today;
 mod observe;
 mod status;
+mod stream;
 mod validate;
 mod watches;
 
@@ -61,6 +63,7 @@ impl Reconciler for CameraReconciler {
             return runner::report_paused(&self.context, MANAGER, camera, now).await;
         }
         let namespace = camera.namespace().unwrap_or_default();
+        let site = &camera.spec.site_ref.name;
         let (snapshot, is_fresh) =
             self.site_snapshots.get(cache, &namespace, site, &config.ceilings, now).await;
         let valid = validate::validate(camera, &snapshot, &config.ceilings, now);
@@ -68,6 +71,7 @@ impl Reconciler for CameraReconciler {
         let reply = observe::query(recorders, recorder.as_ref(), &camera.name_any()).await;
         let observed = CameraObservations {
             valid: &valid,
+            policy: snapshot.policies.policy.as_ref(),
             recorder: recorder.as_ref(),
             is_omitted: observe::is_omitted(&camera.name_any(), &snapshot),
             reply: reply.as_ref(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -23,6 +23,7 @@ pub struct RecorderMetrics {
     written_bytes: Family<CameraLabels, Counter>,
     lost_packets: Family<CameraLabels, Counter>,
     segments: Family<CameraLabels, Counter>,
+    last_segment: Family<CameraLabels, Gauge>,
     connection_attempts: Family<CameraLabels, Counter>,
     connection_failures: Family<CameraReasonLabels, Counter>,
     gaps: Family<CameraReasonLabels, Counter>,
@@ -44,6 +45,8 @@ impl RecorderMetrics {
         r.register_with_unit("written", help, Unit::Bytes, self.written_bytes.clone());
         r.register("lost_packets", "Lost RTP packets", self.lost_packets.clone());
         r.register("segments", "Segments completed", self.segments.clone());
+        let help = "End of the newest segment that the store confirmed";
+        r.register_with_unit("last_segment_timestamp", help, Unit::Seconds, self.last_segment.clone());
         let help = "Attempts to connect to the camera";
         r.register("connection_attempts", help, self.connection_attempts.clone());
         let help = "Connections that failed or ended, by reason";
@@ -70,6 +73,10 @@ impl RecorderMetrics {
 
     pub fn count_segment(&self, camera: &str) {
         self.segments.get_or_create(&camera_labels(camera)).inc();
+    }
+
+    pub fn set_last_segment(&self, camera: &str, end: Timestamp) {
+        self.last_segment.get_or_create(&camera_labels(camera)).set(end.as_second());
     }
 
     pub fn count_connection_attempt(&self, camera: &str) {
@@ -113,6 +120,7 @@ impl RecorderMetrics {
         {
             family.remove(&camera_labels(camera));
         }
+        self.last_segment.remove(&camera_labels(camera));
         lock(&self.reasons).retain(|(other, reason)| {
             let stays = other != camera;
             if !stays {
@@ -146,6 +154,7 @@ mod tests {
             metrics.add_written(camera, 1, 1);
             metrics.add_lost_packets(camera, 1);
             metrics.count_segment(camera);
+            metrics.set_last_segment(camera, Timestamp::UNIX_EPOCH);
             metrics.count_connection_attempt(camera);
             metrics.count_connection_failure(camera, "timeout");
             metrics.count_gap(camera, GapCause::RecorderRestarted);
@@ -154,6 +163,6 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         assert!(!text.contains("hal"), "{text}");
-        assert_eq!(text.matches("deur").count(), 7, "{text}");
+        assert_eq!(text.matches("deur").count(), 8, "{text}");
     }
 }

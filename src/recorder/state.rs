@@ -12,16 +12,18 @@ use super::camera::last_failure::LastFailure;
 use super::gaps::GapLog;
 use super::metrics::RecorderMetrics;
 use super::spool::Spool;
+use super::stream_rates::LatestStream;
 use crate::sync::lock;
-use crate::wire::{CameraFailure, CameraReport, CameraState, GapCause, SegmentReport};
+use crate::wire::{CameraFailure, CameraReport, CameraState, GapCause, SegmentReport, StreamReport};
 
 const MAX_ERROR_CHARS: usize = 300;
 
 #[derive(Debug)]
 struct CameraEntry {
-    /// Without `waiting`, `oldest_waiting`, `failure` and `gaps`, which [`RecorderState::camera_reports`] adds.
+    /// Without `waiting`, `oldest_waiting`, `failure`, `stream` and `gaps`, which [`RecorderState::camera_reports`] adds.
     report: CameraReport,
     failure: LastFailure,
+    stream: LatestStream,
     gaps: GapLog,
 }
 
@@ -60,9 +62,8 @@ impl RecorderState {
         let report = CameraReport { last_frame, ..CameraReport::new(camera, CameraState::Connecting, now) };
         let mut inner = lock(&self.inner);
         inner.unsaved.insert(camera.to_owned());
-        inner
-            .cameras
-            .insert(camera.to_owned(), CameraEntry { report, failure: LastFailure::default(), gaps });
+        let (failure, stream) = (LastFailure::default(), LatestStream::default());
+        inner.cameras.insert(camera.to_owned(), CameraEntry { report, failure, stream, gaps });
     }
 
     /// Removes a camera. The next [`Self::persist_gaps`] deletes its stored gaps: if the camera is added again, no recording
@@ -144,6 +145,13 @@ impl RecorderState {
         self.with_camera(camera, |entry| entry.report.codec = Some(codec));
     }
 
+    /// Notes the report of the file in progress, or of a complete one; `None`: the file is too short.
+    pub fn set_stream(&self, camera: &str, report: Option<StreamReport>, is_complete: bool) {
+        if let Some(report) = report {
+            self.with_camera(camera, |entry| entry.stream.observe(report, is_complete));
+        }
+    }
+
     /// Notes that the frames from `from` to `until` are in the spool.
     pub fn mark_recorded(&self, camera: &str, from: Timestamp, until: Timestamp) {
         let ended = self.with_camera(camera, |entry| {
@@ -187,6 +195,7 @@ impl RecorderState {
             let now = Timestamp::now();
             let is_newest = |last: &SegmentReport| last.start <= segment.start || last.start > now;
             if report.last_segment.as_ref().is_none_or(is_newest) {
+                self.metrics.set_last_segment(camera, segment.end());
                 report.last_segment = Some(segment);
             }
         });
@@ -217,6 +226,7 @@ impl RecorderState {
             waiting: spool.waiting_segments(&camera.report.name),
             oldest_waiting: spool.oldest_start(&camera.report.name),
             failure: camera.failure.shown(),
+            stream: camera.stream.report(),
             gaps: camera.gaps.latest(),
             ..camera.report.clone()
         };

@@ -1,6 +1,6 @@
 //! The recorder's status, `GET /v1/status`.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Status of one recorder pod.
@@ -84,6 +84,9 @@ pub struct CameraReport {
     /// `H264` or `H265`, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
+    /// Video, as recorded, once some seconds of it are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamReport>,
     /// Capture time of the newest frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_frame: Option<Timestamp>,
@@ -116,6 +119,7 @@ impl CameraReport {
             state,
             since,
             codec: None,
+            stream: None,
             last_frame: None,
             last_segment: None,
             uploaded: 0,
@@ -126,6 +130,22 @@ impl CameraReport {
             gaps: Vec::new(),
         }
     }
+}
+
+/// Video of a camera, as recorded: never by what the camera claims of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamReport {
+    /// `H264` or `H265`.
+    pub codec: String,
+    /// In pixels.
+    pub width: u16,
+    /// In pixels.
+    pub height: u16,
+    /// Frames a second, times 1000, in the newest complete segment of this codec and size; before it, in the segment in progress.
+    pub milliframes_per_second: u64,
+    /// Bits a second in the same segment, with its container.
+    pub bits_per_second: u64,
 }
 
 /// State of a camera.
@@ -200,6 +220,14 @@ pub struct SegmentReport {
     pub duration_ms: u64,
     /// Size in bytes.
     pub bytes: u64,
+}
+
+impl SegmentReport {
+    /// Returns the capture time of the end of its last frame.
+    pub fn end(&self) -> Timestamp {
+        let duration = SignedDuration::from_millis(i64::try_from(self.duration_ms).unwrap_or(i64::MAX));
+        self.start.saturating_add(duration).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// A period without video.

@@ -72,7 +72,7 @@ pub async fn query(
     }))
 }
 
-/// Last known frame of each camera, by UID. A status has it at most every five minutes, and a lost recorder takes its own
+/// Last known frame of each camera, by UID. A status has it about every 15 minutes, and a lost recorder takes its own
 /// knowledge with it.
 #[derive(Default)]
 pub struct LastFrames {

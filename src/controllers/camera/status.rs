@@ -1,24 +1,31 @@
 //! Step four: the status. It reports the recorder's reply, never the configuration. Pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::failure;
 use super::gaps;
+use super::gaps_today;
 use super::observe::{AssignedRecorder, CameraQueryResult};
+use super::stream;
 use super::validate::CameraValidation;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
-use crate::api::{Camera, CameraStatus, CameraStream, LastSegment};
-use crate::controllers::kubernetes::status::may_refresh;
+use crate::api::{Camera, CameraStatus, CameraStream, LastSegment, RecordingPolicy, StreamStatus};
 use crate::controllers::recorder_client::camera_recording;
 use crate::controllers::runner::Watched;
 use crate::controllers::stall::{self, StallCause, condition_since};
-use crate::wire::{CameraReport, SegmentReport};
+use crate::wire::{CameraReport, CameraState, SegmentReport};
+
+/// Recording time between two refreshes of the status of a camera that records on. Ten such cameras cost their Site less than
+/// one write a minute (ADR 0014).
+pub const SEGMENT_REFRESH_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
 
 /// Observations of a camera.
 #[derive(Clone, Copy, Debug)]
 pub struct CameraObservations<'a> {
     pub valid: &'a CameraValidation,
+    /// Policy that governs the site.
+    pub policy: Option<&'a RecordingPolicy>,
     pub recorder: Option<&'a AssignedRecorder>,
     /// The camera does not fit into the recorders' configuration.
     pub is_omitted: bool,
@@ -40,7 +47,7 @@ pub fn camera_status(
     observed: &CameraObservations<'_>,
     now: Timestamp,
 ) -> (CameraStatus, Option<Timestamp>) {
-    let CameraObservations { valid, recorder, is_omitted, reply, last_frame_at } = *observed;
+    let CameraObservations { valid, policy, recorder, is_omitted, reply, last_frame_at } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
     let recording = recording(&camera.spec.stream, valid, is_omitted, reply);
@@ -49,15 +56,20 @@ pub fn camera_status(
     let findings = [valid.accepted.clone(), valid.permitted.clone(), recording, ready, stalled];
     let conditions = merge(camera.conditions(), &findings, generation, now);
     let has_changed = have_conditions_changed(&before.conditions, &conditions);
+    let gaps = match observed.report() {
+        Some(report) => gaps::merge(&before.gaps, &report.gaps, last_frame_at),
+        // A recorder that does not answer has not withdrawn its gaps.
+        None => before.gaps.clone(),
+    };
+    let latest = gaps::latest(&gaps);
+    let (last_segment, stream) = recorded(&before, observed.report(), has_changed || latest != before.gaps);
     let status = CameraStatus {
         observed_generation: generation,
         recorder_pod_name: recorder.map(|recorder| recorder.pod_name.clone()),
-        last_segment: last_segment(before.last_segment, observed.report(), has_changed, now),
-        gaps: match observed.report() {
-            Some(report) => gaps::merge(&before.gaps, &report.gaps, last_frame_at),
-            // A recorder that does not answer has not withdrawn its gaps.
-            None => before.gaps,
-        },
+        last_segment,
+        stream,
+        gaps_today: gaps_today::gaps_today(&gaps, policy, now),
+        gaps: latest,
         conditions,
     };
     (status, stalls_at)
@@ -148,27 +160,40 @@ fn have_conditions_changed(before: &[Condition], after: &[Condition]) -> bool {
     !before.iter().map(row).eq(after.iter().map(row))
 }
 
-/// Returns the newest confirmed segment. It refreshes when a condition changes, and otherwise every five minutes of
-/// recordings: an update for each segment would write every status once a minute.
-fn last_segment(
-    before: Option<LastSegment>,
+/// Returns the newest confirmed segment and the stream. While the camera records on, they refresh every
+/// [`SEGMENT_REFRESH_INTERVAL`] of recordings. They are exact with news: another condition, gap, codec or resolution. Once all
+/// segments of a camera that does not record are uploaded, the segment is its last.
+fn recorded(
+    before: &CameraStatus,
     report: Option<&CameraReport>,
-    has_changed: bool,
-    now: Timestamp,
-) -> Option<LastSegment> {
-    let Some(newest) = report.and_then(|report| report.last_segment.as_ref()) else {
-        return before;
+    is_news: bool,
+) -> (Option<LastSegment>, Option<StreamStatus>) {
+    let stream = report.and_then(|report| report.stream.as_ref()).map(stream::stream_status);
+    let newest = report.and_then(|report| report.last_segment.as_ref());
+    let is_new_format = before
+        .stream
+        .as_ref()
+        .zip(stream.as_ref())
+        .is_some_and(|(before, now)| stream::has_other_format(before, now));
+    let is_final = report.is_some_and(|report| report.state != CameraState::Recording && report.waiting == 0);
+    // Also after a clock was set back.
+    let is_old = |last: &LastSegment, newest: &SegmentReport| {
+        newest.start.duration_since(last.start_time.0).abs() >= SEGMENT_REFRESH_INTERVAL
     };
-    let is_due = has_changed || may_refresh(before.as_ref().map(|last| &last.start_time), now);
-    if before.is_some() && !is_due {
-        return before;
-    }
-    let SegmentReport { key, start, duration_ms, bytes: _ } = newest;
-    Some(LastSegment {
-        key: key.clone(),
-        start_time: Time(*start),
-        duration_milliseconds: i64::try_from(*duration_ms).unwrap_or(i64::MAX),
-    })
+    let is_due = match (&before.last_segment, newest) {
+        (Some(last), Some(newest)) => is_old(last, newest),
+        (last, newest) => last.is_none() && newest.is_some(),
+    };
+    let with_stream = is_news || is_new_format || is_due;
+    let last_segment = newest.filter(|_| with_stream || is_final).map(|newest| LastSegment {
+        key: newest.key.clone(),
+        start_time: Time(newest.start),
+        duration_milliseconds: i64::try_from(newest.duration_ms).unwrap_or(i64::MAX),
+    });
+    (
+        last_segment.or_else(|| before.last_segment.clone()),
+        stream.filter(|_| with_stream).or_else(|| before.stream.clone()),
+    )
 }
 
 #[cfg(test)]

@@ -13,11 +13,12 @@ use super::clock::StreamClock;
 use super::permission;
 use crate::failure::Failure;
 use crate::recorder::context::RecorderContext;
-use crate::recorder::frame::Frame;
+use crate::recorder::frame::{Frame, VideoParameters};
 use crate::recorder::mp4::Mp4Error;
 use crate::recorder::rtsp::{StreamError, VideoStream};
 use crate::recorder::segment::{SegmentStep, Segmenter};
 use crate::recorder::spool::{SegmentWriter, SpoolError};
+use crate::recorder::stream_rates::FileTally;
 use crate::wire::{CameraConfig, CameraSource, CameraState, GapCause};
 
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct RecordingSession<'a> {
     clock: StreamClock,
     segmenter: Segmenter,
     writer: Option<SegmentWriter>,
+    /// What the file in progress has.
+    recorded: Option<(Arc<VideoParameters>, FileTally)>,
     closing: Option<ClosingFile>,
 }
 
@@ -75,7 +78,15 @@ struct ClosingFile {
 impl<'a> RecordingSession<'a> {
     pub fn new(name: &'a str, context: &'a RecorderContext) -> Self {
         let segmenter = Segmenter::new(*context.segment_duration.borrow());
-        Self { name, context, clock: StreamClock::default(), segmenter, writer: None, closing: None }
+        Self {
+            name,
+            context,
+            clock: StreamClock::default(),
+            segmenter,
+            writer: None,
+            recorded: None,
+            closing: None,
+        }
     }
 
     /// Records until the session ends, and completes the file.
@@ -172,6 +183,7 @@ impl<'a> RecordingSession<'a> {
                         // Until it is complete, that file has the name of this one.
                         self.join_closing().await?;
                     }
+                    self.recorded = Some((Arc::clone(&parameters), FileTally::new(bytes.len() as u64)));
                     self.writer = Some(
                         SegmentWriter::begin(Arc::clone(&self.context.spool), self.name, start, bytes)
                             .await?,
@@ -190,10 +202,17 @@ impl<'a> RecordingSession<'a> {
                         }
                         metrics.add_written(self.name, frames, length);
                         state.mark_recorded(self.name, from, until);
+                        if let Some((parameters, tally)) = &mut self.recorded {
+                            tally.add(frames, length, from, until);
+                            state.set_stream(self.name, tally.report(parameters), false);
+                        }
                     }
                 }
                 SegmentStep::Close { start, end } => {
                     if let Some(writer) = self.writer.take() {
+                        if let Some((parameters, tally)) = self.recorded.take() {
+                            state.set_stream(self.name, tally.report(&parameters), true);
+                        }
                         // One at a time: the spool gets the segments of a camera in their order.
                         let previous = self.join_closing().await;
                         self.closing = Some(self.begin_closing(writer, start, end));

@@ -8,7 +8,7 @@ use crate::api::{Ceilings, Days};
 use crate::controllers::recorder_client::RecorderStatusError;
 use crate::controllers::site_policies::SitePolicies;
 use crate::controllers::testing;
-use crate::wire::{CameraState, RecorderConfig};
+use crate::wire::{CameraState, RecorderConfig, StreamReport};
 
 const NOW: &str = "2026-01-02T12:00:00Z";
 
@@ -71,6 +71,7 @@ fn status_at(
     let recorder = observe::assigned_recorder("receptie", snapshot);
     let observed = CameraObservations {
         valid: &valid,
+        policy: snapshot.policies.policy.as_ref(),
         recorder: recorder.as_ref(),
         is_omitted: observe::is_omitted("receptie", snapshot),
         reply,
@@ -186,24 +187,94 @@ fn missing_site_stalls_after_a_minute_and_invalid_url_immediately() {
     assert_eq!(stalls_at, None);
 }
 
+/// Returns the status of `camera` after a reply in this state, with `waiting` segments, whose last one began at `segment_start`.
+fn status_with_segment(
+    camera: &Camera,
+    state: CameraState,
+    segment_start: &str,
+    waiting: u64,
+) -> CameraStatus {
+    let mut reply = reply(state, segment_start);
+    if let Some(report) = &mut reply.report {
+        report.waiting = waiting;
+    }
+    status_of(camera, &site_snapshot(), Some(&Ok(reply)))
+}
+
 #[test]
-fn last_segment_updates_every_five_minutes_or_with_conditions() {
-    let snapshot = site_snapshot();
+fn last_segment_of_a_recording_camera_refreshes_every_fifteen_minutes() {
     let mut camera = camera();
-    let status = |camera: &Camera, state, segment_start| {
-        status_of(camera, &snapshot, Some(&Ok(reply(state, segment_start))))
-    };
-    let first = status(&camera, CameraState::Recording, "2026-01-02T11:57:00Z");
+    let status = |camera: &Camera, start: &str| status_with_segment(camera, CameraState::Recording, start, 0);
+    let first = status(&camera, "2026-01-02T11:40:00Z");
     camera.status = Some(first.clone());
-    let soon = status(&camera, CameraState::Recording, "2026-01-02T11:58:30Z");
-    assert_eq!(soon, first, "nothing changes within the same minutes");
+    for start in ["2026-01-02T11:41:00Z", "2026-01-02T11:54:59Z", "2026-01-02T11:25:01Z"] {
+        assert_eq!(status(&camera, start), first, "{start}");
+    }
+    // The last of them: after a clock was set back.
+    for start in ["2026-01-02T11:55:00Z", "2026-01-02T11:25:00Z"] {
+        assert!(status(&camera, start).last_segment.unwrap().key.ends_with(start), "{start}");
+    }
+}
 
-    let changed = status(&camera, CameraState::Disconnected, "2026-01-02T11:58:30Z");
-    assert!(changed.last_segment.unwrap().key.ends_with("11:58:30Z"));
+#[test]
+fn last_segment_is_exact_when_the_camera_stops_recording() {
+    let mut camera = camera();
+    camera.status = Some(status_with_segment(&camera, CameraState::Recording, "2026-01-02T11:57:00Z", 0));
+    let key = |status: &CameraStatus| status.last_segment.clone().unwrap().key;
 
-    let mut old = first;
-    old.last_segment.as_mut().unwrap().start_time = Time("2026-01-02T11:50:00Z".parse().unwrap());
-    camera.status = Some(old);
-    let later = status(&camera, CameraState::Recording, "2026-01-02T11:58:30Z");
-    assert!(later.last_segment.unwrap().key.ends_with("11:58:30Z"));
+    let stopped = status_with_segment(&camera, CameraState::Disconnected, "2026-01-02T11:58:00Z", 2);
+    assert!(key(&stopped).ends_with("11:58:00Z"));
+    camera.status = Some(stopped.clone());
+    let draining = status_with_segment(&camera, CameraState::Disconnected, "2026-01-02T11:58:30Z", 1);
+    assert_eq!(draining, stopped, "a backlog does not write the status at each upload");
+    let drained = status_with_segment(&camera, CameraState::Disconnected, "2026-01-02T11:58:59Z", 0);
+    assert!(key(&drained).ends_with("11:58:59Z"));
+}
+
+/// Returns a reply of a recording camera with this stream, whose last segment began at 11:58.
+fn reply_with_stream(width: u16, bits_per_second: u64) -> CameraQueryResult {
+    let mut reply = reply(CameraState::Recording, "2026-01-02T11:58:00Z");
+    if let Some(report) = &mut reply.report {
+        report.stream = Some(StreamReport {
+            codec: "H265".into(),
+            width,
+            height: 1080,
+            milliframes_per_second: 25_000,
+            bits_per_second,
+        });
+    }
+    Ok(reply)
+}
+
+#[test]
+fn rates_alone_write_no_status_and_another_resolution_does() {
+    let mut camera = camera();
+    let first = status_of(&camera, &site_snapshot(), Some(&reply_with_stream(1920, 4_000_000)));
+    let stream = first.stream.clone().unwrap();
+    assert_eq!(
+        (stream.codec.as_str(), stream.width, stream.frames_per_second.as_str()),
+        ("H265", 1920, "25")
+    );
+    camera.status = Some(first.clone());
+    assert_eq!(status_of(&camera, &site_snapshot(), Some(&reply_with_stream(1920, 9_000_000))), first);
+    let other = status_of(&camera, &site_snapshot(), Some(&reply_with_stream(640, 900_000)));
+    assert_eq!(other.stream.unwrap().bits_per_second, 900_000);
+}
+
+#[test]
+fn gap_is_counted_with_the_exact_last_segment() {
+    let mut camera = camera();
+    camera.status = Some(status_with_segment(&camera, CameraState::Recording, "2026-01-02T11:50:00Z", 0));
+    let mut reply = reply(CameraState::Recording, "2026-01-02T11:58:00Z");
+    if let Some(report) = &mut reply.report {
+        report.gaps = vec![crate::wire::Gap {
+            cause: crate::wire::GapCause::Disconnected,
+            from: Some("2026-01-02T11:55:00Z".parse().unwrap()),
+            until: Some("2026-01-02T11:56:30Z".parse().unwrap()),
+        }];
+    }
+    let status = status_of(&camera, &site_snapshot(), Some(&Ok(reply)));
+    let today = status.gaps_today.unwrap();
+    assert_eq!((today.count, today.seconds, today.time_zone.as_str()), (1, 90, "Europe/Amsterdam"));
+    assert!(status.last_segment.unwrap().key.ends_with("11:58:00Z"));
 }
