@@ -13,6 +13,7 @@ mod stream;
 mod validate;
 mod watches;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,7 +25,7 @@ use self::status::CameraObservations;
 pub use self::watches::controller;
 use super::context::Context;
 use super::kubernetes::{ApiError, meta};
-use super::runner::{Reconciled, Reconciler};
+use super::runner::{Reconciled, Reconciler, readable};
 use super::{requeue, runner};
 use crate::api::Camera;
 
@@ -38,12 +39,16 @@ const NOT_READY_POLL_INTERVAL: Duration = Duration::from_secs(5);
 pub struct CameraReconciler {
     context: Context,
     site_snapshots: SiteSnapshots,
-    last_frames: LastFrames,
+    last_frames: Arc<LastFrames>,
 }
 
 impl CameraReconciler {
     pub fn new(context: Context) -> Self {
-        Self { context, site_snapshots: SiteSnapshots::default(), last_frames: LastFrames::default() }
+        let last_frames = Arc::new(LastFrames::default());
+        let (cameras, known) = (context.cache.cameras.store(), Arc::clone(&last_frames));
+        let lister = move || known.last_segments(readable(&cameras.state()));
+        context.telemetry.register_segment_lister(Box::new(lister));
+        Self { context, site_snapshots: SiteSnapshots::default(), last_frames }
     }
 }
 

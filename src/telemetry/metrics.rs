@@ -1,10 +1,11 @@
 //! The operator's metrics for Prometheus, and its readiness. Labels have values from closed sets. Only metrics of buckets
-//! name resources.
+//! and cameras name resources.
 
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -72,6 +73,17 @@ pub type ConditionLister = Box<dyn Fn() -> Vec<Condition> + Send + Sync>;
 
 pub type SiteLister = Box<dyn Fn() -> Vec<Site> + Send + Sync>;
 
+/// Newest segment of a camera that the store confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CameraSegment {
+    pub namespace: String,
+    pub site: String,
+    pub camera: String,
+    pub end: Timestamp,
+}
+
+pub type SegmentLister = Box<dyn Fn() -> Vec<CameraSegment> + Send + Sync>;
+
 pub struct OperatorTelemetry {
     pub readiness: Readiness,
     /// Metrics that last as long as the process. [`Self::encode`] computes the others at each scrape, so that none
@@ -85,6 +97,7 @@ pub struct OperatorTelemetry {
     drift: Family<Labels, Counter>,
     condition_listers: Mutex<Vec<(ControllerKind, ConditionLister)>>,
     site_listers: Mutex<Vec<SiteLister>>,
+    segment_listers: Mutex<Vec<SegmentLister>>,
 }
 
 impl Default for OperatorTelemetry {
@@ -126,6 +139,7 @@ impl Default for OperatorTelemetry {
             drift,
             condition_listers: Mutex::default(),
             site_listers: Mutex::default(),
+            segment_listers: Mutex::default(),
         }
     }
 }
@@ -183,6 +197,11 @@ impl OperatorTelemetry {
         lock(&self.site_listers).push(lister);
     }
 
+    /// Adds a source of the cameras' newest segments, which each scrape reads.
+    pub fn register_segment_lister(&self, lister: SegmentLister) {
+        lock(&self.segment_listers).push(lister);
+    }
+
     /// Counts changes of versions in a Site's bucket, by one of [`RETENTION_CHANGES`].
     pub fn record_retention_changes(&self, operation: &'static str, count: u64) {
         if count > 0 {
@@ -223,6 +242,15 @@ impl OperatorTelemetry {
         let mut computed = Registry::with_prefix(PREFIX);
         let help = "Resources by condition, status and reason; reported by the leader alone";
         computed.register("conditions", help, self.conditions());
+        let last_segments = Family::<Labels, Gauge>::default();
+        for CameraSegment { namespace, site, camera, end } in
+            lock(&self.segment_listers).iter().flat_map(|lister| lister())
+        {
+            let labels = labels([("namespace", &namespace), ("site", &site), ("camera", &camera)]);
+            last_segments.get_or_create(&labels).set(end.as_second());
+        }
+        let help = "End of the newest segment that the store confirmed, as the recorder reported it within 15 seconds";
+        computed.register_with_unit("camera_last_segment_timestamp", help, Unit::Seconds, last_segments);
         let requests = Family::<Labels, Counter>::default();
         for ((operation, outcome), count) in request_counts::snapshot() {
             let labels = labels([("operation", &operation), ("outcome", outcome)]);
@@ -256,8 +284,16 @@ mod tests {
             ReconcileOutcome::Failed("api_conflict"),
             Duration::from_millis(2),
         );
+        let segment = CameraSegment {
+            namespace: "n".into(),
+            site: "s".into(),
+            camera: "hal".into(),
+            end: Timestamp::from_second(1_790_000_000).unwrap(),
+        };
+        telemetry.register_segment_lister(Box::new(move || vec![segment.clone()]));
         let text = telemetry.encode().unwrap();
         for line in [
+            r#"toezicht_camera_last_segment_timestamp_seconds{namespace="n",site="s",camera="hal"} 1790000000"#,
             "toezicht_leader 1",
             r#"toezicht_reconciles_total{controller="Site",result="unchanged"} 1"#,
             r#"toezicht_reconcile_duration_seconds_count{controller="Site"} 1"#,

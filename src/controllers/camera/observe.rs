@@ -12,7 +12,8 @@ use crate::api::Camera;
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
 use crate::controllers::site::recorders::names::ChildNames;
 use crate::sync::lock;
-use crate::wire::{CameraReport, RecorderConfig, StatusApi};
+use crate::telemetry::metrics::CameraSegment;
+use crate::wire::{CameraReport, RecorderConfig, SegmentReport, StatusApi};
 
 /// Recorder of a camera.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,14 +77,23 @@ pub async fn query(
 /// knowledge with it.
 #[derive(Default)]
 pub struct LastFrames {
-    last_frame_at: Mutex<HashMap<String, Timestamp>>,
+    known: Mutex<HashMap<String, LastFrame>>,
+}
+
+/// Newest recording of a camera, as its recorder reported it.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastFrame {
+    /// Newest frame, or the end of the newest confirmed segment.
+    frame_at: Option<Timestamp>,
+    /// End of the newest confirmed segment.
+    segment_end: Option<Timestamp>,
 }
 
 impl LastFrames {
     /// Returns the time of the last known frame. After a restart of the operator, only the status has it.
     pub fn last_frame_at(&self, camera: &Camera) -> Option<Timestamp> {
-        let last_frame_at = lock(&self.last_frame_at);
-        let observed = camera.uid().and_then(|uid| last_frame_at.get(&uid).copied());
+        let known = lock(&self.known);
+        let observed = camera.uid().and_then(|uid| known.get(&uid)?.frame_at);
         let reported = camera.status.as_ref().and_then(|status| status.last_segment.as_ref());
         observed.max(reported.map(|last| segment_end(last.start_time.0, last.duration_milliseconds)))
     }
@@ -92,19 +102,31 @@ impl LastFrames {
         let (Some(uid), Some(report)) = (camera.uid(), report) else {
             return;
         };
-        let confirmed_until = report
-            .last_segment
-            .as_ref()
-            .map(|last| segment_end(last.start, i64::try_from(last.duration_ms).unwrap_or_default()));
-        let Some(newest) = report.last_frame.max(confirmed_until) else {
-            return;
+        let segment_end = report.last_segment.as_ref().map(SegmentReport::end);
+        let mut known = lock(&self.known);
+        let last = known.entry(uid).or_default();
+        last.frame_at = report.last_frame.max(segment_end).or(last.frame_at);
+        // A recorder that restarted has confirmed none yet.
+        last.segment_end = segment_end.or(last.segment_end);
+    }
+
+    /// Returns the last segment of each of `cameras`, as far as it is known.
+    pub fn last_segments<'a>(&self, cameras: impl Iterator<Item = &'a Camera>) -> Vec<CameraSegment> {
+        let known = lock(&self.known);
+        let last = |camera: &Camera| {
+            Some(CameraSegment {
+                namespace: camera.namespace().unwrap_or_default(),
+                site: camera.spec.site_ref.name.clone(),
+                camera: camera.name_any(),
+                end: known.get(&camera.uid()?)?.segment_end?,
+            })
         };
-        lock(&self.last_frame_at).insert(uid, newest);
+        cameras.filter_map(last).collect()
     }
 
     pub fn forget(&self, camera: &Camera) {
         if let Some(uid) = camera.uid() {
-            lock(&self.last_frame_at).remove(&uid);
+            lock(&self.known).remove(&uid);
         }
     }
 }
