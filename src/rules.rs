@@ -3,6 +3,7 @@
 //!
 //! * [`calendar`]: days and instants in the policy's time zone.
 //! * [`window`]: sets of instants.
+//! * [`deadline`]: the next time at which the protocol requires something.
 //! * [`permission`]: prerequisites of recording (articles 7, 8 and 11).
 //! * [`suspension`]: periods in which cameras are covered (article 5).
 //! * [`retention`]: ceilings and lifecycle rules (article 6).
@@ -13,6 +14,7 @@
 //! * [`succession`]: policies that replace others (article 10).
 
 pub mod calendar;
+pub mod deadline;
 pub mod hold;
 pub mod live_view;
 pub mod permission;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{column, condition_column, condition_path, described, wide};
 use super::condition::ConditionType::{Permitted, Ready, Recording};
-use super::{Date, LocalRef, cel, schema};
+use super::{Date, LocalRef, SuspensionPeriod, cel, schema};
 
 /// Desired state of a Camera.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -92,8 +92,8 @@ pub struct CameraStatus {
     #[schemars(length(max = 253))]
     pub recorder_pod_name: Option<String>,
     /// Newest segment that the store confirmed. While the camera records, it is refreshed about every 15 minutes. When
-    /// `Recording` changes or a gap begins or ends, it is exact within 15 seconds. The recorder's metric
-    /// `toezicht_recorder_last_segment_timestamp_seconds` has the live value.
+    /// `Recording` changes or a gap begins or ends, it is exact within 15 seconds. The metric
+    /// `toezicht_camera_last_segment_timestamp_seconds` has the live value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_segment: Option<LastSegment>,
     /// Video of the camera, measured in its recordings. Refreshed with `lastSegment`, and within 15 seconds when codec or resolution
@@ -103,6 +103,9 @@ pub struct CameraStatus {
     /// Gaps on the current day in which the camera should have recorded. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gaps_today: Option<DailyGaps>,
+    /// Suspension that covers the camera now, and the next one (article 5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspensions: Option<CameraSuspensions>,
     /// Latest periods without video, newest last, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -120,6 +123,16 @@ pub struct LastSegment {
     /// Duration in milliseconds.
     #[schemars(range(min = 0))]
     pub duration_milliseconds: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CameraSuspensions {
+    /// Suspension in effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<SuspensionPeriod>,
+    /// Next suspension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<SuspensionPeriod>,
 }
 
 /// Video of a camera.

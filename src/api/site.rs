@@ -129,6 +129,23 @@ pub struct Suspension {
     pub cameras: Vec<String>,
 }
 
+/// Suspension in a status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspensionPeriod {
+    /// Its reason, from `spec.suspensions` of the Site.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// Start (UTC).
+    pub from_time: Time,
+    /// End, exclusive (UTC). In the status of a Camera: of all suspensions that follow without a pause.
+    pub until_time: Time,
+    /// Number of Cameras that it names. Absent: all of the Site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub cameras: Option<i32>,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
     #[default]
@@ -158,6 +175,19 @@ impl Site {
             ),
             column("Age", "date", ".metadata.creationTimestamp"),
             wide(column("Bucket", "string", ".spec.storage.bucket")),
+            wide(described(
+                column("Bytes", "integer", ".status.audit.bytes"),
+                "Size of all versions of recordings, by the last full audit",
+            )),
+            wide(described(
+                column("Oldest Video", "date", ".status.audit.oldestUnheldVideoTime"),
+                "Age of the oldest video that no hold covers, by the last audit",
+            )),
+            wide(described(
+                column("Next Deadline", "string", ".status.nextDeadline.time"),
+                "Next time at which the protocol requires something",
+            )),
+            wide(column("Due", "string", ".status.nextDeadline.reason")),
             wide(condition_column("Reason", Ready, "reason")),
             wide(condition_column("Message", Ready, "message")),
         ]

@@ -48,6 +48,7 @@ use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{DeletionPolicy, Site, SiteStatus};
 use crate::controllers::{hold, retention};
 use crate::leader::fence::NotLeader;
+use crate::rules::suspension;
 use crate::storage::Subresource;
 use crate::storage::recordings::ledger::SpoolDiscard;
 
@@ -170,6 +171,7 @@ impl SiteReconciler {
             grace_end,
             valid.permission.next_change,
             valid.ceilings_change,
+            suspension::next_boundary(&site.spec.suspensions, now),
             bucket.recheck_at,
             Some(identity.renew_at),
             next_query,

@@ -108,6 +108,8 @@ pub struct SitePermission {
     pub windows: Windows,
     /// Next time at which the finding changes.
     pub next_change: Option<Timestamp>,
+    /// Time at which another policy takes over.
+    pub replaced_at: Option<Timestamp>,
 }
 
 impl SitePermission {
@@ -119,7 +121,7 @@ impl SitePermission {
             reason,
             message,
         };
-        Self { finding, windows: Windows::empty(), next_change: None }
+        Self { finding, windows: Windows::empty(), next_change: None, replaced_at: None }
     }
 }
 
@@ -151,6 +153,7 @@ impl SitePolicies {
             finding: ConditionFinding { message: self.describe(finding.message), ..finding },
             windows: Windows::union(windows),
             next_change: changes.into_iter().flatten().min(),
+            replaced_at: next_from(0),
         })
     }
 

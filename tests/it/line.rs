@@ -10,3 +10,4 @@ mod preconditions;
 mod restart;
 mod site_deletion;
 mod succession;
+mod suspension;

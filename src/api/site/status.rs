@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Days, Duration, schema};
+use crate::api::{Days, Duration, SuspensionPeriod, schema};
 
 /// Observed state of a Site.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,12 @@ pub struct SiteStatus {
     /// Last embargo of a policy of this site (article 4.2). It still applies after the policy is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embargo: Option<Duration>,
+    /// Next time at which the protocol requires something at this site. Absent: no such time is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_deadline: Option<Deadline>,
+    /// Suspensions that cover cameras of the site now, and the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspensions: Option<SiteSuspensions>,
     /// State of the bucket, as the operator last read it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,
@@ -56,6 +62,39 @@ pub struct SiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub recording_cameras: Option<i32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Deadline {
+    /// The time (UTC).
+    pub time: Time,
+    /// `RecordingExpires`: the oldest recording that no hold covers, by the last audit, reaches its ceiling, and must be deleted before.
+    /// `RecordingBegins`, `RecordingEnds`: the protocol permits recording from then on, or no longer. `PolicyReplaced`: another
+    /// policy takes over. `SuspensionBegins`, `SuspensionEnds`: cameras are covered from then on, or no longer.
+    /// `CeilingsChange`: the ceilings of an earlier policy end.
+    pub reason: DeadlineReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum DeadlineReason {
+    RecordingExpires,
+    RecordingEnds,
+    RecordingBegins,
+    PolicyReplaced,
+    SuspensionBegins,
+    SuspensionEnds,
+    CeilingsChange,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SiteSuspensions {
+    /// Suspensions in effect, the earliest end first, at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub current: Vec<SuspensionPeriod>,
+    /// Next suspension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<SuspensionPeriod>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -68,6 +68,7 @@ pub fn camera_status(
         recorder_pod_name: recorder.map(|recorder| recorder.pod_name.clone()),
         last_segment,
         stream,
+        suspensions: valid.suspensions.clone(),
         gaps_today: gaps_today::gaps_today(&gaps, policy, now),
         gaps: latest,
         conditions,

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use super::dereference::SiteSnapshot;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
-use crate::api::{Camera, Ceilings, RecordingPolicy, Site};
+use crate::api::{Camera, CameraSuspensions, Ceilings, RecordingPolicy, Site};
 use crate::controllers::camera_source::{self, CameraSourceError};
 use crate::controllers::kubernetes::meta;
 use crate::controllers::kubernetes::secret_ref::MissingSecret;
@@ -20,6 +20,8 @@ pub struct CameraValidation {
     pub permitted: ConditionFinding,
     /// Next time at which `permitted` changes.
     pub next_change: Option<Timestamp>,
+    /// Suspensions of the camera.
+    pub suspensions: Option<CameraSuspensions>,
     /// Segment duration of the site; zero without a site.
     pub segment_duration: SignedDuration,
 }
@@ -42,6 +44,10 @@ pub fn validate(
         accepted: accepted(camera, snapshot),
         permitted,
         next_change,
+        suspensions: snapshot
+            .site
+            .as_ref()
+            .and_then(|site| suspension::camera_outlook(&site.spec.suspensions, &camera.name_any(), now)),
         segment_duration: segment.and_then(|segment| segment.try_into().ok()).unwrap_or_default(),
     }
 }

@@ -12,11 +12,13 @@ use super::recorders::hold_widening::Widening;
 use super::recorders::query::{self, ShardReply};
 use super::validate::ValidSite;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
-use crate::api::{DriftStatus, Site, SiteStatus};
+use crate::api::{AuditStatus, Deadline, DriftStatus, Site, SiteStatus};
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::status as kube_status;
 use crate::controllers::runner::Watched;
 use crate::controllers::stall::{self, StallCause, condition_since};
+use crate::rules::deadline::SiteTimes;
+use crate::rules::{Class, deadline, suspension};
 use crate::storage::bucket::policy::principals;
 
 /// Number of reverted changes at which another party reverts them by a rule of its own.
@@ -69,6 +71,8 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         policy: Some(valid.policy.clone()),
         ceilings: valid.ceilings.clone(),
         embargo: valid.embargo,
+        next_deadline: next_deadline(site, valid, before.audit.as_ref(), now),
+        suspensions: suspension::site_outlook(&site.spec.suspensions, now),
         storage: bucket.status.clone(),
         drift,
         // Other controllers write these, as other field managers.
@@ -79,6 +83,27 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         recording_cameras: i32::try_from(recording_cameras).ok(),
     };
     (status, stalls_at)
+}
+
+fn next_deadline(
+    site: &Site,
+    valid: &ValidSite,
+    audit: Option<&AuditStatus>,
+    now: Timestamp,
+) -> Option<Deadline> {
+    let oldest = |time: fn(&AuditStatus) -> &Option<Time>| Some(time(audit?).as_ref()?.0);
+    let times = SiteTimes {
+        oldest: [
+            (Class::Video, oldest(|audit| &audit.oldest_unheld_video_time)),
+            (Class::Calls, oldest(|audit| &audit.oldest_unheld_calls_time)),
+        ],
+        ceilings: valid.ceilings.as_ref(),
+        ceilings_change: valid.ceilings_change,
+        permitted: &valid.permission.windows,
+        replaced_at: valid.permission.replaced_at,
+        suspensions: &site.spec.suspensions,
+    };
+    deadline::next_deadline(&times, now)
 }
 
 /// Returns the names of the cameras that do not fit into the recorders' configuration.
