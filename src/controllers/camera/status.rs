@@ -171,11 +171,12 @@ fn recorded(
 ) -> (Option<LastSegment>, Option<StreamStatus>) {
     let stream = report.and_then(|report| report.stream.as_ref()).map(stream::stream_status);
     let newest = report.and_then(|report| report.last_segment.as_ref());
-    let is_new_format = before
-        .stream
-        .as_ref()
-        .zip(stream.as_ref())
-        .is_some_and(|(before, now)| stream::has_other_format(before, now));
+    let is_new_format = match (&before.stream, &stream) {
+        (Some(before), Some(now)) => stream::has_other_format(before, now),
+        // A new camera's stream comes with its first segment, if that was long enough to measure.
+        (None, Some(_)) => before.last_segment.is_some(),
+        (_, None) => false,
+    };
     let is_final = report.is_some_and(|report| report.state != CameraState::Recording && report.waiting == 0);
     // Also after a clock was set back.
     let is_old = |last: &LastSegment, newest: &SegmentReport| {

@@ -21,6 +21,16 @@ async fn recording_stops_and_resumes_within_two_seconds() {
     let scene = Scene::new(&client, "line-covered", S3Server::primary(), |_, _| ()).await;
     scene.camera("receptie", "h264/9").await;
     scene.wait_for_camera("receptie", "Recording", "True", HANG).await;
+    let stream = eventually("the status has the stream", HANG, || async {
+        let camera: Camera = scene.namespace.api().get("receptie").await.map_err(|e| e.to_string())?;
+        camera.status.and_then(|status| status.stream).ok_or_else(|| "none".into())
+    })
+    .await;
+    println!("{stream:?}");
+    // The test bed's clip has 15 frames a second and about 600 kbit/s.
+    assert_eq!((stream.codec.as_str(), stream.width, stream.height), ("H264", 640, 360));
+    let rate: f64 = stream.frames_per_second.parse().unwrap();
+    assert!((14.0..16.0).contains(&rate) && stream.bits_per_second > 100_000, "{stream:?}");
     // On a slow machine, the recorder gets the suspension after it begins: then once more, with more time.
     for seconds in [15, 60, 180] {
         if check_suspension_after(&scene, SignedDuration::from_secs(seconds)).await {

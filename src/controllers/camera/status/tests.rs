@@ -249,6 +249,7 @@ fn reply_with_stream(width: u16, bits_per_second: u64) -> CameraQueryResult {
 #[test]
 fn rates_alone_write_no_status_and_another_resolution_does() {
     let mut camera = camera();
+    camera.status = Some(status_with_segment(&camera, CameraState::Recording, "2026-01-02T11:57:00Z", 0));
     let first = status_of(&camera, &site_snapshot(), Some(&reply_with_stream(1920, 4_000_000)));
     let stream = first.stream.clone().unwrap();
     assert_eq!(

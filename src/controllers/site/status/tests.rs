@@ -1,7 +1,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
-use crate::api::{AuditFinding, AuditStatus, Ceilings, Days, RetentionStatus};
+use crate::api::{AuditFinding, AuditStatus, Ceilings, Days, DeadlineReason, RetentionStatus};
 use crate::controllers::grant::Grants;
 use crate::controllers::kubernetes::ApiError;
 use crate::controllers::rollout_turns::TurnDenied;
@@ -355,6 +355,26 @@ fn compliant_message_has_audit_counts_and_ceilings() {
         hours_ago(&fixture, age - 28 * 24).0,
     );
     assert_eq!((truth, message), ("True", expected.as_str()));
+}
+
+#[test]
+fn next_deadline_is_the_oldest_recordings_ceiling_or_a_suspension() {
+    let mut fixture = fixture();
+    fixture.site.status = Some(SiteStatus { audit: Some(audit(&fixture, 5)), ..SiteStatus::default() });
+    let status = compliant_status(&fixture);
+    assert_eq!(status.suspensions, None, "the suspension of the fixture is over");
+    let deadline = status.next_deadline.unwrap();
+    let expected = (hours_ago(&fixture, 5 - 28 * 24), DeadlineReason::RecordingExpires);
+    assert_eq!((deadline.time, deadline.reason), expected);
+
+    let (from, until) = (hours_ago(&fixture, -1), hours_ago(&fixture, -2));
+    fixture.site.spec.suspensions[0].from = from.clone();
+    fixture.site.spec.suspensions[0].until = until.clone();
+    let status = compliant_status(&fixture);
+    let next = status.suspensions.unwrap().next.unwrap();
+    assert_eq!((next.from_time, next.until_time, next.cameras), (from.clone(), until, Some(1)));
+    let deadline = status.next_deadline.unwrap();
+    assert_eq!((deadline.time, deadline.reason), (from, DeadlineReason::SuspensionBegins));
 }
 
 #[test]
