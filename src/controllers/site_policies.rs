@@ -184,14 +184,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::api::DateOrInstant;
     use crate::controllers::testing;
 
     fn policy(from: i64, until: Option<i64>) -> RecordingPolicy {
         let mut policy = testing::policy();
-        let at = |second: i64| crate::api::DateOrInstant(instant(second).to_string());
-        policy.spec.in_force.from = at(from);
-        policy.spec.in_force.until = until.map(at);
+        policy.spec.in_force.from = written(from);
+        policy.spec.in_force.until = until.map(written);
         policy
+    }
+
+    fn written(second: i64) -> DateOrInstant {
+        DateOrInstant(instant(second).to_string())
     }
 
     /// Seconds from the beginning of 2026, when all other prerequisites are met.

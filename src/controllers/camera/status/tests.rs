@@ -232,7 +232,7 @@ fn last_segment_is_exact_when_the_camera_stops_recording() {
 }
 
 /// Returns a reply of a recording camera with this stream, whose last segment began at 11:58.
-fn reply_with_stream(width: u16, bits_per_second: u64) -> CameraQueryResult {
+fn reply_with_stream(width: u16, bits_per_second: u64) -> RecorderReply {
     let mut reply = reply(CameraState::Recording, "2026-01-02T11:58:00Z");
     if let Some(report) = &mut reply.report {
         report.stream = Some(StreamReport {
@@ -243,22 +243,22 @@ fn reply_with_stream(width: u16, bits_per_second: u64) -> CameraQueryResult {
             bits_per_second,
         });
     }
-    Ok(reply)
+    reply
 }
 
 #[test]
 fn rates_alone_write_no_status_and_another_resolution_does() {
     let mut camera = camera();
     camera.status = Some(status_with_segment(&camera, CameraState::Recording, "2026-01-02T11:57:00Z", 0));
-    let first = status_of(&camera, &site_snapshot(), Some(&reply_with_stream(1920, 4_000_000)));
+    let first = status_of(&camera, &site_snapshot(), Some(&Ok(reply_with_stream(1920, 4_000_000))));
     let stream = first.stream.clone().unwrap();
     assert_eq!(
         (stream.codec.as_str(), stream.width, stream.frames_per_second.as_str()),
         ("H265", 1920, "25")
     );
     camera.status = Some(first.clone());
-    assert_eq!(status_of(&camera, &site_snapshot(), Some(&reply_with_stream(1920, 9_000_000))), first);
-    let other = status_of(&camera, &site_snapshot(), Some(&reply_with_stream(640, 900_000)));
+    assert_eq!(status_of(&camera, &site_snapshot(), Some(&Ok(reply_with_stream(1920, 9_000_000)))), first);
+    let other = status_of(&camera, &site_snapshot(), Some(&Ok(reply_with_stream(640, 900_000))));
     assert_eq!(other.stream.unwrap().bits_per_second, 900_000);
 }
 
