@@ -1,28 +1,32 @@
 //! Objects of one kind as a watch has them, so that a reconcile of objects in sync costs the API server nothing.
 //!
-//! A cache is behind the API server: by the time of an event, and by minutes if a watch freezes. It is enough to find that nothing
-//! needs to be done, and to plan. What cannot be taken back, a deletion or a claim about what does not exist, follows a read of
-//! the API server.
+//! A cache is behind the API server: by the time of an event, and by up to two minutes if a watch freezes. It is enough to find
+//! that nothing needs to be done, and to plan. What cannot be taken back, a deletion or a claim about what does not exist,
+//! follows a read of the API server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::{Stream, StreamExt, stream};
+use futures::future::{BoxFuture, pending};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::meta::StoredObject;
 use crate::sync::lock;
+
+/// Longest pause before a watch that failed begins again.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Object that can be watched and kept.
 pub trait Cacheable: StoredObject + Resource<Scope = NamespaceResourceScope> + Send + Sync + 'static {}
@@ -106,8 +110,12 @@ pub trait WatchState: Send + Sync {
 
 impl<K: Cacheable> WatchState for Cached<K> {
     fn wait_until_ready(&self) -> BoxFuture<'_, ()> {
-        // An error means that the writer is gone: the process no longer leads, and every controller ends.
-        Box::pin(async { drop(self.0.store.wait_until_ready().await) })
+        Box::pin(async {
+            // An error means that the writer is gone, so the process ends. A controller that began now would take objects for absent.
+            if self.0.store.wait_until_ready().await.is_err() {
+                pending().await
+            }
+        })
     }
 
     fn failed_kind(&self, limit: Duration) -> Option<String> {
@@ -311,20 +319,29 @@ impl<K: Cacheable> State<K> {
 
 impl<K: Cacheable> CacheWriter<K> {
     /// Watches until it is dropped.
+    ///
+    /// After each failure it lists again. A watch that continued would report nothing if the API server has lost the version
+    /// to continue from (410 Gone, a restored backup), and an event that cannot be read would be missing for ever.
     pub async fn run(mut self) {
         // Large, and nobody reads them.
         let strip = |object: &mut K| object.meta_mut().managed_fields = None;
-        let events = watcher(self.api.clone(), self.config.clone()).modify(strip).default_backoff();
-        let mut events = pin!(events);
-        while let Some(event) = events.next().await {
-            if let Ok(event) = event {
-                *lock(&self.cached.0.failing_since) = None;
+        // Kept from one watch to the next: a list may succeed where each watch fails.
+        let mut backoff = DefaultBackoff::default();
+        loop {
+            let events = watcher(self.api.clone(), self.config.clone()).modify(strip);
+            let mut events = pin!(events);
+            // An end without an error, by the server or after silence, is no failure: the watcher continues where it was.
+            while let Ok(Some(event)) = events.try_next().await {
+                // `Init` precedes the first request, so it proves nothing.
+                if !matches!(event, Event::Init) {
+                    *lock(&self.cached.0.failing_since) = None;
+                }
                 self.apply(&event);
-            } else {
-                lock(&self.cached.0.failing_since).get_or_insert_with(Instant::now);
-                // Not its own text, which can contain a part of an object.
-                warn!(kind = %K::kind(&()), "a watch failed and is re-established");
             }
+            lock(&self.cached.0.failing_since).get_or_insert_with(Instant::now);
+            // Not the error's own text, which can contain a part of an object.
+            warn!(kind = %K::kind(&()), "a watch failed and begins again with a list");
+            tokio::time::sleep(backoff.next().unwrap_or(MAX_PAUSE)).await;
         }
     }
 
@@ -358,14 +375,22 @@ impl<K: Cacheable> CacheWriter<K> {
                 for object in &now {
                     state.replace(object, *site_of);
                 }
-                // A watch that is re-established reports no deletion that it missed.
+                let mut versions = HashMap::new();
+                // A list reports no deletion that the watch missed.
                 for object in before {
-                    if state.find(&key(&*object)).is_none() {
-                        state.written.remove(&key(&*object));
+                    let key = key(&*object);
+                    if state.find(&key).is_none() {
+                        state.written.remove(&key);
                         state.notify(&object, true);
+                    } else {
+                        versions.insert(key, (object.uid(), object.resource_version()));
                     }
                 }
-                for object in &now {
+                // After a restart of the API server, most objects are as they were.
+                let is_news = |object: &&Arc<K>| {
+                    versions.get(&key(&***object)) != Some(&(object.uid(), object.resource_version()))
+                };
+                for object in now.iter().filter(is_news) {
                     state.notify(object, false);
                 }
             }
@@ -375,7 +400,11 @@ impl<K: Cacheable> CacheWriter<K> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures::FutureExt;
+    use http_body_util::combinators::UnsyncBoxBody;
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use hyper::body::Frame;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::Client;
     use serde_json::json;
@@ -404,7 +433,7 @@ mod tests {
         found.iter().map(|config| config.name_any()).collect()
     }
 
-    fn pending(changes: &mut (impl Stream<Item = Arc<ConfigMap>> + Unpin)) -> Vec<String> {
+    fn waiting(changes: &mut (impl Stream<Item = Arc<ConfigMap>> + Unpin)) -> Vec<String> {
         let mut found = Vec::new();
         while let Some(Some(change)) = changes.next().now_or_never() {
             found.push(change.name_any());
@@ -436,23 +465,145 @@ mod tests {
         let mut changes = Box::pin(cached.changes());
         writer.apply(&Event::Apply(config("gone", "hal", "1")));
         writer.apply(&Event::Apply(config("kept", "hal", "1")));
-        assert_eq!(pending(&mut changes), ["gone", "kept"]);
+        assert_eq!(waiting(&mut changes), ["gone", "kept"]);
         writer.apply(&Event::Init);
         writer.apply(&Event::InitApply(config("kept", "hal", "1")));
         assert_eq!(names(cached.in_namespace("sport")), ["gone", "kept"], "the list is not complete yet");
         writer.apply(&Event::InitDone);
-        assert_eq!(pending(&mut changes), ["gone", "kept"]);
+        assert_eq!(waiting(&mut changes), ["gone"], "nothing changed of the other");
         assert_eq!(names(cached.of_site("sport", "hal")), ["kept"]);
+        writer.apply(&Event::Init);
+        writer.apply(&Event::InitApply(config("kept", "hal", "3")));
+        writer.apply(&Event::InitDone);
+        assert_eq!(waiting(&mut changes), ["kept"]);
+    }
+
+    /// Answer of the API server to one request.
+    enum Answer {
+        Unreachable,
+        List(Vec<ConfigMap>),
+        /// Lines of a watch, which then stays open.
+        Watch(Vec<String>),
+        Status(u16),
+    }
+
+    type AnswerBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
+    fn whole(status: u16, document: &serde_json::Value) -> http::Response<AnswerBody> {
+        let body = Full::from(document.to_string()).map_err(|never| match never {}).boxed_unsync();
+        http::Response::builder().status(status).body(body).unwrap()
+    }
+
+    fn gone() -> serde_json::Value {
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": ""})
+    }
+
+    /// Returns a cache of an API server that answers lists and watches by their number, the first with 0.
+    fn configs_of(
+        answer: impl Fn(bool, usize) -> Answer + Send + Sync + 'static,
+    ) -> (Configs, Arc<Mutex<Vec<&'static str>>>) {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (answer, seen) = (Arc::new(answer), requests.clone());
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+            let verb = if is_watch { "watch" } else { "list" };
+            let number = lock(&seen).iter().filter(|other| **other == verb).count();
+            lock(&seen).push(verb);
+            let answer = answer(is_watch, number);
+            async move {
+                Ok(match answer {
+                    Answer::Unreachable => return Err(std::io::Error::other("connection refused")),
+                    Answer::Status(code) => {
+                        let mut status = gone();
+                        status["code"] = code.into();
+                        whole(code, &status)
+                    }
+                    Answer::List(items) => whole(
+                        200,
+                        &json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}, "items": items}),
+                    ),
+                    Answer::Watch(lines) => {
+                        let lines = lines.into_iter().map(|line| Ok(Frame::data(Bytes::from(line + "\n"))));
+                        let body = StreamBody::new(stream::iter(lines).chain(stream::pending()));
+                        http::Response::new(body.boxed_unsync())
+                    }
+                })
+            }
+        });
+        let api = Api::all(Client::new(service, "default"));
+        (Cached::new(api, watcher::Config::default(), |_| Some("hal".into())), requests)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failing_watch_is_known() {
+    async fn watch_whose_version_is_gone_lists_again() {
+        let in_stream = || Answer::Watch(vec![json!({"type": "ERROR", "object": gone()}).to_string()]);
+        for (form, is_status) in [("status", true), ("event", false)] {
+            let ((cached, writer), requests) = configs_of(move |is_watch, number| match (is_watch, number) {
+                (false, 0) => Answer::List(vec![config("gone", "hal", "1"), config("kept", "hal", "2")]),
+                (true, 0) if is_status => Answer::Status(410),
+                (true, 0) => in_stream(),
+                (false, _) => Answer::List(vec![config("kept", "hal", "4")]),
+                (true, _) => Answer::Watch(Vec::new()),
+            });
+            let mut changes = Box::pin(cached.changes());
+            let watch = tokio::spawn(writer.run());
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(names(cached.of_site("sport", "hal")), ["kept"], "410 as {form}");
+            assert_eq!(waiting(&mut changes), ["gone", "kept"], "410 as {form}");
+            assert_eq!(*lock(&requests), ["list", "watch", "list", "watch"], "410 as {form}");
+            assert_eq!(cached.failed_kind(Duration::ZERO), None, "410 as {form}");
+            watch.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn event_that_cannot_be_read_is_found_by_the_next_list() {
+        let unreadable = json!({"type": "MODIFIED", "object": {"metadata": {"name": 7}}}).to_string();
+        let ((cached, writer), _) = configs_of(move |is_watch, number| match (is_watch, number) {
+            (true, 0) => Answer::Watch(vec![unreadable.clone()]),
+            (true, _) => Answer::Watch(Vec::new()),
+            (false, number) => Answer::List(vec![config("a", "hal", &number.to_string())]),
+        });
+        let watch = tokio::spawn(writer.run());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let found = cached.get("sport", "a").and_then(|config| config.resource_version());
+        assert_eq!(found.as_deref(), Some("1"));
+        watch.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_watch_is_known_until_it_succeeds() {
         let (cached, writer) = configs();
         let watch = tokio::spawn(writer.run());
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(cached.failed_kind(Duration::ZERO).as_deref(), Some("ConfigMap"));
         assert_eq!(cached.failed_kind(Duration::from_hours(1)), None, "it may pass");
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        assert_eq!(
+            cached.failed_kind(Duration::from_mins(2)).as_deref(),
+            Some("ConfigMap"),
+            "each list failed"
+        );
         watch.abort();
+
+        // A kind of which no object changes: no event says that the second watch works.
+        let ((cached, writer), requests) = configs_of(|is_watch, number| match (is_watch, number) {
+            (false, _) => Answer::List(Vec::new()),
+            (true, 0..4) => Answer::Unreachable,
+            (true, _) => Answer::Watch(Vec::new()),
+        });
+        let watch = tokio::spawn(writer.run());
+        tokio::time::sleep(Duration::from_mins(4)).await;
+        assert_eq!(cached.failed_kind(Duration::ZERO), None);
+        assert!(lock(&requests).len() <= 12, "{:?}", lock(&requests));
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn cache_without_its_writer_is_never_ready() {
+        let (cached, writer) = configs();
+        drop(writer);
+        assert!(cached.wait_until_ready().now_or_never().is_none());
     }
 
     #[tokio::test]
@@ -460,15 +611,15 @@ mod tests {
         let (cached, mut writer) = configs();
         let mut changes = Box::pin(cached.changes_of(|config| config.labels().clone()));
         writer.apply(&Event::Apply(config("a", "hal", "1")));
-        assert_eq!(pending(&mut changes), ["a"]);
+        assert_eq!(waiting(&mut changes), ["a"]);
         writer.apply(&Event::Apply(config("a", "hal", "2")));
-        assert_eq!(pending(&mut changes), [""; 0]);
+        assert_eq!(waiting(&mut changes), [""; 0]);
         writer.apply(&Event::Apply(config("a", "zwembad", "3")));
-        assert_eq!(pending(&mut changes), ["a"]);
+        assert_eq!(waiting(&mut changes), ["a"]);
         writer.apply(&Event::Delete(config("a", "zwembad", "4")));
-        assert_eq!(pending(&mut changes), ["a"]);
+        assert_eq!(waiting(&mut changes), ["a"]);
         writer.apply(&Event::Apply(config("a", "zwembad", "5")));
-        assert_eq!(pending(&mut changes), ["a"], "re-created");
+        assert_eq!(waiting(&mut changes), ["a"], "re-created");
     }
 
     #[tokio::test]
