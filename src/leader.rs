@@ -18,6 +18,7 @@ pub mod clock;
 pub(crate) mod election;
 pub mod fence;
 pub(crate) mod lease;
+pub(crate) mod silent_body;
 pub mod takeover;
 
 pub use self::election::{ElectionState, Elector, LeadershipLost};

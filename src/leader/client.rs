@@ -24,6 +24,7 @@ use tower::timeout::TimeoutLayer;
 use tower::util::MapResponse;
 
 use super::fence::Fence;
+use super::silent_body::SilenceLimitLayer;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval of TCP keep-alives: a quiet watch sends nothing, and would not notice that its peer is gone.
@@ -64,6 +65,7 @@ pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, kube::Err
         .layer(config.extra_headers_layer()?)
         // Below the retries and the buffer, as the module requires.
         .layer(fence.clone().write_filter())
+        .layer(SilenceLimitLayer)
         .layer(TimeoutLayer::new(RESPONSE_TIMEOUT))
         .service(HttpClient::builder(TokioExecutor::new()).build(https));
     Ok(Client::new(service, config.default_namespace.clone()))
