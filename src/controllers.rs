@@ -25,6 +25,7 @@ pub mod stall;
 pub mod store_limits;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unreadable;
 pub mod watch_cache;
 
 use futures::future::BoxFuture;

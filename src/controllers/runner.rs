@@ -25,6 +25,7 @@ use super::kubernetes::error::ReconcileBackoff;
 use super::kubernetes::status::ReportedStatus;
 use super::kubernetes::{ApiError, event, meta, status};
 use super::store_limits::StoreLimits;
+use super::unreadable;
 use super::watch_cache::{WatchCache, scoped_api};
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 use crate::failure::Failure;
@@ -298,20 +299,14 @@ async fn reconcile_object<R: Reconciler>(
     object: Arc<DeserializeGuard<R::Object>>,
     runner: Arc<ControllerRunner<R>>,
 ) -> Result<Action, Infallible> {
-    let object = match &object.0 {
-        Ok(object) => object,
-        Err(unreadable) => {
-            runner.context.telemetry.record_unreadable(R::KIND);
-            let (kind, metadata): (&str, _) = (R::KIND.into(), &unreadable.metadata);
-            warn!(
-                kind,
-                namespace = metadata.namespace,
-                name = metadata.name,
-                "cannot be deserialized: a newer operator may have written it"
-            );
-            // A retry reads the same. Only a write makes the object readable, and wakes the controller.
-            return Ok(Action::await_change());
+    let Ok(object) = &object.0 else {
+        runner.context.telemetry.record_unreadable(R::KIND);
+        // Once, if the kind has several controllers.
+        if R::KIND == R::Object::KIND {
+            unreadable::report(&runner.context, &object).await;
         }
+        // A retry reads the same. Only a write makes the object readable, and wakes the controller.
+        return Ok(Action::await_change());
     };
     let reconcile = reconcile_with_backoff(&runner, object);
     let shutdown = runner.leader.cancelled();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, ResourceExt};
 
 use super::recorders::names::{ChildNames, secret_finalizer};
@@ -25,6 +26,8 @@ pub struct ObservedSite {
     pub policies: SitePolicies,
     /// Cameras of this site by name, without those that are being deleted.
     pub cameras: Vec<Camera>,
+    /// Metadata of cameras of any Site that cannot be deserialized, without those that are being deleted.
+    pub unreadable_cameras: Vec<ObjectMeta>,
     /// Secrets that the cameras name. The certificate authority of the store is one of them.
     pub camera_secrets: CameraSecrets,
     /// Secrets of type `toezicht.dev/s3` that the Site names or has its finalizer on, by name.
@@ -76,6 +79,7 @@ pub async fn dereference(context: &Context, site: &Site, now: Timestamp) -> Resu
         recorder_config,
         replicas,
         cameras,
+        unreadable_cameras: unreadable_cameras(cache, namespace),
     })
 }
 
@@ -83,6 +87,15 @@ fn own_cameras(cache: &WatchCache, names: &ChildNames) -> Vec<Camera> {
     // In the order of their names: the configuration, and with it its revision, must not depend on the order of events.
     let cameras = cache.cameras.of_site(&names.namespace, &names.site);
     readable(&cameras).filter(|camera| !meta::is_deleting(*camera)).cloned().collect()
+}
+
+fn unreadable_cameras(cache: &WatchCache, namespace: &str) -> Vec<ObjectMeta> {
+    let cameras = cache.cameras.in_namespace(namespace);
+    let unreadable = cameras.iter().filter_map(|camera| camera.0.as_ref().err());
+    unreadable
+        .map(|camera| camera.metadata.clone())
+        .filter(|meta| meta.deletion_timestamp.is_none())
+        .collect()
 }
 
 async fn fetch_replicas(api: Api<StatefulSet>, names: &ChildNames) -> Result<Option<u32>, ApiError> {

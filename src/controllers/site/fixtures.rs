@@ -48,6 +48,7 @@ pub fn fixture() -> Fixture {
                 ..SitePolicies::default()
             },
             cameras: vec![camera("hal"), camera("kassa")],
+            unreadable_cameras: Vec::new(),
             camera_secrets: CameraSecrets {
                 logins: [("login".to_owned(), login)].into(),
                 ca_certificates: BTreeMap::new(),

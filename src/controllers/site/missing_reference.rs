@@ -6,6 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::api::Camera;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::controllers::stall::condition_since;
 
@@ -26,6 +27,12 @@ pub fn camera_grace_end(conditions: &[Condition], created: Option<&Time>, now: T
     let rejected = ConditionFinding::new(ConditionType::Accepted, false, Reason::ReferenceNotFound, "");
     let since = condition_since(conditions, &rejected, created, now);
     whole_seconds(since).saturating_add(GRACE).unwrap_or(now)
+}
+
+/// Returns whether a camera with a missing reference still records.
+pub fn is_camera_in_grace(camera: &Camera, now: Timestamp) -> bool {
+    let conditions = camera.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    now < camera_grace_end(conditions, camera.metadata.creation_timestamp.as_ref(), now)
 }
 
 /// Rounds down to seconds, which a status has. Otherwise a message with this time would change when the status is read.

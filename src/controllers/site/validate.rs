@@ -2,6 +2,7 @@
 //! store, before any connection.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::bucket::BucketAccess;
@@ -12,7 +13,7 @@ use super::missing_reference;
 use super::recorders::names::ChildNames;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
-    AdoptionPolicy, Camera, Ceilings, Duration, GoverningPolicy, RecordingPolicy, RetentionEnforcement,
+    AdoptionPolicy, Ceilings, Duration, GoverningPolicy, RecordingPolicy, RetentionEnforcement,
     SECRET_TYPE_CA, Site, SiteSpec, is_one_identity,
 };
 use crate::controllers::camera_source::{self, CameraSourceError};
@@ -447,7 +448,8 @@ fn parse_spool_size(spec: &SiteSpec) -> Result<u64, Problem> {
 /// Returns the cameras that can be recorded, those that the recorders have and that may not record, and the names of all that
 /// cannot be recorded.
 ///
-/// A camera that the recorders have keeps its place: without it, its recorder would forget its gaps.
+/// A camera that the recorders have keeps its place: without it, its recorder would forget its gaps. One that cannot be read goes
+/// on as the recorders have it: its suspensions are the Site's, and nobody withdrew it.
 fn validate_cameras(
     spec: &SiteSpec,
     observed: &ObservedSite,
@@ -459,15 +461,25 @@ fn validate_cameras(
         cameras.find(|camera| camera.name == name).map(|camera| camera.source.clone())
     };
     let past = now.saturating_sub(PAST_SUSPENSION_KEPT).unwrap_or(Timestamp::MIN);
+    let camera_of = |meta: &ObjectMeta, source| {
+        let name = meta.name.clone().unwrap_or_default();
+        let suspended = suspension::camera_suspensions(&spec.suspensions, &name).ending_after(past);
+        let created = meta.creation_timestamp.as_ref().map(|created| created.0);
+        ValidCamera { name, source, suspended, created }
+    };
     for camera in &observed.cameras {
         let name = camera.name_any();
-        let suspended = suspension::camera_suspensions(&spec.suspensions, &name).ending_after(past);
-        let created = camera.metadata.creation_timestamp.as_ref().map(|created| created.0);
-        let valid_camera = |source| ValidCamera { name: name.clone(), source, suspended, created };
+        let valid_camera = |source| camera_of(&camera.metadata, source);
         match camera_source::resolve(&camera.spec, &observed.camera_secrets) {
             Ok(source) => valid.push(valid_camera(source)),
             Err(error) => match known(&name) {
-                Some(source) if is_in_grace(camera, &error, now) => valid.push(valid_camera(source)),
+                // Its Secret is missing, perhaps for a moment.
+                Some(source)
+                    if matches!(error, CameraSourceError::Secret(_))
+                        && missing_reference::is_camera_in_grace(camera, now) =>
+                {
+                    valid.push(valid_camera(source));
+                }
                 Some(source) => {
                     denied.push(valid_camera(source));
                     unusable.push(name);
@@ -476,15 +488,9 @@ fn validate_cameras(
             },
         }
     }
+    let unreadable = observed.unreadable_cameras.iter();
+    valid.extend(unreadable.filter_map(|meta| Some(camera_of(meta, known(meta.name.as_deref()?)?))));
     (valid, denied, unusable)
-}
-
-/// Returns whether a camera still records although it cannot be used: its Secret is missing, perhaps for a moment.
-fn is_in_grace(camera: &Camera, error: &CameraSourceError, now: Timestamp) -> bool {
-    let conditions = camera.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let created = camera.metadata.creation_timestamp.as_ref();
-    matches!(error, CameraSourceError::Secret(_))
-        && now < missing_reference::camera_grace_end(conditions, created, now)
 }
 
 #[cfg(test)]

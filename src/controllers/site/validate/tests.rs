@@ -214,6 +214,26 @@ fn unusable_camera_does_not_stop_the_others() {
 }
 
 #[test]
+fn unreadable_camera_goes_on_as_its_recorder_has_it() {
+    let mut fixture = fixture();
+    let before = fixture.valid();
+    let unreadable = fixture.observed.cameras.remove(0).metadata;
+    fixture.observed.unreadable_cameras = vec![unreadable.clone()];
+    assert_eq!(fixture.valid().cameras, before.cameras[1..], "it was never recorded");
+    fixture.observed.unreadable_cameras.clear();
+    fixture.observed.cameras.insert(0, camera("hal"));
+    let config =
+        serde_json::from_slice(&fixture.plan().config_secret.data.unwrap()["config.json"].0).unwrap();
+    fixture.observed.cameras.remove(0);
+    fixture.observed.recorder_config = Some(config);
+    assert_eq!(fixture.valid().cameras, before.cameras[1..], "a deleted camera is removed");
+    fixture.observed.unreadable_cameras = vec![unreadable];
+    let mut valid = fixture.valid().cameras;
+    valid.sort_by(|one, other| one.name.cmp(&other.name));
+    assert_eq!(valid, before.cameras);
+}
+
+#[test]
 fn suspension_applies_to_named_cameras() {
     let mut fixture = fixture();
     fixture.now = "2026-03-18T12:00:00Z".parse().unwrap();
