@@ -141,7 +141,7 @@ impl SiteReconciler {
             site_bucket.as_ref().is_some_and(|bucket| bucket.hold_ack == HoldAck::Unknown);
         let is_removal_pending = applied.as_ref().is_ok_and(AppliedPlan::is_removal_pending);
         handoff.set_bucket(site, site_bucket);
-        self.record_lost_recordings(site).await;
+        self.record_lost_recordings(site);
         let inputs = StatusInputs {
             valid: &valid,
             may_record,
@@ -234,7 +234,7 @@ impl SiteReconciler {
         };
         let waits_for =
             [Some(waits_for), describe_discard(site)].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        self.record_lost_recordings(site).await;
+        self.record_lost_recordings(site);
         let before = site.status.clone().unwrap_or_default();
         let conditions = status::deleting_conditions(
             &before.conditions,
@@ -263,9 +263,10 @@ impl SiteReconciler {
     }
 
     /// Writes losses to the bucket's ledger, if the bucket may be used.
-    async fn record_lost_recordings(&self, site: &Site) {
-        if let Some(bucket) = self.context.handoff.bucket(site) {
-            self.context.discards.flush(&site.uid().unwrap_or_default(), &bucket.operator).await;
+    fn record_lost_recordings(&self, site: &Site) {
+        let Context { handoff, discards, fence, .. } = &self.context;
+        if let Some(bucket) = handoff.bucket(site) {
+            discards.flush(&site.uid().unwrap_or_default(), &bucket.operator, fence);
         }
     }
 
