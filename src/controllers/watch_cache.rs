@@ -45,8 +45,8 @@ pub struct WatchCache {
     states: Arc<[Box<dyn WatchState>]>,
 }
 
-/// Runs the watches of a [`WatchCache`] until it is dropped.
-pub type Watches = Vec<BoxFuture<'static, ()>>;
+/// Watches of a [`WatchCache`], which run until they are dropped, with the names of their kinds.
+pub type Watches = Vec<(String, BoxFuture<'static, ()>)>;
 
 impl WatchCache {
     /// Returns the empty caches of `scope`, or of all namespaces, and their watches.
@@ -105,7 +105,7 @@ impl Builder<'_> {
         site_of: fn(&K) -> Option<String>,
     ) -> Cached<K> {
         let (cached, writer) = Cached::new(scoped_api(self.client, self.scope), config, site_of);
-        self.watches.push(Box::pin(writer.run()));
+        self.watches.push((K::kind(&()).into_owned(), Box::pin(writer.run())));
         self.states.push(Box::new(cached.clone()));
         cached
     }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::shutdown;
 use crate::api::{GROUP, IncidentHold, VERSION};
 use crate::controllers;
-use crate::controllers::ControllerEnded;
+use crate::controllers::WorkEnded;
 use crate::controllers::config::{OperatorConfig, OperatorConfigError};
 use crate::controllers::context::Context;
 use crate::controllers::handoff::SiteHandoff;
@@ -35,6 +35,8 @@ use crate::telemetry::serve::serve;
 
 /// Interval at which a standby checks again for missing prerequisites.
 const PREREQUISITE_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Time for one check of the prerequisites: the API server may accept the connection and answer nothing.
+const PREREQUISITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for reconciles to finish after a signal. It is within the pod's grace period, with time left to release the
 /// Lease.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
@@ -79,7 +81,7 @@ pub enum OperatorError {
     #[error(transparent)]
     LeadershipLost(#[from] LeadershipLost),
     #[error(transparent)]
-    Controllers(#[from] ControllerEnded),
+    WorkEnded(#[from] WorkEnded),
 }
 
 fn client_error(error: kube::Error) -> OperatorError {
@@ -207,6 +209,8 @@ impl OperatorProcess {
         if !is_finished {
             warn!("some reconciles did not finish in time");
         }
+        // Work that ended by an error was dropped amid its requests.
+        let is_finished = is_finished && outcome.is_ok();
         if may_release_lease(is_finished, takeover_delay.remaining().max(handoff.in_doubt_for())) {
             elector.release().await;
         } else {
@@ -240,7 +244,8 @@ impl OperatorProcess {
 async fn wait_for_prerequisites(client: &Client, config: &OperatorConfig) -> String {
     let mut reported = None;
     loop {
-        match check_prerequisites(client, config).await {
+        let check = tokio::time::timeout(PREREQUISITE_TIMEOUT, check_prerequisites(client, config)).await;
+        match check.unwrap_or_else(|_| Err("an answer of the API server".into())) {
             Ok(cluster_id) => return cluster_id,
             Err(missing) => {
                 if reported.as_ref() != Some(&missing) {
