@@ -44,6 +44,9 @@ marked() { grep -lzxF "$MARK" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
 # PID (as the machine sees it) of the first process of the bed's PID namespace.
 init_pid() { pgrep -f "^/usr/bin/python3 .*/lib/init\.py $NAME " | head -n1; }
 
+# PID of the first process of the second node; nothing if that does not run.
+second_pid() { pgrep -f "^/usr/bin/python3 .*/lib/init\.py $NAME-second " | head -n1; }
+
 # Are we ourselves inside the bed?
 inside() { tr '\0' ' ' </proc/1/cmdline | grep -q "/lib/init\.py $NAME "; }
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Images: made by buildah without any daemon, brought into containerd as archives.
 
-# import_image ARCHIVE (inside the bed)
+# import_image ARCHIVE (on the node)
 import_image() { ctr -n k8s.io images import "$1" >/dev/null; }
 
 # buildah with its storage in a folder of ours, and its cache too, which has a fixed place.
@@ -34,7 +34,10 @@ image() {
   fi
   [ -e "$RUN/ready" ] && [ -n "$(init_pid)" ] || return 0      # `bed up` will import it
   if [ "$(cat "$RUN/image" 2>/dev/null)" != "$stamp" ]; then
-    nsenter --target "$(init_pid)" --net --mount --pid -- ctr -n k8s.io images import "$out/toezicht.tar" >/dev/null
+    local pid
+    for pid in $(init_pid) $(second_pid); do
+      nsenter --target "$pid" --net --mount --pid -- ctr -n k8s.io images import "$out/toezicht.tar" >/dev/null
+    done
     echo "$stamp" >"$RUN/image"
     say "imported $(image_name)"
   fi

@@ -4,7 +4,7 @@
 
 SERVICES=10.96.0.0/24
 SERVICE_API=10.96.0.1
-PODS=10.244.0.0/24
+PODS=10.244.0.0/16                                        # of all nodes
 # The issuer of service account tokens.
 ISSUER=http://$HOST_IP:7481
 

@@ -12,26 +12,6 @@ set -euo pipefail
 
 trap 'code=$?; ((code == 0)) || echo $code >"$RUN/failed"' EXIT
 
-# A mount namespace that looks like a machine of its own where programs have fixed
-# places, so that nothing is left on the real one and two beds do not meet.
-private_mounts() {
-  mount --make-rshared /                                 # the kubelet wants shared mounts
-  mount -t tmpfs -o mode=755 tmpfs /run
-  mkdir -p /run/lock "$RUN"/{kubelet,cni-lib,log-containers,sysctl}
-  mount --bind "$RUN/kubelet" /var/lib/kubelet
-  mount --bind "$RUN/cni-lib" /var/lib/cni
-  mount --bind "$RUN/log-containers" /var/log/containers
-  # The kubelet sets these for the whole machine (kernel.panic among them): let it
-  # write into files instead.
-  local key
-  for key in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
-    kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
-    [ -e "/proc/sys/$key" ] || continue
-    cp "/proc/sys/$key" "$RUN/sysctl/${key//\//.}"
-    mount --bind "$RUN/sysctl/${key//\//.}" "/proc/sys/$key"
-  done
-}
-
 # The bridge exists before anything starts, since all listen on its address.
 network() {
   ip link set lo up
