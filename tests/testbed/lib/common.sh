@@ -45,7 +45,7 @@ marked() { grep -lzxF "$MARK" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
 init_pid() { pgrep -f "^/usr/bin/python3 .*/lib/init\.py $NAME " | head -n1; }
 
 # PID of the first process of the second node; nothing if that does not run.
-second_pid() { pgrep -f "^/usr/bin/python3 .*/lib/init\.py $NAME-second " | head -n1; }
+second_pid() { pgrep -f "^/usr/bin/python3 .*/lib/init\.py $NAME-second " | head -n1 || true; }
 
 # Are we ourselves inside the bed?
 inside() { tr '\0' ' ' </proc/1/cmdline | grep -q "/lib/init\.py $NAME "; }
