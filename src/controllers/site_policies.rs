@@ -27,6 +27,8 @@ pub struct FollowingPolicy {
 /// Policies that govern a Site now and later.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SitePolicies {
+    /// Name of the policy that the Site names.
+    pub policy_ref: String,
     /// Name of the policy that governs now, even if it does not exist.
     pub name: String,
     /// That policy; `None`: it does not exist or cannot be deserialized.
@@ -46,6 +48,7 @@ pub fn site_policies(cache: &WatchCache, site: &Site, cluster: &Ceilings, now: T
     let (current, following) = split_at(links.periods(policy_ref, reported_policy(site)), now);
     let name = current.map_or_else(|| policy_ref.clone(), |period| period.policy);
     SitePolicies {
+        policy_ref: policy_ref.clone(),
         policy: find(&name),
         following: following
             .into_iter()
@@ -159,10 +162,9 @@ impl SitePolicies {
 
     /// Adds the succession to a message.
     fn describe(&self, message: String) -> String {
-        let replaced = self.policy.as_ref().and_then(|policy| policy.spec.replaces.as_ref());
-        let name = &self.name;
-        let current =
-            replaced.map(|replaced| format!("RecordingPolicy {name:?} governs, which replaced {replaced:?}"));
+        let (name, policy_ref) = (&self.name, &self.policy_ref);
+        let current = (name != policy_ref)
+            .then(|| format!("RecordingPolicy {name:?} governs, which replaced {policy_ref:?}"));
         let next = self.following.first().map(|next| {
             format!("from {} on, RecordingPolicy {:?} governs, which replaces {name:?}", next.from, next.name)
         });
@@ -205,6 +207,7 @@ mod tests {
 
     fn policies(first: RecordingPolicy, second: RecordingPolicy, from: i64) -> SitePolicies {
         SitePolicies {
+            policy_ref: "first".into(),
             name: "first".into(),
             policy: Some(first),
             following: vec![FollowingPolicy {
@@ -230,6 +233,13 @@ mod tests {
         let expected =
             "from 2026-01-01T00:01:40Z on, RecordingPolicy \"second\" governs, which replaces \"first\"";
         assert!(found.finding.message.ends_with(expected), "{}", found.finding.message);
+    }
+
+    #[test]
+    fn message_names_a_policy_that_replaced_the_named_one() {
+        let all = SitePolicies { name: "second".into(), ..policies(policy(0, None), policy(100, None), 100) };
+        let message = permission(&all, 50).finding.message;
+        assert!(message.contains("\"second\" governs, which replaced \"first\""), "{message}");
     }
 
     proptest! {

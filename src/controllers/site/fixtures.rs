@@ -43,6 +43,7 @@ pub fn fixture() -> Fixture {
         site: site(),
         observed: ObservedSite {
             policies: SitePolicies {
+                policy_ref: "protocol-2020".to_owned(),
                 name: "protocol-2020".to_owned(),
                 policy: Some(policy()),
                 ..SitePolicies::default()
