@@ -62,7 +62,7 @@ test-integration: testbed-reset image  ## run the tests against real API servers
 	cargo test --locked --no-run --test it
 	$(TESTBED) run tests/testbed/suite
 
-test-crash: image  ## kill the operator and the probe after every request while placing and releasing holds (30 min)
+test-crash: image  ## kill the operator and the probe after every request of holds, and after every write of other changes (90 min)
 	cargo test --locked --no-run --test it
 	$(TESTBED) days real
 	$(TESTBED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- \

@@ -1,5 +1,6 @@
 //! The operator as a process, its controllers, and its chart.
 
+mod api_outage;
 mod chart;
 mod claims;
 mod corrections;
@@ -7,6 +8,7 @@ mod drift;
 mod egress;
 mod frozen_leader;
 mod killed;
+mod killed_changes;
 mod leader;
 mod namespace_deletion;
 mod process;
@@ -15,4 +17,6 @@ mod reports;
 mod secrets;
 mod site;
 mod spools;
+mod stale_reads;
 mod tokens;
+mod watches;
