@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::clock::{BootInstant, Clock};
 use super::fence::Fence;
 use super::lease;
-use super::lease::{LEASE_DURATION, LockError, RENEW_DEADLINE, ResourceLock, retry_delay};
+use super::lease::{ATTEMPT_TIMEOUT, LEASE_DURATION, LockError, RENEW_DEADLINE, ResourceLock, retry_delay};
 
 /// State of an elector, for probes and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl<L: ResourceLock> Elector<L> {
                 // A process that is to stop must not begin to lead.
                 biased;
                 () = stop.cancelled() => return false,
-                attempt = self.attempt_within(RENEW_DEADLINE) => attempt,
+                attempt = self.attempt_within(ATTEMPT_TIMEOUT) => attempt,
             };
             match attempt {
                 Ok(Attempt::Leading { from }) => {
@@ -157,7 +157,7 @@ impl<L: ResourceLock> Elector<L> {
             if left.is_zero() {
                 return LeadershipLost::RenewDeadline;
             }
-            match self.attempt_within(left).await {
+            match self.attempt_within(left.min(ATTEMPT_TIMEOUT)).await {
                 Ok(Attempt::Leading { .. }) if self.remaining().is_zero() => {
                     return LeadershipLost::RenewDeadline;
                 }

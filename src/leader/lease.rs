@@ -15,6 +15,8 @@ pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Interval between renewals of the leader, and between attempts of a candidate.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// Time for one attempt. On a connection that falls silent, it must leave time for another attempt, which opens a new one.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Largest part by which the retry period is lengthened, so that candidates do not all try at once.
 const MAX_JITTER: f64 = 0.2;
 
@@ -24,7 +26,9 @@ const _: () = {
     // Else the leader would still write when another has taken over.
     assert!(RENEW_DEADLINE.as_millis() < LEASE_DURATION.as_millis());
     // Else the leader would give up before its second attempt, at 1.2 periods each.
-    assert!(RETRY_PERIOD.as_millis() * 12 * 2 < RENEW_DEADLINE.as_millis() * 10);
+    assert!(
+        RETRY_PERIOD.as_millis() * 12 * 2 < (RENEW_DEADLINE.as_millis() - ATTEMPT_TIMEOUT.as_millis()) * 10
+    );
 };
 
 /// Returns the retry period, lengthened by `chance` (0 to 1) times the largest jitter.

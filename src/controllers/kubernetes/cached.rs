@@ -113,7 +113,7 @@ impl<K: Cacheable> WatchState for Cached<K> {
         Box::pin(async {
             // An error means that the writer is gone, so the process ends. A controller that began now would take objects for absent.
             if self.0.store.wait_until_ready().await.is_err() {
-                pending().await
+                pending::<()>().await;
             }
         })
     }
@@ -547,7 +547,7 @@ mod tests {
             });
             let mut changes = Box::pin(cached.changes());
             let watch = tokio::spawn(writer.run());
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             assert_eq!(names(cached.of_site("sport", "hal")), ["kept"], "410 as {form}");
             assert_eq!(waiting(&mut changes), ["gone", "kept"], "410 as {form}");
             assert_eq!(*lock(&requests), ["list", "watch", "list", "watch"], "410 as {form}");
@@ -565,7 +565,7 @@ mod tests {
             (false, number) => Answer::List(vec![config("a", "hal", &number.to_string())]),
         });
         let watch = tokio::spawn(writer.run());
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         let found = cached.get("sport", "a").and_then(|config| config.resource_version());
         assert_eq!(found.as_deref(), Some("1"));
         watch.abort();

@@ -18,6 +18,8 @@ enum Fault {
     LostAnswer,
     /// The request takes this long, by every clock.
     Slow(Duration),
+    /// The request never arrives, and its connection stays open.
+    Silent,
 }
 
 /// A Lease that several candidates share, with the API server's semantics.
@@ -48,6 +50,13 @@ impl FakeLock {
                 self.clock.advance(by);
                 Ok(false)
             }
+            Fault::Silent => unreachable!("`wait` never returns"),
+        }
+    }
+
+    async fn wait(&self) {
+        if self.faults.lock().unwrap().pop_front_if(|fault| *fault == Fault::Silent).is_some() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -85,13 +94,16 @@ impl FakeLock {
 
 impl ResourceLock for FakeLock {
     async fn get(&self) -> Result<Option<Lease>, LockError> {
+        self.wait().await;
         self.fault()?;
         Ok(self.store.lock().unwrap().clone())
     }
     async fn create(&self, spec: LeaseSpec) -> Result<Lease, LockError> {
+        self.wait().await;
         self.put(spec, None)
     }
     async fn replace(&self, before: &Lease, spec: LeaseSpec) -> Result<Lease, LockError> {
+        self.wait().await;
         self.put(spec, version(before))
     }
 }
@@ -244,6 +256,19 @@ async fn leader_that_cannot_renew_stops_before_takeover() {
     assert_eq!(a.renew_until_lost().await, LeadershipLost::RenewDeadline);
     assert_eq!(a.fence.check(), Err(NotLeader));
     assert!(began.until(bench.clock.now()) < LEASE_DURATION);
+}
+
+#[tokio::test]
+async fn one_silent_connection_does_not_cost_leadership() {
+    let bench = ElectionFixture::new();
+    let mut a = bench.leader("a").await;
+    let began = bench.clock.now();
+    for _ in 0..20 {
+        bench.lock.fail_next(&[Fault::Silent, Fault::None, Fault::None]);
+    }
+    bench.lock.fail_next(&[Fault::Unreachable; 50]);
+    assert_eq!(a.renew_until_lost().await, LeadershipLost::RenewDeadline);
+    assert!(began.until(bench.clock.now()) > LEASE_DURATION * 4);
 }
 
 #[tokio::test]
