@@ -1,9 +1,11 @@
 //! Site: a building with its managers, notices, bucket and recorders.
 
+mod lost_recorder;
 mod recorder;
 mod status;
 mod storage;
 
+pub use lost_recorder::*;
 pub use recorder::*;
 pub use status::*;
 pub use storage::*;

@@ -74,12 +74,14 @@ impl Reconciler for CameraReconciler {
         let valid = validate::validate(camera, &snapshot, &config.ceilings, now);
         let recorder = observe::assigned_recorder(&camera.name_any(), &snapshot);
         let reply = observe::query(recorders, recorder.as_ref(), &camera.name_any()).await;
+        let losses = observe::losses(&camera.name_any(), &snapshot);
         let observed = CameraObservations {
             valid: &valid,
             policy: snapshot.policies.policy.as_ref(),
             recorder: recorder.as_ref(),
             is_omitted: observe::is_omitted(&camera.name_any(), &snapshot),
             reply: reply.as_ref(),
+            losses: &losses,
             // Before the reply: a gap begins at the last frame that came before it.
             last_frame_at: self.last_frames.last_frame_at(camera),
         };

@@ -30,6 +30,7 @@ use self::recorders::apply::{AppliedPlan, apply};
 use self::recorders::delete::{BlockingHolds, DeletionPhase, POD_POLL_INTERVAL, delete};
 use self::recorders::drain::{DISCARD_SPOOLS_ANNOTATION, SpoolReport, describe_discard, discard_reason};
 use self::recorders::identity::{IdentityError, ensure_identity};
+use self::recorders::lost;
 use self::recorders::names::{FIELD_MANAGER, FINALIZER};
 use self::recorders::plan::{may_record, plan};
 use self::recorders::query::query_recorders;
@@ -110,7 +111,8 @@ impl SiteReconciler {
         let Context { cache, config, fence, recorders, handoff, .. } = &self.context;
         let reported = site.status.as_ref().and_then(|status| status.storage.as_ref());
 
-        let observed = dereference::dereference(&self.context, site, now).await?;
+        let mut observed = dereference::dereference(&self.context, site, now).await?;
+        observed.losses = lost::observe(&self.context, site, observed.recorder_config.as_ref(), now).await?;
         let valid = validate::validate(site, &observed, config, &self.context.cluster_id, now);
         let holds = cache.holds.of_site(&site.namespace().unwrap_or_default(), &site.name_any());
         // Also those that only the ledger has, and those that the cache does not have yet.
@@ -132,14 +134,22 @@ impl SiteReconciler {
             Some(running) => query_recorders(recorders, &valid.names, running).await,
             None => Vec::new(),
         };
+        let mut lost_recorders = site.status.as_ref().map(|s| s.lost_recorders.clone()).unwrap_or_default();
         if let Ok(applied) = &applied {
             self.report_lost_recordings(site, &applied.given_up, now).await;
+            // Not before: the status must not have a move that did not take place.
+            let previous = observed.recorder_config.as_ref();
+            let events;
+            (lost_recorders, events) = lost::update(&observed.losses, previous, &observed.cameras, now);
+            event::publish(&self.context.events, site, &events).await;
         }
         let site_bucket =
             site_bucket(site, &observed, &valid, &bucket, applied.as_ref().ok(), &replies, handoff);
         let is_hold_ack_pending =
             site_bucket.as_ref().is_some_and(|bucket| bucket.hold_ack == HoldAck::Unknown);
         let is_removal_pending = applied.as_ref().is_ok_and(AppliedPlan::is_removal_pending);
+        // A lost recorder acknowledges nothing for hours, and its pod changes when it returns.
+        let is_waiting_for_return = lost_recorders.iter().any(lost::may_return);
         handoff.set_bucket(site, site_bucket);
         self.record_lost_recordings(site);
         let inputs = StatusInputs {
@@ -148,6 +158,7 @@ impl SiteReconciler {
             bucket: &bucket,
             applied: &applied,
             replies: &replies,
+            lost_recorders,
             failed_watch: cache.failed_kind(),
         };
         let (next, stalls_at) = status::status(site, &inputs, now);
@@ -155,7 +166,8 @@ impl SiteReconciler {
 
         self.report_bucket_changes(site, &valid.names.uid, &bucket).await;
         let is_changed = is_reported | is_changed_by(applied)? | !bucket.changes.is_empty();
-        let interval = if is_hold_ack_pending && !holds.is_empty() && !is_removal_pending {
+        let may_acknowledge = !is_removal_pending && !is_waiting_for_return;
+        let interval = if is_hold_ack_pending && !holds.is_empty() && may_acknowledge {
             HOLD_ACK_POLL_INTERVAL
         } else {
             RECORDER_POLL_INTERVAL

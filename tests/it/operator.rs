@@ -10,6 +10,7 @@ mod frozen_leader;
 mod killed;
 mod killed_changes;
 mod leader;
+mod lost_node;
 mod namespace_deletion;
 mod process;
 mod refused;

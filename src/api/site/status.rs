@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Days, Duration, SuspensionPeriod, schema};
+use crate::api::{Days, Duration, LostRecorder, SuspensionPeriod, schema};
 
 /// Observed state of a Site.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +54,11 @@ pub struct SiteStatus {
     /// object by a deletion and a creation. Absent: no reference that recording needs is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_reference_grace_end_time: Option<Time>,
+    /// Recorders on nodes that Kubernetes does not reach. While an entry has no `spoolLostTime`, no hold is placed or released on the
+    /// word of the other recorders alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub lost_recorders: Vec<LostRecorder>,
     /// Number of cameras at the site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::CameraGap;
-use crate::wire::Gap;
+use crate::wire::{Gap, GapCause};
 
 /// Gaps in a status, the newest.
 const MAX_GAPS: usize = 10;
@@ -35,10 +35,26 @@ pub fn merge(known: &[CameraGap], reported: &[Gap], last_frame_at: Option<Timest
         close_open_gaps(&mut gaps, from);
         gaps.push(CameraGap { reason: cause.to_owned(), from: from.map(Time), until: until.map(Time) });
     }
+    newest(gaps)
+}
+
+fn newest(mut gaps: Vec<CameraGap>) -> Vec<CameraGap> {
     gaps.sort_by_key(|gap| {
         (gap.until.is_none(), gap.until.as_ref().or(gap.from.as_ref()).map(|time| time.0))
     });
     gaps
+}
+
+/// Adds what a spool had that was lost with its recorder.
+pub fn add_lost_spool(known: &[CameraGap], from: Option<Timestamp>, until: Timestamp) -> Vec<CameraGap> {
+    let cause: &str = GapCause::SpoolLost.into();
+    let (from, until) = (from.and_then(whole_seconds), whole_seconds(until));
+    let is_known = known.iter().any(|gap| is_same_gap(gap, cause, from, until));
+    if is_known || from >= until {
+        return known.to_vec();
+    }
+    let lost = CameraGap { reason: cause.to_owned(), from: from.map(Time), until: until.map(Time) };
+    newest(known.iter().cloned().chain([lost]).collect())
 }
 
 /// Closes the gaps that were open when their recorder was lost. Each ends at the beginning of the next gap.
@@ -73,7 +89,6 @@ fn whole_seconds(instant: Timestamp) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::GapCause;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millisecond(millis).unwrap()
@@ -139,6 +154,16 @@ mod tests {
         let second = merge(&first, &restart(Some(90_000)), Some(at(80_000)));
         let expected = [("RecorderRestarted", Some(40), Some(50)), ("RecorderRestarted", Some(80), Some(90))];
         assert_eq!(rows(&second), expected);
+    }
+
+    #[test]
+    fn lost_spool_is_one_gap_and_ends_no_other() {
+        let open = merge(&[], &[gap(GapCause::Disconnected, Some(60_000), None)], None);
+        let once = add_lost_spool(&open, Some(at(10_400)), at(50_900));
+        assert_eq!(rows(&once), [("SpoolLost", Some(10), Some(50)), ("Disconnected", Some(60), None)]);
+        assert_eq!(add_lost_spool(&once, Some(at(10_400)), at(50_900)), once);
+        assert_eq!(rows(&add_lost_spool(&[], None, at(50_000))), [("SpoolLost", None, Some(50))]);
+        assert_eq!(add_lost_spool(&[], Some(at(50_000)), at(50_000)), [], "all of it was uploaded");
     }
 
     proptest::proptest! {

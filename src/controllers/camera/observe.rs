@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use super::dereference::SiteSnapshot;
 use crate::api::Camera;
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
+use crate::controllers::site::recorders::lost;
 use crate::controllers::site::recorders::names::ChildNames;
 use crate::sync::lock;
 use crate::telemetry::metrics::CameraSegment;
@@ -35,6 +36,15 @@ pub struct RecorderReply {
     pub report: Option<CameraReport>,
 }
 
+/// Recorders of a camera that are lost with their nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CameraLosses {
+    /// Names of those that may still record it, with their nodes.
+    pub recorders: Option<String>,
+    /// Periods of which spools had recordings that are lost. Their beginning may be unknown.
+    pub lost_spools: Vec<(Option<Timestamp>, Timestamp)>,
+}
+
 pub type CameraQueryResult = Result<RecorderReply, RecorderStatusError>;
 
 /// Returns the recorder of the camera `name`; `None`: the Site has not configured one yet.
@@ -52,6 +62,18 @@ pub fn is_omitted(name: &str, snapshot: &SiteSnapshot) -> bool {
         config.omitted_cameras > 0 && config.cameras.iter().all(|camera| camera.name != name)
     };
     snapshot.config.as_ref().is_some_and(is_missing)
+}
+
+/// Returns what is known of the recorders that recorded the camera `name` and are lost.
+pub fn losses(name: &str, snapshot: &SiteSnapshot) -> CameraLosses {
+    let status = snapshot.site.as_ref().and_then(|site| site.status.as_ref());
+    let entries = status.map(|status| status.lost_recorders.as_slice()).unwrap_or_default();
+    let gone = entries.iter().filter(|entry| entry.spool_lost_time.is_some());
+    let lost_spools = gone.filter_map(|entry| {
+        let camera = entry.cameras.iter().find(|camera| camera.name == name)?;
+        Some((camera.last_segment_end_time.as_ref().map(|end| end.0), entry.since.0))
+    });
+    CameraLosses { recorders: lost::name_all(entries, Some(name)), lost_spools: lost_spools.collect() }
 }
 
 /// Queries `recorder` about the camera `name`.

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::failure;
 use super::gaps;
 use super::gaps_today;
-use super::observe::{AssignedRecorder, CameraQueryResult};
+use super::observe::{AssignedRecorder, CameraLosses, CameraQueryResult};
 use super::stream;
 use super::validate::CameraValidation;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
@@ -17,7 +17,7 @@ use crate::controllers::stall::{self, StallCause, condition_since};
 use crate::wire::{CameraReport, CameraState, SegmentReport};
 
 /// Recording time between two refreshes of the status of a camera that records on. Ten such cameras cost their Site less than
-/// one write a minute (ADR 0014).
+/// one write a minute (ADR 0015).
 pub const SEGMENT_REFRESH_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
 
 /// Observations of a camera.
@@ -30,6 +30,7 @@ pub struct CameraObservations<'a> {
     /// The camera does not fit into the recorders' configuration.
     pub is_omitted: bool,
     pub reply: Option<&'a CameraQueryResult>,
+    pub losses: &'a CameraLosses,
     /// Time of the last known frame before this reply.
     pub last_frame_at: Option<Timestamp>,
 }
@@ -47,19 +48,26 @@ pub fn camera_status(
     observed: &CameraObservations<'_>,
     now: Timestamp,
 ) -> (CameraStatus, Option<Timestamp>) {
-    let CameraObservations { valid, policy, recorder, is_omitted, reply, last_frame_at } = *observed;
+    let CameraObservations { valid, policy, recorder, is_omitted, reply, losses, last_frame_at } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
-    let recording = recording(&camera.spec.stream, valid, is_omitted, reply);
+    let mut recording = recording(&camera.spec.stream, valid, is_omitted, reply);
+    if let Some(names) = &losses.recorders {
+        recording = camera_recording::with_lost_recorders(recording, names);
+    }
     let (stalled, stalls_at) = stalled(camera, &valid.accepted, now);
     let ready = ready(valid, &recording);
     let findings = [valid.accepted.clone(), valid.permitted.clone(), recording, ready, stalled];
     let conditions = merge(camera.conditions(), &findings, generation, now);
+    let known = losses
+        .lost_spools
+        .iter()
+        .fold(before.gaps.clone(), |known, (from, until)| gaps::add_lost_spool(&known, *from, *until));
     let has_changed = have_conditions_changed(&before.conditions, &conditions);
     let gaps = match observed.report() {
-        Some(report) => gaps::merge(&before.gaps, &report.gaps, last_frame_at),
+        Some(report) => gaps::merge(&known, &report.gaps, last_frame_at),
         // A recorder that does not answer has not withdrawn its gaps.
-        None => before.gaps.clone(),
+        None => known,
     };
     let latest = gaps::latest(&gaps);
     let (last_segment, stream) = recorded(&before, observed.report(), has_changed || latest != before.gaps);
@@ -130,7 +138,11 @@ fn ready(valid: &CameraValidation, recording: &ConditionFinding) -> ConditionFin
         (accepted, _) if !accepted.is_true() => (false, accepted),
         // A dependency is missing or unknown. The protocol itself forbids nothing, so the camera should record.
         (_, permitted) if permitted.reason == Reason::DependencyNotReady => (false, permitted),
-        (_, permitted) if !permitted.is_true() && !recording.is_true() => (true, permitted),
+        (_, permitted) if !permitted.is_true() && recording.status == ConditionStatus::False => {
+            (true, permitted)
+        }
+        // Whether it records although it may not is unknown.
+        (_, permitted) if !permitted.is_true() && !recording.is_true() => (false, recording),
         (_, permitted) if permitted.is_true() => (recording.is_true(), recording),
         (_, permitted) => (false, permitted),
     };

@@ -39,7 +39,9 @@ pub fn hold_status(
     let is_resolved = is_resolved_in_spec(hold, now);
     let accepted = accept_if_in_ledger(&valid.accepted, placement);
     let placed = (!is_resolved).then(|| placed(hold, &accepted, placement, now));
+    let placed = placed.map(|placed| with_lost_recorders(placed, valid));
     let released = released(hold, placement, is_resolved);
+    let released = released.map(|released| with_lost_recorders(released, valid));
     let (released, overdue) = mark_overdue(hold, released, is_resolved, now);
     let (recordings_found, unknown_cameras) =
         evaluate_recordings_found(hold, valid, &accepted, placement, now);
@@ -159,6 +161,26 @@ pub fn placed(
          Site (RecorderNotReady) and the recorder pods"
     };
     finding(False, Reason::Placing, format!("{message}; {waits_for}"))
+}
+
+/// Adds the recorders that are lost: the hold waits for them, and does not have what is in their spools.
+fn with_lost_recorders(finding: ConditionFinding, valid: &HoldValidation) -> ConditionFinding {
+    let Some(names) = valid.site.as_ref().and_then(|site| site.lost_recorders.as_ref()) else {
+        return finding;
+    };
+    let consequence = match (finding.condition, finding.is_true()) {
+        (ConditionType::Placed, true) => "segments in its spool are not kept yet",
+        (ConditionType::Placed, false) => {
+            "it cannot acknowledge the hold, and segments in its spool are not kept yet"
+        }
+        (_, true) => return finding,
+        (_, false) => "it cannot acknowledge the release",
+    };
+    let message = format!(
+        "{}; {names}, which Kubernetes does not reach: {consequence}: see Ready of the Site",
+        finding.message
+    );
+    ConditionFinding { message, ..finding }
 }
 
 /// Describes the segments that are kept, and the part of the window that they cover.

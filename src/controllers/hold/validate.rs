@@ -8,6 +8,7 @@ use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{Days, IncidentHoldSpec, Site};
 use crate::controllers::kubernetes::meta;
 use crate::controllers::runner::Watched;
+use crate::controllers::site::recorders::lost;
 use crate::rules::hold::accept;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct SiteFacts {
     /// Message of the Site's `Stalled`, if that stops the use of its bucket.
     pub stalled: Option<String>,
     pub is_paused: bool,
+    /// Names of its recorders that are lost, with their nodes.
+    pub lost_recorders: Option<String>,
 }
 
 pub fn validate(spec: &IncidentHoldSpec, references: &HoldReferences, now: Timestamp) -> HoldValidation {
@@ -64,10 +67,12 @@ fn site_facts(site: &Site) -> SiteFacts {
         // An orphaned hold does not stop the operator from placing or releasing another.
         condition.type_ == type_ && condition.status == "True" && condition.reason != orphaned
     });
+    let lost = site.status.as_ref().map(|status| status.lost_recorders.as_slice()).unwrap_or_default();
     SiteFacts {
         created_at: site.meta().creation_timestamp.as_ref().map(|created| created.0),
         stalled: stalled.map(|condition| condition.message.clone()),
         is_paused: meta::is_paused(site),
+        lost_recorders: lost::name_all(lost, None),
     }
 }
 

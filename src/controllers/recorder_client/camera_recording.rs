@@ -62,6 +62,29 @@ pub fn with_clock(finding: ConditionFinding, clock_ahead_ms: Option<i64>) -> Con
     ConditionFinding { message: format!("{}; {CLOCK_NOT_SYNCHRONIZED}", finding.message), ..finding }
 }
 
+/// Adds recorders that do not answer and may record the camera by an earlier configuration. Whether nothing is recorded is then
+/// unknown.
+pub fn with_lost_recorders(finding: ConditionFinding, names: &str) -> ConditionFinding {
+    let claims_silence = matches!(finding.reason, Reason::Suspended | Reason::DependencyNotReady);
+    match finding.status {
+        ConditionStatus::True => finding,
+        ConditionStatus::False if claims_silence => {
+            let message = format!(
+                "no recorder that answers records: {}; whether {names}, which Kubernetes does not reach, still records is unknown: see \
+                 Ready of the Site",
+                finding.message
+            );
+            let type_ = ConditionType::Recording;
+            ConditionFinding::new(type_, ConditionStatus::Unknown, Reason::RecorderNotReady, message)
+        }
+        ConditionStatus::False | ConditionStatus::Unknown => {
+            let message =
+                format!("{}; {names}, which Kubernetes does not reach, may still record", finding.message);
+            ConditionFinding { message, ..finding }
+        }
+    }
+}
+
 /// Evaluates a camera whose frames arrive, by the segments that the store confirmed.
 fn evaluate_connected(
     report: &CameraReport,

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, ResourceExt};
 
+use super::recorders::lost::Losses;
 use super::recorders::names::{ChildNames, secret_finalizer};
 use super::recorders::workload::{fetch_recorder_config, own_recorder_config, own_replicas, replicas};
 use crate::api::{Camera, Site};
@@ -36,9 +37,11 @@ pub struct ObservedSite {
     pub recorder_config: Option<RecorderConfig>,
     /// Replicas of the recorders' StatefulSet; `None`: this Site has none.
     pub replicas: Option<u32>,
+    /// Recorders that are lost with their nodes.
+    pub losses: Losses,
 }
 
-/// Reads the watch cache and the API server only: the next step decides about connections to a store.
+/// Reads the watch cache and the API server only: the next step decides about connections to a store. Without `losses`.
 pub async fn dereference(context: &Context, site: &Site, now: Timestamp) -> Result<ObservedSite, ApiError> {
     let Context { client, cache, config, .. } = context;
     let names = ChildNames::of(site);
@@ -80,6 +83,7 @@ pub async fn dereference(context: &Context, site: &Site, now: Timestamp) -> Resu
         replicas,
         cameras,
         unreadable_cameras: unreadable_cameras(cache, namespace),
+        losses: Losses::default(),
     })
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::bucket::evaluation::{BucketEvaluation, evaluate_bucket};
 use super::dereference::ObservedSite;
 use super::recorders::identity::ensure_identity;
+use super::recorders::lost::Losses;
 use super::recorders::plan::{RecorderPlan, plan};
 use super::validate::{ValidSite, validate};
 use crate::api::Site;
@@ -57,6 +58,7 @@ pub fn fixture() -> Fixture {
             store_secrets: ["s3-operator", "s3-recorder"].map(store).into(),
             recorder_config: None,
             replicas: None,
+            losses: Losses::default(),
         },
         config: OperatorConfig::parse(OPERATOR_CONFIG).unwrap(),
         now: "2026-11-24T12:00:00Z".parse().unwrap(),

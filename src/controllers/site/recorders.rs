@@ -10,6 +10,7 @@ pub(crate) mod delete;
 pub(crate) mod drain;
 pub(crate) mod hold_widening;
 pub(crate) mod identity;
+pub(crate) mod lost;
 pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod observe;

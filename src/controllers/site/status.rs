@@ -9,12 +9,14 @@ use super::compliance::evaluate_compliance;
 use super::recorders::apply::AppliedPlan;
 use super::recorders::drain::describe_discard;
 use super::recorders::hold_widening::Widening;
+use super::recorders::lost;
 use super::recorders::query::{self, ShardReply};
 use super::validate::ValidSite;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
-use crate::api::{AuditStatus, Deadline, DriftStatus, Site, SiteStatus};
+use crate::api::{AuditStatus, Deadline, DriftStatus, LostRecorder, Site, SiteStatus};
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::status as kube_status;
+use crate::controllers::recorder_client::camera_recording;
 use crate::controllers::runner::Watched;
 use crate::controllers::stall::{self, StallCause, condition_since};
 use crate::rules::deadline::SiteTimes;
@@ -36,6 +38,8 @@ pub struct StatusInputs<'a> {
     pub bucket: &'a BucketEvaluation,
     pub applied: &'a Result<AppliedPlan, ApplyError>,
     pub replies: &'a [ShardReply],
+    /// Recorders that are lost with their nodes.
+    pub lost_recorders: Vec<LostRecorder>,
     /// Kind whose watch fails, so that the observations may be old.
     pub failed_watch: Option<String>,
 }
@@ -49,6 +53,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
     let omitted = omitted_cameras(applied);
     let (recording, recording_cameras) =
         query::evaluate_recording(valid, *may_record, replies, omitted, segment);
+    let recording = with_lost_recorders(recording, &inputs.lost_recorders);
     let drift = bucket.drift(before.drift.as_ref(), now);
     let held_drift = before.retention.as_ref().and_then(|retention| retention.drift.as_ref());
     let ready = with_discard(evaluate_ready(inputs), site);
@@ -79,6 +84,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         retention: None,
         audit: None,
         missing_reference_grace_end_time: valid.grace_end.map(Time),
+        lost_recorders: inputs.lost_recorders.clone(),
         cameras: i32::try_from(valid.cameras.len() + valid.unusable_cameras.len()).ok(),
         recording_cameras: i32::try_from(recording_cameras).ok(),
     };
@@ -189,6 +195,9 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         }
         Ok(applied) => applied,
     };
+    if let Some(lost) = lost::describe_all(&inputs.lost_recorders) {
+        return finding(false, Reason::RecorderNotReady, lost);
+    }
     if !applied.pending.is_empty() {
         let message = format!("recorders that are to be removed stay: {}", applied.pending.message());
         return finding(false, Reason::RecorderNotReady, message);
@@ -239,6 +248,14 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         permitted.message
     );
     finding(true, permitted.reason, message)
+}
+
+/// Adds the lost recorders to `Recording`: one behind a broken network may record although nothing permits it any more.
+fn with_lost_recorders(finding: ConditionFinding, lost: &[LostRecorder]) -> ConditionFinding {
+    match lost::name_all(lost, None) {
+        Some(names) => camera_recording::with_lost_recorders(finding, &names),
+        None => finding,
+    }
 }
 
 /// Describes the cameras that do not fit into the recorders' Secret; `None`: all fit.

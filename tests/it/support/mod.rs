@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod reconciles;
 pub mod recorded;
 pub mod scene;
+pub mod second_node;
 pub mod settings;
 pub mod silence;
 pub mod tinyproxy;

@@ -1,4 +1,4 @@
-//! Volumes for claims: folders of this machine, which is the only node of the test bed.
+//! Volumes for claims: folders of this machine, on which all nodes of the test bed run.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -20,8 +20,13 @@ pub struct Volumes {
 }
 
 impl Volumes {
-    /// Creates a storage class with `count` volumes of 1 GiB. Its name begins with that of the namespace.
+    /// Creates a storage class with `count` volumes of 1 GiB on the first node. Its name begins with that of the namespace.
     pub async fn new(namespace: &TestNamespace, name: &str, count: u32) -> Self {
+        Self::on_node(namespace, name, count, "node").await
+    }
+
+    /// Creates a storage class like [`Self::new`], with volumes on another node.
+    pub async fn on_node(namespace: &TestNamespace, name: &str, count: u32, node: &str) -> Self {
         let (client, class) = (namespace.client.clone(), format!("{}-{name}", namespace.name));
         let folder = tempfile::tempdir().unwrap();
         // A temporary folder is its owner's alone.
@@ -37,7 +42,7 @@ impl Volumes {
             let path = folder.path().join(number.to_string());
             std::fs::create_dir(&path).unwrap();
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
-            let on_node = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": ["node"]});
+            let on_node = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [node]});
             let volume: PersistentVolume = serde_json::from_value(json!({
                 "metadata": {"name": format!("{class}-{number}")},
                 "spec": {

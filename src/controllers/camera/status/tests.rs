@@ -4,7 +4,7 @@ use super::super::dereference::SiteSnapshot;
 use super::super::observe::{self, RecorderReply};
 use super::super::validate::validate;
 use super::*;
-use crate::api::{Ceilings, Days};
+use crate::api::{CameraGap, Ceilings, Days};
 use crate::controllers::recorder_client::RecorderStatusError;
 use crate::controllers::site_policies::SitePolicies;
 use crate::controllers::testing;
@@ -75,6 +75,7 @@ fn status_at(
         recorder: recorder.as_ref(),
         is_omitted: observe::is_omitted("receptie", snapshot),
         reply,
+        losses: &observe::losses("receptie", snapshot),
         last_frame_at: None,
     };
     camera_status(camera, &observed, now)
@@ -121,6 +122,50 @@ fn silent_camera_is_not_ready_with_reason() {
         let expected = [format!("Recording={truth} {reason}"), format!("Ready=False {reason}")];
         assert_conditions(&status, &expected.each_ref().map(String::as_str));
     }
+}
+
+/// Adds a lost recorder that recorded the camera.
+fn lose_recorder(snapshot: &mut SiteSnapshot, spool_lost_time: Option<&str>) {
+    let entry = json!({
+        "podName": "zwembad-recorder-0", "podUid": "u", "nodeName": "second", "since": "2026-01-02T11:50:00Z",
+        "cameras": [{"name": "receptie", "lastSegmentEndTime": "2026-01-02T11:48:00Z"}], "spoolLostTime": spool_lost_time,
+    });
+    let entry = serde_json::from_value(entry).unwrap();
+    let status = snapshot.site.as_mut().unwrap().status.get_or_insert_default();
+    status.lost_recorders = vec![entry];
+}
+
+#[test]
+fn camera_of_lost_recorder_is_not_known_to_be_silent() {
+    let (mut suspended, mut permitted) = (suspended_snapshot(), site_snapshot());
+    let replies = [CameraState::Suspended, CameraState::Recording, CameraState::Connecting];
+    let [covered, records, connects] = replies.map(|state| Ok(reply(state, "2026-01-02T11:58:30Z")));
+    lose_recorder(&mut suspended, None);
+    let status = status_of(&camera(), &suspended, Some(&covered));
+    assert_conditions(&status, &["Recording=Unknown RecorderNotReady", "Ready=False RecorderNotReady"]);
+    lose_recorder(&mut permitted, None);
+    let status = status_of(&camera(), &permitted, Some(&records));
+    assert_conditions(&status, &["Recording=True Recording", "Ready=True Recording"]);
+    let status = status_of(&camera(), &permitted, Some(&connects));
+    assert_conditions(&status, &["Recording=False Connecting"]);
+    let recording = status.conditions.iter().find(|condition| condition.type_ == "Recording").unwrap();
+    assert!(recording.message.contains("zwembad-recorder-0 on the node second"), "{}", recording.message);
+    // Its pod is gone: nobody records any more.
+    lose_recorder(&mut suspended, Some("2026-01-02T11:59:00Z"));
+    let status = status_of(&camera(), &suspended, Some(&covered));
+    assert_conditions(&status, &["Recording=False Suspended", "Ready=True Suspended"]);
+}
+
+#[test]
+fn lost_spool_is_a_gap_even_if_no_recorder_answers() {
+    let mut snapshot = site_snapshot();
+    lose_recorder(&mut snapshot, Some("2026-01-02T11:59:00Z"));
+    let gap = CameraGap {
+        reason: "SpoolLost".to_owned(),
+        from: Some(Time("2026-01-02T11:48:00Z".parse().unwrap())),
+        until: Some(Time("2026-01-02T11:50:00Z".parse().unwrap())),
+    };
+    assert_eq!(status_of(&camera(), &snapshot, None).gaps, [gap]);
 }
 
 #[test]

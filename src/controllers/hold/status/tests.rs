@@ -51,6 +51,30 @@ fn placing_names_what_it_waits_for() {
 }
 
 #[test]
+fn hold_names_the_recorders_that_are_lost() {
+    let entry = serde_json::json!({
+        "podName": "zwembad-recorder-0", "podUid": "u", "nodeName": "second", "since": "2026-01-02T11:50:00Z",
+    });
+    let mut references = hold_references(&["c"]);
+    let status = references.site.as_mut().unwrap().status.get_or_insert_default();
+    status.lost_recorders = vec![serde_json::from_value(entry).unwrap()];
+    let message_of = |hold: &IncidentHold, type_: &str| {
+        let conditions = status_at(hold, &references, now()).0.conditions;
+        condition(&conditions, type_).message.clone()
+    };
+    let waiting = Placement { verified: false, acknowledged: false, ..placement() };
+    for (hold, type_, expected) in [
+        (with_placement(hold("Theft"), waiting.clone()), "Placed", "cannot acknowledge the hold"),
+        (with_placement(hold("Theft"), placement()), "Placed", "are not kept yet"),
+        (resolved(with_placement(hold("Theft"), waiting)), "Released", "cannot acknowledge the release"),
+    ] {
+        let message = message_of(&hold, type_);
+        assert!(message.contains("zwembad-recorder-0 on the node second"), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
 fn releasing_names_what_it_waits_for() {
     for (release_wait, expected) in [
         (

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::evaluation::BucketEvaluation;
@@ -15,7 +16,7 @@ use crate::controllers::site::validate::ValidSite;
 use crate::rules::RetentionTerms;
 use crate::rules::live_view::effective_embargo;
 use crate::storage::TargetError;
-use crate::wire::Gap;
+use crate::wire::{Gap, GapCause};
 
 /// Returns the bucket if the store confirms that the Site owns it, or confirmed it and does not answer now.
 ///
@@ -35,7 +36,7 @@ pub fn site_bucket(
     let hold_ack = applied.map_or(HoldAck::Unknown, |applied| evaluate_hold_ack(applied, replies));
     // `enforce` has already reported a target that cannot be used.
     let open = deleted_site_bucket(site, observed, valid, hold_ack, handoff).ok().flatten()?;
-    Some(SiteBucket { gaps: reported_gaps(replies), ..open })
+    Some(SiteBucket { gaps: known_gaps(&observed.cameras, replies), ..open })
 }
 
 /// Returns the bucket of a Site that is being deleted, without contacting the store. `None`: the Site is not valid enough to
@@ -90,12 +91,28 @@ fn evaluate_hold_ack(applied: &AppliedPlan, replies: &[ShardReply]) -> HoldAck {
     HoldAck::Acknowledged(running.expected.holds.clone())
 }
 
-fn reported_gaps(replies: &[ShardReply]) -> BTreeMap<String, Vec<Gap>> {
+/// Returns the gaps of each camera: those of spools that were lost with their recorders, which no recorder reports, and then the
+/// reported ones.
+fn known_gaps(cameras: &[Camera], replies: &[ShardReply]) -> BTreeMap<String, Vec<Gap>> {
     let reports =
         replies.iter().filter_map(|answer| answer.status.as_ref().ok()).flat_map(|status| &status.cameras);
-    reports
-        .filter(|report| !report.gaps.is_empty())
-        .map(|report| (report.name.clone(), report.gaps.clone()))
+    let mut gaps: BTreeMap<String, Vec<Gap>> = BTreeMap::new();
+    for camera in cameras {
+        gaps.insert(camera.name_any(), lost_spools(camera));
+    }
+    for report in reports {
+        gaps.entry(report.name.clone()).or_default().extend(report.gaps.iter().cloned());
+    }
+    gaps.retain(|_, gaps| !gaps.is_empty());
+    gaps
+}
+
+/// Returns the gaps `SpoolLost` in the status of `camera`.
+fn lost_spools(camera: &Camera) -> Vec<Gap> {
+    let cause: &str = GapCause::SpoolLost.into();
+    let gaps = camera.status.iter().flat_map(|status| &status.gaps).filter(|gap| gap.reason == cause);
+    let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+    gaps.map(|gap| Gap { cause: GapCause::SpoolLost, from: time(&gap.from), until: time(&gap.until) })
         .collect()
 }
 

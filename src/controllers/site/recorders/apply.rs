@@ -18,7 +18,7 @@ use super::workload::{
     AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, is_recorder,
     is_terminated, list_site_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
 };
-use super::{drain, objects};
+use super::{drain, lost, objects};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over};
 use crate::controllers::kubernetes::cached::{Cacheable, Cached};
@@ -74,6 +74,7 @@ pub async fn apply(
         mut workload,
         mut expected,
         recorded_until,
+        lost: lost_shards,
     } = planned;
     let mut is_written = apply_logged(client, &cache.service_accounts, names, service_account).await?;
     is_written |= apply_logged(client, &cache.services, names, service).await?;
@@ -104,6 +105,9 @@ pub async fn apply(
         pending = removal.report(recorders, names, &expected, &config, &mut spools, &all).await?;
     }
     let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
+    if removal.is_some() {
+        pending.extend(lost::report(names, lost_shards.range(first_shard..)));
+    }
     pending.extend(drain::report_claims(names, spools.claims(), &all, first_shard));
     if is_given_up && removal.is_some() {
         spools.give_up(first_shard).await?;
@@ -121,6 +125,7 @@ pub async fn apply(
             names,
             pods: &all,
             is_removal_pending: !pending.is_empty(),
+            has_lost: !lost_shards.is_empty(),
             recorded_until: &recorded_until,
         };
         rollout = change.next_step(recorders, &expected, &context.rollout_turns, is_given_up, now).await;

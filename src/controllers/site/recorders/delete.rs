@@ -101,7 +101,13 @@ pub async fn delete(
     }
     let pods = list_site_pods(&Api::<Pod>::namespaced(client.clone(), &names.namespace), &names).await?;
     let remaining = pods.iter().filter(|pod| is_recorder(pod, &names) && !is_terminated(pod));
-    let remaining: Vec<String> = remaining.map(ResourceExt::name_any).collect();
+    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    // With its node: on one that is off permanently, a pod stays until somebody deletes the Node.
+    let name = |pod: &Pod| match node(pod) {
+        Some(node) => format!("{} on the node {node}", pod.name_any()),
+        None => pod.name_any(),
+    };
+    let remaining: Vec<String> = remaining.map(name).collect();
     if !remaining.is_empty() {
         return Ok(DeletionPhase::WaitingForPods(remaining));
     }

@@ -39,6 +39,8 @@ pub struct RecorderPlan {
     pub expected: ExpectedRecorders,
     /// End of the last segment that each camera's status knows.
     pub recorded_until: BTreeMap<String, Timestamp>,
+    /// Shards whose recorders are lost with their nodes. Their pods stay.
+    pub lost: BTreeSet<u32>,
 }
 
 /// Plans the recorders. New ones wait for a bucket that was read back as required. Existing ones that may not record stay
@@ -84,6 +86,7 @@ pub fn plan(
         },
         config_secret: objects::config_secret(&valid.names, &owner, &document),
         recorded_until: observed.cameras.iter().filter_map(recorded_until).collect(),
+        lost: observed.losses.shards.lost.clone(),
     })
 }
 
@@ -149,8 +152,7 @@ fn build_config(
         camera_limit::MAX_BYTES_WITHOUT_HOLDS.saturating_sub(to_json(&document).len() + RESERVED_BYTES);
     let omitted = omitted_cameras(valid, max_bytes);
     document.omitted_cameras = u32::try_from(omitted.len()).unwrap_or(u32::MAX);
-    document.cameras =
-        camera_configs(site, previous, observed.replicas.unwrap_or_default(), valid, may_record, &omitted);
+    document.cameras = camera_configs(site, observed, valid, may_record, &omitted);
     document.holds = hold_widening::fit_to_size(
         held,
         hold_widening::MAX_CONFIG_BYTES.saturating_sub(to_json(&document).len() + RESERVED_BYTES),
@@ -180,12 +182,12 @@ fn omitted_cameras(valid: &ValidSite, max_bytes: usize) -> BTreeSet<String> {
 
 fn camera_configs(
     site: &Site,
-    previous: Option<&RecorderConfig>,
-    current_pods: u32,
+    observed: &ObservedSite,
     valid: &ValidSite,
     may_record: bool,
     omitted: &BTreeSet<String>,
 ) -> Vec<CameraConfig> {
+    let previous = observed.recorder_config.as_ref();
     // No window, rather than no camera: a camera that is missing here loses its pod, and its recorder reports no gap.
     let permitted = if may_record { valid.permission.windows.clone() } else { Windows::empty() };
     // The policy is missing for a moment: nobody withdrew what it permitted.
@@ -207,8 +209,13 @@ fn camera_configs(
         all.filter(|(camera, _)| !omitted.contains(&camera.name))
     };
     let names: Vec<String> = all().map(|(camera, _)| camera.name.clone()).collect();
-    let shards =
-        shard::assign_cameras(&assigned, current_pods, &names, site.spec.recorder.max_cameras_per_pod);
+    let shards = shard::assign_cameras(
+        &assigned,
+        observed.replicas.unwrap_or_default(),
+        &names,
+        site.spec.recorder.max_cameras_per_pod,
+        &observed.losses.shards,
+    );
     let config = |(camera, is_denied): (&ValidCamera, bool)| {
         Some(CameraConfig {
             name: camera.name.clone(),

@@ -24,6 +24,8 @@ pub struct RecorderPods<'a> {
     pub has_workload_identity: bool,
 }
 
+/// Taints of a node that Kubernetes does not reach.
+const UNREACHABLE_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 const CONTAINER_NAME: &str = "recorder";
 /// Port of the status API.
 pub const STATUS_PORT_NAME: &str = "status";
@@ -68,10 +70,23 @@ pub fn pod_template(names: &ChildNames, pods: &RecorderPods<'_>) -> core::PodTem
             termination_grace_period_seconds: Some(TERMINATION_GRACE_SECONDS),
             restart_policy: Some("Always".to_owned()),
             node_selector: Some(settings.node_selector.clone()).filter(|selector| !selector.is_empty()),
-            tolerations: Some(settings.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+            tolerations: Some(tolerations(settings)),
             ..core::PodSpec::default()
         }),
     }
+}
+
+/// Returns the tolerations of the Site, and those with which a pod stays on a node that Kubernetes does not reach. Without them,
+/// Kubernetes evicts it after five minutes, and an `emptyDir` spool is lost although the node comes back.
+fn tolerations(settings: &RecorderSettings) -> Vec<core::Toleration> {
+    let is_set = |key: &str| settings.tolerations.iter().any(|set| set.key.as_deref() == Some(key));
+    let stays = UNREACHABLE_TAINTS.into_iter().filter(|key| !is_set(key)).map(|key| core::Toleration {
+        key: Some(key.to_owned()),
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoExecute".to_owned()),
+        ..core::Toleration::default()
+    });
+    settings.tolerations.iter().cloned().chain(stays).collect()
 }
 
 fn container(pods: &RecorderPods<'_>) -> core::Container {

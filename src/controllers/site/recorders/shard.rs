@@ -1,17 +1,32 @@
 //! Assignment of cameras to recorder pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// States of a Site's pods that move cameras.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardStates {
+    /// Pods whose nodes are unreachable. They get no cameras.
+    pub lost: BTreeSet<u32>,
+    /// Pods that no node has room or a volume for.
+    pub unscheduled: BTreeSet<u32>,
+    pub ready: BTreeSet<u32>,
+}
 
 /// Assigns `cameras` to pods, at most `per_pod` to each (0 counts as 1).
 ///
-/// A camera that moves has a gap in its recordings. A camera therefore stays in its pod. Only a lower `per_pod` moves
-/// cameras: as few as possible, the last by name. A new camera goes to the lowest pod with room, so that pods fill up first.
-/// Of `previous`, only pods below `existing_pods` count: a tenant can edit that configuration, and must not add pods.
+/// A camera that moves has a gap in its recordings. A camera therefore stays in its pod. Only these move cameras:
+/// * A lower `per_pod`: as few as possible, the last by name.
+/// * A lost pod: all of its cameras.
+/// * A pod that cannot be scheduled, if a ready one has room. The ready one may have been lost for a while.
+///
+/// A new camera goes to the lowest pod with room, so that pods fill up first. Of `previous`, only pods below `existing_pods`
+/// count: a tenant can edit that configuration, and must not add pods.
 pub fn assign_cameras(
     previous: &BTreeMap<String, u32>,
     existing_pods: u32,
     cameras: &[String],
     per_pod: u32,
+    states: &ShardStates,
 ) -> BTreeMap<String, u32> {
     let per_pod = per_pod.max(1);
     let mut sorted: Vec<&String> = cameras.iter().collect();
@@ -20,18 +35,29 @@ pub fn assign_cameras(
 
     let mut load: BTreeMap<u32, u32> = BTreeMap::new();
     let mut assigned = BTreeMap::new();
-    let mut unassigned = Vec::new();
+    let (mut waiting, mut unassigned) = (Vec::new(), Vec::new());
     for camera in sorted {
         match previous.get(camera) {
-            Some(&pod) if pod < existing_pods && has_capacity(&load, pod, per_pod) => {
+            Some(&pod) if pod >= existing_pods || states.lost.contains(&pod) => unassigned.push(camera),
+            Some(&pod) if states.unscheduled.contains(&pod) => waiting.push((camera, pod)),
+            Some(&pod) if has_capacity(&load, pod, per_pod) => {
                 assign_to_pod(&mut load, &mut assigned, camera, pod);
             }
             _ => unassigned.push(camera),
         }
     }
+    for (camera, pod) in waiting {
+        let is_usable = |ready: &&u32| **ready < existing_pods && !states.lost.contains(ready);
+        let has_room = |ready: &&u32| has_capacity(&load, **ready, per_pod);
+        let ready = states.ready.iter().filter(is_usable).find(has_room).copied();
+        match ready.or_else(|| has_capacity(&load, pod, per_pod).then_some(pod)) {
+            Some(pod) => assign_to_pod(&mut load, &mut assigned, camera, pod),
+            None => unassigned.push(camera),
+        }
+    }
     let mut pod = 0;
     for camera in unassigned {
-        while !has_capacity(&load, pod, per_pod) {
+        while states.lost.contains(&pod) || !has_capacity(&load, pod, per_pod) {
             pod += 1;
         }
         assign_to_pod(&mut load, &mut assigned, camera, pod);
@@ -64,6 +90,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn assign_cameras(
+        previous: &BTreeMap<String, u32>,
+        existing_pods: u32,
+        cameras: &[String],
+        per_pod: u32,
+    ) -> BTreeMap<String, u32> {
+        super::assign_cameras(previous, existing_pods, cameras, per_pod, &ShardStates::default())
+    }
 
     fn cameras() -> impl Strategy<Value = Vec<String>> {
         proptest::collection::vec("[a-e][0-9]", 0..30)
@@ -122,5 +157,58 @@ mod tests {
             let room: u32 = loads(&before).values().map(|load| *load.min(&(per_pod - 1))).sum();
             prop_assert!(stayed >= usize::try_from(room).unwrap());
         }
+
+        #[test]
+        fn lost_pods_get_no_cameras_and_no_other_camera_moves(
+            cameras in cameras(),
+            per_pod in 1_u32..6,
+            lost in proptest::collection::btree_set(0_u32..6, 0..4),
+        ) {
+            let before = assign_cameras(&BTreeMap::new(), 0, &cameras, per_pod);
+            let states = ShardStates { lost, ..ShardStates::default() };
+            let pods = pod_count(&before);
+            let after = super::assign_cameras(&before, pods, &cameras, per_pod, &states);
+            prop_assert_eq!(after.len(), before.len());
+            prop_assert!(after.values().all(|pod| !states.lost.contains(pod)), "{after:?}");
+            prop_assert!(loads(&after).values().all(|load| *load <= per_pod));
+            for (camera, pod) in &before {
+                prop_assert!(states.lost.contains(pod) || after.get(camera) == Some(pod), "{camera} moved");
+            }
+            let returned = ShardStates::default();
+            let again = super::assign_cameras(&after, pod_count(&after), &cameras, per_pod, &returned);
+            prop_assert_eq!(again, after, "a pod that returns moves no camera");
+        }
+
+        #[test]
+        fn cameras_of_unscheduled_pods_add_no_pods(
+            cameras in cameras(),
+            per_pod in 1_u32..6,
+            unscheduled in proptest::collection::btree_set(0_u32..6, 0..4),
+            ready in proptest::collection::btree_set(0_u32..6, 0..4),
+        ) {
+            let before = assign_cameras(&BTreeMap::new(), 0, &cameras, per_pod);
+            let ready = &ready - &unscheduled;
+            let states = ShardStates { unscheduled, ready, ..ShardStates::default() };
+            let after = super::assign_cameras(&before, pod_count(&before), &cameras, per_pod, &states);
+            prop_assert_eq!(after.len(), before.len());
+            prop_assert!(pod_count(&after) <= pod_count(&before));
+            for (camera, pod) in &after {
+                let is_moved = before.get(camera) != Some(pod);
+                prop_assert!(!is_moved || states.ready.contains(pod) && states.unscheduled.contains(&before[camera]));
+            }
+        }
+    }
+
+    #[test]
+    fn camera_returns_to_a_ready_pod_if_its_new_one_has_no_node() {
+        let previous = BTreeMap::from([("hal".to_owned(), 1)]);
+        let cameras = ["hal".to_owned()];
+        let assign = |states: &ShardStates| super::assign_cameras(&previous, 2, &cameras, 32, states)["hal"];
+        let mut states = ShardStates { lost: [0].into(), unscheduled: [1].into(), ready: BTreeSet::new() };
+        assert_eq!(assign(&states), 1, "the first is still lost");
+        states.lost.clear();
+        assert_eq!(assign(&states), 1, "the first does not run yet");
+        states.ready.insert(0);
+        assert_eq!(assign(&states), 0);
     }
 }

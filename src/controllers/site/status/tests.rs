@@ -37,6 +37,7 @@ fn applied_status(
         bucket,
         applied: &applied,
         replies: &[],
+        lost_recorders: Vec::new(),
         failed_watch: None,
     };
     status(&fixture.site, &inputs, fixture.now).0
@@ -225,11 +226,46 @@ fn missing_reference_stalls_site_after_one_minute() {
         bucket: &bucket,
         applied: &Ok(AppliedPlan::default()),
         replies: &[],
+        lost_recorders: Vec::new(),
         failed_watch: None,
     };
     fixture.site.status = None;
     let (_, stalls_at) = status(&fixture.site, &inputs, fixture.now);
     assert_eq!(stalls_at, Some(fixture.now + SignedDuration::from_secs(60)));
+}
+
+#[test]
+fn lost_recorder_is_named_and_may_still_record() {
+    let mut fixture = fixture();
+    let entry = serde_json::json!({
+        "podName": "zwembad-recorder-0", "podUid": "u", "nodeName": "second", "since": "2026-11-24T11:58:00Z",
+    });
+    let lost: LostRecorder = serde_json::from_value(entry).unwrap();
+    let status_with = |fixture: &Fixture, lost_recorders: &[LostRecorder]| {
+        let (bucket, valid) = (compliant_bucket(fixture.now), fixture.valid());
+        let inputs = StatusInputs {
+            valid: &valid,
+            may_record: may_record(&fixture.observed, &valid, &bucket),
+            bucket: &bucket,
+            applied: &Ok(AppliedPlan::default()),
+            replies: &[],
+            lost_recorders: lost_recorders.to_vec(),
+            failed_watch: None,
+        };
+        status(&fixture.site, &inputs, fixture.now).0
+    };
+    let after = status_with(&fixture, std::slice::from_ref(&lost));
+    let (truth, reason, message) = condition(&after, "Ready");
+    assert_eq!((truth, reason), ("False", "RecorderNotReady"));
+    assert!(message.starts_with("zwembad-recorder-0 on the node second does not answer"), "{message}");
+    assert_eq!(after.lost_recorders, [lost.clone()]);
+    let suspension = serde_json::json!([{"reason": "Verkiezing", "from": "2026-11-24T06:00:00Z", "until": "2026-11-24T22:00:00Z"}]);
+    fixture.site.spec.suspensions = serde_json::from_value(suspension).unwrap();
+    let quiet = status_with(&fixture, &[]);
+    assert_eq!(condition(&quiet, "Recording").1, "Suspended");
+    let after = status_with(&fixture, &[lost]);
+    let (truth, reason, _) = condition(&after, "Recording");
+    assert_eq!((truth, reason), ("Unknown", "RecorderNotReady"));
 }
 
 #[test]
