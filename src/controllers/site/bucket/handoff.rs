@@ -121,6 +121,24 @@ mod tests {
     use super::*;
     use crate::controllers::site::fixtures::fixture;
     use crate::controllers::site::recorders::workload::AppliedRecorders;
+    use crate::controllers::testing;
+    use crate::wire::{CameraReport, CameraState};
+
+    #[test]
+    fn gaps_of_lost_spools_come_before_reported_ones() {
+        let time = |second| Timestamp::from_second(second).unwrap();
+        let restarted = Gap { cause: GapCause::RecorderRestarted, from: None, until: Some(time(90)) };
+        let gaps = vec![restarted.clone()];
+        let report = CameraReport { gaps, ..CameraReport::new("hal", CameraState::Recording, time(90)) };
+        let status = Ok(testing::recorder_status("r", time(100), vec![report]));
+        let mut camera = testing::camera("hal");
+        let gap = |reason: &str| serde_json::json!({"reason": reason, "from": time(10), "until": time(60)});
+        let status_of_camera = serde_json::json!({"gaps": [gap("Disconnected"), gap("SpoolLost")]});
+        camera.status = Some(serde_json::from_value(status_of_camera).unwrap());
+        let lost = Gap { cause: GapCause::SpoolLost, from: Some(time(10)), until: Some(time(60)) };
+        let known = known_gaps(&[camera, testing::camera("deur")], &[ShardReply { shard: 0, status }]);
+        assert_eq!(known, BTreeMap::from([("hal".to_owned(), vec![lost, restarted])]));
+    }
 
     #[test]
     fn leaving_recorders_make_hold_ack_unknown() {

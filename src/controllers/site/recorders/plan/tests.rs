@@ -570,3 +570,37 @@ fn reverted_config_gets_a_new_revision() {
     // An unchanged configuration keeps its revision.
     assert_eq!(after_apply(&fixture, &after).plan_with_holds(none), after);
 }
+
+#[test]
+fn pods_stay_on_unreachable_nodes_unless_the_site_says_otherwise() {
+    let mut fixture = fixture();
+    let tolerations = |fixture: &Fixture| {
+        let pod = fixture.plan().workload.spec.unwrap().template.spec.unwrap();
+        let row = |toleration: k8s_openapi::api::core::v1::Toleration| {
+            (toleration.key.unwrap_or_default(), toleration.toleration_seconds)
+        };
+        pod.tolerations.unwrap().into_iter().map(row).collect::<Vec<_>>()
+    };
+    let [not_ready, unreachable] =
+        ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(str::to_owned);
+    assert_eq!(tolerations(&fixture), [(not_ready.clone(), None), (unreachable.clone(), None)]);
+    let own = serde_json::json!([{"key": unreachable, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}]);
+    fixture.site.spec.recorder.tolerations = serde_json::from_value(own).unwrap();
+    assert_eq!(tolerations(&fixture), [(unreachable, Some(30)), (not_ready, None)]);
+}
+
+#[test]
+fn cameras_of_a_lost_recorder_move_to_another_and_stay_there() {
+    let first = fixture();
+    let mut running = after_apply(&first, &first.plan());
+    running.observed.losses.shards.lost.insert(0);
+    let plan = running.plan();
+    let shards =
+        |plan: &RecorderPlan| config_of(plan).cameras.iter().map(|camera| camera.shard).collect::<Vec<_>>();
+    assert_eq!((shards(&plan), plan.expected.pods), (vec![1, 1], 2));
+    assert_eq!(plan.lost, [0].into());
+    let mut returned = after_apply(&running, &plan);
+    returned.observed.losses.shards.lost.clear();
+    returned.observed.replicas = Some(2);
+    assert_eq!(shards(&returned.plan()), [1, 1]);
+}
