@@ -35,10 +35,10 @@ pub fn merge(known: &[CameraGap], reported: &[Gap], last_frame_at: Option<Timest
         close_open_gaps(&mut gaps, from);
         gaps.push(CameraGap { reason: cause.to_owned(), from: from.map(Time), until: until.map(Time) });
     }
-    newest(gaps)
+    sorted(gaps)
 }
 
-fn newest(mut gaps: Vec<CameraGap>) -> Vec<CameraGap> {
+fn sorted(mut gaps: Vec<CameraGap>) -> Vec<CameraGap> {
     gaps.sort_by_key(|gap| {
         (gap.until.is_none(), gap.until.as_ref().or(gap.from.as_ref()).map(|time| time.0))
     });
@@ -54,7 +54,7 @@ pub fn add_lost_spool(known: &[CameraGap], from: Option<Timestamp>, until: Times
         return known.to_vec();
     }
     let lost = CameraGap { reason: cause.to_owned(), from: from.map(Time), until: until.map(Time) };
-    newest(known.iter().cloned().chain([lost]).collect())
+    sorted(known.iter().cloned().chain([lost]).collect())
 }
 
 /// Closes the gaps that were open when their recorder was lost. Each ends at the beginning of the next gap.
