@@ -17,6 +17,7 @@ use crate::api::Site;
 use crate::rules::RetentionTerms;
 use crate::storage::recordings::hold::memory_budget::MemoryBudget;
 use crate::storage::recordings::hold::protection_cache::ProtectionCache;
+use crate::storage::s3::HttpClients;
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
 use crate::storage::{BucketConnection, TargetError};
 use crate::sync::lock;
@@ -87,6 +88,7 @@ struct SiteEntry {
 #[derive(Clone, Debug)]
 pub struct SiteHandoff {
     entries: Arc<Mutex<HashMap<String, SiteEntry>>>,
+    http_clients: HttpClients,
     /// Requests of all buckets: they outlive a Site that is re-created.
     under_way: InDoubtRequests,
     budget: MemoryBudget,
@@ -105,6 +107,7 @@ impl SiteHandoff {
     pub fn with_budget(budget: MemoryBudget) -> Self {
         Self {
             entries: Arc::default(),
+            http_clients: HttpClients::default(),
             under_way: InDoubtRequests::default(),
             budget,
             bucket_changes: broadcast::Sender::new(NOTIFICATION_CAPACITY),
@@ -112,8 +115,8 @@ impl SiteHandoff {
         }
     }
 
-    /// Returns the connection to the bucket of the Site with this UID. Reconciles and passes share it, and its pool of
-    /// HTTP connections, until the Site names another target or other credentials.
+    /// Returns the connection to the bucket of the Site with this UID. Reconciles and passes share it until the Site names another
+    /// target or other credentials. Sites share the pool of HTTP connections.
     pub fn connect(
         &self,
         site_uid: &str,
@@ -126,7 +129,7 @@ impl SiteHandoff {
             return Ok(connection);
         }
         // Without the lock: this reads the machine's certificates.
-        let connection = BucketConnection::new(target)?;
+        let connection = BucketConnection::sharing(target, &self.http_clients)?;
         lock(&self.entries)
             .entry(site_uid.to_owned())
             .or_default()
@@ -143,6 +146,13 @@ impl SiteHandoff {
     /// Returns whether the Site controller found the bucket unavailable. False until the first reconcile after a start.
     pub fn is_unavailable(&self, site: &Site) -> bool {
         self.entry(site).is_unavailable
+    }
+
+    /// Returns whether the Site controller has reconciled `site` since this process leads.
+    pub fn is_reconciled(&self, site: &Site) -> bool {
+        let entries = lock(&self.entries);
+        let entry = site.uid().and_then(|uid| entries.get(&uid));
+        entry.is_some_and(|entry| entry.bucket.is_some() || entry.is_unavailable)
     }
 
     /// Returns the protection cache of `site`.

@@ -5,6 +5,7 @@
 //! make the SDK choose another host (an ARN, an S3 Express bucket) are rejected.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::config::retry::RetryPartition;
@@ -20,6 +21,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::client::{BucketClient, Purpose};
+use super::http_clients::HttpClients;
 use super::in_doubt_requests::InDoubtRequests;
 use super::target::{TargetError, is_tls, is_valid_bucket, is_valid_region};
 use super::{credentials, proxy, simulation};
@@ -37,7 +39,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct BucketConnection {
     target: StorageTarget,
     is_tls: bool,
-    http: SharedHttpClient,
+    http: Arc<SharedHttpClient>,
     credentials: SharedCredentialsProvider,
 }
 
@@ -57,6 +59,11 @@ impl PartialEq for BucketConnection {
 impl BucketConnection {
     /// Checks `target` and prepares connections to it. Sends nothing.
     pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
+        Self::sharing(target, &HttpClients::default())
+    }
+
+    /// Like [`Self::new`], with the HTTP client that other buckets use already.
+    pub fn sharing(target: &StorageTarget, clients: &HttpClients) -> Result<Self, TargetError> {
         let is_tls = match &target.endpoint {
             Some(endpoint) => is_tls(endpoint)?,
             None => true,
@@ -68,8 +75,8 @@ impl BucketConnection {
             return Err(TargetError::Region);
         }
         let http = match simulation::current() {
-            Some(simulated) => simulated.http,
-            None => http_client(is_tls, target)?,
+            Some(simulated) => Arc::new(simulated.http),
+            None => clients.get_or_make(target, is_tls, || http_client(is_tls, target))?,
         };
         let credentials = credentials::provider(target, &http)?;
         Ok(Self { target: target.clone(), is_tls, http, credentials })
@@ -113,7 +120,7 @@ impl BucketConnection {
     }
 
     fn config(&self) -> ConfigBuilder {
-        let http = simulation::current().map_or_else(|| self.http.clone(), |simulated| simulated.http);
+        let http = simulation::current().map_or_else(|| (*self.http).clone(), |simulated| simulated.http);
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
