@@ -227,10 +227,8 @@ pub async fn report_paused<K: Watched>(
 
 /// Registers the conditions of the objects in `store` with the telemetry.
 fn register_conditions<K: Watched>(context: &Context, store: Store<DeserializeGuard<K>>) {
-    let lister = move || {
-        let objects = store.state();
-        let readable = objects.iter().filter_map(|object| object.0.as_ref().ok());
-        readable.flat_map(|object| object.conditions().to_vec()).collect()
+    let lister = move |pass: &mut dyn FnMut(&Condition)| {
+        readable(&store.state()).flat_map(Watched::conditions).for_each(pass);
     };
     context.telemetry.register_condition_lister(K::KIND, Box::new(lister));
 }
@@ -308,7 +306,7 @@ async fn reconcile_object<R: Reconciler>(
         // A retry reads the same. Only a write makes the object readable, and wakes the controller.
         return Ok(Action::await_change());
     };
-    let reconcile = reconcile_with_backoff(&runner, object);
+    let reconcile = || reconcile_with_backoff(&runner, object);
     let shutdown = runner.leader.cancelled();
     let action = runner.store_limits.run(object.store_endpoint(), reconcile, shutdown).await;
     Ok(action.unwrap_or_else(Action::await_change))

@@ -78,11 +78,14 @@ impl Drop for Turn<'_> {
 }
 
 impl StoreLimits {
-    /// Runs `work` once its store has a free permit. `None`: `shutdown` came first, and the work has not started.
-    pub async fn run<T>(
+    /// Begins `work` once its store has a free permit. `None`: `shutdown` came first, and the work has not begun.
+    ///
+    /// Thousands may wait, such as all cameras when it is time to query their recorders. So `work` makes its future only then,
+    /// on the heap, and one that waits takes no memory for its own.
+    pub async fn run<T, F: Future<Output = T>>(
         &self,
         store: Option<String>,
-        work: impl Future<Output = T>,
+        work: impl FnOnce() -> F,
         shutdown: impl Future<Output = ()>,
     ) -> Option<T> {
         let room = || Arc::new(Semaphore::new(MAX_PER_STORE));
@@ -96,7 +99,7 @@ impl StoreLimits {
                 () = shutdown => return None,
                 turn = turn => turn,
             };
-            Some(work.await)
+            Some(Box::pin(work()).await)
         };
         let done = done.await;
         // Before the count below, which would otherwise find this clone and keep the entry.
@@ -133,23 +136,23 @@ mod tests {
         let limits = StoreLimits::default();
         let slow = || Some("slow".to_owned());
         let mut stuck: Vec<_> =
-            (0..MAX_PER_STORE).map(|_| Box::pin(limits.run(slow(), pending::<()>(), pending()))).collect();
+            (0..MAX_PER_STORE).map(|_| Box::pin(limits.run(slow(), pending::<()>, pending()))).collect();
         for one in &mut stuck {
             assert_eq!(one.now_or_never(), None);
         }
-        let mut next = Box::pin(limits.run(slow(), ready(7), pending()));
+        let mut next = Box::pin(limits.run(slow(), || ready(7), pending()));
         assert_eq!(next.as_mut().now_or_never(), None, "its own wait");
         for lane in [Some("quick".to_owned()), None] {
-            let done = limits.run(lane, ready(7), pending()).now_or_never();
+            let done = limits.run(lane, || ready(7), pending()).now_or_never();
             assert_eq!(done, Some(Some(7)));
         }
         assert_eq!(lock(&limits.by_store).len(), 1, "those that are empty are forgotten");
-        let ended = limits.run(slow(), ready(7), ready(())).now_or_never();
+        let ended = limits.run(slow(), || ready(7), ready(())).now_or_never();
         assert_eq!(ended, Some(None), "what waits when all ends is not begun");
         drop(stuck.pop());
         assert_eq!(next.now_or_never(), Some(Some(7)));
         drop(stuck);
-        limits.run(None, ready(7), pending()).now_or_never();
+        limits.run(None, || ready(7), pending()).now_or_never();
         assert!(lock(&limits.by_store).is_empty());
     }
 
@@ -160,12 +163,12 @@ mod tests {
         for number in 0..64 {
             let store = format!("slow-{number}");
             stuck.extend((0..MAX_PER_STORE).map(|_| {
-                let mut one = Box::pin(limits.run(Some(store.clone()), pending::<()>(), pending()));
+                let mut one = Box::pin(limits.run(Some(store.clone()), pending::<()>, pending()));
                 assert_eq!(one.as_mut().now_or_never(), None);
                 one
             }));
             for lane in [Some("good".to_owned()), None] {
-                let done = limits.run(lane, ready(7), pending()).now_or_never();
+                let done = limits.run(lane, || ready(7), pending()).now_or_never();
                 assert_eq!(done, Some(Some(7)), "after {} unresponsive stores", number + 1);
             }
         }
@@ -177,14 +180,14 @@ mod tests {
         let mut stuck: Vec<_> = (0..8 * MAX_PER_STORE)
             .map(|number| {
                 let store = Some(format!("slow-{}", number % 8));
-                Box::pin(limits.run(store, pending::<()>(), pending()))
+                Box::pin(limits.run(store, pending::<()>, pending()))
             })
             .collect();
         for one in &mut stuck {
             assert_eq!(one.now_or_never(), None);
         }
         let mut waiting: Vec<_> = (0..MAX_PER_STORE)
-            .map(|_| Box::pin(limits.run(Some("good".to_owned()), pending::<()>(), pending())))
+            .map(|_| Box::pin(limits.run(Some("good".to_owned()), pending::<()>, pending())))
             .collect();
         for one in &mut waiting {
             assert_eq!(one.now_or_never(), None);

@@ -37,7 +37,7 @@ struct BucketMetrics {
 }
 
 /// Registers the gauges of `sites`.
-pub fn register(registry: &mut Registry, sites: &[Site]) {
+pub fn register(registry: &mut Registry, sites: &[&Site]) {
     let (metrics, now) = (BucketMetrics::new(registry), Timestamp::now());
     for site in sites {
         metrics.add(site, now);
@@ -181,14 +181,14 @@ mod tests {
             },
         }))
         .unwrap();
-        let encoded = |sites: &[Site]| {
+        let encoded = |sites: &[&Site]| {
             let mut registry = Registry::with_prefix("toezicht");
             register(&mut registry, sites);
             let mut text = String::new();
             encode(&mut text, &registry).unwrap();
             text
         };
-        let text = encoded(&[site]);
+        let text = encoded(&[&site]);
         for line in [
             r#"toezicht_bucket_versions{namespace="n",site="s"} 5"#,
             r#"toezicht_audit_findings{namespace="n",site="s",type="Overdue",violation="true"} 4"#,

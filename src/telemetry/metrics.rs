@@ -2,12 +2,13 @@
 //! and cameras name resources.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
+use kube::core::DeserializeGuard;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -68,10 +69,10 @@ pub enum ReconcileOutcome {
     Failed(&'static str),
 }
 
-/// Lists the conditions of all objects of a kind.
-pub type ConditionLister = Box<dyn Fn() -> Vec<Condition> + Send + Sync>;
+/// Passes each condition of all objects of a kind. A list of them would be as large as the objects.
+pub type ConditionLister = Box<dyn Fn(&mut dyn FnMut(&Condition)) + Send + Sync>;
 
-pub type SiteLister = Box<dyn Fn() -> Vec<Site> + Send + Sync>;
+pub type SiteLister = Box<dyn Fn() -> Vec<Arc<DeserializeGuard<Site>>> + Send + Sync>;
 
 /// Newest segment of a camera that the store confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,19 +221,20 @@ impl OperatorTelemetry {
     fn conditions(&self) -> Family<Labels, Gauge> {
         let conditions = Family::<Labels, Gauge>::default();
         for (kind, lister) in lock(&self.condition_listers).iter() {
-            for Condition { type_, status, reason, .. } in lister() {
-                let kind = (*kind).into();
+            let kind = (*kind).into();
+            lister(&mut |Condition { type_, status, reason, .. }| {
                 let labels =
-                    labels([("kind", kind), ("condition", &type_), ("status", &status), ("reason", &reason)]);
+                    labels([("kind", kind), ("condition", type_), ("status", status), ("reason", reason)]);
                 conditions.get_or_create(&labels).inc();
-            }
+            });
         }
         conditions
     }
 
     /// Encodes all metrics as text in the format of `OpenMetrics`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
-        let sites: Vec<Site> = lock(&self.site_listers).iter().flat_map(|lister| lister()).collect();
+        let listed: Vec<_> = lock(&self.site_listers).iter().flat_map(|lister| lister()).collect();
+        let sites: Vec<&Site> = listed.iter().filter_map(|site| site.0.as_ref().ok()).collect();
         // As for the changes above: each counter exists before it first counts.
         for site in &sites {
             for subresource in Subresource::VARIANTS {

@@ -14,7 +14,7 @@ use crate::api::{Camera, Site};
 use crate::controllers::context::Context;
 use crate::controllers::handoff::sites_in_scope;
 use crate::controllers::kubernetes::cached::Cached;
-use crate::controllers::runner::{readable, select};
+use crate::controllers::runner::select;
 use crate::controllers::watch_cache::{Guarded, WatchCache};
 
 /// Returns the controller of the Sites of `scope`, or of all namespaces.
@@ -22,7 +22,7 @@ pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Guarded<
     let cache = &context.cache;
     let WatchCache { sites, policies, cameras, pods, .. } = cache;
     let (by_policy, listed) = (sites.clone(), sites.store());
-    context.telemetry.register_site_lister(Box::new(move || readable(&listed.state()).cloned().collect()));
+    context.telemetry.register_site_lister(Box::new(move || listed.state()));
     sites
         .controller(sites.changes())
         .owns_shared_stream(cache.workloads.changes())
