@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, join_all};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, Secret, Service, ServiceAccount};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -33,6 +33,7 @@ pub struct WatchCache {
     pub workloads: Cached<StatefulSet>,
     pub services: Cached<Service>,
     pub service_accounts: Cached<ServiceAccount>,
+    /// Of their specs, only the node and whether they use its network.
     pub pods: Cached<Pod>,
     /// Volume claims of spools.
     pub claims: Cached<PersistentVolumeClaim>,
@@ -68,7 +69,7 @@ impl WatchCache {
             services: builder.cached(recorders(), site_label),
             service_accounts: builder.cached(recorders(), site_label),
             // As they are listed: one that lost another label must not seem to be gone.
-            pods: builder.cached(all().labels(SITE_LABEL), site_label),
+            pods: builder.trimmed(all().labels(SITE_LABEL), site_label, trim_pod),
             claims: builder.cached(all().labels(SITE_LABEL), site_label),
             recorder_configs: builder.cached(of_type(CONFIG_SECRET_TYPE), site_label),
             store_secrets: builder.cached(of_type(SECRET_TYPE_S3), |_| None),
@@ -104,8 +105,17 @@ impl Builder<'_> {
         config: watcher::Config,
         site_of: fn(&K) -> Option<String>,
     ) -> Cached<K> {
+        self.trimmed(config, site_of, |_| ())
+    }
+
+    fn trimmed<K: Cacheable>(
+        &mut self,
+        config: watcher::Config,
+        site_of: fn(&K) -> Option<String>,
+        trim: fn(&mut K),
+    ) -> Cached<K> {
         let (cached, writer) = Cached::new(scoped_api(self.client, self.scope), config, site_of);
-        self.watches.push((K::kind(&()).into_owned(), Box::pin(writer.run())));
+        self.watches.push((K::kind(&()).into_owned(), Box::pin(writer.trimming(trim).run())));
         self.states.push(Box::new(cached.clone()));
         cached
     }
@@ -122,6 +132,49 @@ where
     }
 }
 
+/// Removes the containers and the volumes that are no claims. They take more memory than the rest of a recorder's pod.
+fn trim_pod(pod: &mut Pod) {
+    if let Some(PodSpec { node_name, host_network, mut volumes, .. }) = pod.spec.take() {
+        volumes.iter_mut().for_each(|volumes| volumes.retain(|volume| volume.persistent_volume_claim.is_some()));
+        pod.spec = Some(PodSpec { node_name, host_network, volumes, ..PodSpec::default() });
+    }
+}
+
 fn site_label<K: Resource>(object: &K) -> Option<String> {
     object.labels().get(SITE_LABEL).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::controllers::recorder_client::pod_address;
+
+    #[test]
+    fn trimmed_pod_keeps_what_its_recorder_is_found_by() {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "zwembad-recorder-0"},
+            "spec": {
+                "nodeName": "node-3", "hostNetwork": false, "containers": [{"name": "recorder", "image": "i"}],
+                "volumes": [
+                    {"name": "config", "secret": {"secretName": "c"}},
+                    {"name": "spool", "persistentVolumeClaim": {"claimName": "spool-zwembad-recorder-0"}},
+                ],
+            },
+            "status": {"podIP": "10.1.2.3"},
+        }))
+        .unwrap();
+        trim_pod(&mut pod);
+        assert_eq!(pod_address(Some(&pod)), Ok([10, 1, 2, 3].into()));
+        let spec = pod.spec.as_mut().unwrap();
+        assert!(spec.containers.is_empty());
+        // A lost recorder with a claim does not lose its spool with its pod.
+        let volumes: Vec<&str> = spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
+        assert_eq!(volumes, ["spool"]);
+        assert_eq!(spec.node_name.as_deref(), Some("node-3"));
+        spec.host_network = Some(true);
+        trim_pod(&mut pod);
+        assert!(pod_address(Some(&pod)).is_err(), "it uses the address of its node");
+    }
 }

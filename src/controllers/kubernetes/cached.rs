@@ -33,6 +33,9 @@ pub trait Cacheable: StoredObject + Resource<Scope = NamespaceResourceScope> + S
 
 impl<K: StoredObject + Resource<Scope = NamespaceResourceScope> + Send + Sync + 'static> Cacheable for K {}
 
+/// Annotation in which `kubectl apply` keeps a copy of the object.
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -97,6 +100,7 @@ pub struct CacheWriter<K: Cacheable> {
     config: watcher::Config,
     writer: Writer<K>,
     cached: Cached<K>,
+    trim: fn(&mut K),
 }
 
 /// State of the watch of a kind, whatever the kind.
@@ -138,7 +142,7 @@ impl<K: Cacheable> Cached<K> {
             state: Mutex::default(),
             failing_since: Mutex::default(),
         }));
-        let writer = CacheWriter { api, config, writer, cached: cached.clone() };
+        let writer = CacheWriter { api, config, writer, cached: cached.clone(), trim: |_| () };
         (cached, writer)
     }
 
@@ -265,6 +269,15 @@ impl<K: Cacheable> Pending<K> {
     }
 }
 
+/// Removes metadata that is as large as the object, and that nobody reads.
+fn strip_metadata<K: Resource>(object: &mut K) {
+    let metadata = object.meta_mut();
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED_ANNOTATION);
+    }
+}
+
 fn is_at_least(cached: Option<u64>, written: Option<u64>) -> bool {
     cached.zip(written).is_some_and(|(cached, written)| cached >= written)
 }
@@ -318,13 +331,22 @@ impl<K: Cacheable> State<K> {
 }
 
 impl<K: Cacheable> CacheWriter<K> {
+    /// Removes with `trim` what no controller reads, before the cache has it.
+    #[must_use]
+    pub fn trimming(self, trim: fn(&mut K)) -> Self {
+        Self { trim, ..self }
+    }
+
     /// Watches until it is dropped.
     ///
     /// After each failure it lists again. A watch that continued would report nothing if the API server has lost the version
     /// to continue from (410 Gone, a restored backup), and an event that cannot be read would be missing for ever.
     pub async fn run(mut self) {
-        // Large, and nobody reads them.
-        let strip = |object: &mut K| object.meta_mut().managed_fields = None;
+        let trim = self.trim;
+        let strip = move |object: &mut K| {
+            strip_metadata(object);
+            trim(object);
+        };
         // Kept from one watch to the next: a list may succeed where each watch fails.
         let mut backoff = DefaultBackoff::default();
         loop {
@@ -456,6 +478,21 @@ mod tests {
         assert_eq!(names(cached.of_site("sport", "zwembad")), ["a"]);
         assert_eq!(names(cached.in_namespace("sport")), ["a", "b"]);
         assert!(cached.in_namespace("elders").is_empty() && cached.get("sport", "c").is_none());
+    }
+
+    #[test]
+    fn copies_of_an_object_in_its_metadata_are_dropped() {
+        let mut object: ConfigMap = serde_json::from_value(json!({"metadata": {
+            "name": "a", "managedFields": [{"manager": "kubectl", "operation": "Apply"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "kept": "x"},
+        }}))
+        .unwrap();
+        strip_metadata(&mut object);
+        assert_eq!(object.metadata.managed_fields, None);
+        assert_eq!(object.annotations().keys().collect::<Vec<_>>(), ["kept"]);
+        let mut without = ConfigMap::default();
+        strip_metadata(&mut without);
+        assert_eq!(without, ConfigMap::default());
     }
 
     /// A watch that is re-established lists what exists, and says nothing of what is gone.
