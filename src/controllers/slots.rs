@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::sync::lock;
 
-/// Values that nobody asked for during this many maximum ages are dropped: their Sites and pods may be gone.
-const IDLE_AGES: u32 = 10;
-
 type Slot<V> = Arc<tokio::sync::Mutex<Option<(Instant, V)>>>;
 
 /// Values by key, each used up to a maximum age.
 #[derive(Debug)]
 pub struct Slots<K, V> {
     max_age: Duration,
+    idle_age: Duration,
     inner: Mutex<Inner<K, V>>,
 }
 
@@ -26,8 +24,13 @@ struct Inner<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Slots<K, V> {
-    pub fn new(max_age: Duration) -> Self {
-        Self { max_age, inner: Mutex::new(Inner { slots: HashMap::new(), swept_at: Instant::now() }) }
+    /// Values that nobody asked for during `idle_age` are dropped: their Sites and pods may be gone.
+    pub fn new(max_age: Duration, idle_age: Duration) -> Self {
+        Self {
+            max_age,
+            idle_age,
+            inner: Mutex::new(Inner { slots: HashMap::new(), swept_at: Instant::now() }),
+        }
     }
 
     /// Returns the value of `key`, and whether `fetch` made it, of the value before it. Concurrent callers wait for the same `fetch`. An
@@ -54,7 +57,7 @@ impl<K: Eq + Hash, V: Clone> Slots<K, V> {
 
     fn slot(&self, key: K) -> Slot<V> {
         let mut inner = lock(&self.inner);
-        let idle_age = self.max_age * IDLE_AGES;
+        let idle_age = self.idle_age;
         if inner.swept_at.elapsed() > idle_age {
             // A slot that is locked is in use.
             let is_idle = |slot: &Slot<V>| {
@@ -80,7 +83,7 @@ mod tests {
 
     #[tokio::test]
     async fn value_is_used_until_it_is_old_or_unusable() {
-        let slots = Slots::new(Duration::from_hours(1));
+        let slots = Slots::new(Duration::from_hours(1), Duration::from_hours(2));
         let any = |_: &u32| true;
         assert_eq!(slots.get_or_fetch("a", any, value(1)).await, Ok((1, true)));
         assert_eq!(slots.get_or_fetch("a", any, value(2)).await, Ok((1, false)));
@@ -94,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_values_are_dropped() {
-        let slots = Slots::new(Duration::from_millis(1));
+        let slots = Slots::new(Duration::from_millis(1), Duration::from_millis(10));
         for number in 0..100 {
             slots.get_or_fetch(number, |_| true, value(number)).await.unwrap();
         }

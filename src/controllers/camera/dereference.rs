@@ -38,7 +38,7 @@ pub struct SiteSnapshots(Slots<(String, String), Arc<SiteSnapshot>>);
 
 impl Default for SiteSnapshots {
     fn default() -> Self {
-        Self(Slots::new(SNAPSHOT_MAX_AGE))
+        Self(Slots::new(SNAPSHOT_MAX_AGE, SNAPSHOT_MAX_AGE))
     }
 }
 
