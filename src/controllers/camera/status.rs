@@ -20,6 +20,9 @@ use crate::wire::{CameraReport, CameraState, SegmentReport};
 /// one write a minute (ADR 0015).
 pub const SEGMENT_REFRESH_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
 
+/// Message about a recorder that may just be starting.
+const NO_ANSWER_YET: &str = "the camera's recorder does not answer yet: see Ready of the Site";
+
 /// Observations of a camera.
 #[derive(Clone, Copy, Debug)]
 pub struct CameraObservations<'a> {
@@ -31,6 +34,8 @@ pub struct CameraObservations<'a> {
     pub is_omitted: bool,
     pub reply: Option<&'a CameraQueryResult>,
     pub losses: &'a CameraLosses,
+    /// The recorder has not answered for so long that the status must say so.
+    pub is_silence_news: bool,
     /// Time of the last known frame before this reply.
     pub last_frame_at: Option<Timestamp>,
 }
@@ -48,10 +53,29 @@ pub fn camera_status(
     observed: &CameraObservations<'_>,
     now: Timestamp,
 ) -> (CameraStatus, Option<Timestamp>) {
-    let CameraObservations { valid, policy, recorder, is_omitted, reply, losses, last_frame_at } = *observed;
+    let CameraObservations {
+        valid,
+        policy,
+        recorder,
+        is_omitted,
+        reply,
+        losses,
+        is_silence_news,
+        last_frame_at,
+    } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
-    let mut recording = recording(&camera.spec.stream, valid, is_omitted, reply);
+    let found = recording(&camera.spec.stream, valid, is_omitted, reply);
+    // An answer counts at once, and so does a camera that is omitted or may not record.
+    let is_short_silence =
+        !is_silence_news && !matches!(reply, Some(Ok(_))) && found.status == ConditionStatus::Unknown;
+    let kept = recording_before(&before, generation).filter(|_| is_short_silence);
+    let mut recording = match kept {
+        Some(kept) => kept,
+        // Not its cause, which changes several times while a recorder starts.
+        None if is_short_silence => ConditionFinding { message: NO_ANSWER_YET.to_owned(), ..found },
+        None => found,
+    };
     if let Some(names) = &losses.recorders {
         recording = camera_recording::with_lost_recorders(recording, names);
     }
@@ -73,7 +97,10 @@ pub fn camera_status(
     let (last_segment, stream) = recorded(&before, observed.report(), has_changed || latest != before.gaps);
     let status = CameraStatus {
         observed_generation: generation,
-        recorder_pod_name: recorder.map(|recorder| recorder.pod_name.clone()),
+        recorder_pod_name: match recorder {
+            _ if is_short_silence => before.recorder_pod_name,
+            recorder => recorder.map(|recorder| recorder.pod_name.clone()),
+        },
         last_segment,
         stream,
         suspensions: valid.suspensions.clone(),
@@ -88,6 +115,16 @@ pub fn camera_status(
 pub fn is_ready(status: &CameraStatus) -> bool {
     let ready: &str = ConditionType::Ready.into();
     status.conditions.iter().any(|condition| condition.type_ == ready && condition.status == "True")
+}
+
+/// Returns `Recording` of the status `before` if it is `True` for the present spec.
+fn recording_before(before: &CameraStatus, generation: Option<i64>) -> Option<ConditionFinding> {
+    let type_: &str = ConditionType::Recording.into();
+    let is_present = before.observed_generation == generation;
+    let mut conditions = before.conditions.iter().filter(|_| is_present);
+    let recorded = conditions.find(|condition| condition.type_ == type_ && condition.status == "True")?;
+    let message = recorded.message.clone();
+    Some(ConditionFinding::new(ConditionType::Recording, true, Reason::Recording, message))
 }
 
 fn recording(

@@ -66,6 +66,16 @@ fn status_at(
     snapshot: &SiteSnapshot,
     reply: Option<&CameraQueryResult>,
 ) -> (CameraStatus, Option<Timestamp>) {
+    status_in_silence(now, camera, snapshot, reply, true)
+}
+
+fn status_in_silence(
+    now: &str,
+    camera: &Camera,
+    snapshot: &SiteSnapshot,
+    reply: Option<&CameraQueryResult>,
+    is_silence_news: bool,
+) -> (CameraStatus, Option<Timestamp>) {
     let now = now.parse().unwrap();
     let valid = validate(camera, snapshot, &Ceilings { video: Days(28), calls: Days(7) }, now);
     let recorder = observe::assigned_recorder("receptie", snapshot);
@@ -76,6 +86,7 @@ fn status_at(
         is_omitted: observe::is_omitted("receptie", snapshot),
         reply,
         losses: &observe::losses("receptie", snapshot),
+        is_silence_news,
         last_frame_at: None,
     };
     camera_status(camera, &observed, now)
@@ -166,6 +177,40 @@ fn lost_spool_is_a_gap_even_if_no_recorder_answers() {
         until: Some(Time("2026-01-02T11:50:00Z".parse().unwrap())),
     };
     assert_eq!(status_of(&camera(), &snapshot, None).gaps, [gap]);
+/// A restart of its recorder takes seconds. Neither the status nor an event says so, and the Site does.
+#[test]
+fn short_silence_of_a_recorder_leaves_the_status() {
+    let (site, mut camera) = (site_snapshot(), camera());
+    let recorded = Ok(reply(CameraState::Recording, "2026-01-02T11:58:30Z"));
+    camera.status = Some(status_of(&camera, &site, Some(&recorded)));
+    let before = camera.status.clone().unwrap();
+    let unreachable = Err(RecorderStatusError::Unreachable);
+    let without_recorder = SiteSnapshot { config: None, ..site_snapshot() };
+    for (snapshot, reply) in [(&site, Some(&unreachable)), (&without_recorder, None)] {
+        let (short, _) = status_in_silence(NOW, &camera, snapshot, reply, false);
+        assert_eq!(short, before);
+        let (long, _) = status_in_silence(NOW, &camera, snapshot, reply, true);
+        assert_conditions(&long, &["Recording=Unknown RecorderNotReady", "Ready=False RecorderNotReady"]);
+    }
+    // An answer counts at once, and so does a suspension.
+    let disconnected = Ok(reply(CameraState::Disconnected, NOW));
+    let (status, _) = status_in_silence(NOW, &camera, &site, Some(&disconnected), false);
+    assert_conditions(&status, &["Recording=False Disconnected"]);
+    let (status, _) = status_in_silence(NOW, &camera, &suspended_snapshot(), Some(&unreachable), false);
+    assert_conditions(&status, &["Recording=False Suspended", "Ready=True Suspended"]);
+    // The recording before was that of another spec.
+    camera.metadata.generation = Some(7);
+    let (status, _) = status_in_silence(NOW, &camera, &site, Some(&unreachable), false);
+    assert_conditions(&status, &["Recording=Unknown RecorderNotReady"]);
+    // A new camera has nothing to keep, and its status is the same while its recorder is created and starts.
+    (camera.status, camera.metadata.generation) = (None, None);
+    let (first, _) = status_in_silence(NOW, &camera, &without_recorder, None, false);
+    assert_conditions(&first, &["Recording=Unknown RecorderNotReady"]);
+    camera.status = Some(first.clone());
+    let (starting, _) = status_in_silence(NOW, &camera, &site, Some(&unreachable), false);
+    assert_eq!(starting, first);
+    let (silent, _) = status_in_silence(NOW, &camera, &site, Some(&unreachable), true);
+    assert_ne!(silent.conditions[2].message, first.conditions[2].message, "it tells the cause");
 }
 
 #[test]
