@@ -116,9 +116,15 @@ impl RetentionReconciler {
     ) -> Result<(Vec<IncidentHold>, HoldPlan), RetentionPassError> {
         let Context { client, fence, cache, config, .. } = &self.context;
         let namespace = site.namespace().unwrap_or_default();
-        let governing = site_policies(cache, site, &config.ceilings, now).name;
-        let policy = fetch::<RecordingPolicy>(client, &namespace, &governing).await?;
         let holds = list_holds(client, site).await?;
+        // Only a new hold needs a policy, which must accept it.
+        let policy = match holds.as_slice() {
+            [] => None,
+            _ => {
+                let governing = site_policies(cache, site, &config.ceilings, now).name;
+                fetch::<RecordingPolicy>(client, &namespace, &governing).await?
+            }
+        };
         let memory = self.context.handoff.protection_cache(site);
         let new = memory.unregistered(bucket.cameras.keys());
         if !new.is_empty() {

@@ -177,6 +177,8 @@ fn lost_spool_is_a_gap_even_if_no_recorder_answers() {
         until: Some(Time("2026-01-02T11:50:00Z".parse().unwrap())),
     };
     assert_eq!(status_of(&camera(), &snapshot, None).gaps, [gap]);
+}
+
 /// A restart of its recorder takes seconds. Neither the status nor an event says so, and the Site does.
 #[test]
 fn short_silence_of_a_recorder_leaves_the_status() {
