@@ -13,6 +13,7 @@ use crate::support::tools::run;
 
 /// Name of the Lease, in the namespace `default`.
 const LEASE: &str = "bench-scale";
+const LISTEN: &str = "127.0.0.1:18080";
 /// Clock ticks of a second, by proc(5).
 const TICKS: f64 = 100.0;
 
@@ -44,7 +45,7 @@ impl Process {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_toezicht"))
             .args(["operator", "--log-format=text", "--lease-name", LEASE, "--lease-namespace=default"])
-            .args(["--instance=bench", "--listen=127.0.0.1:18080", "--config"])
+            .args(["--instance=bench", "--listen", LISTEN, "--config"])
             .arg(&file)
             .env("KUBECONFIG", setting("TOEZICHT_TEST_KUBECONFIG_NEWEST"))
             .stdin(Stdio::null())
@@ -58,6 +59,11 @@ impl Process {
     pub async fn stop(mut self) {
         run("sh", &["-c", &format!("kill -TERM {}", self.pid())], None).await;
         self.child.wait().await.unwrap();
+    }
+
+    /// Reads the metrics, as Prometheus does. That takes memory, too.
+    pub async fn scrape(&self) {
+        run("curl", &["-sS", "--fail", "-o", "/dev/null", &format!("http://{LISTEN}/metrics")], None).await;
     }
 
     /// Returns the memory that is resident now, and the most that ever was.

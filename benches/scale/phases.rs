@@ -15,7 +15,7 @@ use crate::api_server::RequestCounts;
 use crate::objects::{Cluster, camera_name, site_key, stream_url};
 use crate::operator::Process;
 use crate::recorders::{Recorders, Simulated};
-use crate::report::{Convergence, Figures, HoldPath, Rest};
+use crate::report::{Convergence, Figures, FirstStart, HoldPath, Rest};
 use crate::support::scene::has;
 use crate::support::settings::setting;
 use crate::support::tools::run as run_tool;
@@ -33,23 +33,21 @@ const MAX_WAIT_FOR_QUIET: Duration = Duration::from_mins(10);
 
 pub async fn run(args: Args) {
     let bench = Bench::set_up(args).await;
-    let operator = bench.start_operator().await;
-    let first = bench.converge("from nothing, with buckets", Instant::now(), &operator).await;
-    let first_memory = operator.memory();
-    operator.stop().await;
+    // In two halves, to see how time and memory grow.
+    let half = args.sites / 2;
+    let first = [bench.first_start(0, half).await, bench.first_start(half, args.sites - half).await];
 
     let (children, kubectl_seconds) = bench.time_kubectl().await;
     bench.delete_children().await;
     let begun = Instant::now();
     let operator = bench.start_operator().await;
-    let again = bench.converge("children alone", begun, &operator).await;
+    let again = bench.converge("children alone", begun, args.sites, &operator).await;
     let rest = bench.rest(&operator).await;
     let edits = bench.time_edits().await;
     let holds = bench.time_holds().await;
     let memory = operator.memory();
     operator.stop().await;
-    Figures { args, first, first_memory, children, kubectl_seconds, again, rest, edits, holds, memory }
-        .write();
+    Figures { args, first, children, kubectl_seconds, again, rest, edits, holds, memory }.write();
 }
 
 struct Bench {
@@ -63,12 +61,24 @@ impl Bench {
     async fn set_up(args: Args) -> Self {
         let cluster = Cluster::connect().await;
         cluster.install().await;
-        let begun = Instant::now();
-        let endpoint = cluster.endpoint().to_owned();
-        cluster.create_sites(0, args.sites, args.cameras / args.sites, &endpoint).await;
-        progress(&format!("Sites and Cameras created in {:.0} s", begun.elapsed().as_secs_f64()));
         let recorders = Recorders::start(&cluster.client).await;
         Self { args, cluster, recorders, dead: DeadStore::start().await }
+    }
+
+    /// Creates the Sites from `from` on, and starts the operator until they and all before them record.
+    async fn first_start(&self, from: usize, sites: usize) -> FirstStart {
+        let begun = Instant::now();
+        let cameras_per_site = self.args.cameras / self.args.sites;
+        self.cluster.create_sites(from, sites, cameras_per_site, self.cluster.endpoint()).await;
+        progress(&format!("{sites} Sites created in {:.0} s", begun.elapsed().as_secs_f64()));
+        let begun = Instant::now();
+        let operator = self.start_operator().await;
+        let all = from + sites;
+        let converged = self.converge("from nothing, with buckets", begun, all, &operator).await;
+        let memory = operator.memory();
+        operator.stop().await;
+        self.recorders.lock().acknowledged.clear();
+        FirstStart { sites: all, converged, memory }
     }
 
     async fn start_operator(&self) -> Process {
@@ -80,10 +90,10 @@ impl Bench {
         Process::start(&self.cluster.client, &config).await
     }
 
-    /// Waits until all children exist, and until all recorders were queried and all statuses say so.
-    async fn converge(&self, what: &str, begun: Instant, operator: &Process) -> Convergence {
+    /// Waits until `sites` Sites have all children, and until all recorders were queried and all statuses say so.
+    async fn converge(&self, what: &str, begun: Instant, sites: usize, operator: &Process) -> Convergence {
         let requests = RequestCounts::read(&self.cluster.client).await;
-        let (sites, cameras) = (self.args.sites, self.args.cameras);
+        let cameras = self.args.cameras / self.args.sites * sites;
         let children_seconds =
             self.wait_for(what, begun, |all| (all.workloads.len() == sites).then_some(())).await;
         let processor_seconds = operator.processor_seconds();
@@ -161,6 +171,7 @@ impl Bench {
         let minutes = begun.elapsed().as_secs_f64() / 60.0;
         let cores = (operator.processor_seconds() - processor) / begun.elapsed().as_secs_f64();
         progress(&format!("at rest for {minutes:.1} min: {} ({cores:.2} cores)", requests.describe()));
+        operator.scrape().await;
         Rest { settled_seconds, minutes, requests, cores, memory: operator.memory() }
     }
 

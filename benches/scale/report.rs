@@ -24,6 +24,15 @@ pub struct Convergence {
     pub requests: RequestCounts,
 }
 
+/// Start with new Sites, which have no bucket.
+pub struct FirstStart {
+    /// Number of all Sites.
+    pub sites: usize,
+    pub converged: Convergence,
+    /// Memory once all of them record.
+    pub memory: Memory,
+}
+
 /// Cost while nothing changes.
 pub struct Rest {
     /// Time from the convergence until only refreshes of statuses are written.
@@ -48,8 +57,8 @@ pub struct HoldPath {
 
 pub struct Figures {
     pub args: Args,
-    pub first: Convergence,
-    pub first_memory: Memory,
+    /// With half of the Sites, and with the other half.
+    pub first: [FirstStart; 2],
     /// Number of the recorders' objects.
     pub children: usize,
     pub kubectl_seconds: f64,
@@ -71,7 +80,7 @@ impl Figures {
 
     fn to_markdown(&self) -> String {
         let Args { sites, cameras, .. } = self.args;
-        let Self { first, first_memory, children, kubectl_seconds, again, rest, memory, .. } = self;
+        let Self { first, children, kubectl_seconds, again, rest, memory, .. } = self;
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         let mut text = format!(
             "## `make bench-scale SITES={sites} CAMERAS={cameras}`\n\n{}. {profile} build. {}.\n\n",
@@ -92,12 +101,27 @@ impl Figures {
             )
         };
         line(row("Toezicht: restart without children", again));
-        line(row("Toezicht: first start, buckets created and probed", first));
+        let [half, whole] = first;
+        let new = whole.sites - half.sites;
+        line(row(
+            &format!("Toezicht: first start with {} Sites, buckets created and probed", half.sites),
+            &half.converged,
+        ));
+        line(row(&format!("Toezicht: first start with {new} more Sites"), &whole.converged));
         line(String::new());
         line(limit("times kubectl", again.children_seconds / kubectl_seconds, MAX_RATIO));
         line(limit("MiB at rest (`VmRSS`)", rest.memory.now, MAX_MIB));
         line(limit("MiB at the peak (`VmHWM`)", memory.peak, MAX_MIB));
-        line(format!("- {:.2} MiB at the peak of the first start", first_memory.peak));
+        let growth = (whole.memory.now - half.memory.now) / new as f64;
+        line(format!(
+            "- {:.2} MiB at the end of the first start with {} Sites, {:.2} with {}: {:.0} KiB for each further Site with its Cameras",
+            half.memory.now,
+            half.sites,
+            whole.memory.now,
+            whole.sites,
+            growth * 1024.0
+        ));
+        line(format!("- {:.2} MiB at the peak of these starts", half.memory.peak.max(whole.memory.peak)));
         let a_minute = rest.requests.total() as f64 / rest.minutes;
         line(format!(
             "- {a_minute:.2} requests to the API server a minute at rest, {:.2} for each Site, in {:.0} minutes",
