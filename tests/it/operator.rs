@@ -20,4 +20,5 @@ mod site;
 mod spools;
 mod stale_reads;
 mod tokens;
+mod upgrade;
 mod watches;
