@@ -18,7 +18,7 @@ use super::workload::{
     AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, is_recorder,
     is_terminated, list_site_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
 };
-use super::{drain, lost, objects};
+use super::{drain, objects};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over};
 use crate::controllers::kubernetes::cached::{Cacheable, Cached};
@@ -74,7 +74,7 @@ pub async fn apply(
         mut workload,
         mut expected,
         recorded_until,
-        lost: lost_shards,
+        lost,
     } = planned;
     let mut is_written = apply_logged(client, &cache.service_accounts, names, service_account).await?;
     is_written |= apply_logged(client, &cache.services, names, service).await?;
@@ -106,7 +106,7 @@ pub async fn apply(
     }
     let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
     if removal.is_some() {
-        pending.extend(lost::report(names, lost_shards.range(first_shard..)));
+        pending.extend(report_lost(names, lost.range(first_shard..)));
     }
     pending.extend(drain::report_claims(names, spools.claims(), &all, first_shard));
     if is_given_up && removal.is_some() {
@@ -125,7 +125,7 @@ pub async fn apply(
             names,
             pods: &all,
             is_removal_pending: !pending.is_empty(),
-            has_lost: !lost_shards.is_empty(),
+            has_lost: !lost.is_empty(),
             recorded_until: &recorded_until,
         };
         rollout = change.next_step(recorders, &expected, &context.rollout_turns, is_given_up, now).await;
@@ -167,6 +167,13 @@ pub async fn apply(
         leaving_claims: Vec::new(),
         is_changed: is_touched || is_written || spools.is_changed(),
     })
+}
+
+/// Reports the spools of lost recorders that are to be removed. One that answers meanwhile waits too, for the reconcile that finds it
+/// back: afterwards, a pod that is gone is one that never came back.
+fn report_lost<'a>(names: &ChildNames, shards: impl Iterator<Item = &'a u32>) -> SpoolReport {
+    let unknown = shards.map(|shard| (names.pod(*shard), "its node is lost".to_owned()));
+    SpoolReport { unknown: unknown.collect(), ..SpoolReport::default() }
 }
 
 /// Returns the number of pods that stay because their spools may have content.

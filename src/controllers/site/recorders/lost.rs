@@ -18,7 +18,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::Event;
 use kube::{Api, ResourceExt};
 
-use super::drain::SpoolReport;
 use super::names::{ChildNames, SPOOL_VOLUME};
 use super::shard::ShardStates;
 use super::workload::{
@@ -162,13 +161,6 @@ fn lost_recorder(pod: &Pod, since: Timestamp) -> LostRecorder {
 /// Whether the recorder may return with its segments, and may record up to then.
 pub fn may_return(entry: &LostRecorder) -> bool {
     entry.spool_lost_time.is_none()
-}
-
-/// Reports the spools of lost recorders that are to be removed. One that answers meanwhile waits too, for the reconcile that finds it
-/// back: afterwards, a pod that is gone is one that never came back.
-pub fn report<'a>(names: &ChildNames, shards: impl Iterator<Item = &'a u32>) -> SpoolReport {
-    let unknown = shards.map(|shard| (names.pod(*shard), "its node is lost".to_owned()));
-    SpoolReport { unknown: unknown.collect(), ..SpoolReport::default() }
 }
 
 /// Returns the entries of the status after a plan was applied, and the events about their changes. `previous` is the configuration
