@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 
 use axum::http::request::Parts;
+use fastrand::Rng;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -23,6 +24,7 @@ use crate::support::wait::{HANG, eventually};
 
 const INSTANCE: &str = "killed-change";
 const RECORDER: &str = "die-heijgrave-recorder";
+
 /// Change of a person, in the order in which a test makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
@@ -42,13 +44,15 @@ enum Peer {
     Store,
 }
 
-impl Peer {
-    /// Returns a number of writes that every first apply makes.
-    const fn certain_writes(self) -> usize {
-        match self {
-            Self::ApiServer => 12,
-            Self::Store => 40,
-        }
+/// Returns a number of writes that a change always causes. A deleted Site writes nothing to the store.
+const fn certain_writes(peer: Peer, change: Change) -> usize {
+    match (peer, change) {
+        (Peer::ApiServer, Change::FirstApply) => 16,
+        (Peer::ApiServer, Change::CameraAdded | Change::SiteDeleted) => 10,
+        (Peer::ApiServer, Change::PolicyChanged) => 5,
+        (Peer::Store, Change::FirstApply) => 30,
+        (Peer::Store, Change::PolicyChanged) => 20,
+        (Peer::Store, Change::CameraAdded | Change::SiteDeleted) => 1,
     }
 }
 
@@ -299,42 +303,43 @@ fn normalised_config(secret: &Secret) -> Value {
     config
 }
 
-/// Returns the writes after which to kill: all, or with `make test` one of them.
-fn points(peer: Peer) -> Box<dyn Iterator<Item = usize> + Send> {
+/// Returns the step between two rounds; `None` with `make test`: one round, in which a seed chooses the writes.
+fn stride() -> Option<usize> {
+    let every = std::env::var("TOEZICHT_TEST_KILL_EVERY").ok();
+    every.map(|every| every.parse().expect("TOEZICHT_TEST_KILL_EVERY: a number"))
+}
+
+fn random() -> Rng {
     static SEED: OnceLock<u64> = OnceLock::new();
-    match std::env::var("TOEZICHT_TEST_KILL_EVERY") {
-        Ok(every) => {
-            let every = every.parse().expect("TOEZICHT_TEST_KILL_EVERY: a number");
-            Box::new((1..).step_by(every))
-        }
-        Err(_) => {
-            let seed = std::env::var("TOEZICHT_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-            let seed = *SEED.get_or_init(|| seed.unwrap_or_else(|| fastrand::u64(..)));
-            println!("TOEZICHT_TEST_SEED={seed}");
-            Box::new(std::iter::once(fastrand::Rng::with_seed(seed).usize(1..=peer.certain_writes())))
-        }
-    }
+    let given = std::env::var("TOEZICHT_TEST_SEED").ok();
+    let given = given.map(|seed| seed.parse().expect("TOEZICHT_TEST_SEED: a number"));
+    let seed = *SEED.get_or_init(|| given.unwrap_or_else(|| fastrand::u64(..)));
+    println!("TOEZICHT_TEST_SEED={seed}");
+    Rng::with_seed(seed)
 }
 
 async fn check_crash_recovery(prefix: &'static str, peer: Peer, port: u16) {
     with_chart_scaled_down(prefix, async move |namespace| {
         let mut scene = ChangeScene::new(namespace, port).await;
-        let bucket = scene.scene.bucket.name.clone();
-        let expected = scene.make_all(&format!("{bucket}-0")).await;
-        let mut is_killed = false;
-        for point in points(peer) {
-            let mut is_killed_now = false;
+        let name = scene.scene.bucket.name.clone();
+        let expected = scene.make_all(&format!("{name}-0")).await;
+        let (stride, mut random) = (stride(), random());
+        let mut number = 1;
+        loop {
+            let bucket = format!("{name}-{number}");
+            let mut is_killed = false;
             for (change, expected) in CHANGES.into_iter().zip(&expected) {
-                let bucket = format!("{bucket}-{point}");
-                is_killed_now |= scene.make_and_kill(change, &bucket, peer, point, expected).await;
+                let point =
+                    if stride.is_some() { number } else { random.usize(1..=certain_writes(peer, change)) };
+                is_killed |= scene.make_and_kill(change, &bucket, peer, point, expected).await;
             }
             scene.end_round().await;
-            is_killed |= is_killed_now;
-            if !is_killed_now {
-                break;
+            assert!(is_killed || number > 1, "{peer:?}: no operator was killed");
+            match stride {
+                Some(stride) if is_killed => number += stride,
+                _ => break,
             }
         }
-        assert!(is_killed, "{peer:?}: no operator was killed");
     })
     .await;
 }

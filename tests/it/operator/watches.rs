@@ -52,9 +52,9 @@ fn is_watch_of_cameras(request: &str) -> bool {
 }
 
 /// Gives a camera another stream of the test bed.
-pub async fn set_stream(scene: &Scene, camera: &str, path: &str) {
+pub async fn set_stream(scene: &Scene, camera: &str, stream: &str) {
     let mut url = url::Url::parse(&setting("TOEZICHT_TEST_CAMERAS")).unwrap();
-    url.set_path(path);
+    url.set_path(stream);
     let patch = json!({"spec": {"stream": {"url": url.as_str()}}});
     let cameras = scene.namespace.api::<Camera>();
     cameras.patch(camera, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();

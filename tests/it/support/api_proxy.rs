@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -347,7 +347,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         return watch(&shared, kind, answer);
     }
     let (parts, body) = answer.into_parts();
-    let mut bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let mut bytes = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
     if let Turn::Last(last) = turn {
         let _ = last.send(write);
         return std::future::pending().await;
