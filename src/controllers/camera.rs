@@ -52,12 +52,7 @@ impl CameraReconciler {
         let (cameras, known) = (context.cache.cameras.store(), Arc::clone(&last_frames));
         let lister = move || known.last_segments(readable(&cameras.state()));
         context.telemetry.register_segment_lister(Box::new(lister));
-        Self {
-            context,
-            site_snapshots: SiteSnapshots::default(),
-            last_frames,
-            silences: Silences::default(),
-        }
+        Self { context, site_snapshots: SiteSnapshots::default(), last_frames, silences: Silences::default() }
     }
 }
 
