@@ -55,6 +55,7 @@ pub enum Reason {
     Retrying,
     Deleting,
     Paused,
+    Unreadable,
     InForce,
     NotYetInForce,
     Withdrawn,

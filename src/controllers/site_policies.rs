@@ -82,6 +82,16 @@ pub fn governing_policy(site: &Site) -> &str {
     reported_policy(site).unwrap_or(&site.spec.policy_ref.name)
 }
 
+/// Returns since when the policy `name` governs `site`. `now`, if another one, or none, governed it at last.
+///
+/// The entry into force that a policy states can be long past when it is created.
+pub fn governed_since(site: &Site, name: &str, now: Timestamp) -> Timestamp {
+    let reported = site.status.as_ref().and_then(|status| status.policy.as_ref());
+    // A status has whole seconds.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    reported.filter(|reported| reported.name == name).map_or(now, |reported| reported.since_time.0)
+}
+
 /// Returns the ceilings of the policy, or of the one that it replaced as long as those apply, or the last valid ones.
 pub fn effective_ceilings(
     site: &Site,
@@ -92,7 +102,8 @@ pub fn effective_ceilings(
     let before = site.status.as_ref().and_then(|status| status.ceilings.clone());
     let own = policy.and_then(|policy| {
         let own = retention::validate_ceilings(&policy.spec.retention, cluster).ok()?;
-        Some((own, takeover_time(&policy.spec)))
+        let since = governed_since(site, &policy.name_any(), now);
+        Some((own, takeover_time(&policy.spec).map(|from| from.max(since))))
     });
     let unchanged = |effective| SuccessionCeilings { effective, next_change: None };
     match (own, before) {

@@ -1,38 +1,86 @@
 //! Objects that this version cannot deserialize. They must not stop the others, and people must learn which field is the cause.
 
-use kube::api::ApiResource;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{ApiResource, Patch, PatchParams};
 use kube::core::{DeserializeGuard, DynamicObject};
 use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::context::Context;
 use super::kubernetes::cached::Cacheable;
-use super::kubernetes::{ApiError, event, meta};
+use super::kubernetes::{event, meta, status};
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 
-/// Names the field that this version cannot read, in the log and in an event.
+/// Field manager of the conditions of unreadable objects.
+const MANAGER: &str = "toezicht/unreadable";
+
+/// Names the field that this version cannot read, in the log, in an event and in `Ready`.
 pub async fn report<K: Cacheable>(context: &Context, object: &DeserializeGuard<K>) {
     let (kind, key) = (K::kind(&()), meta::namespaced_name(object));
-    match fetch_problem::<K>(context, object).await {
-        Ok(Some(problem)) => {
-            warn!(%kind, object = key, problem, "an object cannot be read");
-            event::publish(&context.events, object, &[event::warning("Unreadable", "Read", &problem)]).await;
-        }
-        // It was deleted, or corrected: then the watch reports it again.
-        Ok(None) => {}
-        Err(error) => warn!(%kind, object = key, %error, "an object cannot be read"),
+    let (namespace, resource) = (object.namespace().unwrap_or_default(), ApiResource::erase::<K>(&()));
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &resource);
+    let found = match api.get_opt(&object.name_any()).await {
+        Ok(found) => found,
+        Err(error) => return warn!(%kind, object = key, %error, "an object cannot be read"),
+    };
+    // It was deleted, or corrected: then the watch reports it again.
+    let Some((found, problem)) = found.and_then(|found| {
+        let problem = problem::<K>(serde_json::to_value(&found).ok()?)?;
+        Some((found, problem))
+    }) else {
+        return;
+    };
+    let before = conditions_of(&found);
+    let after = unread_conditions(&before, &problem, found.metadata.generation, Timestamp::now());
+    if !before.is_empty() && after == before {
+        return;
+    }
+    warn!(%kind, object = key, problem, "an object cannot be read");
+    event::publish(&context.events, object, &[event::warning("Unreadable", "Read", &problem)]).await;
+    if !before.is_empty()
+        && let Err(error) = replace_conditions(&api, &found, &after).await
+    {
+        warn!(%kind, object = key, %error, "the conditions of an unreadable object stay as they were");
     }
 }
 
-async fn fetch_problem<K: Cacheable>(
-    context: &Context,
-    object: &DeserializeGuard<K>,
-) -> Result<Option<String>, ApiError> {
-    let (namespace, kind) = (object.namespace().unwrap_or_default(), ApiResource::erase::<K>(&()));
-    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &kind);
-    let found = api.get_opt(&object.name_any()).await?;
-    Ok(found.and_then(|found| problem::<K>(serde_json::to_value(found).ok()?)))
+fn conditions_of(object: &DynamicObject) -> Vec<Condition> {
+    let conditions = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
+    serde_json::from_value(conditions).unwrap_or_default()
+}
+
+/// Returns the conditions of an object that nobody observes any more.
+fn unread_conditions(
+    before: &[Condition],
+    problem: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let (unknown, reason) = (ConditionStatus::Unknown, Reason::Unreadable);
+    let ready = ConditionFinding::new(ConditionType::Ready, unknown, reason, problem);
+    let conditions = status::replace_condition(before, &ready, generation, now);
+    status::mark_unobserved(conditions, before, reason, "the operator cannot read the object", now)
+}
+
+/// Does not apply a status, as the controllers do: the fields that it left out would be removed.
+async fn replace_conditions(
+    api: &Api<DynamicObject>,
+    object: &DynamicObject,
+    conditions: &[Condition],
+) -> Result<(), kube::Error> {
+    let patch = json!({
+        "metadata": {"resourceVersion": object.resource_version()},
+        "status": {"conditions": conditions},
+    });
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_status(&object.name_any(), &params, &Patch::Merge(&patch)).await {
+        // It changed meanwhile, which the watch reports.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        written => written.map(drop),
+    }
 }
 
 /// Returns the field of `object` that is not as `K` has it, and the remedy; `None`: all are. Without the value, which can be a
@@ -59,10 +107,26 @@ fn problem<K: DeserializeOwned>(object: Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::api::Camera;
+    use crate::api::condition::merge;
+
+    #[test]
+    fn unreadable_object_claims_nothing_and_is_written_once() {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let findings = [
+            ConditionFinding::new(ConditionType::Ready, true, Reason::AsRequired, ""),
+            ConditionFinding::new(ConditionType::Compliant, true, Reason::AuditPassed, "kept"),
+            ConditionFinding::new(ConditionType::Permitted, false, Reason::NoConsent, "no consent"),
+        ];
+        let before = merge(&[], &findings, Some(1), now);
+        let after = unread_conditions(&before, "spec.area: invalid type", Some(2), now);
+        let found: Vec<_> = after.iter().map(|one| (one.type_.as_str(), one.status.as_str())).collect();
+        assert_eq!(found, [("Ready", "Unknown"), ("Compliant", "Unknown"), ("Permitted", "False")]);
+        assert!(after[0].message.contains("spec.area") && after[1].message.ends_with("kept"), "{after:?}");
+        let later = Timestamp::from_second(1_700_000_100).unwrap();
+        assert_eq!(unread_conditions(&after, "spec.area: invalid type", Some(2), later), after);
+    }
 
     fn camera(stream: Value) -> Value {
         json!({

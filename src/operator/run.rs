@@ -201,7 +201,8 @@ impl OperatorProcess {
         let is_finished = tokio::select! {
             biased;
             lost = elector.renew_until_lost(), if !work.is_terminated() => return Err(lost.into()),
-            _ = &mut work, if !work.is_terminated() => true,
+            // One that ended by an error was dropped amid its requests.
+            ended = &mut work, if !work.is_terminated() => ended.is_ok(),
             () = tokio::time::sleep(DRAIN_TIMEOUT), if !work.is_terminated() => false,
             // The controllers ended on their own: every other branch is off.
             else => true,

@@ -111,6 +111,9 @@ pub struct GoverningPolicy {
     /// `spec.policyRef.name` at that time.
     #[schemars(length(min = 1, max = 253))]
     pub policy_ref: String,
+    /// Time when the operator found that this policy governs the site (UTC). Recordings from before it keep the ceilings under which
+    /// they were made.
+    pub since_time: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

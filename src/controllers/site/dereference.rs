@@ -19,7 +19,7 @@ use crate::controllers::kubernetes::{ApiError, meta, secret_ref};
 use crate::controllers::runner::readable;
 use crate::controllers::site_policies::{SitePolicies, site_policies};
 use crate::controllers::watch_cache::WatchCache;
-use crate::wire::RecorderConfig;
+use crate::wire::{CameraConfig, RecorderConfig};
 
 /// References of a Site and its children. `None`: the object does not exist or cannot be deserialized.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,19 @@ pub struct ObservedSite {
     pub replicas: Option<u32>,
     /// Recorders that are lost with their nodes.
     pub losses: Losses,
+}
+
+impl ObservedSite {
+    /// Returns the camera `name` as the recorders have it.
+    pub fn recorded_camera(&self, name: &str) -> Option<&CameraConfig> {
+        self.recorder_config.iter().flat_map(|config| &config.cameras).find(|camera| camera.name == name)
+    }
+
+    /// Returns the unreadable cameras that the recorders have. They go on.
+    pub fn unreadable_recorded_cameras(&self) -> impl Iterator<Item = (&ObjectMeta, &CameraConfig)> {
+        let unreadable = self.unreadable_cameras.iter();
+        unreadable.filter_map(|meta| Some((meta, self.recorded_camera(meta.name.as_deref()?)?)))
+    }
 }
 
 /// Reads the watch cache and the API server only: the next step decides about connections to a store. Without `losses`.

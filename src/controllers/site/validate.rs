@@ -2,7 +2,7 @@
 //! store, before any connection.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 
 use super::bucket::BucketAccess;
@@ -21,7 +21,7 @@ use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
 use crate::controllers::kubernetes::quantity;
 use crate::controllers::kubernetes::secret_ref::{MissingSecret, require_text};
-use crate::controllers::site_policies::{SitePermission, effective_ceilings};
+use crate::controllers::site_policies::{SitePermission, effective_ceilings, governed_since};
 use crate::rules::{Windows, live_view, policy, suspension};
 use crate::storage::bucket::policy::principals;
 use crate::storage::{BucketSpec, Claim, check_credentials};
@@ -184,6 +184,7 @@ pub fn validate(
         policy: GoverningPolicy {
             name: observed.policies.name.clone(),
             policy_ref: site.spec.policy_ref.name.clone(),
+            since_time: Time(governed_since(site, &observed.policies.name, now)),
         },
         ceilings_change: ceilings.as_ref().and_then(|ceilings| ceilings.next_change),
         ceilings: ceilings.map(|ceilings| ceilings.effective),
@@ -283,7 +284,9 @@ fn evaluate_permission(
         let message = "the Site has no accepted policy: see Accepted".to_owned();
         return SitePermission::never(Reason::DependencyNotReady, message);
     };
-    let names: Vec<String> = observed.cameras.iter().map(ResourceExt::name_any).collect();
+    // Also those that go on although they cannot be read: else the Site would be silent while they record.
+    let unreadable = observed.unreadable_recorded_cameras().map(|(_, camera)| camera.name.clone());
+    let names: Vec<String> = observed.cameras.iter().map(ResourceExt::name_any).chain(unreadable).collect();
     let suspensions = suspension::site_suspensions(&site.spec.suspensions, &names);
     let permission = observed.policies.permission(policy, site.spec.notices.as_ref(), &suspensions, now);
     permission.unwrap_or_else(|error| SitePermission::never(Reason::InvalidField, error.to_string()))
@@ -456,10 +459,7 @@ fn validate_cameras(
     now: Timestamp,
 ) -> (Vec<ValidCamera>, Vec<ValidCamera>, Vec<String>) {
     let (mut valid, mut denied, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
-    let known = |name: &str| {
-        let mut cameras = observed.recorder_config.iter().flat_map(|config| &config.cameras);
-        cameras.find(|camera| camera.name == name).map(|camera| camera.source.clone())
-    };
+    let known = |name: &str| observed.recorded_camera(name).map(|camera| camera.source.clone());
     let past = now.saturating_sub(PAST_SUSPENSION_KEPT).unwrap_or(Timestamp::MIN);
     let camera_of = |meta: &ObjectMeta, source| {
         let name = meta.name.clone().unwrap_or_default();
@@ -488,8 +488,8 @@ fn validate_cameras(
             },
         }
     }
-    let unreadable = observed.unreadable_cameras.iter();
-    valid.extend(unreadable.filter_map(|meta| Some(camera_of(meta, known(meta.name.as_deref()?)?))));
+    let unreadable = observed.unreadable_recorded_cameras();
+    valid.extend(unreadable.map(|(meta, camera)| camera_of(meta, camera.source.clone())));
     (valid, denied, unusable)
 }
 

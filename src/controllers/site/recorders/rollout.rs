@@ -26,9 +26,9 @@ use crate::wire::{CameraReport, CameraState, RecorderStatus};
 /// Label of a pod with the revision of its template.
 const REVISION_LABEL: &str = "controller-revision-hash";
 
-/// Age of the last segment that a status knows, up to which its camera was recording: the status has it every five minutes, and a
+/// Age of the last segment that a status knows, up to which its camera was recording: the status has it every 15 minutes, and a
 /// segment lasts up to an hour.
-const MAX_SEGMENT_AGE: SignedDuration = SignedDuration::from_mins(70);
+const MAX_SEGMENT_AGE: SignedDuration = SignedDuration::from_mins(80);
 
 /// Next step of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

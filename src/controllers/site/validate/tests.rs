@@ -231,6 +231,10 @@ fn unreadable_camera_goes_on_as_its_recorder_has_it() {
     let mut valid = fixture.valid().cameras;
     valid.sort_by(|one, other| one.name.cmp(&other.name));
     assert_eq!(valid, before.cameras);
+    // The suspension of all readable cameras does not silence the Site while the unreadable one records.
+    fixture.now = "2026-03-18T12:00:00Z".parse().unwrap();
+    fixture.site.spec.suspensions[0].cameras = vec!["kassa".into()];
+    assert!(fixture.valid().permission.finding.is_true());
 }
 
 #[test]
@@ -291,6 +295,7 @@ fn succession_keeps_the_stricter_ceilings_of_both_policies() {
     policy.spec.in_force.from = crate::api::DateOrInstant("2026-11-20T00:00:00Z".into());
     let ceilings = |video, calls| Ceilings { video: Days(video), calls: Days(calls) };
     fixture.site.status = Some(SiteStatus { ceilings: Some(ceilings(14, 7)), ..SiteStatus::default() });
+    govern(&mut fixture, "2026-11-20T00:00:00Z");
     let valid = fixture.valid();
     assert_eq!(valid.ceilings, Some(ceilings(14, 7)));
     assert_eq!(valid.ceilings_change, Some("2026-12-04T00:00:00Z".parse().unwrap()));
@@ -298,6 +303,36 @@ fn succession_keeps_the_stricter_ceilings_of_both_policies() {
     fixture.now = "2026-12-04T00:00:00Z".parse().unwrap();
     let valid = fixture.valid();
     assert_eq!((valid.ceilings, valid.ceilings_change), (Some(ceilings(28, 7)), None));
+}
+
+fn govern(fixture: &mut Fixture, since: &str) {
+    fixture.site.status.get_or_insert_default().policy = Some(GoverningPolicy {
+        name: "protocol-2020".into(),
+        policy_ref: "protocol-2020".into(),
+        since_time: Time(since.parse().unwrap()),
+    });
+}
+
+/// Its author may create a policy after the entry into force that it states.
+#[test]
+fn late_successor_keeps_the_stricter_ceilings_from_when_it_governs() {
+    let mut fixture = fixture();
+    let policy = fixture.observed.policies.policy.as_mut().unwrap();
+    policy.spec.replaces = Some("protocol-2016".into());
+    policy.spec.in_force.from = crate::api::DateOrInstant("2026-01-01T00:00:00Z".into());
+    fixture.now = "2026-06-01T12:00:00Z".parse().unwrap();
+    let ceilings = |video| Ceilings { video: Days(video), calls: Days(7) };
+    fixture.site.status = Some(SiteStatus { ceilings: Some(ceilings(14)), ..SiteStatus::default() });
+    let valid = fixture.valid();
+    assert_eq!(valid.policy.since_time.0, fixture.now);
+    assert_eq!(valid.ceilings, Some(ceilings(14)));
+    assert_eq!(valid.ceilings_change, Some("2026-06-15T12:00:00Z".parse().unwrap()));
+    govern(&mut fixture, "2026-06-01T12:00:00Z");
+    fixture.now = "2026-06-15T12:00:00Z".parse().unwrap();
+    assert_eq!(fixture.valid().ceilings, Some(ceilings(28)));
+    // Another policy governed until now.
+    fixture.site.status.as_mut().unwrap().policy.as_mut().unwrap().name = "protocol-2016".into();
+    assert_eq!(fixture.valid().ceilings, Some(ceilings(14)));
 }
 
 #[test]
