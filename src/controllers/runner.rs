@@ -337,11 +337,16 @@ async fn reconcile_latest<R: Reconciler>(
     runner: &ControllerRunner<R>,
     object: &R::Object,
 ) -> Result<Reconciled, R::Failure> {
-    if !R::REFETCH || R::Object::cached(&runner.context.cache).is_current(object) {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let cached = R::Object::cached(&runner.context.cache);
+    // Not `object`: it may have changed while this reconcile waited for its turn.
+    if let Some(Ok(current)) = cached.get_current(&namespace, &name).as_deref().map(|object| &object.0) {
+        return runner.reconciler.reconcile(current, Timestamp::now()).await;
+    }
+    if !R::REFETCH {
         return runner.reconciler.reconcile(object, Timestamp::now()).await;
     }
-    let namespace = object.namespace().unwrap_or_default();
-    match fetch(&runner.context.client, &namespace, &object.name_any()).await? {
+    match fetch(&runner.context.client, &namespace, &name).await? {
         Some(object) => runner.reconciler.reconcile(&object, Timestamp::now()).await,
         // It was deleted, or cannot be deserialized any more.
         None => Ok(Reconciled::AWAIT_CHANGE),

@@ -198,8 +198,8 @@ impl<K: Cacheable> Cached<K> {
         }
     }
 
-    /// Whether `object`, which came from this cache, is at least as new as what this process wrote.
-    pub fn is_current(&self, object: &impl Resource) -> bool {
+    /// Whether `object`, which this cache has now, is at least as new as what this process wrote.
+    fn is_current(&self, object: &impl Resource) -> bool {
         let state = lock(&self.0.state);
         state.written.get(&key(object)).is_none_or(|written| is_at_least(version(object), *written))
     }
@@ -672,7 +672,8 @@ mod tests {
         // A write that changed nothing has the version of before.
         writer.apply(&Event::Apply(config("a", "hal", "11")));
         cached.note_written(&config("a", "hal", "11"));
-        assert!(cached.get_current("sport", "a").is_some());
+        let current = cached.get_current("sport", "a").unwrap();
+        assert_eq!(current.resource_version().as_deref(), Some("11"), "whatever a reconcile that waited has");
         // Another write before the watch reports the deletion.
         cached.note_written(&config("a", "hal", "12"));
         writer.apply(&Event::Delete(config("a", "hal", "13")));
