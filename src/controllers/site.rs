@@ -57,6 +57,8 @@ use crate::storage::recordings::ledger::SpoolDiscard;
 const RECORDER_POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// Interval while a recorder has not acknowledged the open holds.
 const HOLD_ACK_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Delay before the first status after the creation of a StatefulSet, if no pod appears before.
+const CREATED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct SiteReconciler {
     pub context: Context,
@@ -152,6 +154,11 @@ impl SiteReconciler {
         let is_waiting_for_return = lost_recorders.iter().any(lost::may_return);
         handoff.set_bucket(site, site_bucket);
         self.record_lost_recordings(site);
+        if applied.as_ref().is_ok_and(|applied| applied.is_created) {
+            // Its pods are created now, and the watch reports them. If the children of all Sites are gone, they are created before the
+            // first status says so.
+            return Ok(Reconciled { action: Action::requeue(CREATED_POLL_INTERVAL), is_changed: true });
+        }
         let inputs = StatusInputs {
             valid: &valid,
             may_record,

@@ -40,6 +40,8 @@ pub struct AppliedPlan {
     pub leaving_pods: usize,
     /// Volume claims that must be gone before the StatefulSet is created.
     pub leaving_claims: Vec<String>,
+    /// The StatefulSet was created now, and has no pods yet.
+    pub is_created: bool,
     pub is_changed: bool,
 }
 
@@ -150,7 +152,8 @@ pub async fn apply(
         // After the StatefulSet, or Kubernetes would re-create it with its old template.
         delete_pod(&pods, pod).await?;
     }
-    if is_written {
+    let is_created = workload.write_reason == Some(WriteReason::Created);
+    if is_written && !is_created {
         all = list_site_pods(&pods, names).await?;
     }
     let applied = AppliedRecorders::new(expected, &workload.object, &all);
@@ -165,6 +168,7 @@ pub async fn apply(
         given_up,
         leaving_pods,
         leaving_claims: Vec::new(),
+        is_created,
         is_changed: is_touched || is_written || spools.is_changed(),
     })
 }
