@@ -48,6 +48,8 @@ impl Process {
             .args(["--instance=bench", "--listen", LISTEN, "--config"])
             .arg(&file)
             .env("KUBECONFIG", setting("TOEZICHT_TEST_KUBECONFIG_NEWEST"))
+            // As in the chart.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stderr(log)
             .kill_on_drop(true)

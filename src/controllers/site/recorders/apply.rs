@@ -152,23 +152,21 @@ pub async fn apply(
         // After the StatefulSet, or Kubernetes would re-create it with its old template.
         delete_pod(&pods, pod).await?;
     }
-    let is_created = workload.write_reason == Some(WriteReason::Created);
-    if is_written && !is_created {
+    if is_written && workload.write_reason != Some(WriteReason::Created) {
         all = list_site_pods(&pods, names).await?;
     }
     let applied = AppliedRecorders::new(expected, &workload.object, &all);
     let AppliedRecorders { expected, pods: own, .. } = &applied;
-    let leaving_pods = count_leaving_pods(&all, names, expected.pods, own);
     // After the Secret, or the kubelet would renew the mount with the previous configuration.
     let is_touched = touch_pods(&pods, own, &expected.revision).await?;
     Ok(AppliedPlan {
+        leaving_pods: count_leaving_pods(&all, names, expected.pods, own),
         recorders: Some(applied),
         pending,
         rollout,
         given_up,
-        leaving_pods,
         leaving_claims: Vec::new(),
-        is_created,
+        is_created: workload.write_reason == Some(WriteReason::Created),
         is_changed: is_touched || is_written || spools.is_changed(),
     })
 }
