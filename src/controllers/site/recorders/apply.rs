@@ -76,7 +76,6 @@ pub async fn apply(
         mut workload,
         mut expected,
         recorded_until,
-        lost,
     } = planned;
     let mut is_written = apply_logged(client, &cache.service_accounts, names, service_account).await?;
     is_written |= apply_logged(client, &cache.services, names, service).await?;
@@ -107,9 +106,6 @@ pub async fn apply(
         pending = removal.report(recorders, names, &expected, &config, &mut spools, &all).await?;
     }
     let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
-    if removal.is_some() {
-        pending.extend(report_lost(names, lost.range(first_shard..)));
-    }
     pending.extend(drain::report_claims(names, spools.claims(), &all, first_shard));
     if is_given_up && removal.is_some() {
         spools.give_up(first_shard).await?;
@@ -127,7 +123,6 @@ pub async fn apply(
             names,
             pods: &all,
             is_removal_pending: !pending.is_empty(),
-            has_lost: !lost.is_empty(),
             recorded_until: &recorded_until,
         };
         rollout = change.next_step(recorders, &expected, &context.rollout_turns, is_given_up, now).await;
@@ -324,7 +319,9 @@ impl Removal {
         let is_empty = drain::is_empty_at(&config.revision);
         spools.record_proofs(&replies, config, &is_empty).await?;
         replies.retain(|reply| !spools.may_go(reply.shard));
-        Ok(drain::report_spools(&self.live, names, pods, &replies, is_empty))
+        let mut report = drain::report_spools(&self.live, names, pods, &replies, is_empty);
+        report.extend(report_lost(names, expected.lost.range(self.first_shard..)));
+        Ok(report)
     }
 }
 

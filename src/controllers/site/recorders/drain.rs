@@ -2,7 +2,7 @@
 //!
 //! A spool counts as empty only if its recorder proves it: a recorder that does not answer may have anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -146,6 +146,7 @@ pub async fn drain(
             holds: closed.holds.clone(),
             widening: None,
             omitted_cameras: Vec::new(),
+            lost: BTreeSet::new(),
         };
         let applied = AppliedRecorders::new(expected, live, &all);
         touch_pods(&pods_api, &applied.pods, &closed.revision).await?;

@@ -222,9 +222,9 @@ fn recorded_cameras(
         assigned.contains(camera.name_any().as_str()) || recorder == Some(&lost.pod_name)
     };
     let end = |camera: &Camera| {
-        let last = camera.status.as_ref()?.last_segment.as_ref()?;
-        let duration = SignedDuration::from_millis(last.duration_milliseconds);
-        Some(Time(last.start_time.0.saturating_add(duration).ok()?))
+        let segment = camera.status.as_ref()?.last_segment.as_ref()?;
+        let duration = SignedDuration::from_millis(segment.duration_milliseconds);
+        Some(Time(segment.start_time.0.saturating_add(duration).ok()?))
     };
     let recorded = cameras.iter().filter(has_recorded);
     recorded

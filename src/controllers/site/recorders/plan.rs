@@ -39,8 +39,6 @@ pub struct RecorderPlan {
     pub expected: ExpectedRecorders,
     /// End of the last segment that each camera's status knows.
     pub recorded_until: BTreeMap<String, Timestamp>,
-    /// Shards whose recorders are lost with their nodes. Their pods stay.
-    pub lost: BTreeSet<u32>,
 }
 
 /// Plans the recorders. New ones wait for a bucket that was read back as required. Existing ones that may not record stay
@@ -83,10 +81,10 @@ pub fn plan(
             holds: held,
             widening: hold_widening::detect_widening(&document.holds),
             omitted_cameras,
+            lost: observed.losses.shards.lost.clone(),
         },
         config_secret: objects::config_secret(&valid.names, &owner, &document),
         recorded_until: observed.cameras.iter().filter_map(recorded_until).collect(),
-        lost: observed.losses.shards.lost.clone(),
     })
 }
 

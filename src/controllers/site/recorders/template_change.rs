@@ -34,8 +34,6 @@ pub struct TemplateChange<'a> {
     pub pods: &'a [Pod],
     /// Recorders that `desired` does not have stay until their spools are proved empty.
     pub is_removal_pending: bool,
-    /// Recorders are lost with their nodes. Until each has returned or is gone, no pod is replaced.
-    pub has_lost: bool,
     pub recorded_until: &'a BTreeMap<String, Timestamp>,
 }
 
@@ -53,7 +51,7 @@ impl TemplateChange<'_> {
         let stays = if self.is_removal_pending { self.wanted_pods } else { u32::MAX };
         let shards = replicas(live).min(stays);
         let (outdated, had_turn) = (self.outdated(shards), turns.has_turn(&names.uid));
-        if self.has_lost {
+        if !expected.lost.is_empty() {
             let progress = if had_turn { RolloutProgress::Replacing } else { RolloutProgress::Waiting };
             let _ = turns.observe(&names.uid, progress, now);
             return Rollout::default();

@@ -1,5 +1,6 @@
 //! The StatefulSet of a Site's recorders and its pods: reading, touching and deleting them.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use futures::future::try_join_all;
@@ -30,6 +31,8 @@ pub struct ExpectedRecorders {
     pub widening: Option<Widening>,
     /// Names of the cameras that do not fit into the configuration, sorted.
     pub omitted_cameras: Vec<String>,
+    /// Shards whose recorders are lost with their nodes. Their pods stay until each has returned or is gone.
+    pub lost: BTreeSet<u32>,
 }
 
 /// Pods that the operator queries. Anybody who may scale a StatefulSet could ask for billions.

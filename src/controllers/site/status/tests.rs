@@ -258,7 +258,7 @@ fn lost_recorder_is_named_and_may_still_record() {
     let (truth, reason, message) = condition(&after, "Ready");
     assert_eq!((truth, reason), ("False", "RecorderNotReady"));
     assert!(message.starts_with("zwembad-recorder-0 on the node second does not answer"), "{message}");
-    assert_eq!(after.lost_recorders, [lost.clone()]);
+    assert_eq!(after.lost_recorders, std::slice::from_ref(&lost));
     let suspension = serde_json::json!([{"reason": "Verkiezing", "from": "2026-11-24T06:00:00Z", "until": "2026-11-24T22:00:00Z"}]);
     fixture.site.spec.suspensions = serde_json::from_value(suspension).unwrap();
     let quiet = status_with(&fixture, &[]);

@@ -111,7 +111,7 @@ fn new_loss_has_its_cameras_even_if_they_moved_already() {
 #[test]
 fn entry_stays_until_the_recorder_returns_or_its_loss_was_reported() {
     let entry = lost(&pod(0, "a", "False", NOW));
-    assert_eq!(update(&known(&entry, Fate::StillLost), None, &[], now()).0, [entry.clone()]);
+    assert_eq!(update(&known(&entry, Fate::StillLost), None, &[], now()).0, std::slice::from_ref(&entry));
     let (entries, events) = update(&known(&entry, Fate::Returned), None, &[], now());
     assert_eq!((entries.as_slice(), reasons(&events)), ([].as_slice(), vec!["RecorderReturned"]));
     let (entries, events) = update(&known(&entry, Fate::Gone), None, &[], now());

@@ -598,7 +598,7 @@ fn cameras_of_a_lost_recorder_move_to_another_and_stay_there() {
     let shards =
         |plan: &RecorderPlan| config_of(plan).cameras.iter().map(|camera| camera.shard).collect::<Vec<_>>();
     assert_eq!((shards(&plan), plan.expected.pods), (vec![1, 1], 2));
-    assert_eq!(plan.lost, [0].into());
+    assert_eq!(plan.expected.lost, [0].into());
     let mut returned = after_apply(&running, &plan);
     returned.observed.losses.shards.lost.clear();
     returned.observed.replicas = Some(2);
