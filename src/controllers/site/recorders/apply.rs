@@ -1,5 +1,7 @@
 //! Step five: applies the plan.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -112,6 +114,7 @@ pub async fn apply(
         given_up = std::mem::take(&mut pending);
     }
     let kept_pods = kept_pods(removal.as_ref(), &pending, &spools);
+    let waiting_pods = waiting_pods(kept_pods, &expected.lost, expected.pods);
     objects::set_replicas(&mut workload, wanted.pods.max(kept_pods));
     let (mut rollout, mut replaced_pod) = (Rollout::default(), None);
     if let Some(live) = live.as_ref().filter(|_| !must_recreate) {
@@ -136,7 +139,7 @@ pub async fn apply(
         }
     }
     let written =
-        write_workload(context, names, workload, live, removal.as_ref(), pending.is_empty(), kept_pods);
+        write_workload(context, names, workload, live, removal.as_ref(), pending.is_empty(), waiting_pods);
     let Some(workload) = written.await? else {
         let waiting = without_recorders(names, &all, spools.claim_names());
         return Ok(AppliedPlan { given_up, is_changed: true, ..waiting });
@@ -182,6 +185,12 @@ fn kept_pods(removal: Option<&Removal>, pending: &SpoolReport, spools: &Spools) 
     }
 }
 
+/// Returns the number of pods that a StatefulSet needs at least while it waits for its replacement. Cameras of `lost` shards have moved,
+/// perhaps to a shard beyond them, and its spools may stay for hours: until the store is back.
+fn waiting_pods(kept_pods: u32, lost: &BTreeSet<u32>, planned_pods: u32) -> u32 {
+    if lost.is_empty() { kept_pods } else { kept_pods.max(planned_pods) }
+}
+
 /// Prepares the creation of a StatefulSet for claims that are there. Returns the result of the plan if claims must go first.
 fn prepare_creation(
     names: &ChildNames,
@@ -208,8 +217,8 @@ fn without_recorders(names: &ChildNames, pods: &[Pod], leaving_claims: Vec<Strin
     AppliedPlan { leaving_pods, leaving_claims, ..AppliedPlan::default() }
 }
 
-/// Writes the StatefulSet. `is_drained`: nothing is in the spools that are to be removed. `kept_pods`: pods whose spools may have
-/// content. `None`: it is deleted, and so must its claims be before it is created again, since it would use them.
+/// Writes the StatefulSet. `is_drained`: nothing is in the spools that are to be removed. `waiting_pods`: pods that it needs until
+/// then. `None`: it is deleted, and so must its claims be before it is created again, since it would use them.
 async fn write_workload(
     context: &Context,
     names: &ChildNames,
@@ -217,7 +226,7 @@ async fn write_workload(
     live: Option<StatefulSet>,
     removal: Option<&Removal>,
     is_drained: bool,
-    kept_pods: u32,
+    waiting_pods: u32,
 ) -> Result<Option<AppliedObject<StatefulSet>>, ApplyError> {
     let Context { client, cache, .. } = context;
     let workloads = &Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
@@ -225,9 +234,9 @@ async fn write_workload(
         return apply_over(workloads, &cache.workloads, FIELD_MANAGER, desired, live).await.map(Some);
     };
     if !is_drained {
-        if kept_pods > replicas(live) {
-            // Somebody scaled it down.
-            scale_workload(workloads, live, kept_pods).await?;
+        if waiting_pods > replicas(live) {
+            // Somebody scaled it down, or cameras of a lost node moved to a pod that it does not have yet.
+            scale_workload(workloads, live, waiting_pods).await?;
         }
         return Ok(Some(AppliedObject { object: live.clone(), write_reason: None }));
     }
@@ -380,6 +389,13 @@ mod tests {
             "status": {"phase": phase},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn recorder_of_moved_cameras_starts_while_others_wait_for_their_replacement() {
+        assert_eq!(waiting_pods(1, &[0].into(), 2), 2);
+        assert_eq!(waiting_pods(3, &[0].into(), 2), 3, "spools of others may have content");
+        assert_eq!(waiting_pods(1, &BTreeSet::new(), 2), 1, "more cameras wait for the replacement");
     }
 
     #[test]
