@@ -10,6 +10,7 @@ use super::discard_log::DiscardLog;
 use super::handoff::SiteHandoff;
 use super::recorder_client::RecorderClient;
 use super::rollout_turns::RolloutTurns;
+use super::site::recorders::unanswered::UnansweredQueries;
 use super::watch_cache::WatchCache;
 use crate::leader::fence::Fence;
 use crate::leader::takeover::TakeoverDelay;
@@ -36,6 +37,8 @@ pub struct Context {
     pub discards: Arc<DiscardLog>,
     /// Turns of the Sites to replace their recorder pods.
     pub rollout_turns: Arc<RolloutTurns>,
+    /// Queries that recorders on unreachable nodes did not answer.
+    pub unanswered: Arc<UnansweredQueries>,
     /// Delay before this leader releases holds: a previous leader may have requests in progress.
     pub takeover_delay: TakeoverDelay,
     pub telemetry: Arc<OperatorTelemetry>,
@@ -59,6 +62,7 @@ impl Context {
             handoff: SiteHandoff::default(),
             discards: Arc::default(),
             rollout_turns: Arc::default(),
+            unanswered: Arc::default(),
             takeover_delay,
             client,
             config: Arc::new(config),

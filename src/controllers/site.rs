@@ -295,6 +295,7 @@ impl SiteReconciler {
         self.bucket_cache.forget(&site.uid().unwrap_or_default());
         self.context.handoff.forget(site);
         self.context.discards.forget(&site.uid().unwrap_or_default());
+        self.context.unanswered.forget(&site.uid().unwrap_or_default());
         event::publish(&self.context.events, site, &bucket_retained_event(site)).await;
         tracing::info!(
             site = meta::namespaced_name(site),

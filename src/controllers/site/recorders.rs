@@ -20,4 +20,5 @@ pub(crate) mod query;
 pub(crate) mod rollout;
 pub mod shard;
 pub(crate) mod template_change;
+pub(crate) mod unanswered;
 pub(crate) mod workload;

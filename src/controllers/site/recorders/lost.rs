@@ -29,8 +29,11 @@ use crate::controllers::kubernetes::{ApiError, event, meta};
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
 use crate::wire::{RecorderConfig, RecorderStatus};
 
-/// Time for which a node is not reached before its silent recorders count as lost. With the 50 seconds after which Kubernetes
-/// notices, cameras record elsewhere within three minutes. A node that restarts faster keeps its cameras.
+/// Time for which a recorder on a node that is not reached does not answer before it counts as lost. With the 50 seconds after which
+/// Kubernetes notices, cameras record elsewhere within three minutes. A node that restarts faster keeps its cameras.
+///
+/// It counts from the first query without an answer, not from the loss of `Ready`: kubelets that lost the API server for hours have
+/// recorders that work, and one timeout must not move their cameras.
 const LOST_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Time for which the status has a spool that is gone, so that the Cameras report the gap.
 const LOST_SPOOL_REPORTED: SignedDuration = SignedDuration::from_mins(10);
@@ -75,16 +78,17 @@ pub async fn observe(
         cached_site_pods(&context.cache, &names)
     };
     let suspects = pods.iter().filter(|pod| is_recorder(pod, &names) && !is_terminated(pod));
-    let suspects = suspects.filter_map(|pod| Some((pod, unreached_since(pod)?)));
-    let suspects = suspects.filter(|(_, since)| now.duration_since(*since) >= LOST_AFTER);
     let queries: Vec<_> = suspects
+        .filter_map(|pod| Some((pod, unreached_since(pod)?)))
         .map(|(pod, since)| async move {
             query(&context.recorders, config, pod).await.is_err().then(|| lost_recorder(pod, since))
         })
         .collect();
     let silent: Vec<Option<LostRecorder>> =
         stream::iter(queries).buffered(MAX_CONCURRENT_QUERIES).collect().await;
-    let lost: Vec<LostRecorder> = silent.into_iter().flatten().collect();
+    let silent: Vec<LostRecorder> = silent.into_iter().flatten().collect();
+    let uids: Vec<String> = silent.iter().map(|entry| entry.pod_uid.clone()).collect();
+    let lost = lost_of(silent, &context.unanswered.note(&names.uid, &uids, now), now);
     let mut fates = Vec::new();
     for entry in known {
         let fate = match pods.iter().find(|pod| pod.uid().as_ref() == Some(&entry.pod_uid)) {
@@ -98,6 +102,17 @@ pub async fn observe(
         fates.push((entry, fate));
     }
     Ok(evaluate(&names, &pods, lost, fates))
+}
+
+/// Returns those of the `silent` recorders that have been silent for long enough since the first query that they did not answer.
+fn lost_of(
+    mut silent: Vec<LostRecorder>,
+    first_unanswered: &BTreeMap<String, Timestamp>,
+    now: Timestamp,
+) -> Vec<LostRecorder> {
+    let is_lost = |first: &Timestamp| now.duration_since(*first) >= LOST_AFTER;
+    silent.retain(|entry| first_unanswered.get(&entry.pod_uid).is_some_and(is_lost));
+    silent
 }
 
 async fn query(

@@ -76,6 +76,19 @@ fn node_is_not_reached_if_only_kubernetes_finds_its_pod_unready() {
 }
 
 #[test]
+fn one_query_without_an_answer_moves_no_camera() {
+    // Kubernetes has not reached the node for an hour.
+    let silent = vec![lost_recorder(&pod(0, "a", "False", NOW), now() - SignedDuration::from_hours(1))];
+    let lost_after = |seconds| {
+        let first = now() - SignedDuration::from_secs(seconds);
+        lost_of(silent.clone(), &[("a".to_owned(), first)].into(), now())
+    };
+    assert_eq!(lost_after(0), []);
+    assert_eq!(lost_after(59), []);
+    assert_eq!(lost_after(60), silent);
+}
+
+#[test]
 fn lost_shards_are_new_and_known_ones_without_an_end() {
     let names = names();
     let pods = [
