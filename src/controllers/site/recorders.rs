@@ -19,6 +19,7 @@ pub(crate) mod pod;
 pub(crate) mod query;
 pub(crate) mod rollout;
 pub mod shard;
+pub(crate) mod stranded;
 pub(crate) mod template_change;
 pub(crate) mod unanswered;
 pub(crate) mod workload;

@@ -15,12 +15,13 @@ use super::observe::ObservedRecorders;
 use super::plan::{RecorderPlan, closing_config};
 use super::query::ShardReply;
 use super::rollout::Rollout;
+use super::stranded::StrandedRecorder;
 use super::template_change::{Replacement, TemplateChange, query_live};
 use super::workload::{
     AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, is_recorder,
     is_terminated, list_site_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
 };
-use super::{drain, objects};
+use super::{drain, objects, stranded};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over};
 use crate::controllers::kubernetes::cached::{Cacheable, Cached};
@@ -92,6 +93,10 @@ pub async fn apply(
         // Before the Secret: the previous recorders, which are still terminating, must not record again.
         return Ok(waiting);
     }
+    // Before the removal: one claim that a person gave up and deleted must not stop the recorders that work.
+    let planned_config = parse_config(&config_secret)?;
+    let found = stranded::stranded(names, spools.claims(), &all, &planned_config, wanted.pods);
+    let mut given_up = replace_stranded(&pods, &mut spools, found, &all, is_given_up).await?;
     let removal = live.clone().and_then(|live| Removal::new(live, &workload, &wanted, &spools, &all));
     let must_recreate = removal.as_ref().is_some_and(|removal| removal.must_recreate);
     if let Some(removal) = removal.as_ref().filter(|_| must_recreate) {
@@ -103,15 +108,15 @@ pub async fn apply(
     let config = parse_config(&config_secret)?;
     spools.reopen(&config, &all).await?;
     is_written |= apply_logged(client, &cache.recorder_configs, names, config_secret).await?;
-    let (mut pending, mut given_up) = (SpoolReport::default(), SpoolReport::default());
+    let mut pending = SpoolReport::default();
     if let Some(removal) = &removal {
         pending = removal.report(recorders, names, &expected, &config, &mut spools, &all).await?;
     }
     let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
     pending.extend(drain::report_claims(names, spools.claims(), &all, first_shard));
     if is_given_up && removal.is_some() {
-        spools.give_up(first_shard).await?;
-        given_up = std::mem::take(&mut pending);
+        spools.give_up(|shard| shard >= first_shard).await?;
+        given_up.extend(std::mem::take(&mut pending));
     }
     let kept_pods = kept_pods(removal.as_ref(), &pending, &spools);
     let waiting_pods = waiting_pods(kept_pods, &expected.lost, expected.pods);
@@ -167,6 +172,26 @@ pub async fn apply(
         is_created: workload.write_reason == Some(WriteReason::Created),
         is_changed: is_touched || is_written || spools.is_changed(),
     })
+}
+
+/// Deletes the pods and the claims of stranded recorders whose spools are given up, so that Kubernetes creates new ones. Returns the
+/// spools that were given up now.
+async fn replace_stranded(
+    pods: &Api<Pod>,
+    spools: &mut Spools,
+    mut stranded: Vec<StrandedRecorder<'_>>,
+    all: &[Pod],
+    is_given_up: bool,
+) -> Result<SpoolReport, ApiError> {
+    // After a stop in between, the claim itself says what is to be done.
+    stranded.retain(|recorder| is_given_up || recorder.is_given_up);
+    let shards: Vec<u32> = stranded.iter().map(|recorder| recorder.shard).collect();
+    spools.give_up(|shard| shards.contains(&shard)).await?;
+    spools.remove(&shards, all).await?;
+    for recorder in &stranded {
+        delete_pod(pods, recorder.pod).await?;
+    }
+    Ok(stranded::report(&stranded))
 }
 
 /// Reports the spools of lost recorders that are to be removed. One that answers meanwhile waits too, for the reconcile that finds it

@@ -11,6 +11,7 @@
 //!
 //! After a stop between any two of these steps, the claim either has evidence that is true, or none.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
@@ -19,7 +20,7 @@ use serde_json::json;
 
 use super::names::{ChildNames, FIELD_MANAGER, SITE_LABEL};
 use super::query::ShardReply;
-use super::workload::{MAX_PODS, replicas};
+use super::workload::{MAX_PODS, has_user, replicas};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::cached::Cached;
 use crate::controllers::kubernetes::meta::{self, ObservedMeta, patch_finalizers};
@@ -84,6 +85,7 @@ pub struct SpoolClaim {
     pub content: ClaimContent,
     /// Somebody deleted it. No new pod can use it, and the deletion cannot be revoked.
     pub is_deleting: bool,
+    pub created: Option<Timestamp>,
     storage: ClaimStorage,
     finalizers: Vec<String>,
     uid: Option<String>,
@@ -111,6 +113,7 @@ impl SpoolClaim {
             name,
             content,
             is_deleting: meta::is_deleting(claim),
+            created: claim.metadata.creation_timestamp.as_ref().map(|time| time.0),
             storage: ClaimStorage::of(&spec),
             finalizers: claim.finalizers().to_vec(),
             uid: claim.uid(),
@@ -193,7 +196,7 @@ impl WantedSpools {
     /// Whether somebody deleted a claim that is wanted. No new pod can use it, so all recorders stop, upload and get new claims
     /// while its pod still runs.
     fn must_recreate(&self, claims: &[SpoolClaim], names: &ChildNames, pods: &[Pod]) -> bool {
-        let is_finished = |claim: &SpoolClaim| claim.may_go() && !has_pod(names, pods, claim.shard);
+        let is_finished = |claim: &SpoolClaim| claim.may_go() && !has_user(names, pods, claim.shard);
         claims.iter().any(|claim| claim.is_deleting && claim.shard < self.pods && !is_finished(claim))
     }
 
@@ -216,7 +219,7 @@ fn shards_to_reopen(
 ) -> Vec<u32> {
     let has_evidence =
         |claim: &&SpoolClaim| matches!(claim.content, ClaimContent::Empty | ClaimContent::GivenUp);
-    let can_be_used = |claim: &&SpoolClaim| !claim.is_deleting || has_pod(names, pods, claim.shard);
+    let can_be_used = |claim: &&SpoolClaim| !claim.is_deleting || has_user(names, pods, claim.shard);
     let reopened = claims.iter().filter(has_evidence).filter(can_be_used).map(|claim| claim.shard);
     reopened.filter(|shard| may_record(config, *shard)).collect()
 }
@@ -396,9 +399,9 @@ impl Spools {
         self.set_content(&shards, ClaimContent::Empty, Some(&config.revision)).await
     }
 
-    /// Gives up the content of the claims from `first_shard` upwards.
-    pub async fn give_up(&mut self, first_shard: u32) -> Result<(), ApiError> {
-        let unknown = self.claims.iter().filter(|claim| claim.shard >= first_shard && !claim.may_go());
+    /// Gives up the content of the claims of these shards.
+    pub async fn give_up(&mut self, is_given_up: impl Fn(u32) -> bool) -> Result<(), ApiError> {
+        let unknown = self.claims.iter().filter(|claim| is_given_up(claim.shard) && !claim.may_go());
         let shards: Vec<u32> = unknown.map(|claim| claim.shard).collect();
         self.set_content(&shards, ClaimContent::GivenUp, Some("true")).await
     }
@@ -431,12 +434,12 @@ impl Spools {
         Ok(())
     }
 
-    /// Deletes the claims of these shards that may go and have no pod. Kubernetes keeps a claim that a pod uses.
-    async fn remove(&mut self, shards: &[u32], pods: &[Pod]) -> Result<(), ApiError> {
+    /// Deletes the claims of these shards that may go and that no pod can use. Kubernetes keeps a claim that a pod uses.
+    pub async fn remove(&mut self, shards: &[u32], pods: &[Pod]) -> Result<(), ApiError> {
         for claim in &mut self.claims {
             if !shards.contains(&claim.shard)
                 || !claim.may_go()
-                || has_pod(&self.names, pods, claim.shard)
+                || has_user(&self.names, pods, claim.shard)
                 || claim.is_deleting && !claim.is_protected()
             {
                 continue;

@@ -127,7 +127,7 @@ async fn delete_claims(
     let mut spools = Spools::list(context, names, None).await?;
     let report = report_claims(names, spools.claims(), pods, 0);
     if !report.is_empty() && is_given_up(site, is_held, now) {
-        spools.give_up(0).await?;
+        spools.give_up(|_| true).await?;
         return Ok(DeletionPhase::Terminating(report));
     }
     let remaining = spools.remove_all(pods).await?;

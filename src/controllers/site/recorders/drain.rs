@@ -169,7 +169,7 @@ pub async fn drain(
         return Ok(DrainStatus::Done(report));
     }
     if is_given_up(site, is_held, now) {
-        spools.give_up(0).await?;
+        spools.give_up(|_| true).await?;
         return Ok(DrainStatus::Done(report));
     }
     let needed = needed_pods(spools.claims());

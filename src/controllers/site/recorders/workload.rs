@@ -140,6 +140,17 @@ pub fn pod_condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> 
     pod.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == type_)
 }
 
+/// Whether no node can run `pod`. It does not keep a claim that is deleted, and can never use it.
+pub fn is_unscheduled(pod: &Pod) -> bool {
+    pod_condition(pod, "PodScheduled").is_some_and(|scheduled| scheduled.status == "False")
+}
+
+/// Whether a pod of `shard` exists that has a node or may get one.
+pub fn has_user(names: &ChildNames, pods: &[Pod], shard: u32) -> bool {
+    let name = names.pod(shard);
+    pods.iter().any(|pod| pod.name_any() == name && !is_unscheduled(pod))
+}
+
 /// Whether all containers of `pod` have ended.
 pub fn is_terminated(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());

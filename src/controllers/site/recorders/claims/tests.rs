@@ -23,6 +23,7 @@ fn claim(shard: u32) -> SpoolClaim {
         name: names().claim(shard),
         content: ClaimContent::Unknown,
         is_deleting: false,
+        created: None,
         storage: storage("fast"),
         finalizers: vec![CLAIM_FINALIZER.to_owned()],
         uid: None,
@@ -155,6 +156,12 @@ fn deleted_claim_is_replaced_while_its_pod_runs() {
         "until the StatefulSet is gone"
     );
     assert!(!must_recreate(&[claim(0), deleting(empty(1))], &[pod(0)]), "it only has to go");
+    let mut without_node = pod(1);
+    let condition = json!({"conditions": [{"type": "PodScheduled", "status": "False"}]});
+    without_node.status = serde_json::from_value(condition).unwrap();
+    let pods = [pod(0), without_node];
+    assert!(!must_recreate(&[claim(0), deleting(empty(1))], &pods), "its pod cannot use it");
+    assert!(must_recreate(&[claim(0), deleting(claim(1))], &pods), "it may have content");
     assert!(
         !must_recreate(&[claim(0), deleting(claim(2))], &[pod(0), pod(2)]),
         "it goes as all unwanted ones"
