@@ -79,7 +79,12 @@ pub fn pod_template(names: &ChildNames, pods: &RecorderPods<'_>) -> core::PodTem
 /// Returns the tolerations of the Site, and those with which a pod stays on a node that Kubernetes does not reach. Without them,
 /// Kubernetes evicts it after five minutes, and an `emptyDir` spool is lost although the node comes back.
 fn tolerations(settings: &RecorderSettings) -> Vec<core::Toleration> {
-    let is_set = |key: &str| settings.tolerations.iter().any(|set| set.key.as_deref() == Some(key));
+    // One with another effect tolerates nothing here: Kubernetes then adds its own, of five minutes.
+    let is_evicting =
+        |set: &core::Toleration| set.effect.as_deref().is_none_or(|it| it.is_empty() || it == "NoExecute");
+    let is_set = |key: &str| {
+        settings.tolerations.iter().any(|set| set.key.as_deref() == Some(key) && is_evicting(set))
+    };
     let stays = UNREACHABLE_TAINTS.into_iter().filter(|key| !is_set(key)).map(|key| core::Toleration {
         key: Some(key.to_owned()),
         operator: Some("Exists".to_owned()),

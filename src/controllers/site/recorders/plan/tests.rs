@@ -586,7 +586,13 @@ fn pods_stay_on_unreachable_nodes_unless_the_site_says_otherwise() {
     assert_eq!(tolerations(&fixture), [(not_ready.clone(), None), (unreachable.clone(), None)]);
     let own = serde_json::json!([{"key": unreachable, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}]);
     fixture.site.spec.recorder.tolerations = serde_json::from_value(own).unwrap();
-    assert_eq!(tolerations(&fixture), [(unreachable, Some(30)), (not_ready, None)]);
+    assert_eq!(tolerations(&fixture), [(unreachable.clone(), Some(30)), (not_ready.clone(), None)]);
+    let every_effect = serde_json::json!([{"key": unreachable, "operator": "Exists"}]);
+    fixture.site.spec.recorder.tolerations = serde_json::from_value(every_effect).unwrap();
+    assert_eq!(tolerations(&fixture), [(unreachable.clone(), None), (not_ready.clone(), None)]);
+    let scheduling = serde_json::json!([{"key": unreachable, "operator": "Exists", "effect": "NoSchedule"}]);
+    fixture.site.spec.recorder.tolerations = serde_json::from_value(scheduling).unwrap();
+    assert_eq!(tolerations(&fixture), [(unreachable.clone(), None), (not_ready, None), (unreachable, None)]);
 }
 
 #[test]
