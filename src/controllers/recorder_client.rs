@@ -34,6 +34,9 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 
 /// Time after the grace period within which a pod on a node that works is gone.
 const MAX_TERMINATION_DELAY: SignedDuration = SignedDuration::from_mins(2);
+/// Remedy for a pod on a node that Kubernetes does not reach. Not `--force`: the name of a pod that may still run would be free.
+pub const LOST_NODE_REMEDY: &str = "bring the node back, or if it is off permanently, delete the Node or taint it with \
+                                    node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
 /// Longest part of the scheduler's message.
 const MAX_SCHEDULER_CHARS: usize = 200;
 
@@ -134,7 +137,7 @@ fn pod_problem(pod: &Pod) -> Option<String> {
             return Some("is terminating".to_owned());
         }
         return Some(format!(
-            "has been terminating since {} on {}; if that node is gone permanently, delete the pod with --force",
+            "has been terminating since {} on {}; if Kubernetes does not reach that node: {LOST_NODE_REMEDY}",
             since.0,
             node()
         ));
@@ -327,6 +330,7 @@ mod tests {
             deleted.starts_with("its pod has been terminating since 2026-11-30T01:00:00Z on node-3"),
             "{deleted}"
         );
+        assert!(deleted.contains("delete the Node or taint it") && !deleted.contains("--force"), "{deleted}");
         let none = explain(RecorderStatusError::NoAddress, None);
         assert_eq!(none, RecorderStatusError::NoAddress);
     }

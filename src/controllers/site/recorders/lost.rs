@@ -26,7 +26,7 @@ use super::workload::{
 use crate::api::{Camera, LostCamera, LostRecorder, Site};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::{ApiError, event, meta};
-use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
+use crate::controllers::recorder_client::{self, LOST_NODE_REMEDY, RecorderClient, RecorderStatusError};
 use crate::wire::{RecorderConfig, RecorderStatus};
 
 /// Time for which a recorder on a node that is not reached does not answer before it counts as lost. With the 50 seconds after which
@@ -263,8 +263,7 @@ fn describe(entry: &LostRecorder) -> String {
     };
     format!(
         "{} does not answer, and Kubernetes has not reached the node since {}: its cameras move to other recorders; it may still \
-         record by an earlier configuration, and its spool may have segments; bring the node back, or if it is off permanently, \
-         delete the Node or taint it with node.kubernetes.io/out-of-service=nodeshutdown:NoExecute: {consequence}",
+         record by an earlier configuration, and its spool may have segments; {LOST_NODE_REMEDY}: {consequence}",
         name(entry),
         entry.since.0
     )
