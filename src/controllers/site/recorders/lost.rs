@@ -37,6 +37,8 @@ use crate::wire::{RecorderConfig, RecorderStatus};
 const LOST_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Time for which the status has a spool that is gone, so that the Cameras report the gap.
 const LOST_SPOOL_REPORTED: SignedDuration = SignedDuration::from_mins(10);
+/// Lost recorders that a message names.
+const MAX_NAMED: usize = 10;
 const MAX_CONCURRENT_QUERIES: usize = 16;
 
 /// What became of a recorder that was lost.
@@ -269,21 +271,31 @@ fn describe(entry: &LostRecorder) -> String {
     )
 }
 
-/// Describes the recorders that may return; `None`: there are none.
+/// Describes the recorders that may return; `None`: there are none. Beyond the first, it counts them: the API server rejects a status
+/// with a longer message, and the Site would keep an earlier one.
 pub fn describe_all(entries: &[LostRecorder]) -> Option<String> {
-    let described: Vec<String> = entries.iter().filter(|entry| may_return(entry)).map(describe).collect();
-    (!described.is_empty()).then(|| described.join("; "))
+    let described = entries.iter().filter(|entry| may_return(entry)).map(describe);
+    join_first(described.collect(), "; ", "are lost: see status.lostRecorders")
 }
 
 /// Returns the names of the recorders that may return, with their nodes, and of those that recorded `camera` only if it is given;
-/// `None`: there are none.
+/// `None`: there are none. Beyond the first, it counts them.
 pub fn name_all(entries: &[LostRecorder], camera: Option<&str>) -> Option<String> {
     let has_recorded = |entry: &&LostRecorder| {
         camera.is_none_or(|camera| entry.cameras.iter().any(|recorded| recorded.name == camera))
     };
-    let named: Vec<String> =
-        entries.iter().filter(|entry| may_return(entry)).filter(has_recorded).map(name).collect();
-    (!named.is_empty()).then(|| named.join(", "))
+    let named = entries.iter().filter(|entry| may_return(entry)).filter(has_recorded).map(name);
+    join_first(named.collect(), ", ", "recorders")
+}
+
+/// Joins the first of `texts`, and counts the others; `None`: there are none.
+fn join_first(mut texts: Vec<String>, separator: &str, others: &str) -> Option<String> {
+    let more = texts.len().saturating_sub(MAX_NAMED);
+    texts.truncate(MAX_NAMED);
+    if more > 0 {
+        texts.push(format!("{more} more {others}"));
+    }
+    (!texts.is_empty()).then(|| texts.join(separator))
 }
 
 #[cfg(test)]

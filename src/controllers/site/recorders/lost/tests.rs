@@ -164,3 +164,15 @@ fn message_names_node_pod_and_remedy() {
     assert_eq!(named(Some("hal")).as_deref(), Some("zwembad-recorder-0 on the node second"));
     assert_eq!((named(Some("deur")), named(None).is_some()), (None, true));
 }
+
+#[test]
+fn message_about_every_recorder_fits_into_a_condition() {
+    let entries: Vec<LostRecorder> = (0..MAX_PODS)
+        .map(|shard| lost(&with_claim(pod(shard, &format!("u{shard}"), "False", NOW))))
+        .collect();
+    let described = describe_all(&entries).unwrap();
+    assert!(described.ends_with("246 more are lost: see status.lostRecorders"), "{described}");
+    assert!(described.len() < 8 << 10, "{}", described.len());
+    let named = name_all(&entries, None).unwrap();
+    assert!(named.contains("zwembad-recorder-9 on the node second, 246 more recorders"), "{named}");
+}
