@@ -5,7 +5,7 @@
 
 mod dereference;
 mod failure;
-mod gaps;
+pub(crate) mod gaps;
 mod gaps_today;
 mod observe;
 mod silence;

@@ -28,7 +28,8 @@ pub struct LostRecorder {
     #[schemars(length(max = 256))]
     pub cameras: Vec<LostCamera>,
     /// Time at which the pod was found to be gone with its spool (UTC). Absent: it may return with its segments, and up to then it
-    /// may also record. The operator removes the entry ten minutes after this time.
+    /// may also record. The operator removes the entry once each Camera has the gap, or after 30 days. It stays for at least ten
+    /// minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spool_lost_time: Option<Time>,
 }

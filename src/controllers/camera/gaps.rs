@@ -10,7 +10,7 @@ use crate::api::CameraGap;
 use crate::wire::{Gap, GapCause};
 
 /// Gaps in a status, the newest.
-const MAX_GAPS: usize = 10;
+pub const MAX_GAPS: usize = 10;
 
 /// Returns the latest of `gaps`, as many as a status has.
 pub fn latest(gaps: &[CameraGap]) -> Vec<CameraGap> {

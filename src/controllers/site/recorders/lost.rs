@@ -23,11 +23,12 @@ use super::shard::ShardStates;
 use super::workload::{
     MAX_PODS, cached_site_pods, is_recorder, is_terminated, list_site_pods, pod_condition,
 };
-use crate::api::{Camera, LostCamera, LostRecorder, Site};
+use crate::api::{Camera, CameraGap, LostCamera, LostRecorder, Site};
+use crate::controllers::camera::gaps::MAX_GAPS;
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::{ApiError, event, meta};
 use crate::controllers::recorder_client::{self, LOST_NODE_REMEDY, RecorderClient, RecorderStatusError};
-use crate::wire::{RecorderConfig, RecorderStatus};
+use crate::wire::{GapCause, RecorderConfig, RecorderStatus};
 
 /// Time for which a recorder on a node that is not reached does not answer before it counts as lost. With the 50 seconds after which
 /// Kubernetes notices, cameras record elsewhere within three minutes. A node that restarts faster keeps its cameras.
@@ -35,8 +36,13 @@ use crate::wire::{RecorderConfig, RecorderStatus};
 /// It counts from the first query without an answer, not from the loss of `Ready`: kubelets that lost the API server for hours have
 /// recorders that work, and one timeout must not move their cameras.
 const LOST_AFTER: SignedDuration = SignedDuration::from_secs(60);
-/// Time for which the status has a spool that is gone, so that the Cameras report the gap.
-const LOST_SPOOL_REPORTED: SignedDuration = SignedDuration::from_mins(10);
+/// Shortest time for which the status has a spool that is gone.
+const MIN_REPORTED: SignedDuration = SignedDuration::from_mins(10);
+/// Longest time for which the status has a spool that is gone while a Camera does not report the gap: the operator may have been down,
+/// or a person paused the Camera.
+const MAX_REPORTED: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Entries that a status may have.
+const MAX_ENTRIES: usize = 256;
 /// Lost recorders that a message names.
 const MAX_NAMED: usize = 10;
 const MAX_CONCURRENT_QUERIES: usize = 16;
@@ -194,8 +200,9 @@ pub fn update(
     for (entry, fate) in &losses.known {
         match (entry.spool_lost_time.as_ref(), fate) {
             (Some(lost), _) => {
-                let is_reported = now.duration_since(lost.0) >= LOST_SPOOL_REPORTED;
-                entries.extend((!is_reported).then(|| entry.clone()));
+                let elapsed = now.duration_since(lost.0);
+                let is_reported = elapsed >= MIN_REPORTED && have_gap(entry, cameras);
+                entries.extend((!is_reported && elapsed < MAX_REPORTED).then(|| entry.clone()));
             }
             (None, Fate::StillLost) => entries.push(entry.clone()),
             (None, Fate::Returned) => {
@@ -220,7 +227,37 @@ pub fn update(
         events.push(event::warning("RecorderLost", "Recover", &describe(&entry)));
         entries.push(entry);
     }
-    (entries, events)
+    (newest(entries), events)
+}
+
+/// Returns as many entries as a status may have, without the oldest whose spools are gone.
+fn newest(mut entries: Vec<LostRecorder>) -> Vec<LostRecorder> {
+    let lost_time = |(index, entry): (usize, &LostRecorder)| Some((entry.spool_lost_time.as_ref()?.0, index));
+    while entries.len() > MAX_ENTRIES {
+        let Some((_, oldest)) = entries.iter().enumerate().filter_map(lost_time).min() else { break };
+        entries.remove(oldest);
+    }
+    entries
+}
+
+/// Whether each camera that a recorder with a lost spool recorded reports the gap, has nothing to report, or does not exist any more.
+fn have_gap(entry: &LostRecorder, cameras: &[Camera]) -> bool {
+    let until = Timestamp::from_second(entry.since.0.as_second()).unwrap_or(entry.since.0);
+    let reason: &str = GapCause::SpoolLost.into();
+    let ends = |gap: &CameraGap| gap.until.as_ref().map(|end| end.0);
+    let has_gap = |camera: &Camera| {
+        let gaps = camera.status.as_ref().map(|status| status.gaps.as_slice()).unwrap_or_default();
+        let is_it = |gap: &CameraGap| gap.reason == reason && ends(gap).is_some_and(|end| end == until);
+        // A status with as many gaps as fit, which all end later, cannot have this one.
+        let is_pushed_out =
+            gaps.len() >= MAX_GAPS && gaps.iter().all(|gap| ends(gap).is_none_or(|end| end > until));
+        is_pushed_out || gaps.iter().any(is_it)
+    };
+    entry.cameras.iter().all(|lost| {
+        let is_uploaded = lost.last_segment_end_time.as_ref().is_some_and(|end| end.0 >= until);
+        let mut existing = cameras.iter().filter(|camera| camera.name_any() == lost.name);
+        is_uploaded || existing.all(has_gap)
+    })
 }
 
 /// Returns the cameras that a recorder recorded, by its configuration or by their statuses: the operator may have stopped after it

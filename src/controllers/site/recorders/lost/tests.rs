@@ -139,6 +139,56 @@ fn entry_stays_until_the_recorder_returns_or_its_loss_was_reported() {
 }
 
 #[test]
+fn lost_spool_stays_in_the_status_until_its_cameras_report_the_gap() {
+    let hal = LostCamera { name: "hal".to_owned(), last_segment_end_time: None };
+    let entry = LostRecorder {
+        cameras: vec![hal],
+        spool_lost_time: Some(Time(now())),
+        ..lost(&pod(0, "a", "False", NOW))
+    };
+    let mut cameras = [camera("deur", "zwembad-recorder-1"), camera("hal", "zwembad-recorder-1")];
+    let is_kept = |entry: &LostRecorder, cameras: &[Camera], hours| {
+        let later = now() + SignedDuration::from_hours(hours);
+        !update(&known(entry, Fate::Gone), None, cameras, later).0.is_empty()
+    };
+    assert!(is_kept(&entry, &cameras, 1), "the operator was down, or the Camera is paused");
+    assert!(!is_kept(&entry, &cameras, 31 * 24), "but not for ever");
+    assert!(!is_kept(&entry, &cameras[..1], 1), "the Camera is deleted");
+    let uploaded = LostCamera { name: "hal".to_owned(), last_segment_end_time: Some(entry.since.clone()) };
+    assert!(!is_kept(&LostRecorder { cameras: vec![uploaded], ..entry.clone() }, &cameras, 1));
+    let gap =
+        |reason: &str, until: &str| json!({"reason": reason, "from": "2026-11-30T11:00:00Z", "until": until});
+    let mut set_gaps = |gaps: Vec<serde_json::Value>| {
+        let status = cameras[1].status.as_mut().unwrap();
+        status.gaps = serde_json::from_value(json!(gaps)).unwrap();
+        is_kept(&entry, &cameras, 1)
+    };
+    assert!(set_gaps(vec![
+        gap("SpoolLost", "2026-11-30T11:50:00Z"),
+        gap("Disconnected", "2026-11-30T11:58:00Z")
+    ]));
+    assert!(!set_gaps(vec![gap("SpoolLost", "2026-11-30T11:58:00Z")]));
+    let later =
+        json!({"reason": "Disconnected", "from": "2026-11-30T11:59:00Z", "until": "2026-11-30T11:59:30Z"});
+    let mut gaps = vec![later; 10];
+    assert!(!set_gaps(gaps.clone()), "newer gaps pushed it out");
+    gaps[0] = gap("Disconnected", "2026-11-30T11:57:00Z");
+    assert!(set_gaps(gaps), "it is newer than another");
+}
+
+#[test]
+fn status_has_no_more_entries_than_the_api_server_accepts() {
+    let still = lost(&pod(0, "a", "False", NOW));
+    let gone = |minute| {
+        let time = now() + SignedDuration::from_mins(minute);
+        LostRecorder { spool_lost_time: Some(Time(time)), ..still.clone() }
+    };
+    let kept = newest((0..300).map(gone).chain([still.clone()]).collect());
+    assert_eq!(kept.len(), MAX_ENTRIES);
+    assert_eq!((kept.first(), kept.last()), (Some(&gone(45)), Some(&still)));
+}
+
+#[test]
 fn claim_outlives_its_pod() {
     let entry = lost(&with_claim(pod(0, "a", "False", NOW)));
     assert_eq!(entry.spool_claim_name.as_deref(), Some("spool-zwembad-recorder-0"));
