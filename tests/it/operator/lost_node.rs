@@ -252,7 +252,7 @@ async fn give_up_pod(gone: &LostScene, lost: Timestamp) {
     let (from, until) = (gap.from.map(|from| from.0), gap.until.map(|until| until.0));
     assert!(from.is_some_and(|from| from < lost) && until > Some(lost), "{from:?} {until:?}, lost {lost}");
     gone.wait_until_recovered().await;
-    // In the bucket, the gap begins where the status says at the latest.
+    // In the bucket, the gap does not begin earlier than in the status.
     let frames = check_frames("hal", &segments(&gone.scene.bucket, "hal").await);
     let begins_later = |missing: &FrameGap| Some(missing.from) >= from.map(|from| from - UNWRITTEN);
     assert!(frames.len() == 1 && frames.iter().all(begins_later), "{frames:?} {from:?}");
