@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use self::dereference::{SiteSnapshot, SiteSnapshots};
-use self::observe::{CameraQueryResult, LastFrames};
+use self::observe::{CameraQueryResult, LastReplies};
 use self::silence::Silences;
 use self::status::CameraObservations;
 pub use self::watches::controller;
@@ -42,17 +42,22 @@ const NOT_READY_POLL_INTERVAL: Duration = Duration::from_secs(5);
 pub struct CameraReconciler {
     context: Context,
     site_snapshots: SiteSnapshots,
-    last_frames: Arc<LastFrames>,
+    last_replies: Arc<LastReplies>,
     silences: Silences,
 }
 
 impl CameraReconciler {
     pub fn new(context: Context) -> Self {
-        let last_frames = Arc::new(LastFrames::default());
-        let (cameras, known) = (context.cache.cameras.store(), Arc::clone(&last_frames));
+        let last_replies = Arc::new(LastReplies::default());
+        let (cameras, known) = (context.cache.cameras.store(), Arc::clone(&last_replies));
         let lister = move || known.last_segments(readable(&cameras.state()));
         context.telemetry.register_segment_lister(Box::new(lister));
-        Self { context, site_snapshots: SiteSnapshots::default(), last_frames, silences: Silences::default() }
+        Self {
+            context,
+            site_snapshots: SiteSnapshots::default(),
+            last_replies,
+            silences: Silences::default(),
+        }
     }
 }
 
@@ -65,7 +70,7 @@ impl Reconciler for CameraReconciler {
     async fn reconcile(&self, camera: &Camera, now: Timestamp) -> Result<Reconciled, ApiError> {
         let Context { cache, config, recorders, .. } = &self.context;
         if meta::is_deleting(camera) {
-            self.last_frames.forget(camera);
+            self.last_replies.forget(camera);
             self.silences.end(camera);
             return Ok(Reconciled::AWAIT_CHANGE);
         }
@@ -89,11 +94,10 @@ impl Reconciler for CameraReconciler {
             reply: reply.as_ref(),
             losses: &losses,
             is_silence_news: is_news_from.is_none_or(|from| from <= now),
-            // Before the reply: a gap begins at the last frame that came before it.
-            last_frame_at: self.last_frames.last_frame_at(camera),
+            // By the reply before this one.
+            gap_start: self.last_replies.gap_start(camera, recorder.as_ref()),
         };
         let (next, stalls_at) = status::camera_status(camera, &observed, now);
-        self.last_frames.record(camera, observed.report());
 
         let is_ready = status::is_ready(&next) && is_news_from.is_none_or(|from| from <= now);
         let offset = site_offset(&namespace, &camera.spec.site_ref.name);
@@ -105,6 +109,8 @@ impl Reconciler for CameraReconciler {
             (false, _) => None,
         };
         let is_changed = runner::report(&self.context, MANAGER, camera, next).await?;
+        // After the write: if it fails, the next one finds the beginning of the gap by the same reply.
+        self.last_replies.record(camera, recorder.as_ref(), reply.as_ref());
         let deadlines = [valid.next_change, next_query, stalls_at, is_news_from];
         Ok(Reconciled { action: requeue::at(now, deadlines.into_iter().flatten()), is_changed })
     }

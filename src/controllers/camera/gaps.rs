@@ -1,7 +1,8 @@
 //! Gaps in a camera's recordings, as its status has them. Pure.
 //!
 //! A recorder reports the gaps since its own start. A gap that began before that start, such as a restart, has no beginning
-//! in the report. It begins at the last known frame, exact to the interval between two queries.
+//! in the report. It begins where the last reply ends, exact to the interval between two queries: see
+//! [`super::observe::LastReplies`].
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,8 +18,8 @@ pub fn latest(gaps: &[CameraGap]) -> Vec<CameraGap> {
     gaps.get(gaps.len().saturating_sub(MAX_GAPS)..).unwrap_or_default().to_vec()
 }
 
-/// Adds the gaps that the recorder `reported` to those `known`. The newest is last.
-pub fn merge(known: &[CameraGap], reported: &[Gap], last_frame_at: Option<Timestamp>) -> Vec<CameraGap> {
+/// Adds the gaps that the recorder `reported` to those `known`. One without a beginning begins at `gap_start`. The newest is last.
+pub fn merge(known: &[CameraGap], reported: &[Gap], gap_start: Option<Timestamp>) -> Vec<CameraGap> {
     let mut gaps = known.to_vec();
     for gap in reported {
         let cause: &str = gap.cause.into();
@@ -30,7 +31,7 @@ pub fn merge(known: &[CameraGap], reported: &[Gap], last_frame_at: Option<Timest
             continue;
         }
         let from = from
-            .or_else(|| last_frame_at.and_then(whole_seconds))
+            .or_else(|| gap_start.and_then(whole_seconds))
             .filter(|from| until.is_none_or(|until| *from <= until));
         close_open_gaps(&mut gaps, from);
         gaps.push(CameraGap { reason: cause.to_owned(), from: from.map(Time), until: until.map(Time) });

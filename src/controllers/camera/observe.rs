@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -95,41 +95,68 @@ pub async fn query(
     }))
 }
 
-/// Last known frame of each camera, by UID. A status has it about every 15 minutes, and a lost recorder takes its own
-/// knowledge with it.
-#[derive(Default)]
-pub struct LastFrames {
-    known: Mutex<HashMap<String, LastFrame>>,
-}
-
-/// Newest recording of a camera, as its recorder reported it.
-#[derive(Clone, Copy, Debug, Default)]
-struct LastFrame {
-    /// Newest frame, or the end of the newest confirmed segment.
-    frame_at: Option<Timestamp>,
+/// A camera's recordings by a reply of its recorder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct KnownRecordings {
+    pod_name: String,
+    /// Last known frame, or the time of the reply while a gap lasted.
+    until: Timestamp,
+    /// Start of the oldest segment that waited in the spool.
+    oldest_waiting: Option<Timestamp>,
     /// End of the newest confirmed segment.
     segment_end: Option<Timestamp>,
 }
 
-impl LastFrames {
-    /// Returns the time of the last known frame. After a restart of the operator, only the status has it.
-    pub fn last_frame_at(&self, camera: &Camera) -> Option<Timestamp> {
-        let known = lock(&self.known);
-        let observed = camera.uid().and_then(|uid| known.get(&uid)?.frame_at);
-        let reported = camera.status.as_ref().and_then(|status| status.last_segment.as_ref());
-        observed.max(reported.map(|last| segment_end(last.start_time.0, last.duration_milliseconds)))
+impl KnownRecordings {
+    fn of(recorder: &AssignedRecorder, reply: &RecorderReply) -> Option<Self> {
+        let report = reply.report.as_ref()?;
+        let is_in_gap = report.gaps.last().is_some_and(|gap| gap.until.is_none());
+        let segment_end = report.last_segment.as_ref().map(SegmentReport::end);
+        let until = if is_in_gap { Some(reply.now) } else { report.last_frame.max(segment_end) };
+        let pod_name = recorder.pod_name.clone();
+        Some(Self { pod_name, until: until?, oldest_waiting: report.oldest_waiting, segment_end })
     }
 
-    pub fn record(&self, camera: &Camera, report: Option<&CameraReport>) {
-        let (Some(uid), Some(report)) = (camera.uid(), report) else {
+    /// Returns the beginning of a gap whose recorder in `pod_name` does not know it.
+    fn gap_start(&self, pod_name: &str) -> Timestamp {
+        // The spool of the same pod is lost, with everything that waited in it. If the camera moved to another pod, its
+        // former recorder still uploads that.
+        let lost = self.oldest_waiting.filter(|_| self.pod_name == pod_name);
+        lost.map_or(self.until, |lost| lost.min(self.until))
+    }
+}
+
+/// Known recordings of each camera, by UID: a lost recorder takes its own knowledge with it.
+#[derive(Default)]
+pub struct LastReplies {
+    known: Mutex<HashMap<String, KnownRecordings>>,
+}
+
+impl LastReplies {
+    /// Returns the beginning of a gap that its recorder does not know; `None`: nobody knows it, since the operator has restarted.
+    /// The status does not help then: its last segment is up to 15 minutes old.
+    pub fn gap_start(&self, camera: &Camera, recorder: Option<&AssignedRecorder>) -> Option<Timestamp> {
+        let known = lock(&self.known);
+        Some(known.get(&camera.uid()?)?.gap_start(&recorder?.pod_name))
+    }
+
+    /// Notes a reply that the camera's status contains.
+    pub fn record(
+        &self,
+        camera: &Camera,
+        recorder: Option<&AssignedRecorder>,
+        reply: Option<&CameraQueryResult>,
+    ) {
+        let (Some(uid), Some(recorder), Some(Ok(reply))) = (camera.uid(), recorder, reply) else {
             return;
         };
-        let segment_end = report.last_segment.as_ref().map(SegmentReport::end);
-        let mut known = lock(&self.known);
-        let last = known.entry(uid).or_default();
-        last.frame_at = report.last_frame.max(segment_end).or(last.frame_at);
-        // A recorder that restarted has confirmed none yet.
-        last.segment_end = segment_end.or(last.segment_end);
+        if let Some(mut recordings) = KnownRecordings::of(recorder, reply) {
+            let mut known = lock(&self.known);
+            // A recorder that restarted has confirmed none yet.
+            recordings.segment_end =
+                recordings.segment_end.or_else(|| known.get(&uid).and_then(|before| before.segment_end));
+            known.insert(uid, recordings);
+        }
     }
 
     /// Returns the last segment of each of `cameras`, as far as it is known.
@@ -153,6 +180,42 @@ impl LastFrames {
     }
 }
 
-fn segment_end(start: Timestamp, duration_ms: i64) -> Timestamp {
-    start.checked_add(SignedDuration::from_millis(duration_ms)).unwrap_or(start)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{CameraState, Gap, GapCause, Secret};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn report() -> CameraReport {
+        CameraReport { last_frame: Some(at(100)), ..CameraReport::new("hal", CameraState::Recording, at(0)) }
+    }
+
+    fn known(report: CameraReport) -> KnownRecordings {
+        let (key_pem, token) = (Secret::default(), Secret::default());
+        let api = StatusApi { cert_pem: String::new(), key_pem, token, previous: None };
+        let recorder = AssignedRecorder { pod_name: "site-recorder-0".into(), pod: None, api };
+        let reply = RecorderReply { now: at(110), clock_ahead_ms: None, report: Some(report) };
+        KnownRecordings::of(&recorder, &reply).unwrap()
+    }
+
+    #[test]
+    fn gap_of_lost_spool_begins_with_what_waited_in_it() {
+        let recording = known(report());
+        assert_eq!(recording.gap_start("site-recorder-0"), at(100));
+        let waiting = known(CameraReport { oldest_waiting: Some(at(40)), ..report() });
+        assert_eq!(waiting.gap_start("site-recorder-0"), at(40));
+        assert_eq!(waiting.gap_start("site-recorder-1"), at(100), "the former recorder still uploads");
+    }
+
+    #[test]
+    fn gap_of_lost_recorder_begins_after_the_gap_that_lasted() {
+        let gap = |until| Gap { cause: GapCause::Disconnected, from: Some(at(100)), until };
+        let lasting = known(CameraReport { gaps: vec![gap(None)], ..report() });
+        assert_eq!(lasting.gap_start("site-recorder-0"), at(110));
+        let over = known(CameraReport { gaps: vec![gap(Some(at(90)))], ..report() });
+        assert_eq!(over.gap_start("site-recorder-0"), at(100));
+    }
 }

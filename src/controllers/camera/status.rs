@@ -36,8 +36,8 @@ pub struct CameraObservations<'a> {
     pub losses: &'a CameraLosses,
     /// The recorder has not answered for so long that the status must say so.
     pub is_silence_news: bool,
-    /// Time of the last known frame before this reply.
-    pub last_frame_at: Option<Timestamp>,
+    /// Beginning of a gap that the recorder does not know.
+    pub gap_start: Option<Timestamp>,
 }
 
 impl<'a> CameraObservations<'a> {
@@ -61,7 +61,7 @@ pub fn camera_status(
         reply,
         losses,
         is_silence_news,
-        last_frame_at,
+        gap_start,
     } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
@@ -89,7 +89,7 @@ pub fn camera_status(
         .fold(before.gaps.clone(), |known, (from, until)| gaps::add_lost_spool(&known, *from, *until));
     let has_changed = have_conditions_changed(&before.conditions, &conditions);
     let gaps = match observed.report() {
-        Some(report) => gaps::merge(&known, &report.gaps, last_frame_at),
+        Some(report) => gaps::merge(&known, &report.gaps, gap_start),
         // A recorder that does not answer has not withdrawn its gaps.
         None => known,
     };

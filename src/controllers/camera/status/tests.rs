@@ -87,7 +87,7 @@ fn status_in_silence(
         reply,
         losses: &observe::losses("receptie", snapshot),
         is_silence_news,
-        last_frame_at: None,
+        gap_start: None,
     };
     camera_status(camera, &observed, now)
 }
