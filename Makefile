@@ -8,7 +8,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 HAVE_EXTERNAL = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
 .PHONY: help setup demo demo-shell demo-down test check test-unit test-simulation test-requests \
-  test-integration test-crash test-lifecycle test-external testbed-up testbed-reset image book \
+  test-integration test-crash test-lifecycle chaos test-external testbed-up testbed-reset image book \
   bench-storage bench-holds bench-scale crds
 help:              ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 20
@@ -72,6 +72,14 @@ test-lifecycle: image  ## let an incident outlive ten ceilings on a store whose 
 	cargo test --locked --no-run --test it
 	$(TESTBED) days 10
 	$(TESTBED) run env TOEZICHT_TEST_LIFECYCLE=10 cargo test --offline --locked --test it -- lifecycle::incident --nocapture
+
+# SEED=7 repeats the schedule of an earlier run.
+MINUTES = 30
+CAMERAS = 20
+chaos: testbed-reset image  ## disturb pods, nodes, stores, API server, Secrets, cameras and upgrades for 30 min; SEED=… repeats a schedule
+	cargo test --locked --no-run --test it
+	$(TESTBED) run env TOEZICHT_CHAOS_SEED=$(SEED) TOEZICHT_CHAOS_MINUTES=$(MINUTES) TOEZICHT_CHAOS_CAMERAS=$(CAMERAS) \
+	  cargo test --offline --locked --test it -- chaos::long --ignored --nocapture
 
 EXTERNAL_TESTS = default_server seaweedfs_
 test-external: $(if $(HAVE_EXTERNAL),,testbed-up)  ## run the tests that need only a cluster and an S3 endpoint, with those settings alone

@@ -23,6 +23,7 @@
 #![allow(clippy::mod_module_files)]
 
 mod admission;
+mod chaos;
 mod lifecycle;
 mod line;
 mod operator;

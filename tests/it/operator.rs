@@ -12,7 +12,7 @@ mod killed_changes;
 mod leader;
 mod lost_node;
 mod namespace_deletion;
-mod process;
+pub mod process;
 mod refused;
 mod reports;
 mod secrets;

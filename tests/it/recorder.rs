@@ -1,7 +1,7 @@
 //! The recorder as a process, with real RTSP cameras and a real S3 server: killed, stopped, reconfigured, cut off
 //! from camera and store. Its recordings are checked frame by frame.
 
-mod cameras;
+pub mod cameras;
 mod fixture;
 mod interrupted;
 mod permitted;

@@ -15,6 +15,10 @@ while anyone watches there is no hole; when nobody does, the stream stops, and b
 again at a keyframe with the number that time has reached. So the numbers missing in a
 recording tell how long nothing was recorded.
 
+With --epoch, the frames of all cameras are numbered from that instant, and each carries
+the time at which it was due instead of the clock. So numbers and times go on where they
+were after a restart of the process, and after it was stopped and continued.
+
 A clip is a byte stream of whole GOPs with access unit delimiters and no B-frames.
 """
 import argparse
@@ -67,12 +71,12 @@ class Clip:
             at = unit.find(b"\x00\x00\x01", at + 3)
         raise ValueError("an access unit without a slice")
 
-    def frame(self, index, number):
+    def frame(self, index, number, wall_ns):
         before, after = self.units[index % len(self.units)]
-        return before + self.message(number) + after
+        return before + self.message(number, wall_ns) + after
 
-    def message(self, number):
-        payload = UUID + struct.pack(">QQ", number, time.time_ns())
+    def message(self, number, wall_ns):
+        payload = UUID + struct.pack(">QQ", number, wall_ns)
         out, zeros = bytearray(), 0
         for byte in bytes([5, len(payload)]) + payload + b"\x80":
             if zeros >= 2 and byte <= 3:  # emulation prevention
@@ -97,14 +101,20 @@ def forget_when_silent(_server, client):
 
 
 class Camera(GstRtspServer.RTSPMediaFactory):
-    def __init__(self, clip, fps, audio):
+    def __init__(self, path, clip, fps, audio, epoch):
         super().__init__()
-        self.clip, self.fps, self.audio = clip, fps, audio
-        self.epoch, self.number = time.monotonic(), 0
+        self.path, self.clip, self.fps, self.audio, self.since = path, clip, fps, audio, epoch
+        self.epoch, self.number = time.monotonic() - (time.time() - epoch if epoch else 0), 0
         self.set_shared(True)  # all clients see the same stream
 
     def due(self):
         return int((time.monotonic() - self.epoch) * self.fps)
+
+    def wall_ns(self, number):
+        return round((self.since + number / self.fps) * 1e9) if self.since else time.time_ns()
+
+    def tell(self, event):
+        print(f"{time.time():.3f} {event} {self.path} {self.number}", flush=True)
 
     def do_create_element(self, _url):
         line = (
@@ -126,7 +136,8 @@ class Camera(GstRtspServer.RTSPMediaFactory):
         def push():
             while self.number <= self.due():
                 index = self.number - first
-                buffer = Gst.Buffer.new_wrapped(self.clip.frame(index, self.number))
+                frame = self.clip.frame(index, self.number, self.wall_ns(self.number))
+                buffer = Gst.Buffer.new_wrapped(frame)
                 buffer.pts = buffer.dts = index * Gst.SECOND // self.fps
                 buffer.duration = Gst.SECOND // self.fps
                 if source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
@@ -136,7 +147,10 @@ class Camera(GstRtspServer.RTSPMediaFactory):
 
         timer = GLib.timeout_add(1000 // self.fps // 4, push)
 
+        self.tell("begins")
+
         def unprepared(_media):
+            self.tell("ends")
             if GLib.MainContext.default().find_source_by_id(timer):
                 GLib.source_remove(timer)
 
@@ -174,6 +188,7 @@ def main():
     parser.add_argument("--clips", required=True, help="folder with clip.h264 and clip.h265")
     parser.add_argument("--count", type=int, default=1, help="cameras of each codec")
     parser.add_argument("--fps", type=int, default=15)
+    parser.add_argument("--epoch", type=float, default=0, help="number frames from this time, in seconds since 1970")
     parser.add_argument("--user", default="camera", help="empty: no authentication")
     parser.add_argument("--password", default="kijk-mee-niet")
     parser.add_argument("--no-audio", action="store_true")
@@ -191,7 +206,7 @@ def main():
     for kind in ("h264", "h265"):
         clip = Clip(os.path.join(args.clips, f"clip.{kind}"))
         for index in range(args.count):
-            camera = Camera(clip, args.fps, not args.no_audio)
+            camera = Camera(f"{kind}/{index}", clip, args.fps, not args.no_audio, args.epoch)
             if args.user:
                 camera.set_permissions(permissions())
             server.get_mount_points().add_factory(f"/{kind}/{index}", camera)

@@ -29,7 +29,7 @@ async fn killed_recorder_keeps_its_spool() {
     let scene = recording_scene("line-kill", 10).await;
     let pod: Pod = scene.namespace.api().get(&format!("{SITE}-recorder-0")).await.unwrap();
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
-    let killed = kill_recorder(&pod.metadata.uid.unwrap());
+    let killed = pod::kill_recorder(&pod.metadata.uid.unwrap());
     let missing = wait_for_single_gap(&scene, taken).await;
     println!(
         "{} s from the kill at {killed}: {missing:?}",
@@ -90,23 +90,4 @@ async fn wait_for_newer_segment(scene: &Scene, key: &str) {
 
 async fn newest_key(scene: &Scene) -> Option<String> {
     keys(&scene.bucket, "receptie").await.pop()
-}
-
-/// Sends SIGKILL to the recorder process of a pod on this machine and returns the time.
-fn kill_recorder(pod_uid: &str) -> jiff::Timestamp {
-    let pid =
-        recorder_pid(pod_uid).expect("a recorder process of the pod: does the cluster run on this machine?");
-    let at = jiff::Timestamp::now();
-    let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap();
-    assert!(killed.success());
-    at
-}
-
-fn recorder_pid(pod_uid: &str) -> Option<String> {
-    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid = entry.file_name().into_string().ok()?;
-        let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
-        let command = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        (cgroup.contains(pod_uid) && command.contains("toezicht\0recorder")).then_some(pid)
-    })
 }

@@ -2,23 +2,20 @@
 //! operator finishes the work without losing or leaving anything.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::Value;
 use toezicht::api::IncidentHold;
 use toezicht::rules::hold::entry::LedgerEntry;
 use toezicht::storage::recordings::ledger;
-use tokio::process::{Child, Command};
 
 use super::process::{Process, config_for_store, release_lease, wait_for_leader, with_chart_scaled_down};
 use crate::storage::scene::Scene as BucketScene;
 use crate::storage::scene::connect;
+use crate::support::api_gateway::ApiGateway;
 use crate::support::cluster::TestNamespace;
-use crate::support::port::free_port;
 use crate::support::proxy::{Proxy, access_key};
 use crate::support::scene::Scene;
 use crate::support::settings::S3Server;
@@ -52,24 +49,17 @@ struct IncidentRecordings {
 struct CrashScene {
     scene: Scene,
     store: Proxy,
-    cluster: Proxy,
-    kubeconfig: String,
+    cluster: ApiGateway,
     config: Value,
     operator: Option<Process>,
     bucket: BucketScene,
-    _gateway: Child,
-    _folder: TempDir,
 }
 
 impl CrashScene {
     async fn new(namespace: TestNamespace, server: S3Server, ports: [u16; 2]) -> Self {
         let store = Proxy::start(&server.endpoint, ports[0]).await;
         let config = config_for_store(&store.endpoint);
-        let (gateway, url) = start_kubectl_proxy().await;
-        let cluster = Proxy::start(&url, ports[1]).await;
-        let folder = tempfile::tempdir().unwrap();
-        let kubeconfig = folder.path().join("kubeconfig");
-        std::fs::write(&kubeconfig, kubeconfig_for(&cluster.endpoint).to_string()).unwrap();
+        let cluster = ApiGateway::start(ports[1]).await;
         let scene = Scene::within(namespace, server.clone(), |_, site| {
             site["spec"]["storage"]["endpoint"] = store.endpoint.as_str().into();
         })
@@ -79,11 +69,8 @@ impl CrashScene {
             scene,
             store,
             cluster,
-            kubeconfig: kubeconfig.display().to_string(),
             config,
             operator: None,
-            _gateway: gateway,
-            _folder: folder,
         };
         crash_scene.start_operator().await;
         crash_scene.scene.camera(CAMERA, "h264/6").await;
@@ -95,7 +82,8 @@ impl CrashScene {
     async fn start_operator(&mut self) {
         let namespace = &self.scene.namespace;
         let config = self.config.clone();
-        let operator = Process::with_cluster(&self.kubeconfig, namespace, namespace, "killed", config);
+        let operator =
+            Process::with_cluster(&self.cluster.kubeconfig, namespace, namespace, "killed", config);
         wait_for_leader(namespace, "killed").await;
         self.operator = Some(operator);
     }
@@ -106,7 +94,7 @@ impl CrashScene {
         self.operator.take().unwrap().kill().await;
         release_lease(&self.scene.namespace).await;
         self.store.clear_faults();
-        self.cluster.clear_faults();
+        self.cluster.proxy.clear_faults();
     }
 
     /// Waits until the operator has reconciled everything again, so that its next requests belong to the next step.
@@ -154,7 +142,7 @@ impl CrashScene {
                 let is_by_operator = move |parts: &Parts| access_key(parts).as_ref() == Some(&operator_key);
                 self.store.cut_after(number, is_by_operator)
             }
-            CrashPoint::ApiWrite => self.cluster.cut_after(number, is_api_write),
+            CrashPoint::ApiWrite => self.cluster.proxy.cut_after(number, is_api_write),
         };
         match condition {
             "Placed" => {
@@ -170,7 +158,7 @@ impl CrashScene {
         };
         let Some(request) = last_request else {
             self.store.clear_faults();
-            self.cluster.clear_faults();
+            self.cluster.proxy.clear_faults();
             println!("{crash_point:?} {condition}: fewer than {number} requests");
             return false;
         };
@@ -248,34 +236,6 @@ impl CrashScene {
 
 fn is_api_write(parts: &Parts) -> bool {
     parts.method != "GET" && !parts.uri.path().contains("/leases/")
-}
-
-/// Starts `kubectl proxy`, which serves the API server over plain HTTP on this machine until it is dropped.
-async fn start_kubectl_proxy() -> (Child, String) {
-    let port = free_port();
-    let child = Command::new("kubectl")
-        .args(["proxy", &format!("--port={port}")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let url = format!("http://127.0.0.1:{port}");
-    eventually("kubectl proxy answers", HANG, || async {
-        let answer = reqwest::get(format!("{url}/readyz")).await;
-        answer.map(|_| ()).map_err(|e| e.to_string())
-    })
-    .await;
-    (child, url)
-}
-
-fn kubeconfig_for(endpoint: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": endpoint}}],
-        "users": [{"name": "test", "user": {}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-    })
 }
 
 /// Returns the step between two crash points. With 1 the test kills after every request, which takes 15 minutes.

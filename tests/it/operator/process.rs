@@ -133,6 +133,11 @@ impl Process {
         }
     }
 
+    /// Returns whether the process has exited.
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Sends SIGTERM and waits until the process has released its Lease, so that the next leader need not wait.
     pub async fn release_lease_and_exit(&mut self, namespace: &TestNamespace) {
         self.signal("TERM").await;

@@ -1,7 +1,10 @@
 //! Camera servers that a test can stop and restart.
 
-use serde_json::{Value, json};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::support::port::free_port;
@@ -32,16 +35,24 @@ pub fn camera_config(name: &str, url: &str, login: &Value) -> Value {
 pub struct CameraServer {
     child: Child,
     pub port: u16,
+    address: String,
     arguments: Vec<String>,
+    /// File with the beginnings and ends of its sessions.
+    log: Option<PathBuf>,
 }
 
 impl CameraServer {
     /// Starts a server on a free port and waits until it listens.
     pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_on("127.0.0.1", arguments, None).await
+    }
+
+    /// Starts a server on a free port of `address`, which logs its sessions to `log`.
+    pub async fn start_on(address: &str, arguments: &[&str], log: Option<PathBuf>) -> Self {
         let port = free_port();
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let child = spawn(port, &arguments);
-        let server = Self { child, port, arguments };
+        let child = spawn(address, port, &arguments, log.as_deref());
+        let server = Self { child, port, address: address.to_owned(), arguments, log };
         server.wait_until_listening().await;
         server
     }
@@ -69,7 +80,7 @@ impl CameraServer {
 
     /// Starts the server again on the same port.
     pub async fn restart(&mut self) {
-        self.child = spawn(self.port, &self.arguments);
+        self.child = spawn(&self.address, self.port, &self.arguments, self.log.as_deref());
         self.wait_until_listening().await;
     }
 
@@ -81,19 +92,20 @@ impl CameraServer {
 
     async fn wait_until_listening(&self) {
         eventually("the camera server listens", HANG, || async {
-            let connected = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await;
+            let connected = tokio::net::TcpStream::connect((self.address.as_str(), self.port)).await;
             connected.map(drop).map_err(|error| error.to_string())
         })
         .await;
     }
 }
 
-fn spawn(port: u16, arguments: &[String]) -> Child {
+fn spawn(address: &str, port: u16, arguments: &[String], log: Option<&Path>) -> Child {
+    let log = log.map(|log| File::options().create(true).append(true).open(log).unwrap());
     Command::new("/usr/bin/python3")
-        .args([&script("cameras.py"), "--address", "127.0.0.1", "--port", &port.to_string()])
+        .args([&script("cameras.py"), "--address", address, "--port", &port.to_string()])
         .args(["--clips", &setting("TOEZICHT_TEST_CLIPS"), "--user", "camera", "--password", PASSWORD])
         .args(arguments)
-        .stdout(Stdio::null())
+        .stdout(log.map_or_else(Stdio::null, Stdio::from))
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .spawn()

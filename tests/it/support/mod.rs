@@ -1,6 +1,7 @@
 //! Shared test support: settings, waiting for conditions, namespaces, the operator, and third-party tools that
 //! inspect recordings.
 
+pub mod api_gateway;
 pub mod api_proxy;
 pub mod audit;
 pub mod cluster;

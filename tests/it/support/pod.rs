@@ -36,3 +36,28 @@ pub async fn metric_of(namespace: &TestNamespace, pod: &str, series: &str) -> Re
 pub async fn frames(namespace: &TestNamespace, camera: &str) -> Result<u64, String> {
     metric(namespace, &format!("toezicht_recorder_frames_total{{camera=\"{camera}\"}}")).await
 }
+
+/// Sends SIGKILL to the recorder process of a pod on this machine and returns the time.
+pub fn kill_recorder(pod_uid: &str) -> jiff::Timestamp {
+    let at = jiff::Timestamp::now();
+    let is_killed = try_kill_recorder(pod_uid);
+    assert!(is_killed, "no recorder process of the pod: does the cluster run on this machine?");
+    at
+}
+
+/// Sends SIGKILL to the recorder process of a pod on this machine. Returns whether there is one.
+pub fn try_kill_recorder(pod_uid: &str) -> bool {
+    recorder_pid(pod_uid).is_some_and(|pid| {
+        let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status();
+        killed.is_ok_and(|killed| killed.success())
+    })
+}
+
+fn recorder_pid(pod_uid: &str) -> Option<String> {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().into_string().ok()?;
+        let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
+        let command = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        (cgroup.contains(pod_uid) && command.contains("toezicht\0recorder")).then_some(pid)
+    })
+}

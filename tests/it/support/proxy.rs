@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
@@ -12,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// A request that reached the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,19 @@ impl ProxiedRequest {
     }
 }
 
+/// State of a server that does not work as it should, until it is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Connections break before a request is applied.
+    Away,
+    /// Requests are not applied, and no response comes on connections that stay open.
+    Silent,
+    /// Requests are applied, and their responses are lost.
+    ResponsesLost,
+    /// Each request waits this long before it is applied.
+    Slow(Duration),
+}
+
 /// A running proxy, stopped when dropped.
 pub struct Proxy {
     pub endpoint: String,
@@ -76,6 +90,7 @@ struct Shared {
     ahead: AtomicI64,
     cut: Mutex<Option<Cut>>,
     denied: Mutex<Option<RequestFilter>>,
+    trouble: watch::Sender<Option<Trouble>>,
 }
 
 /// Predicate that selects requests.
@@ -113,6 +128,7 @@ impl Proxy {
             ahead: AtomicI64::default(),
             cut: Mutex::default(),
             denied: Mutex::default(),
+            trouble: watch::Sender::default(),
         });
         let app = axum::Router::new().fallback(forward).with_state(Arc::clone(&shared));
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -128,6 +144,11 @@ impl Proxy {
     /// Makes one request in five fail, or forwards all again.
     pub fn set_faulty(&self, is_faulty: bool) {
         self.shared.is_faulty.store(is_faulty, Ordering::SeqCst);
+    }
+
+    /// Lets the server have this trouble, or none. Silent connections break when the trouble changes.
+    pub fn set_trouble(&self, trouble: Option<Trouble>) {
+        self.shared.trouble.send_replace(trouble);
     }
 
     /// Sets the `Date` header of responses ahead by `seconds`, as a store with a wrong clock does.
@@ -202,6 +223,16 @@ async fn forward(
     if shared.down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
+    let trouble = *shared.trouble.borrow();
+    match trouble {
+        Some(Trouble::Away) => close_connection(),
+        Some(Trouble::Silent) => {
+            let _ = shared.trouble.subscribe().wait_for(|now| *now != trouble).await;
+            close_connection();
+        }
+        Some(Trouble::Slow(delay)) => tokio::time::sleep(delay).await,
+        Some(Trouble::ResponsesLost) | None => {}
+    }
     let fault = shared.fault();
     match fault {
         Some(Fault::SlowDown) => {
@@ -230,6 +261,9 @@ async fn forward(
     if let Turn::Last(last) = turn {
         let _ = last.send(passed);
         return std::future::pending().await;
+    }
+    if trouble == Some(Trouble::ResponsesLost) {
+        close_connection();
     }
     match fault {
         None => response,

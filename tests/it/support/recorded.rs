@@ -125,7 +125,7 @@ pub fn check_frames(camera: &str, segments: &[Segment]) -> Vec<FrameGap> {
     let mut gaps = Vec::new();
     let mut previous: Option<&Frame> = None;
     for segment in segments {
-        assert_valid_segment(camera, segment);
+        validate(camera, segment).unwrap();
         for frame in &segment.frames {
             if let Some(before) = previous {
                 assert!(
@@ -149,32 +149,35 @@ pub fn check_frames(camera: &str, segments: &[Segment]) -> Vec<FrameGap> {
     gaps
 }
 
-/// Asserts that a segment is video only, starts with a keyframe, and matches the start and duration in its key within
-/// half a second.
-fn assert_valid_segment(camera: &str, segment: &Segment) {
-    let key = &segment.key;
-    let streams = &segment.streams;
-    assert_eq!(streams.len(), 1, "{camera} {key}: {streams:?}");
-    assert_eq!(streams[0]["codec_type"], "video", "{camera} {key}");
-    let (first, last) = (segment.frames.first().expect("a frame"), segment.frames.last().expect("a frame"));
-    assert!(first.idr, "{camera} {key}: does not start with a keyframe");
-    for frame in &segment.frames {
-        assert_eq!(
-            frame.keyframe, frame.idr,
-            "{camera} {key}: frame {}: keyframe={} in the container, {} in the bitstream",
-            frame.number, frame.keyframe, frame.idr
-        );
+/// Returns an error unless a segment is video only, starts with a keyframe, and matches the start and duration in its key
+/// within half a second.
+pub fn validate(camera: &str, segment: &Segment) -> Result<(), String> {
+    let Segment { key, frames, streams, format } = segment;
+    let ensure = |is_valid: bool, problem: String| {
+        if is_valid { Ok(()) } else { Err(format!("{camera} {key}: {problem}")) }
+    };
+    ensure(streams.len() == 1, format!("{streams:?}"))?;
+    ensure(streams[0]["codec_type"] == "video", "no video".into())?;
+    let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
+        return ensure(false, "no frame".into());
+    };
+    ensure(first.idr, "does not start with a keyframe".into())?;
+    for frame in frames {
+        ensure(
+            frame.keyframe == frame.idr,
+            format!(
+                "frame {}: keyframe={} in the container, {} in the bitstream",
+                frame.number, frame.keyframe, frame.idr
+            ),
+        )?;
     }
     let stated = key.end().duration_since(key.start()).as_secs_f64();
-    let probed: f64 = segment.format["duration"].as_str().unwrap().parse().unwrap();
-    assert!((stated - probed).abs() < 0.5, "{camera} {key}: {probed} s by ffprobe");
+    let probed: f64 = format["duration"].as_str().unwrap().parse().unwrap();
+    ensure((stated - probed).abs() < 0.5, format!("{probed} s by ffprobe"))?;
     let spanned = time(last).duration_since(time(first)).as_secs_f64();
-    assert!((stated - spanned).abs() < 0.5, "{camera} {key}: {spanned} s by the camera's clock");
+    ensure((stated - spanned).abs() < 0.5, format!("{spanned} s by the camera's clock"))?;
     let late = time(first).duration_since(key.start()).as_secs_f64();
-    assert!(
-        late.abs() < 0.5,
-        "{camera} {key}: the first frame was captured {late} s after the start in the key"
-    );
+    ensure(late.abs() < 0.5, format!("the first frame was captured {late} s after the start in the key"))
 }
 
 /// Returns the time at which the camera captured a frame.

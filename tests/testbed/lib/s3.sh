@@ -2,7 +2,8 @@
 # The two S3 servers. Each ends with a JSON file that tells tests and tools where it is
 # and who there is. Sourced by up.sh.
 
-# Keys are made from the name: `operator` has access key `operatorkey`, secret `operatorsecret`.
+# Keys are made from the name: `operator` has access key `operatorkey`, secret `operatorsecret`. On SeaweedFS it also has
+# `operatorsecondkey`, `operatorsecondsecret`, for rotations.
 PEOPLE="operator recorder manager other"
 
 # server_file NAME ENDPOINT PRINCIPAL-PREFIX IDENTITY…
@@ -31,8 +32,9 @@ seaweedfs_identities() {
       operator-scoped) actions='"Admin:tz-*"' ;;
       *) actions= ;;
     esac
-    printf '%s{"name": "%s", "credentials": [{"accessKey": "%skey", "secretKey": "%ssecret"}], "actions": [%s]}\n' \
-      "$separator" "$who" "$who" "$who" "$actions"
+    printf '%s{"name": "%s", "credentials": [{"accessKey": "%skey", "secretKey": "%ssecret"},
+      {"accessKey": "%ssecondkey", "secretKey": "%ssecondsecret"}], "actions": [%s]}\n' \
+      "$separator" "$who" "$who" "$who" "$who" "$who" "$actions"
     separator=,
   done
   echo ']}'

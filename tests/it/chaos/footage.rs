@@ -1,0 +1,443 @@
+//! Every second of a camera: in a playable segment, or in a gap with the cause of a fault that was there.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use toezicht::api::CameraGap;
+
+use super::chronicle::Reports;
+use super::inject::Fault;
+use super::plan::Kind;
+use super::spans::{Span, is_overlapping, outside, seconds, span, widened, within};
+use super::world::{ChaosCamera, FPS};
+use crate::support::recorded::{Segment, validate};
+
+/// Statuses have whole seconds, and keys are exact within half a second.
+const SLACK: f64 = 2.0;
+/// Longest hole without a gap, by docs/concepts/recording.md.
+const MAX_HOLE: f64 = 2.0 + 0.5;
+/// Frames that a recorder has received and not written when it is killed, with a margin.
+const UNWRITTEN: f64 = 5.0;
+/// Longest time by which a recorder notices a camera that sends nothing.
+const FROZEN: f64 = 12.0;
+/// Longest time from the end of a fault to the first frame: the longest pause between two attempts, and the attempt.
+const RECONNECTION: f64 = 75.0;
+/// Time between two queries of a recorder by the operator. It knows the end of a lost recording no better.
+const QUERY: f64 = 16.0;
+
+/// A camera's frames.
+pub struct Footage {
+    /// Periods without frames.
+    pub missing: Vec<Span>,
+    pub problems: Vec<String>,
+    pub segments: usize,
+}
+
+/// Everything by which footage is judged.
+pub struct Run<'a> {
+    pub epoch: Timestamp,
+    pub reports: &'a Reports,
+    pub faults: &'a [Fault],
+    pub segment_seconds: u32,
+    /// Beginning and end of the judged period.
+    pub period: Span,
+}
+
+/// Returns what is missing in a period of the frames that are numbered since the epoch.
+pub fn footage(camera: &str, segments: &[Segment], [from, until]: Span) -> Footage {
+    let mut problems: Vec<String> =
+        segments.iter().filter_map(|segment| validate(camera, segment).err()).collect();
+    let mut numbers = BTreeSet::new();
+    for segment in segments {
+        let twice = segment.frames.iter().filter(|frame| !numbers.insert(frame.number)).count();
+        if twice > 0 {
+            problems.push(format!("{camera} {}: {twice} frames are in another segment too", segment.key));
+        }
+    }
+    let rate = f64::from(FPS);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+    let [first, last] = [(from * rate).ceil() as u64, (until * rate).floor() as u64];
+    #[expect(clippy::cast_precision_loss, reason = "small")]
+    let at = |number: u64| number as f64 / rate;
+    let (mut missing, mut previous) = (Vec::new(), first);
+    let last = last.max(first);
+    for number in numbers.range(first..=last).copied().chain([last + 1]) {
+        if number > previous + 1 {
+            missing.push([at(previous), at(number)]);
+        }
+        previous = number;
+    }
+    Footage { missing, problems, segments: segments.len() }
+}
+
+impl Run<'_> {
+    /// Returns the gaps of a camera in the period, with their reasons. One without a beginning begins with the footage that is
+    /// missing before its end.
+    fn gaps(&self, camera: &str, missing: &[Span]) -> Vec<(Span, &CameraGap)> {
+        let gaps = self.reports.gaps.get(camera).map(Vec::as_slice).unwrap_or_default();
+        let spans = gaps.iter().map(|gap| {
+            let until = gap.until.as_ref().map_or(self.period[1], |until| seconds(until.0, self.epoch));
+            let before = missing.iter().rev().find(|hole| hole[0] < until && until <= hole[1] + SLACK);
+            let unknown = before.map_or(until, |hole| hole[0]);
+            let from = gap.from.as_ref().map_or(unknown, |from| seconds(from.0, self.epoch));
+            ([from, until], gap)
+        });
+        spans.filter(|(span, _)| is_overlapping(*span, self.period)).collect()
+    }
+
+    /// Returns everything that is wrong with a camera's footage.
+    pub fn problems(&self, camera: &ChaosCamera, footage: &Footage) -> Vec<String> {
+        let mut problems = footage.problems.clone();
+        let gaps = self.gaps(&camera.name, &footage.missing);
+        for hole in &footage.missing {
+            let claim = |(span, gap): &(Span, &CameraGap)| {
+                // With an emptyDir, nobody knows whether the segment that was open was still uploaded.
+                let is_open_lost = camera.site == 1 && gap.reason == "RecorderRestarted";
+                let open = if is_open_lost { f64::from(self.segment_seconds) } else { 0.0 };
+                widened(*span, SLACK + open, SLACK)
+            };
+            let claimed: Vec<Span> = gaps.iter().map(claim).collect();
+            let unclaimed = outside(*hole, &claimed);
+            let length = hole[1] - hole[0];
+            if length <= MAX_HOLE {
+                if !self.is_disturbed(camera, *hole) {
+                    problems.push(self.problem(camera, "frames are lost without a fault", *hole));
+                }
+            } else if !unclaimed.is_empty() {
+                let text = format!("{unclaimed:?} are in no segment and in no gap");
+                problems.push(self.problem(camera, &text, *hole));
+            }
+            for (span, gap) in
+                gaps.iter().filter(|(span, _)| is_overlapping(*span, widened(*hole, -SLACK, -SLACK)))
+            {
+                if let Some(problem) = self.wrong_cause(camera, *hole, *span, gap) {
+                    problems.push(self.problem(camera, &problem, *hole));
+                }
+            }
+        }
+        for (span, gap) in &gaps {
+            let missing: Vec<Span> =
+                footage.missing.iter().map(|hole| widened(*hole, SLACK, SLACK)).collect();
+            let span = [span[0].max(self.period[0]), span[1].min(self.period[1])];
+            let recorded: f64 = outside(span, &missing).iter().map(|part| part[1] - part[0]).sum();
+            if recorded > QUERY + self.doubtful(camera, span) {
+                let text = format!("a gap {} claims {recorded:.1} s that are recorded", gap.reason);
+                problems.push(self.problem(camera, &text, span));
+            }
+        }
+        problems.extend(self.uncovered(camera, footage));
+        problems
+    }
+
+    fn problem(&self, camera: &ChaosCamera, text: &str, at: Span) -> String {
+        let [from, until] = at.map(|second| super::spans::time(second, self.epoch));
+        format!("{} from {from} to {until} ({:.1} s): {text}", camera.name, at[1] - at[0])
+    }
+
+    /// Returns the faults of `kinds` that touch a camera, with the periods of their effects.
+    fn effects(&self, camera: &ChaosCamera, is_of: impl Fn(Kind) -> bool) -> Vec<Span> {
+        let of_camera = self.faults.iter().filter(|fault| is_of(fault.planned.kind) && fault.touches(camera));
+        of_camera.map(|fault| self.effect(fault)).collect()
+    }
+
+    fn effect(&self, fault: &Fault) -> Span {
+        let ended = fault.ended.map_or(self.period[1], |ended| seconds(ended, self.epoch));
+        let whole = [seconds(fault.began, self.epoch), ended];
+        fault.window.map_or(whole, |window| span(window, self.epoch))
+    }
+
+    /// Returns the periods in which the camera's pods did not run, or in which it moved to another pod.
+    fn outages(&self, camera: &ChaosCamera) -> Vec<Span> {
+        let pods = self.reports.pod_of.get(&camera.name).map(Vec::as_slice).unwrap_or_default();
+        let end = super::spans::time(self.period[1], self.epoch);
+        let mut outages: Vec<Span> = Vec::new();
+        for pod in pods.iter().map(|(_, pod)| pod).collect::<BTreeSet<_>>() {
+            let of_pod = self.reports.pod_outages(pod, end);
+            outages.extend(of_pod.into_iter().map(|times| span(times, self.epoch)));
+        }
+        outages.extend(self.effects(camera, |kind| kind == Kind::NodeKilled));
+        let moves = pods.iter().skip(1).map(|(at, _)| seconds(*at, self.epoch));
+        outages.extend(moves.map(|at| [at - 2.0 * QUERY, at + QUERY]));
+        outages.sort_by(|one, other| one[0].total_cmp(&other[0]));
+        // Adjacent states of a pod are one outage.
+        outages.dedup_by(|next, last| {
+            let is_adjacent = next[0] <= last[1] + 1.0;
+            if is_adjacent {
+                last[1] = last[1].max(next[1]);
+            }
+            is_adjacent
+        });
+        outages
+    }
+
+    /// Returns whether a fault or an outage explains a short hole.
+    fn is_disturbed(&self, camera: &ChaosCamera, hole: Span) -> bool {
+        let of_camera = self.effects(camera, is_camera_fault);
+        let suspensions = self.effects(camera, |kind| kind == Kind::Suspended);
+        let all = self.outages(camera).into_iter().chain(of_camera).chain(suspensions);
+        all.into_iter().any(|effect| is_overlapping(widened(effect, FROZEN, RECONNECTION), hole))
+    }
+
+    /// Returns why a gap's reason does not fit the faults.
+    fn wrong_cause(&self, camera: &ChaosCamera, hole: Span, gap: Span, status: &CameraGap) -> Option<String> {
+        let is_explained = |effects: &[Span], before: f64, after: f64| {
+            let effects: Vec<Span> = effects.iter().map(|effect| widened(*effect, before, after)).collect();
+            outside([gap[0].max(hole[0]), gap[1].min(hole[1])], &effects).is_empty()
+        };
+        let problem = |text: &str| Some(format!("its gap {} {gap:?} {text}", status.reason));
+        match status.reason.as_str() {
+            "Disconnected" => {
+                let effects = self.effects(camera, is_camera_fault);
+                if is_explained(&effects, FROZEN, RECONNECTION) {
+                    None
+                } else {
+                    problem("has no camera fault")
+                }
+            }
+            "Suspended" => {
+                let effects = self.effects(camera, |kind| kind == Kind::Suspended);
+                if is_explained(&effects, SLACK, RECONNECTION) { None } else { problem("has no suspension") }
+            }
+            "RecorderRestarted" => {
+                let outages = self.outages(camera);
+                let before = UNWRITTEN + self.spool_loss(camera, hole);
+                if !is_explained(&outages, before, RECONNECTION) {
+                    return problem(&format!("has no restart: {outages:?}"));
+                }
+                // Frames that the camera did not send cannot be lost with a recorder.
+                let near: Vec<Span> =
+                    outages.iter().map(|outage| widened(*outage, QUERY, RECONNECTION)).collect();
+                let faults = self.effects(camera, is_camera_fault);
+                let wrong: Vec<Span> =
+                    outside(gap, &near).into_iter().flat_map(|part| within(part, &faults)).collect();
+                if wrong.is_empty() { None } else { problem(&format!("is the camera's: {wrong:?}")) }
+            }
+            _ => problem("has a reason without any fault"),
+        }
+    }
+
+    /// Returns the seconds of footage that the loss of the spool may cost before an outage: nothing on a volume.
+    fn spool_loss(&self, camera: &ChaosCamera, hole: Span) -> f64 {
+        if camera.site == 0 {
+            return 0.0;
+        }
+        // The open segment, and all that wait while the store takes none.
+        let waiting = self.effects(camera, is_upload_fault);
+        let open = f64::from(self.segment_seconds) + 10.0;
+        let longest = waiting.iter().filter(|effect| is_overlapping(widened(**effect, 0.0, 60.0), hole));
+        open + longest.map(|effect| effect[1] - effect[0] + 60.0).sum::<f64>()
+    }
+
+    /// Returns the seconds of a gap that may be recorded: segments that waited in a lost spool, some of which the store had taken.
+    fn doubtful(&self, camera: &ChaosCamera, gap: Span) -> f64 {
+        let waiting = self.effects(camera, is_upload_fault);
+        let is_near = waiting.iter().any(|effect| is_overlapping(widened(*effect, 0.0, 60.0), gap));
+        if is_near { self.spool_loss(camera, gap) } else { 0.0 }
+    }
+
+    /// Returns frames of the camera from within a suspension that its recorder could know.
+    fn uncovered(&self, camera: &ChaosCamera, footage: &Footage) -> Vec<String> {
+        let mut problems = Vec::new();
+        for fault in
+            self.faults.iter().filter(|fault| fault.planned.kind == Kind::Suspended && fault.touches(camera))
+        {
+            let window = self.effect(fault);
+            let known = self.faults.iter().filter(|other| other.planned.kind.stops_operator());
+            let unknown: Vec<Span> = known.map(|other| widened(self.effect(other), 15.0, 60.0)).collect();
+            let inside = widened(window, -0.5, -0.5);
+            for part in outside(inside, &unknown) {
+                let covered: Vec<Span> = footage.missing.clone();
+                let recorded: f64 = outside(part, &covered).iter().map(|part| part[1] - part[0]).sum();
+                if recorded > 0.5 {
+                    problems.push(self.problem(
+                        camera,
+                        &format!("{recorded:.1} s of a suspension are recorded"),
+                        part,
+                    ));
+                }
+            }
+        }
+        problems
+    }
+
+    /// Returns the seconds that are missing in all.
+    pub fn missing_seconds(footage: &Footage) -> f64 {
+        footage.missing.iter().map(|hole| hole[1] - hole[0]).sum()
+    }
+
+    /// Returns the parts of a period in which the operator cannot be expected to have written a status.
+    pub fn operator_outages(&self) -> Vec<Span> {
+        let of_operator = self.faults.iter().filter(|fault| fault.planned.kind.stops_operator());
+        of_operator.map(|fault| widened(self.effect(fault), 1.0, 60.0)).collect()
+    }
+
+    /// Returns claims of `Recording` that the footage refutes, and denials without a disturbance.
+    pub fn recording_problems(&self, camera: &ChaosCamera, footage: &Footage) -> Vec<String> {
+        /// Time to notice that a camera sends nothing, to the next query, and to the write of the status.
+        const LATE: f64 = FROZEN + QUERY + 12.0;
+        let mut problems = Vec::new();
+        let end = super::spans::time(self.period[1], self.epoch);
+        let periods = |is_true: bool| -> Vec<Span> {
+            let is_as = |change: &super::chronicle::Change| {
+                (change.status == "True") == is_true && !change.status.is_empty()
+            };
+            let all = self.reports.periods("Camera", &camera.name, "Recording", end, is_as);
+            all.into_iter().map(|times| span(times, self.epoch)).collect()
+        };
+        let operator = self.operator_outages();
+        for hole in &footage.missing {
+            let claimed = within([hole[0] + LATE, hole[1]], &periods(true));
+            let wrong: Vec<Span> = claimed.into_iter().flat_map(|part| outside(part, &operator)).collect();
+            if wrong.iter().any(|part| part[1] - part[0] > 1.0) {
+                problems.push(self.problem(
+                    camera,
+                    &format!("Recording=True without frames at {wrong:?}"),
+                    *hole,
+                ));
+            }
+        }
+        let upload = 3.0 * f64::from(self.segment_seconds) + 60.0 + QUERY;
+        let quiet = |effects: Vec<Span>| effects.into_iter().map(move |effect| widened(effect, 2.0, upload));
+        let disturbed: Vec<Span> = quiet(self.outages(camera))
+            .chain(quiet(self.effects(camera, |kind| is_camera_fault(kind) || is_upload_fault(kind))))
+            .chain(quiet(self.effects(camera, |kind| kind == Kind::Suspended)))
+            .chain(operator.iter().map(|outage| widened(*outage, 0.0, QUERY)))
+            .collect();
+        for denied in periods(false) {
+            let part = [denied[0].max(self.period[0]), denied[1].min(self.period[1])];
+            let wrong: Vec<Span> = outside(part, &disturbed);
+            if wrong.iter().any(|part| part[1] - part[0] > 5.0) {
+                problems.push(self.problem(
+                    camera,
+                    "Recording is not True, and nothing disturbs the camera",
+                    part,
+                ));
+            }
+        }
+        problems
+    }
+}
+
+const fn is_camera_fault(kind: Kind) -> bool {
+    matches!(kind, Kind::CamerasOff | Kind::CamerasHang | Kind::CameraPasswordWrong | Kind::CameraAdded)
+}
+
+/// Whether segments wait in the spool meanwhile.
+const fn is_upload_fault(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::StoreAway
+            | Kind::StoreUnavailable
+            | Kind::StoreSilent
+            | Kind::StoreSlow
+            | Kind::StoreResponsesLost
+            | Kind::StoreFaulty
+            | Kind::StoreClockAhead
+            | Kind::RecorderKeyWrong
+            | Kind::RecorderSecretRecreated
+    )
+}
+
+/// Each check can fail.
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::super::chronicle::PodState;
+    use super::super::plan::Planned;
+    use super::super::spans::time;
+    use super::*;
+
+    fn epoch() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn camera(site: u32) -> ChaosCamera {
+        ChaosCamera { name: "hal".into(), site, group: site, path: "h264/0".into() }
+    }
+
+    fn fault(kind: Kind, [from, until]: Span) -> Fault {
+        let planned = Planned { at: 0, lasts: 1, kind, target: 0, choice: 0 };
+        Fault::at(planned, [from, until].map(|second| time(second, epoch())))
+    }
+
+    fn gap(reason: &str, from: Option<f64>, until: f64) -> CameraGap {
+        let at = |second| Time(time(second, epoch()));
+        CameraGap { reason: reason.into(), from: from.map(at), until: Some(at(until)) }
+    }
+
+    /// Reports of a camera whose pod was away in these periods.
+    fn reports(gaps: Vec<CameraGap>, outages: &[Span]) -> Reports {
+        let mut reports = Reports::default();
+        reports.gaps.insert("hal".into(), gaps);
+        reports.pod_of.insert("hal".into(), vec![(epoch(), "pod-0".into())]);
+        let state = |started: f64, is_ready| PodState {
+            uid: format!("{started}"),
+            is_ready,
+            started: is_ready.then(|| time(started, epoch())),
+            is_ending: false,
+            is_gone: false,
+        };
+        let mut states = vec![(epoch(), state(0.0, true))];
+        for [from, until] in outages {
+            states.push((time(*from, epoch()), state(*from, false)));
+            states.push((time(*until, epoch()), state(*until, true)));
+        }
+        reports.pods.insert("pod-0".into(), states);
+        reports
+    }
+
+    fn problems(
+        site: u32,
+        missing: &[Span],
+        gaps: Vec<CameraGap>,
+        outages: &[Span],
+        faults: &[Fault],
+    ) -> usize {
+        let reports = reports(gaps, outages);
+        let run = Run { epoch: epoch(), reports: &reports, faults, segment_seconds: 6, period: [0.0, 600.0] };
+        let footage = Footage { missing: missing.to_vec(), problems: vec![], segments: 1 };
+        run.problems(&camera(site), &footage).len()
+    }
+
+    #[test]
+    fn missing_seconds_need_a_gap_with_the_cause_of_a_fault() {
+        let off = [fault(Kind::CamerasOff, [100.0, 120.0])];
+        let disconnected = || vec![gap("Disconnected", Some(100.0), 125.0)];
+        let hole = [[100.2, 125.4]];
+        assert_eq!(problems(0, &hole, disconnected(), &[], &off), 0);
+        assert_eq!(problems(0, &hole, vec![], &[], &off), 1, "no gap");
+        assert_eq!(problems(0, &[[90.0, 125.4]], disconnected(), &[], &off), 1, "an unclaimed part");
+        assert_eq!(problems(0, &hole, disconnected(), &[], &[]), 1, "no fault");
+        assert_eq!(problems(0, &hole, vec![gap("NotPermitted", Some(100.0), 125.0)], &[], &off), 1);
+        assert_eq!(problems(0, &[], disconnected(), &[], &off), 1, "the claimed seconds are recorded");
+        assert_eq!(problems(0, &[[300.0, 301.0]], vec![], &[], &off), 1, "a short loss without a fault");
+    }
+
+    #[test]
+    fn restarts_lose_a_spool_only_if_it_is_not_a_volume() {
+        let restarted = |from| vec![gap("RecorderRestarted", Some(from), 110.0)];
+        let outage = [[100.0, 108.0]];
+        assert_eq!(problems(0, &[[99.0, 110.0]], restarted(99.0), &outage, &[]), 0);
+        assert_eq!(problems(0, &[[99.0, 110.0]], restarted(99.0), &[], &[]), 1, "no pod was away");
+        // The open segment of six seconds, and then one more.
+        let open = [[86.0, 110.0]];
+        assert_eq!(problems(1, &open, restarted(86.0), &outage, &[]), 0);
+        assert_eq!(problems(0, &open, restarted(86.0), &outage, &[]), 1);
+        let mut off = fault(Kind::CamerasOff, [70.0, 95.0]);
+        off.planned.target = 1;
+        assert_eq!(problems(1, &[[80.0, 110.0]], restarted(80.0), &outage, &[off]), 1, "the camera was off");
+    }
+
+    #[test]
+    fn suspensions_are_neither_recorded_nor_longer() {
+        let mut suspended = fault(Kind::Suspended, [90.0, 130.0]);
+        suspended.cameras = vec![camera(0)];
+        suspended.window = Some([100.0, 130.0].map(|second| time(second, epoch())));
+        let (faults, gaps) = ([suspended], || vec![gap("Suspended", Some(100.0), 131.0)]);
+        assert_eq!(problems(0, &[[100.0, 131.0]], gaps(), &[], &faults), 0);
+        assert_eq!(problems(0, &[[104.0, 131.0]], gaps(), &[], &faults), 1, "four seconds are recorded");
+        let early = vec![gap("Suspended", Some(80.0), 131.0)];
+        assert_eq!(problems(0, &[[80.0, 131.0]], early, &[], &faults), 1);
+    }
+}

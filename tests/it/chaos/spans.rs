@@ -1,0 +1,62 @@
+//! Periods of a run, in seconds since its cameras' first frame.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Beginning and end in seconds.
+pub type Span = [f64; 2];
+
+/// Returns a time in seconds since `epoch`.
+pub fn seconds(time: Timestamp, epoch: Timestamp) -> f64 {
+    time.duration_since(epoch).as_secs_f64()
+}
+
+/// Returns a span of two times.
+pub fn span(times: [Timestamp; 2], epoch: Timestamp) -> Span {
+    times.map(|time| seconds(time, epoch))
+}
+
+/// Returns the time of a second.
+pub fn time(second: f64, epoch: Timestamp) -> Timestamp {
+    epoch + SignedDuration::try_from_secs_f64(second).unwrap()
+}
+
+/// Returns a span that begins `before` earlier and ends `after` later.
+pub const fn widened(span: Span, before: f64, after: f64) -> Span {
+    [span[0] - before, span[1] + after]
+}
+
+pub fn is_overlapping(one: Span, other: Span) -> bool {
+    one[0] < other[1] && other[0] < one[1]
+}
+
+/// Returns the parts of `span` that are in one of `others`.
+pub fn within(span: Span, others: &[Span]) -> Vec<Span> {
+    let parts = others.iter().map(|other| [span[0].max(other[0]), span[1].min(other[1])]);
+    parts.filter(|part| part[0] < part[1]).collect()
+}
+
+/// Returns the parts of `span` that are in none of `others`.
+pub fn outside(span: Span, others: &[Span]) -> Vec<Span> {
+    let mut left = vec![span];
+    for other in others {
+        left = left
+            .into_iter()
+            .flat_map(|part| [[part[0], part[1].min(other[0])], [part[0].max(other[1]), part[1]]])
+            .filter(|part| part[0] < part[1])
+            .collect();
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_outside_and_within_are_the_whole() {
+        let others = [[2.0, 4.0], [3.0, 5.0], [8.0, 20.0]];
+        assert_eq!(outside([0.0, 10.0], &others), [[0.0, 2.0], [5.0, 8.0]]);
+        assert_eq!(within([0.0, 10.0], &others), [[2.0, 4.0], [3.0, 5.0], [8.0, 10.0]]);
+        assert_eq!(outside([3.0, 4.5], &others), Vec::<Span>::new());
+    }
+}
