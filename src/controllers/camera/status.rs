@@ -53,16 +53,8 @@ pub fn camera_status(
     observed: &CameraObservations<'_>,
     now: Timestamp,
 ) -> (CameraStatus, Option<Timestamp>) {
-    let CameraObservations {
-        valid,
-        policy,
-        recorder,
-        is_omitted,
-        reply,
-        losses,
-        is_silence_news,
-        gap_start,
-    } = *observed;
+    let CameraObservations { valid, policy, recorder, is_omitted, reply, losses, is_silence_news, gap_start } =
+        *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
     let found = recording(&camera.spec.stream, valid, is_omitted, reply);

@@ -357,7 +357,8 @@ async fn judge(world: &World, shared: &Shared, period: [Timestamp; 2]) {
     let permanent = world.cameras.iter().map(|camera| (camera.clone(), period));
     for (camera, period) in permanent.chain(added) {
         let recorded = segments(&world.sites[camera.site as usize].bucket, &camera.name).await;
-        let problems = camera_problems(world, &shared.chronicle.reports(), &faults, &camera, period, &recorded);
+        let problems =
+            camera_problems(world, &shared.chronicle.reports(), &faults, &camera, period, &recorded);
         for problem in problems {
             shared.report(problem).await;
         }
@@ -372,7 +373,7 @@ async fn judge(world: &World, shared: &Shared, period: [Timestamp; 2]) {
     }
 }
 
-const fn run_of<'a>(world: &World, reports: &'a Reports, faults: &'a [Fault], period: Span) -> Run<'a> {
+fn run_of<'a>(world: &World, reports: &'a Reports, faults: &'a [Fault], period: Span) -> Run<'a> {
     Run { epoch: world.epoch, reports, faults, segment_seconds: world.segment_seconds, period }
 }
 
