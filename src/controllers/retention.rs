@@ -118,12 +118,11 @@ impl RetentionReconciler {
         let namespace = site.namespace().unwrap_or_default();
         let holds = list_holds(client, site).await?;
         // Only a new hold needs a policy, which must accept it.
-        let policy = match holds.as_slice() {
-            [] => None,
-            _ => {
-                let governing = site_policies(cache, site, &config.ceilings, now).name;
-                fetch::<RecordingPolicy>(client, &namespace, &governing).await?
-            }
+        let policy = if holds.is_empty() {
+            None
+        } else {
+            let governing = site_policies(cache, site, &config.ceilings, now).name;
+            fetch::<RecordingPolicy>(client, &namespace, &governing).await?
         };
         let memory = self.context.handoff.protection_cache(site);
         let new = memory.unregistered(bucket.cameras.keys());

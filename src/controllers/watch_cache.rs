@@ -135,9 +135,9 @@ where
 /// Removes the containers and the volumes that are no claims. They take more memory than the rest of a recorder's pod.
 fn trim_pod(pod: &mut Pod) {
     if let Some(PodSpec { node_name, host_network, mut volumes, .. }) = pod.spec.take() {
-        volumes
-            .iter_mut()
-            .for_each(|volumes| volumes.retain(|volume| volume.persistent_volume_claim.is_some()));
+        if let Some(volumes) = &mut volumes {
+            volumes.retain(|volume| volume.persistent_volume_claim.is_some());
+        }
         pod.spec = Some(PodSpec { node_name, host_network, volumes, ..PodSpec::default() });
     }
 }

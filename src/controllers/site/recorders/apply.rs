@@ -15,7 +15,6 @@ use super::observe::ObservedRecorders;
 use super::plan::{RecorderPlan, closing_config};
 use super::query::ShardReply;
 use super::rollout::Rollout;
-use super::stranded::StrandedRecorder;
 use super::template_change::{Replacement, TemplateChange, query_live};
 use super::workload::{
     AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, is_recorder,
@@ -66,8 +65,7 @@ pub async fn apply(
     now: Timestamp,
 ) -> Result<AppliedPlan, ApplyError> {
     let Context { client, cache, recorders, .. } = context;
-    let namespace = names.namespace.as_str();
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
     let Some(planned) = plan else {
         return Ok(without_recorders(names, &list_site_pods(&pods, names).await?, Vec::new()));
     };
@@ -94,9 +92,8 @@ pub async fn apply(
         return Ok(waiting);
     }
     // Before the removal: one claim that a person gave up and deleted must not stop the recorders that work.
-    let planned_config = parse_config(&config_secret)?;
-    let found = stranded::stranded(names, spools.claims(), &all, &planned_config, wanted.pods);
-    let mut given_up = replace_stranded(&pods, &mut spools, found, &all, is_given_up).await?;
+    let mut given_up =
+        replace_stranded(&pods, names, &mut spools, &all, &config_secret, wanted.pods, is_given_up).await?;
     let removal = live.clone().and_then(|live| Removal::new(live, &workload, &wanted, &spools, &all));
     let must_recreate = removal.as_ref().is_some_and(|removal| removal.must_recreate);
     if let Some(removal) = removal.as_ref().filter(|_| must_recreate) {
@@ -151,10 +148,8 @@ pub async fn apply(
     };
     log_write(names, "StatefulSet", workload.write_reason.as_ref());
     is_written |= workload.write_reason.is_some() || replaced_pod.is_some();
-    if let Some(pod) = &replaced_pod {
-        // After the StatefulSet, or Kubernetes would re-create it with its old template.
-        delete_pod(&pods, pod).await?;
-    }
+    // After the StatefulSet, or Kubernetes would re-create it with its old template.
+    delete_replaced(&pods, replaced_pod.as_deref()).await?;
     if is_written && workload.write_reason != Some(WriteReason::Created) {
         all = list_site_pods(&pods, names).await?;
     }
@@ -174,15 +169,25 @@ pub async fn apply(
     })
 }
 
+async fn delete_replaced(pods: &Api<Pod>, replaced: Option<&Pod>) -> Result<(), ApiError> {
+    match replaced {
+        Some(pod) => delete_pod(pods, pod).await,
+        None => Ok(()),
+    }
+}
+
 /// Deletes the pods and the claims of stranded recorders whose spools are given up, so that Kubernetes creates new ones. Returns the
 /// spools that were given up now.
 async fn replace_stranded(
     pods: &Api<Pod>,
+    names: &ChildNames,
     spools: &mut Spools,
-    mut stranded: Vec<StrandedRecorder<'_>>,
     all: &[Pod],
+    planned: &Secret,
+    wanted_pods: u32,
     is_given_up: bool,
-) -> Result<SpoolReport, ApiError> {
+) -> Result<SpoolReport, ApplyError> {
+    let mut stranded = stranded::stranded(names, spools.claims(), all, &parse_config(planned)?, wanted_pods);
     // After a stop in between, the claim itself says what is to be done.
     stranded.retain(|recorder| is_given_up || recorder.is_given_up);
     let shards: Vec<u32> = stranded.iter().map(|recorder| recorder.shard).collect();
