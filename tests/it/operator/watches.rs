@@ -269,7 +269,7 @@ async fn unreadable_objects_do_not_stop_the_others() {
         proxy.edit("cameras", renew(&[UNREADABLE, "deur"], transport));
         set_stream(&scene, "deur", "h264/6").await;
         wait_until_named(&scene.namespace, "deur", "spec.stream.transport").await;
-        scene.wait_for_camera("deur", "Recording", "Unknown", HANG).await;
+        scene.wait_for_camera("deur", "Ready", "Unknown", HANG).await;
         // The Site is reconciled once more, with what the watch had then.
         scene.patch_site(json!({"spec": {"displayName": "Zwembad"}})).await;
         scene.wait_for_site("StorageEnforced", "True", HANG).await;
