@@ -30,7 +30,8 @@ up() {
   ip addr add $LINK_FIRST/30 dev second
   ip link set second up
   ip route add $NODE_PODS via $NODE_IP
-  wait_for "the second node's containerd answers" 30 on_second ctr version
+  # Not `ctr version`: until the node has mounts of its own, the first node's containerd answers it.
+  wait_for "the second node's containerd answers" 30 second_containerd
   # What a lost node had is there still.
   import "$CACHE/images/pause.tar"
   [ ! -e "$RUN/image" ] || import "$STATE/image/toezicht.tar"
@@ -45,6 +46,7 @@ second_ready() {
   node_ready 2>/dev/null
 }
 
+second_containerd() { on_second test -e /run/containerd-answers || { echo "it does not"; return 1; }; }
 second_pid_known() { [ -n "$(second_pid)" ] || { echo "it does not"; return 1; }; }
 
 import() {
