@@ -324,18 +324,7 @@ const fn is_camera_fault(kind: Kind) -> bool {
 
 /// Whether segments wait in the spool meanwhile.
 const fn is_upload_fault(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::StoreAway
-            | Kind::StoreUnavailable
-            | Kind::StoreSilent
-            | Kind::StoreSlow
-            | Kind::StoreResponsesLost
-            | Kind::StoreFaulty
-            | Kind::StoreClockAhead
-            | Kind::RecorderKeyWrong
-            | Kind::RecorderSecretRecreated
-    )
+    kind.is_of_store() || matches!(kind, Kind::RecorderKeyWrong | Kind::RecorderSecretRecreated)
 }
 
 /// Each check can fail.

@@ -162,13 +162,7 @@ pub async fn end(world: &mut World, fault: &mut Fault) {
     let Planned { kind, target, .. } = fault.planned;
     match kind {
         Kind::CapacityLowered => set_capacity(world, target, 32).await,
-        Kind::StoreAway
-        | Kind::StoreUnavailable
-        | Kind::StoreSilent
-        | Kind::StoreSlow
-        | Kind::StoreResponsesLost
-        | Kind::StoreFaulty
-        | Kind::StoreClockAhead => set_store(world, kind, target, false),
+        kind if kind.is_of_store() => set_store(world, kind, target, false),
         Kind::LeaderFrozen => {
             for process in world.operators.running.iter().filter(|process| process.instance == fault.note) {
                 process.signal("CONT").await;

@@ -190,6 +190,11 @@ impl Kind {
         }
     }
 
+    /// Returns whether a store behaves badly.
+    pub const fn is_of_store(self) -> bool {
+        matches!(self.object(0), Object::Store(_))
+    }
+
     /// Returns whether the operator cannot work meanwhile, so that statuses may be old.
     pub const fn stops_operator(self) -> bool {
         matches!(

@@ -196,20 +196,7 @@ fn hold_problems(
         let periods = reports.periods("IncidentHold", name, "Placed", now, |c| c.status == "True");
         periods.first().map(|period| period[0])
     };
-    let is_late = |kind: Kind| {
-        kind.stops_operator()
-            || matches!(
-                kind,
-                Kind::StoreAway
-                    | Kind::StoreUnavailable
-                    | Kind::StoreSilent
-                    | Kind::StoreSlow
-                    | Kind::StoreResponsesLost
-                    | Kind::StoreFaulty
-                    | Kind::StoreClockAhead
-                    | Kind::OperatorKeyWrong
-            )
-    };
+    let is_late = |kind: Kind| kind.stops_operator() || kind.is_of_store() || kind == Kind::OperatorKeyWrong;
     let may_be_late = shared.had_fault(bucket.site, now, RECOVERY, is_late);
     for hold in holds.iter().filter(|hold| hold.site == bucket.site) {
         let placed_since = claims.placed.iter().find(|(name, _)| *name == hold.name).map(|(_, since)| *since);

@@ -2,10 +2,10 @@
 
 use std::process::Stdio;
 
-use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use super::cluster::kubeconfig_for;
 use super::port::free_port;
 use super::proxy::Proxy;
 use super::wait::{HANG, eventually};
@@ -47,13 +47,4 @@ async fn start_kubectl_proxy() -> (Child, String) {
     })
     .await;
     (child, url)
-}
-
-fn kubeconfig_for(endpoint: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": endpoint}}],
-        "users": [{"name": "test", "user": {}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-    })
 }

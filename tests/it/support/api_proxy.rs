@@ -2,7 +2,6 @@
 //! and has objects in unknown forms.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+
+use super::cluster::kubeconfig_for;
 
 /// Changes an object on its way to the client.
 type Edit = Arc<dyn Fn(&mut Value) + Send + Sync>;
@@ -145,7 +146,11 @@ impl ApiProxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubeconfig");
-        std::fs::write(&path, kubeconfig(listener.local_addr().unwrap()).to_string()).unwrap();
+        std::fs::write(
+            &path,
+            kubeconfig_for(&format!("http://{}", listener.local_addr().unwrap())).to_string(),
+        )
+        .unwrap();
         let connections = Connections { is_down: false, accepted: 0, end: CancellationToken::new() };
         let shared = Arc::new(Shared {
             client,
@@ -263,15 +268,6 @@ impl Drop for ApiProxy {
         self.set_down(true);
         self.task.abort();
     }
-}
-
-fn kubeconfig(address: SocketAddr) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": format!("http://{address}")}}],
-        "users": [{"name": "test", "user": {}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-    })
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

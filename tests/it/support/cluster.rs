@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::{Client, Config, ResourceExt};
+use serde_json::{Value, json};
 
 use super::settings::{S3Identity, setting};
 
@@ -14,6 +15,16 @@ pub async fn client() -> Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = Config::infer().await.expect("KUBECONFIG");
     Client::try_from(config).unwrap()
+}
+
+/// Returns a kubeconfig for a proxy at `endpoint`, which needs no credentials.
+pub fn kubeconfig_for(endpoint: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": endpoint}}],
+        "users": [{"name": "test", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    })
 }
 
 /// A namespace of one test.
