@@ -26,6 +26,7 @@ mod admission;
 mod chaos;
 mod lifecycle;
 mod line;
+mod lost_node;
 mod operator;
 mod recorder;
 mod storage;

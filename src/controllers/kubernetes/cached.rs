@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, pending};
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::Controller;
@@ -18,7 +18,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -57,6 +57,8 @@ struct Shared<K: Cacheable> {
     /// Name of the Site that an object belongs to, if any.
     site_of: fn(&K) -> Option<String>,
     state: Mutex<State<K>>,
+    /// Set when the first list is complete in `state`. The store's own sign is earlier than that.
+    is_ready: SetOnce<()>,
     /// Time since which the watch fails without a success.
     failing_since: Mutex<Option<Instant>>,
 }
@@ -114,11 +116,9 @@ pub trait WatchState: Send + Sync {
 
 impl<K: Cacheable> WatchState for Cached<K> {
     fn wait_until_ready(&self) -> BoxFuture<'_, ()> {
+        // Without its writer, it is never ready: the process ends. A controller that began then would take objects for absent.
         Box::pin(async {
-            // An error means that the writer is gone, so the process ends. A controller that began now would take objects for absent.
-            if self.0.store.wait_until_ready().await.is_err() {
-                pending::<()>().await;
-            }
+            self.0.is_ready.wait().await;
         })
     }
 
@@ -140,6 +140,7 @@ impl<K: Cacheable> Cached<K> {
             store: writer.as_reader(),
             site_of,
             state: Mutex::default(),
+            is_ready: SetOnce::new(),
             failing_since: Mutex::default(),
         }));
         let writer = CacheWriter { api, config, writer, cached: cached.clone(), trim: |_| () };
@@ -368,7 +369,7 @@ impl<K: Cacheable> CacheWriter<K> {
     }
 
     fn apply(&mut self, event: &Event<K>) {
-        let Shared { store, site_of, state, failing_since: _ } = &*self.cached.0;
+        let Shared { store, site_of, state, is_ready, failing_since: _ } = &*self.cached.0;
         self.writer.apply_watcher_event(event);
         match event {
             Event::Init | Event::InitApply(_) => {}
@@ -415,6 +416,8 @@ impl<K: Cacheable> CacheWriter<K> {
                 for object in now.iter().filter(is_news) {
                     state.notify(object, false);
                 }
+                // Later lists find it set.
+                is_ready.set(()).ok();
             }
         }
     }
@@ -422,6 +425,8 @@ impl<K: Cacheable> CacheWriter<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use bytes::Bytes;
     use futures::FutureExt;
     use http_body_util::combinators::UnsyncBoxBody;
@@ -436,10 +441,13 @@ mod tests {
     type Configs = (Cached<ConfigMap>, CacheWriter<ConfigMap>);
 
     fn configs() -> Configs {
+        configs_with(|config| config.labels().get("site").cloned())
+    }
+
+    fn configs_with(site_of: fn(&ConfigMap) -> Option<String>) -> Configs {
         let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("a cache asks nothing"))
         });
-        let site_of = |config: &ConfigMap| config.labels().get("site").cloned();
         let api = Api::all(Client::new(service, "default"));
         Cached::new(api, watcher::Config::default(), site_of)
     }
@@ -641,6 +649,30 @@ mod tests {
         let (cached, writer) = configs();
         drop(writer);
         assert!(cached.wait_until_ready().now_or_never().is_none());
+    }
+
+    thread_local! {
+        static FILLING: RefCell<Option<Cached<ConfigMap>>> = const { RefCell::new(None) };
+    }
+
+    /// Controllers that began before would find Sites without cameras, and write it.
+    #[tokio::test]
+    async fn cache_is_ready_when_its_groups_are() {
+        let unready_site = |_: &ConfigMap| {
+            FILLING.with_borrow(|cached| {
+                let wait = cached.as_ref().map(|cached| cached.wait_until_ready().now_or_never());
+                assert_eq!(wait, Some(None), "ready while its first list is read in");
+            });
+            Some("hal".to_owned())
+        };
+        let (cached, mut writer) = configs_with(unready_site);
+        FILLING.set(Some(cached.clone()));
+        writer.apply(&Event::Init);
+        writer.apply(&Event::InitApply(config("a", "hal", "1")));
+        assert!(cached.wait_until_ready().now_or_never().is_none(), "the list is not complete yet");
+        writer.apply(&Event::InitDone);
+        assert!(cached.wait_until_ready().now_or_never().is_some());
+        assert_eq!(names(cached.of_site("sport", "hal")), ["a"]);
     }
 
     #[tokio::test]

@@ -12,8 +12,10 @@ use serde_json::json;
 use toezicht::api::{Camera, IncidentHold, Site};
 use toezicht::rules::recording::key::Key;
 
-use super::process::{Process, config_for_store, release_lease, wait_for_leader, with_chart_scaled_down};
-use super::spools::{wait_for_ready_message, wait_for_spooled_segments};
+use crate::operator::process::{
+    Process, config_for_store, release_lease, wait_for_leader, with_chart_scaled_down,
+};
+use crate::operator::spools::{wait_for_ready_message, wait_for_spooled_segments};
 use crate::support::cluster::TestNamespace;
 use crate::support::proxy::Proxy;
 use crate::support::recorded::{FrameGap, check_frames, keys, segments, time};
