@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::config;
@@ -30,6 +30,13 @@ use crate::telemetry::serve::serve;
 use crate::wire::{GapCause, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which incomplete recordings that could not be read are tried again.
+const UNREADABLE_RETRY_INTERVAL: Duration = Duration::from_mins(10);
+const SPOOL_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Last part of the grace period, in which nothing is recorded: open files are completed and uploaded.
+const CLOSING_PERIOD: Duration = Duration::from_secs(20);
+/// The same with a persistent spool: time for the disk, and for uploads that run.
+const PERSISTENT_CLOSING_PERIOD: Duration = Duration::from_secs(5);
 /// Interval at which the ends of recordings are stored while no gap begins or ends.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -54,6 +61,9 @@ pub struct RecorderOptions {
     /// Maximum time to complete and upload segments after a signal, in seconds. Other segments stay in the spool.
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     pub grace_period_seconds: u64,
+    /// The spool outlasts this pod. After a signal, segments are completed and left to the next recorder.
+    #[arg(long)]
+    pub persistent_spool: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +77,9 @@ pub enum RecorderError {
     Internal,
 }
 
-/// Records until `shutdown`. Then completes open files and uploads as much as the grace period allows.
+/// Records until `shutdown`. Then uploads what waits, completes open files and uploads those, as far as the grace period allows.
+///
+/// A persistent spool waits for the next recorder instead: each second of waiting would be a second without recording.
 pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Result<(), RecorderError> {
     let started = Timestamp::now();
     let spool = Spool::open(options.spool_dir).await.map_err(RecorderError::Spool)?;
@@ -107,7 +119,21 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
         () = apply_config_changes(&mut config, &mut settings, &mut fleet, &context) => Err(RecorderError::Internal),
         ended = wait_for_shutdown(&shutdown, &mut services, &mut uploading) => ended,
     };
-    tracing::info!("stopping: completing and uploading segments");
+    let grace = Duration::from_secs(options.grace_period_seconds);
+    let limit = if options.persistent_spool { grace.min(PERSISTENT_CLOSING_PERIOD) } else { grace };
+    let deadline = Instant::now() + limit;
+    if result.is_ok() && !options.persistent_spool {
+        tracing::info!("stopping: uploading what waits in the spool");
+        let never = CancellationToken::new();
+        // Cameras record on, so that the wait for a slow store costs no footage. The permission to record can still end.
+        tokio::select! {
+            () = apply_config_changes(&mut config, &mut settings, &mut fleet, &context) => {}
+            _ = wait_for_shutdown(&never, &mut services, &mut uploading) => {}
+            () = wait_until_uploaded(&context.spool) => {}
+            () = sleep(grace.saturating_sub(CLOSING_PERIOD)) => {}
+        }
+    }
+    tracing::info!("stopping: completing segments");
     // Cameras and orphans still add segments, so `drained` comes last: the queue ends once the spool is empty.
     let ending = async {
         fleet.stop().await;
@@ -119,15 +145,22 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
             let _ = (&mut uploading).await;
         }
     };
-    if timeout(Duration::from_secs(options.grace_period_seconds), ending).await.is_err() {
+    if timeout_at(deadline.into(), ending).await.is_err() {
         let segments = context.spool.status().segments;
-        tracing::warn!(segments, "the grace period ended before all uploads: segments stay in the spool");
+        tracing::warn!(segments, "stopping before all uploads: segments stay in the spool");
     }
     uploading.abort();
     // Again, since the timeout may have dropped `ending` before its own call.
     context.state.flush_progress();
     persist_gaps_or_warn(&context.state).await;
     result
+}
+
+/// Waits until no segment waits for its upload.
+async fn wait_until_uploaded(spool: &Spool) {
+    while spool.status().segments > 0 {
+        sleep(SPOOL_POLL_INTERVAL).await;
+    }
 }
 
 /// Waits for `shutdown`, or for the end of a task. No task ends before a shutdown, and without one of them a recorder
@@ -218,10 +251,15 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RecorderError> {
 async fn run_housekeeping(context: RecorderContext, stop: CancellationToken) {
     let RecorderContext { spool, state, metrics, clock, .. } = &context;
     let mut progress_stored_at = Instant::now();
+    let mut retried_at = Instant::now();
     loop {
         tokio::select! {
             () = sleep(HOUSEKEEPING_INTERVAL) => {}
             () = stop.cancelled() => return,
+        }
+        if retried_at.elapsed() >= UNREADABLE_RETRY_INTERVAL {
+            retried_at = Instant::now();
+            spool.retry_unreadable();
         }
         // One orphan per round: reading all of them could delay the reports below.
         recover_orphan(&context).await;
@@ -266,7 +304,7 @@ mod tests {
     use super::*;
 
     async fn within_timeout<T>(ended: impl Future<Output = T>) -> T {
-        timeout(Duration::from_mins(5), ended).await.expect("noticed")
+        tokio::time::timeout(Duration::from_mins(5), ended).await.expect("noticed")
     }
 
     #[tokio::test]

@@ -176,16 +176,21 @@ impl Spool {
     pub async fn purge(&self, limit: &AgeLimit) -> Vec<Closed> {
         let past = lock(&self.index).remove_past_ceiling(limit);
         self.delete_files(&past).await;
-        self.purge_unreadable(limit).await;
         past
     }
 
-    /// Deletes unreadable files past the ceiling, by their modification time.
-    async fn purge_unreadable(&self, limit: &AgeLimit) {
+    /// Tries unreadable files again.
+    pub fn retry_unreadable(&self) {
+        lock(&self.index).retry_unreadable();
+    }
+
+    /// Deletes unreadable files that no open hold may cover and that are past the ceiling, by their modification time. Returns
+    /// their cameras.
+    pub async fn purge_unreadable(&self, limit: &AgeLimit) -> Vec<String> {
         // A copy: the disk must not be read under the lock.
-        let (unreadable, limit) = (lock(&self.index).unreadable.clone(), *limit);
+        let (unreadable, limit) = (lock(&self.index).unheld_unreadable(), *limit);
         if unreadable.is_empty() {
-            return;
+            return Vec::new();
         }
         let purge = move || {
             let is_past = |orphan: &Orphan| {
@@ -196,7 +201,6 @@ impl Spool {
             };
             let past: Vec<Orphan> = unreadable.into_iter().filter(is_past).collect();
             for orphan in &past {
-                tracing::warn!(camera = orphan.camera, "an unreadable recording past its ceiling is purged");
                 // After an error, the file stays until the next start, which lists it again.
                 let _ = std::fs::remove_file(&orphan.path);
             }
@@ -205,6 +209,7 @@ impl Spool {
         let purged = disk::blocking(purge).await.unwrap_or_default();
         let is_purged = |orphan: &Orphan| purged.iter().any(|purged| purged.path == orphan.path);
         lock(&self.index).unreadable.retain(|orphan| !is_purged(orphan));
+        purged.into_iter().map(|orphan| orphan.camera).collect()
     }
 
     /// Returns the segments evicted since the last call.

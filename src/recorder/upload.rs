@@ -332,6 +332,11 @@ impl UploadQueue {
             state.set_last_error(&camera, "an unconfirmed segment was past its ceiling and is purged");
             tracing::warn!(camera, %start, "a segment past its ceiling is purged");
         }
+        for camera in spool.purge_unreadable(limit).await {
+            metrics.count_discarded("over_ceiling");
+            state.set_last_error(&camera, "an unreadable recording was past its ceiling and is purged");
+            tracing::warn!(camera, "an unreadable recording past its ceiling is purged");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::eviction;
 use super::eviction::{Age, AgeLimit};
 use super::name::Closed;
-use crate::rules::HoldScope;
+use crate::rules::{Class, HoldScope};
 
 /// Cameras whose turns are remembered. Beyond that, all turns begin again.
 const MAX_TURNS: usize = 4096;
@@ -53,7 +53,7 @@ pub struct SpoolIndex {
     pub orphans: VecDeque<Orphan>,
     /// Bytes of the orphans, until their recovery ends.
     pub orphan_bytes: u64,
-    /// Orphans that could not be read. The next recorder tries them again, until they are past the ceiling.
+    /// Orphans that could not be read. They are tried again, until they are past the ceiling.
     pub unreadable: Vec<Orphan>,
     /// Folders of cameras that could not be listed.
     pub unlistable_folders: u64,
@@ -136,6 +136,21 @@ impl SpoolIndex {
     pub fn add_orphan(&mut self, orphan: Orphan) {
         self.orphan_bytes = self.orphan_bytes.saturating_add(orphan.bytes);
         self.orphans.push_back(orphan);
+    }
+
+    /// Puts the unreadable orphans back among those that are to be recovered: the disk may be readable again.
+    pub fn retry_unreadable(&mut self) {
+        for orphan in std::mem::take(&mut self.unreadable) {
+            self.add_orphan(orphan);
+        }
+    }
+
+    /// Returns the unreadable orphans that no open hold may cover. Their times are unknown, so the camera alone decides.
+    pub fn unheld_unreadable(&self) -> Vec<Orphan> {
+        let may_be_held = |orphan: &Orphan| {
+            self.holds.iter().any(|hold| hold.includes_source(Class::Video, &orphan.camera))
+        };
+        self.unreadable.iter().filter(|orphan| !may_be_held(orphan)).cloned().collect()
     }
 
     /// Returns the segments that may be evicted, oldest first: no open hold covers them (the first promise), and no upload

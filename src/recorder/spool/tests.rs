@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -5,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::recorder::confirmed_clock::ConfirmedClock;
+use crate::rules::Window;
 
 fn second(n: i64) -> Timestamp {
     Timestamp::from_second(n).unwrap()
@@ -190,14 +192,46 @@ async fn unreadable_part_is_purged_past_ceiling() {
     assert_eq!(spool.status().unrecovered, 1);
     fs::rename(&aside, &part).unwrap();
     let (ceiling, now) = (24 * 3600, Timestamp::now().as_second());
-    spool.purge(&age_limit(ceiling, now)).await;
-    assert!(part.exists());
+    let purge = async |limit: &AgeLimit| spool.purge_unreadable(limit).await;
+    assert_eq!(purge(&age_limit(ceiling, now)).await, [""; 0]);
     let written = std::time::SystemTime::now() - Duration::from_secs(24 * 3600 + 1);
     fs::File::options().write(true).open(&part).unwrap().set_modified(written).unwrap();
-    spool.purge(&AgeLimit { confirmed: None, ..age_limit(ceiling, now) }).await;
-    assert!(part.exists(), "no confirmed time");
-    spool.purge(&age_limit(ceiling, now)).await;
+    assert_eq!(
+        purge(&AgeLimit { confirmed: None, ..age_limit(ceiling, now) }).await,
+        [""; 0],
+        "no confirmed time"
+    );
+    // What the file has is unknown, so a hold of any time may cover it.
+    let hold = |camera: &str| HoldScope {
+        cameras: BTreeSet::from([camera.to_owned()]).into(),
+        calls: false,
+        window: Window::new(Timestamp::UNIX_EPOCH, None),
+    };
+    spool.set_holds([hold("deur"), hold("hal")].into());
+    assert_eq!(purge(&age_limit(ceiling, now)).await, [""; 0], "it may be held");
+    spool.set_holds([hold("deur")].into());
+    assert_eq!(purge(&age_limit(ceiling, now)).await, ["hal"]);
     assert!(!part.exists());
+    assert_eq!(spool.status().bytes, 0);
+}
+
+/// A disk that failed once, for as long as the process lives, kept an incomplete recording out of the bucket.
+#[tokio::test]
+async fn unreadable_part_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = folder.path().join("video/hal/0000000000002.part");
+    fs::create_dir_all(part.parent().unwrap()).unwrap();
+    fs::write(&part, b"x").unwrap();
+    let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+    let aside = folder.path().join("aside");
+    fs::rename(&part, &aside).unwrap();
+    assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
+    assert_eq!(spool.recover_orphan().await, None, "not at once");
+    fs::rename(&aside, &part).unwrap();
+    spool.retry_unreadable();
+    assert_eq!((spool.status().bytes, spool.status().unrecovered), (1, 1));
+    assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Empty));
+    assert_eq!(spool.status().unrecovered, 0);
 }
 
 #[tokio::test]

@@ -151,7 +151,7 @@ impl RecorderFixture {
     pub async fn stop_cleanly(&mut self) {
         let status = self.stop().await;
         assert!(status.success(), "{status}: {}", self.log());
-        assert!(!self.log().contains("not all could be uploaded"), "{}", self.log());
+        assert!(!self.log().contains("stopping before all uploads"), "{}", self.log());
     }
 
     /// Requests the status API with this token.

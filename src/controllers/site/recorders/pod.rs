@@ -120,6 +120,7 @@ fn container(pods: &RecorderPods<'_>) -> core::Container {
                     "--grace-period-seconds={}",
                     TERMINATION_GRACE_SECONDS - SHUTDOWN_RESERVE_SECONDS
                 )])
+                .chain(pods.settings.spool.storage_class_name.as_ref().map(|_| text("--persistent-spool")))
                 .collect(),
         ),
         env: Some(vec![shard_env()]),

@@ -153,12 +153,16 @@ fn spool_can_become_a_claim_and_keep_the_metadata_of_another_template() {
     let mut desired = fixture.plan().workload;
     let storage = ClaimStorage { class: "fast".into(), size: fixture.site.spec.recorder.spool.size.clone() };
     objects::set_claim_storage(&mut workload, &fixture.valid().names, &storage);
-    // Until the pods are replaced, they ask for the node's disk.
+    // Until the pods are replaced, they ask for the node's disk, and upload before they end.
     let containers = |workload: &mut StatefulSet| {
         let pod = workload.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
-        pod.containers[0].resources.take()
+        let container = &mut pod.containers[0];
+        let args = container.args.take().unwrap();
+        (container.resources.take(), args.contains(&"--persistent-spool".to_owned()))
     };
-    assert_ne!(containers(&mut workload), containers(&mut desired));
+    let (of_node, of_claim) = (containers(&mut workload), containers(&mut desired));
+    assert_ne!(of_node.0, of_claim.0);
+    assert_eq!((of_node.1, of_claim.1), (false, true));
     assert_eq!(workload, desired);
 
     let templates = workload.spec.as_mut().unwrap().volume_claim_templates.as_mut().unwrap();
