@@ -8,7 +8,7 @@ use kube::CustomResourceExt;
 
 use crate::api::condition::ConditionType::{
     Accepted, AccessRestricted, AdministratorsExcluded, Compliant, InForce, Intact, Permitted, Placed, Ready,
-    Recording, RecordingsFound, StorageEnforced,
+    Recording, RecordingsFound, SpoolPersistent, StorageEnforced,
 };
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site, cel, schema};
 
@@ -42,6 +42,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
                 Compliant,
                 Intact,
                 AdministratorsExcluded,
+                SpoolPersistent,
                 Ready,
             ],
         ),

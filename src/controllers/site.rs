@@ -12,6 +12,7 @@ mod fixtures;
 mod missing_reference;
 pub mod recorders;
 pub(crate) mod secret_finalizers;
+mod spool_persistence;
 mod status;
 mod validate;
 mod watches;

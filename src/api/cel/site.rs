@@ -147,6 +147,22 @@ pub(crate) const SEGMENT_DURATION: &[CelRule] = &[CelRule {
                   arrive too late; set such a length",
 }];
 
+pub(crate) const RECORDER_SETTINGS: &[CelRule] = &[
+    CelRule {
+        field: ".spool.storageClassName",
+        cel: "!has(self.spool) || !has(self.spool.maxLoss) || has(self.spool.storageClassName)",
+        message: "an emptyDir can lose all recordings that wait for the store, which is more than maxLoss; set \
+                  storageClassName, or omit maxLoss",
+    },
+    CelRule {
+        field: ".spool.maxLoss",
+        cel: "!has(self.spool) || !has(self.spool.maxLoss) \
+              || duration(self.spool.maxLoss) >= duration(self.segmentDuration) + duration('30s')",
+        message: "a loss of power can take the open segment and 30s of each camera; set maxLoss to at least \
+                  segmentDuration and 30s, or a shorter segmentDuration",
+    },
+];
+
 pub(crate) const SPOOL_SIZE: &[CelRule] = &[CelRule {
     field: "",
     cel: "isQuantity(self) && quantity(self).compareTo(quantity('64Mi')) >= 0",

@@ -10,6 +10,7 @@ use crate::api::{Duration, cel, schema};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::RECORDER_SETTINGS)))]
 pub struct RecorderSettings {
     /// Maximum number of cameras per recorder pod, 1 to 100. A camera stays with its pod. Lowering this moves some
     /// cameras to another pod, each with a gap.
@@ -61,10 +62,14 @@ pub struct SpoolSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = cel::to_json(cel::STORAGE_CLASS)))]
     pub storage_class_name: Option<String>,
+    /// Longest recording of a camera that may be lost with a pod or a node, at least `segmentDuration` and 30 seconds. Requires
+    /// `storageClassName`, since an emptyDir can lose all that waits for the store. Defaults to no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_loss: Option<Duration>,
 }
 
 impl Default for SpoolSettings {
     fn default() -> Self {
-        Self { size: "20Gi".into(), storage_class_name: None }
+        Self { size: "20Gi".into(), storage_class_name: None, max_loss: None }
     }
 }

@@ -18,7 +18,7 @@ pub struct SiteStatus {
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// `Accepted`, `Permitted`, `StorageEnforced`, `AccessRestricted`, `Recording`, `Compliant`, `Intact`,
-    /// `AdministratorsExcluded`, `Ready` and `Stalled`. See docs/reference/conditions.md.
+    /// `AdministratorsExcluded`, `SpoolPersistent`, `Ready` and `Stalled`. See docs/reference/conditions.md.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -337,6 +337,11 @@ pub struct StorageStatus {
     /// change, and hourly while a result in `conformance` is `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<Time>,
+    /// Hash of the endpoint, the bucket and the access key IDs or roles of the last probe, without secret keys. Absent while a
+    /// probe is due, also after a change of the leader.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub probed_access_hash: String,
     /// Results of the conformance probe, which tries each guarantee on canaries and judges it by its effect. At most
     /// 64. See docs/reference/stores.md.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

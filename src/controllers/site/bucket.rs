@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use self::access::ProbeResults;
-use self::evaluation::{BucketEvaluation, BucketUse, evaluate_bucket, spec_hash, unobserved};
+use self::evaluation::{BucketEvaluation, BucketUse, access_hash, evaluate_bucket, spec_hash, unobserved};
 use crate::api::{ConformanceResult, StorageStatus, reject_future};
 use crate::controllers::handoff::{BucketIdentity, SiteHandoff};
 use crate::controllers::kubernetes::error::ReconcileBackoff;
@@ -156,7 +156,11 @@ pub async fn ensure(
     if let Some(bucket) = cache.get(access, now) {
         return Ok(bucket);
     }
-    let is_due = cache.is_probe_pending(access) || reported.is_none_or(|status| is_probe_due(status, now));
+    let access_hash = access_hash(access);
+    // The cache knows no probe of an earlier leader: neither one that failed, nor one of other credentials.
+    let is_reported_due =
+        |status: &StorageStatus| status.probed_access_hash != access_hash || is_probe_due(status, now);
+    let is_due = cache.is_probe_pending(access) || reported.is_none_or(is_reported_due);
     // Without recorder credentials there is nothing to probe, so the probe stays due.
     let has_recorder = access.recorder.is_some();
     let probe = if is_due && has_recorder { Probe::Run } else { Probe::Skip };
@@ -178,7 +182,15 @@ pub async fn ensure(
     };
     // Changes to the bucket call for a probe too.
     let is_probe_pending = answer.is_err() && (is_due || !changes.is_empty());
+    let is_probed = answer.as_ref().is_ok_and(|enforced| enforced.conformance.is_some());
     let mut bucket = evaluate_bucket(answer, reported, now);
+    if let Some(status) = &mut bucket.status {
+        if is_probed {
+            status.probed_access_hash = access_hash;
+        } else if is_probe_pending {
+            status.probed_access_hash.clear();
+        }
+    }
     bucket.changes.extend(changes);
     if let Some(table) = conformance {
         bucket.probe_results = ProbeResults { rows: conformance::rows(&table), probed_at: Some(Time(now)) };

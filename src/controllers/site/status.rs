@@ -11,6 +11,7 @@ use super::recorders::drain::describe_discard;
 use super::recorders::hold_widening::Widening;
 use super::recorders::lost;
 use super::recorders::query::{self, ShardReply};
+use super::spool_persistence;
 use super::validate::ValidSite;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{AuditStatus, Deadline, DriftStatus, LostRecorder, Site, SiteStatus};
@@ -68,6 +69,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         evaluate_compliance(before.audit.as_ref(), valid.site_ceilings().as_ref(), now),
         evaluate_intact(bucket.status.is_some(), drift.as_ref(), held_drift, now),
         administrators_excluded(),
+        spool_persistence::evaluate(&site.spec.recorder),
         stalled,
     ];
     let status = SiteStatus {

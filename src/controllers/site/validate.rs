@@ -11,6 +11,7 @@ use super::compliance::SiteCeilings;
 use super::dereference::ObservedSite;
 use super::missing_reference;
 use super::recorders::names::ChildNames;
+use super::spool_persistence;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
     AdoptionPolicy, Ceilings, Duration, GoverningPolicy, RecordingPolicy, RetentionEnforcement,
@@ -171,6 +172,8 @@ pub fn validate(
         problems.push(problem);
         MIN_SPOOL_BYTES
     });
+    let excess = spool_persistence::excess_loss(&site.spec.recorder);
+    problems.extend(excess.map(|message| Problem::new(Reason::InvalidField, message)));
     let (cameras, denied_cameras, unusable_cameras) = validate_cameras(&site.spec, observed, now);
     let grace_end = reference_grace_end(site, &problems, now);
     let recording = recording_verdict(&problems, grace_end, now);

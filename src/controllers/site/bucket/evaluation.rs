@@ -2,14 +2,16 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::access::ProbeResults;
-use super::{conformance, enforce_reason};
+use super::{BucketAccess, conformance, enforce_reason};
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::api::{DriftStatus, StorageStatus};
 use crate::controllers::kubernetes::status::may_refresh;
 use crate::storage::{BucketSpec, BucketState, EnforceError, EnforceReport, StoreChange, StoreError};
+use crate::wire::{Credentials, StorageTarget};
 
 /// Limit of the status field.
 const MAX_LIMITATIONS: usize = 32;
@@ -162,10 +164,31 @@ fn not_enforced(error: &EnforceError, is_inconclusive: bool, may_record: bool) -
     ConditionFinding::new(ConditionType::StorageEnforced, truth, enforce_reason::reason(error), message)
 }
 
+/// Returns a hash of what a probe of `access` uses. No secret key: many people can read a status.
+///
+/// So a key that is replaced under the same ID while no operator runs is found by the daily probe only.
+pub(crate) fn access_hash(access: &BucketAccess) -> String {
+    let BucketAccess { operator, recorder, .. } = access;
+    let target = |target: &StorageTarget| {
+        let StorageTarget { endpoint, region, bucket, path_style, ca_pem, credentials, proxy: _ } = target;
+        let key_id = credentials.as_access_key().map(|key| key.access_key_id.reveal());
+        let role = match credentials {
+            Credentials::WebIdentity { web_identity } => Some(&web_identity.role_arn),
+            Credentials::AccessKey(_) | Credentials::Profile(_) => None,
+        };
+        hash(&(endpoint, region, bucket, path_style, ca_pem, key_id, role))
+    };
+    hash(&(target(operator), recorder.as_ref().map(target)))
+}
+
 /// Includes the version: another release may have another desired state for the same spec.
 pub(crate) fn spec_hash(spec: &BucketSpec) -> String {
-    let demanded = serde_json::to_vec(&(env!("CARGO_PKG_VERSION"), spec)).unwrap_or_default();
-    hex::encode(Sha256::digest(demanded)).chars().take(16).collect()
+    hash(&(env!("CARGO_PKG_VERSION"), spec))
+}
+
+fn hash(value: &impl Serialize) -> String {
+    let bytes = serde_json::to_vec(value).unwrap_or_default();
+    hex::encode(Sha256::digest(bytes)).chars().take(16).collect()
 }
 
 fn storage_status(
@@ -189,6 +212,8 @@ fn storage_status(
         video_expiration_days: state.video_expiration_days(),
         calls_expiration_days: state.calls_expiration_days(),
         last_probe_time: tried_at,
+        // The caller knows whom the probe was for.
+        probed_access_hash: reported.map(|status| status.probed_access_hash.clone()).unwrap_or_default(),
         conformance,
         limitations: limitations(enforced),
         unknown_principals: enforced.unknown_principals.clone(),

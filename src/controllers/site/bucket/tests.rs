@@ -33,7 +33,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn access(secret: &str) -> BucketAccess {
-    let target = StorageTarget { credentials: Credentials::access_key("id", secret), ..target() };
+    let key_id = format!("id of {secret}");
+    let target = StorageTarget { credentials: Credentials::access_key(key_id, secret), ..target() };
     let spec = BucketSpec::example();
     let claim = Claim { cluster_id: "c".into(), namespace: "n".into(), site: "s".into(), uid: "u".into() };
     BucketAccess { operator: target.clone(), recorder: Some(target), spec, claim }
@@ -61,7 +62,8 @@ fn enforced(what: Option<Subresource>, holds: Option<bool>) -> EnforceReport {
 
 /// Status of a bucket that was as required and passed the probe.
 fn read_back() -> StorageStatus {
-    evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap()
+    let status = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    StorageStatus { probed_access_hash: access_hash(&access("s")), ..status }
 }
 
 /// The store does not answer.
@@ -146,6 +148,34 @@ async fn changed_credentials_trigger_read_back_and_probe() {
     // The probe that was due is run now.
     stores.ensure_with("new", first.status.as_ref(), 10).await;
     assert_eq!(stores.probes(), [Probe::Run, Probe::Run, Probe::Run]);
+}
+
+/// A new leader has no cache, and the last probe that completed is an hour old.
+#[tokio::test]
+async fn new_leader_probes_what_no_probe_has_confirmed() {
+    let wrong_key = || {
+        let error = EnforceError::RecorderCannotPut { has_customer_key: false };
+        Err(enforce_failure(error, None))
+    };
+    let probed = || scripted_stores([Ok(enforced(None, Some(true)))]);
+    let first = probed().ensure(None, 0).await.status;
+    // Nothing changed.
+    let unchanged = scripted_stores([Ok(enforced(None, None))]);
+    assert!(unchanged.ensure(first.as_ref(), 3600).await.finding.is_true());
+    assert_eq!(unchanged.probes(), [Probe::Skip]);
+
+    let before = scripted_stores([wrong_key()]);
+    let failed = before.ensure_with("wrong", first.as_ref(), 3600).await;
+    assert_eq!(before.probes(), [Probe::Run], "another key ID");
+    let after = scripted_stores([wrong_key()]);
+    let found = after.ensure_with("wrong", failed.status.as_ref(), 3700).await;
+    assert_eq!(after.probes(), [Probe::Run]);
+    assert!(!found.finding.is_true(), "{:?}", found.finding);
+
+    let corrected = probed().ensure(found.status.as_ref(), 3800).await.status;
+    let quiet = scripted_stores([Ok(enforced(None, None))]);
+    quiet.ensure(corrected.as_ref(), 7000).await;
+    assert_eq!(quiet.probes(), [Probe::Skip], "a probe confirmed the corrected key");
 }
 
 // The error is as large as the product's own.

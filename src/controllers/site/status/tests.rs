@@ -54,7 +54,7 @@ fn status_always_has_every_condition() {
     let status = compliant_status(&fixture);
     let types: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     let expected = "Ready Accepted Permitted StorageEnforced AccessRestricted Recording Compliant Intact \
-                    AdministratorsExcluded Stalled";
+                    AdministratorsExcluded SpoolPersistent Stalled";
     assert_eq!(types.join(" "), expected);
     assert_eq!((condition(&status, "Ready").0, condition(&status, "Stalled").0), ("True", "False"));
     assert_eq!(condition(&status, "AdministratorsExcluded").1, "NotEncrypted");
