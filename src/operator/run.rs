@@ -270,7 +270,7 @@ async fn check_selectable_fields(client: &Client, namespace: Option<&str>) -> Re
     match api.list_metadata(&none).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 400 => Err(
-            "an API server that selects IncidentHolds by spec.siteRef.name (Kubernetes 1.31 or newer, with the definitions of this version)"
+            "an API server that selects IncidentHolds by spec.siteRef.name (Kubernetes 1.32 or newer, with the definitions of this version)"
                 .into(),
         ),
         Err(kube::Error::Api(status)) if status.code == 403 => {
