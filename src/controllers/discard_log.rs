@@ -99,7 +99,8 @@ impl DiscardLog {
         }
     }
 
-    fn next(&self, site_uid: &str) -> Option<SpoolDiscard> {
+    /// Returns the first loss of a Site that is not in the ledger yet.
+    pub fn next(&self, site_uid: &str) -> Option<SpoolDiscard> {
         lock(&self.sites).get(site_uid)?.pending.front().cloned()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! In-memory only: after a restart, the next reconcile of each Site restores it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::api::Site;
 use crate::rules::RetentionTerms;
+use crate::rules::hold::entry::union_of_scopes;
 use crate::storage::recordings::hold::memory_budget::MemoryBudget;
 use crate::storage::recordings::hold::protection_cache::ProtectionCache;
 use crate::storage::s3::HttpClients;
@@ -50,11 +51,17 @@ pub enum HoldAck {
 }
 
 impl HoldAck {
-    /// Returns whether every recorder has acknowledged exactly the holds that are `open`.
-    pub fn has_acknowledged(&self, open: &HoldScopes) -> bool {
+    /// Returns whether every recorder has acknowledged the holds that are `open`, and follows none that is being released. Recorders
+    /// may follow a hold that the ledger does not have yet.
+    pub fn has_acknowledged(&self, open: &HoldScopes, releasing: &BTreeSet<&str>) -> bool {
         match self {
             Self::NoRecorders => true,
-            Self::Acknowledged(followed) => followed == open,
+            Self::Acknowledged(followed) => {
+                let covers = |(uid, scope): (&String, &HoldScope)| {
+                    followed.get(uid).is_some_and(|followed| union_of_scopes(followed, scope) == *followed)
+                };
+                open.iter().all(covers) && !followed.keys().any(|uid| releasing.contains(uid.as_str()))
+            }
             Self::Unknown => false,
         }
     }
@@ -330,10 +337,33 @@ mod tests {
         buckets.set_bucket(&site, Some(bucket_with_ack(HoldAck::Acknowledged(scopes(&["1"])))));
         let follow = || buckets.bucket(&site).unwrap().hold_ack;
         buckets.set_hold_scopes(&site, scopes(&["1"]));
-        assert!(follow().has_acknowledged(&scopes(&["1"])), "the same again changes nothing");
+        let has_acknowledged = || follow().has_acknowledged(&scopes(&["1"]), &BTreeSet::new());
+        assert!(has_acknowledged(), "the same again changes nothing");
         buckets.set_hold_scopes(&site, scopes(&["1", "2"]));
         assert_eq!(follow(), HoldAck::Unknown);
         buckets.set_hold_scopes(&site, scopes(&["1"]));
-        assert!(!follow().has_acknowledged(&scopes(&["1"])));
+        assert!(!has_acknowledged());
+    }
+
+    /// A hold that is accepted but not in the ledger yet must neither stop another one nor seem to be released.
+    #[test]
+    fn acknowledgement_covers_open_holds_and_none_that_is_released() {
+        let window = |until| Window::new(Timestamp::UNIX_EPOCH, Timestamp::from_second(until).ok());
+        let scope = |uid: &str, until| (uid.to_owned(), video_scope(&["hal"], window(until)));
+        let followed = HoldAck::Acknowledged([scope("1", 20), scope("2", 20)].into());
+        for (open, releasing, expected) in [
+            (vec![scope("1", 20), scope("2", 20)], vec![], true),
+            (vec![scope("1", 20)], vec![], true),
+            (vec![scope("1", 10)], vec![], true),
+            (vec![scope("1", 21)], vec![], false),
+            (vec![scope("3", 20)], vec![], false),
+            (vec![scope("1", 20)], vec!["2"], false),
+            (vec![], vec!["3"], true),
+        ] {
+            let (open, releasing) = (open.into_iter().collect(), releasing.into_iter().collect());
+            assert_eq!(followed.has_acknowledged(&open, &releasing), expected, "{open:?} {releasing:?}");
+            assert!(HoldAck::NoRecorders.has_acknowledged(&open, &releasing));
+            assert!(!HoldAck::Unknown.has_acknowledged(&open, &releasing));
+        }
     }
 }

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Controller;
+use kube::runtime::reflector::ObjectRef;
 
 use self::dereference::dereference;
 pub use self::status::FINALIZER;
@@ -25,7 +26,7 @@ use super::kubernetes::{ApiError, meta};
 use super::runner::{Reconciled, Reconciler, select};
 use super::watch_cache::WatchCache;
 use super::{requeue, runner};
-use crate::api::IncidentHold;
+use crate::api::{IncidentHold, Site};
 use crate::rules::hold::resolution::is_resolved;
 
 /// Field manager of a hold's status.
@@ -59,6 +60,18 @@ pub fn may_remove_finalizer(hold: &IncidentHold, now: Timestamp) -> bool {
 /// Whether the operator may keep recordings for a hold: it took effect once, and was not released.
 pub fn may_protect_recordings(hold: &IncidentHold, now: Timestamp) -> bool {
     has_taken_effect(hold) && !may_remove_finalizer(hold, now)
+}
+
+/// Whether recordings may be needed for a hold, now or later. A hold that is not resolved takes effect only when its ledger can be
+/// written, and a person may correct one that is not accepted.
+pub fn may_need_recordings(hold: &IncidentHold, now: Timestamp) -> bool {
+    !is_resolved(hold, now) || may_protect_recordings(hold, now)
+}
+
+/// Returns the Site of a hold; `None`: the hold cannot be deserialized.
+pub fn site_of_hold(hold: &DeserializeGuard<IncidentHold>) -> Option<ObjectRef<DeserializeGuard<Site>>> {
+    let hold = hold.0.as_ref().ok()?;
+    Some(ObjectRef::new(&hold.spec.site_ref.name).within(&hold.namespace()?))
 }
 
 impl Reconciler for HoldReconciler {

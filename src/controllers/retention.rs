@@ -18,7 +18,6 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Controller;
-use kube::runtime::reflector::ObjectRef;
 
 use self::api_holds::{ApiHolds, list_declared_holds};
 use self::error::RetentionPassError;
@@ -28,6 +27,7 @@ use self::plan::{HoldPlan, plan_holds};
 pub use self::report::{placement_status, retention_status};
 use super::context::{Context, ControllerKind};
 use super::handoff::{HoldAck, SiteBucket, sites_in_scope};
+use super::hold::site_of_hold;
 use super::kubernetes::{ApiError, event, meta};
 use super::runner::{Reconciled, Reconciler, fetch, select};
 use super::site_policies::site_policies;
@@ -59,11 +59,6 @@ pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Deserial
             select(sites.in_namespace(&policy.namespace().unwrap_or_default()), |_| true)
         })
         .reconcile_on(opened)
-}
-
-fn site_of_hold(hold: &DeserializeGuard<IncidentHold>) -> Option<ObjectRef<DeserializeGuard<Site>>> {
-    let hold = hold.0.as_ref().ok()?;
-    Some(ObjectRef::new(&hold.spec.site_ref.name).within(&hold.namespace()?))
 }
 
 pub struct RetentionReconciler {

@@ -20,6 +20,7 @@ mod watches;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Event;
@@ -29,12 +30,14 @@ use self::bucket::handoff::{deleted_site_bucket, site_bucket};
 use self::bucket::{BucketCache, S3};
 use self::recorders::apply::{AppliedPlan, apply};
 use self::recorders::delete::{BlockingHolds, DeletionPhase, POD_POLL_INTERVAL, delete};
-use self::recorders::drain::{DISCARD_SPOOLS_ANNOTATION, SpoolReport, describe_discard, discard_reason};
+use self::recorders::drain::drain_start;
 use self::recorders::identity::{IdentityError, ensure_identity};
 use self::recorders::lost;
 use self::recorders::names::{FIELD_MANAGER, FINALIZER};
 use self::recorders::plan::{may_record, plan};
 use self::recorders::query::query_recorders;
+use self::recorders::site_holds::SiteHolds;
+use self::recorders::spool_report::describe_discard;
 use self::secret_finalizers::ensure_secret_finalizers;
 use self::status::StatusInputs;
 use self::validate::RecordingVerdict;
@@ -48,11 +51,13 @@ use super::runner::{Reconciled, Reconciler};
 use super::{requeue, runner};
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{DeletionPolicy, Site, SiteStatus};
-use crate::controllers::{hold, retention};
+use crate::controllers::hold;
+use crate::controllers::retention::api_holds::list_declared_holds;
+use crate::controllers::site_policies::site_policies;
 use crate::leader::fence::NotLeader;
+use crate::rules::hold::accept;
 use crate::rules::suspension;
 use crate::storage::Subresource;
-use crate::storage::recordings::ledger::SpoolDiscard;
 
 /// Interval between two queries of the recorders.
 const RECORDER_POLL_INTERVAL: Duration = Duration::from_secs(15);
@@ -121,7 +126,7 @@ impl SiteReconciler {
         // Also those that only the ledger has, and those that the cache does not have yet.
         let open = handoff.holds(site);
         let is_held = open.as_ref().is_some_and(|open| !open.is_empty())
-            || runner::readable(&holds).any(|hold| hold::may_protect_recordings(hold, now));
+            || runner::readable(&holds).any(|hold| hold::may_need_recordings(hold, now));
         // Before the ledger was read, there may be holds.
         let may_be_held = is_held || open.is_none();
         ensure_secret_finalizers(&self.context, site, &observed, is_held).await?;
@@ -130,16 +135,16 @@ impl SiteReconciler {
         let existing = observed.recorder_config.as_ref().map(|config| &config.status_api);
         let identity = ensure_identity(existing, now)?;
         let may_record = may_record(&observed, &valid, &bucket);
-        let is_given_up = discard_reason(site).is_some();
-        let plan = plan(site, &observed, &valid, &bucket, &identity, handoff.holds(site), config);
-        let applied = Box::pin(apply(&self.context, &valid.names, plan, may_be_held, is_given_up, now)).await;
+        let policy = observed.policies.policy.as_ref().map(|policy| &policy.spec);
+        let site_holds = SiteHolds::new(handoff.holds(site), runner::readable(&holds), policy, now);
+        let plan = plan(site, &observed, &valid, &bucket, &identity, &site_holds, config);
+        let applied = Box::pin(apply(&self.context, site, &valid.names, plan, may_be_held, now)).await;
         let replies = match applied.as_ref().ok().and_then(|applied| applied.recorders.as_ref()) {
             Some(running) => query_recorders(recorders, &valid.names, running).await,
             None => Vec::new(),
         };
         let mut lost_recorders = site.status.as_ref().map(|s| s.lost_recorders.clone()).unwrap_or_default();
-        if let Ok(applied) = &applied {
-            self.report_lost_recordings(site, &applied.given_up, now).await;
+        if applied.is_ok() {
             // Not before: the status must not have a move that did not take place.
             let previous = observed.recorder_config.as_ref();
             let events;
@@ -189,6 +194,8 @@ impl SiteReconciler {
         };
         let deadlines = [
             grace_end,
+            // A hold may become acceptable.
+            runner::readable(&holds).filter_map(|hold| accept::next_change(&hold.spec, now)).min(),
             valid.permission.next_change,
             valid.ceilings_change,
             suspension::next_boundary(&site.spec.suspensions, now),
@@ -221,16 +228,18 @@ impl SiteReconciler {
     }
 
     async fn delete(&self, site: &Site, now: Timestamp) -> Result<Reconciled, SiteError> {
-        let client = &self.context.client;
+        let Context { client, cache, config, handoff, .. } = &self.context;
         if !site.finalizers().iter().any(|name| name == FINALIZER) {
             return Ok(Reconciled::AWAIT_CHANGE);
         }
-        let holds = retention::list_holds(client, site).await?;
-        let blocking = BlockingHolds::from_holds(&holds, now);
-        // A hold that only the bucket's ledger has still covers recordings.
-        let retention = site.status.as_ref().and_then(|status| status.retention.as_ref());
-        let is_orphaned = retention.is_some_and(|retention| !retention.orphaned_holds.is_empty());
-        let phase = delete(&self.context, site, blocking.has_holds() || is_orphaned, now).await?;
+        let declared = list_declared_holds(client, site).await?;
+        let (ledger, status) = (handoff.holds(site), site.status.as_ref());
+        let retention = status.and_then(|status| status.retention.as_ref());
+        let blocking = BlockingHolds::new(&declared, retention, ledger.is_some(), now);
+        let policy = site_policies(cache, site, &config.ceilings, now).policy.map(|policy| policy.spec);
+        let readable = declared.iter().filter_map(|hold| hold.as_ref().ok());
+        let holds = SiteHolds::new(ledger, readable, policy.as_ref(), now);
+        let phase = delete(&self.context, site, blocking.may_need_spools(), &holds, now).await?;
         let blocking = self.continue_retention(site, &phase, blocking, now).await?;
         let waits_for = match phase {
             DeletionPhase::Done if blocking.has_holds() => blocking.to_string(),
@@ -239,12 +248,10 @@ impl SiteReconciler {
                 return Ok(Reconciled { is_changed: true, ..Reconciled::AWAIT_CHANGE });
             }
             DeletionPhase::Draining(report) => {
-                format!("waiting until the spools of the recorders are empty: {}", report.message())
+                let (spools, limit) = (report.message(), blocking.spool_wait());
+                format!("waiting until the spools of the recorders are empty: {spools}; {limit}")
             }
-            DeletionPhase::Terminating(lost) => {
-                self.report_lost_recordings(site, &lost, now).await;
-                "the recorders are terminating".to_owned()
-            }
+            DeletionPhase::Terminating => "the recorders are terminating".to_owned(),
             DeletionPhase::WaitingForPods(pods) => {
                 format!("waiting until these recorders have terminated: {}", pods.join(", "))
             }
@@ -263,23 +270,10 @@ impl SiteReconciler {
             blocking.bucket_unusable.as_ref(),
             now,
         );
-        let next = SiteStatus { conditions, recording_cameras: Some(0), ..before };
+        let drain_start_time = Some(Time(drain_start(site, now)));
+        let next = SiteStatus { conditions, drain_start_time, recording_cameras: Some(0), ..before };
         let is_changed = self.report(site, next).await?;
         Ok(Reconciled { action: Action::requeue(POD_POLL_INTERVAL), is_changed })
-    }
-
-    /// Publishes the loss of what spools had, and keeps it for the ledger if a person gave it up.
-    async fn report_lost_recordings(&self, site: &Site, lost: &SpoolReport, now: Timestamp) {
-        event::publish(&self.context.events, site, &recordings_lost_event(site, lost)).await;
-        let (Some(reason), false) = (discard_reason(site), lost.is_empty()) else { return };
-        self.context.discards.add(SpoolDiscard {
-            namespace: site.namespace().unwrap_or_default(),
-            site: site.name_any(),
-            uid: site.uid().unwrap_or_default(),
-            time: Timestamp::from_second(now.as_second()).unwrap_or(now),
-            reason,
-            spools: lost.to_string(),
-        });
     }
 
     /// Writes losses to the bucket's ledger, if the bucket may be used.
@@ -366,19 +360,6 @@ fn bucket_retained_event(site: &Site) -> Vec<Event> {
              once it is empty",
         )],
     }
-}
-
-/// Returns an event if the spools of a deleted Site were not proved empty.
-fn recordings_lost_event(site: &Site, lost: &SpoolReport) -> Vec<Event> {
-    if lost.is_empty() {
-        return Vec::new();
-    }
-    let why = match discard_reason(site) {
-        Some(reason) => format!("given up by the annotation {DISCARD_SPOOLS_ANNOTATION}: {reason}"),
-        None => "not drained within ten minutes".to_owned(),
-    };
-    let note = format!("recorders are removed with their spools, {why}: {lost}");
-    vec![event::warning("RecordingsLost", "Delete", &note)]
 }
 
 /// Returns one event for all changes in a bucket: a warning if another party had changed it.

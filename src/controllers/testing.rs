@@ -12,7 +12,7 @@ pub(crate) fn recorder_status(revision: &str, now: Timestamp, cameras: Vec<Camer
         version: "1".into(),
         shard: 0,
         revision: revision.into(),
-        uploads_follow: None,
+        uploads_follow: Some(revision.into()),
         refused: None,
         storage_problem: None,
         started: now,

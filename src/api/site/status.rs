@@ -54,6 +54,10 @@ pub struct SiteStatus {
     /// object by a deletion and a creation. Absent: no reference that recording needs is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_reference_grace_end_time: Option<Time>,
+    /// Time when the operator began to drain the recorders of the deleted Site (UTC). Without a hold, what is in their spools ten minutes
+    /// later is lost. Absent: the Site is not being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_start_time: Option<Time>,
     /// Recorders on nodes that Kubernetes does not reach. While an entry has no `spoolLostTime`, no hold is placed or released on the
     /// word of the other recorders alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -235,9 +235,10 @@ impl<'a> Schedule<'a> {
             || self.holds.iter().filter_map(released_at).any(|at| at.0 > recently)
     }
 
-    /// Returns whether every recorder has acknowledged exactly the open holds.
+    /// Returns whether every recorder has acknowledged the open holds, and that the others ended.
     pub(crate) fn have_recorders_acknowledged(&self) -> bool {
-        self.hold_ack.has_acknowledged(&self.plan.recorder_scopes())
+        let releasing = self.plan.closing.iter().map(|entry| entry.uid.as_str()).collect();
+        self.hold_ack.has_acknowledged(&self.plan.recorder_scopes(), &releasing)
     }
 
     /// Returns whether every recorder has once acknowledged this hold in its present scope. A recorder that is silent

@@ -9,6 +9,7 @@ use super::dereference::ObservedSite;
 use super::recorders::identity::ensure_identity;
 use super::recorders::lost::Losses;
 use super::recorders::plan::{RecorderPlan, plan};
+use super::recorders::site_holds::SiteHolds;
 use super::validate::{ValidSite, validate};
 use crate::api::Site;
 use crate::controllers::camera_source::CameraSecrets;
@@ -83,17 +84,18 @@ impl Fixture {
     }
 
     pub fn plan_with(&self, bucket: &BucketEvaluation) -> Option<RecorderPlan> {
-        self.plan_of(bucket, None)
+        self.plan_of(bucket, &SiteHolds::default())
     }
 
     /// Returns the plan for a compliant bucket with these holds.
     pub fn plan_with_holds(&self, held: HoldScopes) -> RecorderPlan {
-        self.plan_of(&compliant_bucket(self.now), Some(held)).unwrap()
+        let holds = SiteHolds { ledger: Some(held), declared: Vec::new() };
+        self.plan_of(&compliant_bucket(self.now), &holds).unwrap()
     }
 
-    fn plan_of(&self, bucket: &BucketEvaluation, held: Option<HoldScopes>) -> Option<RecorderPlan> {
+    pub fn plan_of(&self, bucket: &BucketEvaluation, holds: &SiteHolds) -> Option<RecorderPlan> {
         let existing = self.observed.recorder_config.as_ref().map(|config| &config.status_api);
         let identity = ensure_identity(existing, self.now).unwrap();
-        plan(&self.site, &self.observed, &self.valid(), bucket, &identity, held, &self.config)
+        plan(&self.site, &self.observed, &self.valid(), bucket, &identity, holds, &self.config)
     }
 }

@@ -19,6 +19,8 @@ pub(crate) mod pod;
 pub(crate) mod query;
 pub(crate) mod rollout;
 pub mod shard;
+pub(crate) mod site_holds;
+pub(crate) mod spool_report;
 pub(crate) mod stranded;
 pub(crate) mod template_change;
 pub(crate) mod unanswered;

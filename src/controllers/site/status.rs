@@ -7,10 +7,10 @@ use super::bucket::access;
 use super::bucket::evaluation::BucketEvaluation;
 use super::compliance::evaluate_compliance;
 use super::recorders::apply::AppliedPlan;
-use super::recorders::drain::describe_discard;
 use super::recorders::hold_widening::Widening;
 use super::recorders::lost;
 use super::recorders::query::{self, ShardReply};
+use super::recorders::spool_report::describe_discard;
 use super::spool_persistence;
 use super::validate::ValidSite;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
@@ -86,6 +86,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         retention: None,
         audit: None,
         missing_reference_grace_end_time: valid.grace_end.map(Time),
+        drain_start_time: None,
         lost_recorders: inputs.lost_recorders.clone(),
         cameras: i32::try_from(valid.cameras.len() + valid.unusable_cameras.len()).ok(),
         recording_cameras: i32::try_from(recording_cameras).ok(),

@@ -13,6 +13,7 @@ use super::recorders::names::SITE_LABEL;
 use crate::api::{Camera, Site};
 use crate::controllers::context::Context;
 use crate::controllers::handoff::sites_in_scope;
+use crate::controllers::hold::site_of_hold;
 use crate::controllers::kubernetes::cached::Cached;
 use crate::controllers::runner::select;
 use crate::controllers::watch_cache::{Guarded, WatchCache};
@@ -20,7 +21,7 @@ use crate::controllers::watch_cache::{Guarded, WatchCache};
 /// Returns the controller of the Sites of `scope`, or of all namespaces.
 pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Guarded<Site>> {
     let cache = &context.cache;
-    let WatchCache { sites, policies, cameras, pods, .. } = cache;
+    let WatchCache { sites, policies, cameras, holds, pods, .. } = cache;
     let (by_policy, listed) = (sites.clone(), sites.store());
     context.telemetry.register_site_lister(Box::new(move || listed.state()));
     sites
@@ -39,6 +40,8 @@ pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Guarded<
         .watches_shared_stream(cache.store_secrets.changes(), sites_in_namespace(sites))
         .watches_shared_stream(cache.ca_secrets.changes(), sites_in_namespace(sites))
         .watches_shared_stream(cache.camera_secrets.changes(), sites_in_namespace(sites))
+        // Recorders follow an accepted hold before the ledger has it.
+        .watches_shared_stream(holds.changes_of_spec(), |hold| site_of_hold(&hold))
         // A change of holds must reach the recorders.
         .reconcile_on(sites_in_scope(context.handoff.hold_changes(), scope))
 }

@@ -151,7 +151,7 @@ impl LedgerEntry {
 }
 
 /// Returns a scope that covers both.
-fn union_of_scopes(one: &HoldScope, other: &HoldScope) -> HoldScope {
+pub fn union_of_scopes(one: &HoldScope, other: &HoldScope) -> HoldScope {
     // Without an end in one of the two, `zip` returns `None`: an ongoing hold stays ongoing.
     let until = one.window.until.zip(other.window.until);
     HoldScope {

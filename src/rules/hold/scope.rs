@@ -128,7 +128,7 @@ pub(crate) mod tests {
     }
 
     prop_compose! {
-        fn any_scope()(
+        pub(crate) fn any_scope()(
             from in 0_i64..300_000,
             length in proptest::option::of(1_i64..200_000),
             names in proptest::option::of(proptest::collection::btree_set("[a-c]", 1..3)),

@@ -10,7 +10,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
-use toezicht::api::{Camera, Site};
+use toezicht::api::{Camera, IncidentHold, Site};
 use tokio::time::sleep;
 
 use super::process::{Process, config_for_store, wait_for_leader, with_chart_scaled_down};
@@ -29,6 +29,7 @@ const DELETION_PORT: u16 = 28352;
 const ROLLOUT_PORT: u16 = 28353;
 const KIND_PORT: u16 = 28354;
 const BESIDE_PORT: u16 = 28355;
+const DECLARED_PORT: u16 = 28356;
 
 /// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
 async fn recording_scene(
@@ -244,6 +245,63 @@ async fn deleted_site_under_hold_waits_for_silent_recorder_until_its_spool_is_gi
         .await;
         let discards = keys_under(&scene.bucket, "ledger/discards/").await;
         assert_eq!(discards.len(), 1, "the ledger has the loss, once the store is back: {discards:?}");
+    })
+    .await;
+}
+
+/// Waits until the recorders' configuration has a hold, or has it no longer.
+async fn wait_for_recorder_hold(scene: &Scene, name: &str, is_followed: bool) {
+    let uid = scene.namespace.api::<IncidentHold>().get(name).await.unwrap().uid().unwrap();
+    eventually("the recorders' configuration follows the hold", HANG, || async {
+        let config = scene.recorder_config().await;
+        let config: serde_json::Value = serde_json::from_str(&config).map_err(|e| e.to_string())?;
+        let holds = &config["holds"];
+        if holds.get(&uid).is_some() == is_followed { Ok(()) } else { Err(format!("{holds}")) }
+    })
+    .await;
+}
+
+/// Without the store, no hold gets into the ledger. It keeps what recorders have, and the spools of a Site that is deleted then.
+#[tokio::test(flavor = "multi_thread")]
+async fn hold_declared_while_the_store_is_away_keeps_the_spools_of_a_deleted_site() {
+    with_chart_scaled_down("spool-declared", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, DECLARED_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-declared", &proxy, &["hal"]).await;
+        let first = format!("{RECORDER}-0");
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 1).await;
+        let from = Timestamp::now() - SignedDuration::from_secs(60);
+        for hold in ["vergissing", "inbraak"] {
+            scene.declare(hold, &["hal"], from, None).await;
+            scene.wait_for_hold(hold, "Accepted", "True", HANG).await;
+            wait_for_recorder_hold(&scene, hold, true).await;
+        }
+        scene.resolve("vergissing").await;
+        wait_for_recorder_hold(&scene, "vergissing", false).await;
+        wait_for_recorder_hold(&scene, "inbraak", true).await;
+
+        let (sites, holds) = (scene.namespace.api::<Site>(), scene.namespace.api::<IncidentHold>());
+        let inbraak = holds.get("inbraak").await.unwrap();
+        assert!(inbraak.status.is_some_and(|status| status.placement.is_none()), "the store is away");
+        sites.delete(SITE, &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(
+            &scene,
+            &[&format!("in the spools of {first}"), "this wait has no end", "inbraak"],
+        )
+        .await;
+        let site = sites.get(SITE).await.unwrap();
+        assert!(site.status.is_some_and(|status| status.drain_start_time.is_some()));
+        proxy.set_down(false);
+        wait_until_gone(&scene, &first).await;
+        scene.wait_for_hold("inbraak", "Placed", "True", HANG).await;
+        assert_eq!(check_frames("hal", &segments(&scene.bucket, "hal").await), [], "frames are missing");
+        assert!(sites.get_opt(SITE).await.unwrap().is_some(), "the Site waits for its hold");
+        scene.resolve("inbraak").await;
+        eventually("the Site is deleted", HANG, || async {
+            let left = sites.get_opt(SITE).await.map_err(|e| e.to_string())?;
+            left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
+        })
+        .await;
     })
     .await;
 }

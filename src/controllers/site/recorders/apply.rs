@@ -9,18 +9,20 @@ use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::claims::{Spools, WantedSpools, has_claims, needed_pods};
-use super::drain::SpoolReport;
 use super::names::{ChildNames, FIELD_MANAGER};
 use super::observe::ObservedRecorders;
 use super::plan::{RecorderPlan, closing_config};
 use super::query::ShardReply;
 use super::rollout::Rollout;
+use super::spool_report::{SpoolReport, discard_reason, report_loss};
+use super::stranded::StrandedRecorder;
 use super::template_change::{Replacement, TemplateChange, query_live};
 use super::workload::{
     AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, is_recorder,
     is_terminated, list_site_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
 };
 use super::{drain, objects, stranded};
+use crate::api::Site;
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::apply::{AppliedObject, WriteReason, apply_child, apply_over};
 use crate::controllers::kubernetes::cached::{Cacheable, Cached};
@@ -36,8 +38,6 @@ pub struct AppliedPlan {
     pub pending: SpoolReport,
     /// Step of a change of the pods' template.
     pub rollout: Rollout,
-    /// Spools of pods that were removed although they were not proved empty.
-    pub given_up: SpoolReport,
     /// Recorder pods that are terminating or to be removed. They may upload by an earlier configuration.
     pub leaving_pods: usize,
     /// Volume claims that must be gone before the StatefulSet is created.
@@ -55,16 +55,17 @@ impl AppliedPlan {
 }
 
 /// Applies `plan` in the order of its dependencies. Writes nothing if everything is in sync. `is_held`: holds depend on what the
-/// recorders acknowledge. `is_given_up`: people give up what is in the spools of pods that are to be removed.
+/// recorders acknowledge.
 pub async fn apply(
     context: &Context,
+    site: &Site,
     names: &ChildNames,
     plan: Option<RecorderPlan>,
     is_held: bool,
-    is_given_up: bool,
     now: Timestamp,
 ) -> Result<AppliedPlan, ApplyError> {
     let Context { client, cache, recorders, .. } = context;
+    let is_given_up = discard_reason(site).is_some();
     let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
     let Some(planned) = plan else {
         return Ok(without_recorders(names, &list_site_pods(&pods, names).await?, Vec::new()));
@@ -92,8 +93,12 @@ pub async fn apply(
         return Ok(waiting);
     }
     // Before the removal: one claim that a person gave up and deleted must not stop the recorders that work.
-    let mut given_up =
-        replace_stranded(&pods, names, &mut spools, &all, &config_secret, wanted.pods, is_given_up).await?;
+    let planned = parse_config(&config_secret)?;
+    let mut stranded = stranded::stranded(names, spools.claims(), &all, &planned, wanted.pods);
+    // After a stop in between, the claim itself says what is to be done.
+    stranded.retain(|recorder| is_given_up || recorder.is_given_up);
+    report_loss(context, site, &stranded::report(&stranded), now).await;
+    replace_stranded(&pods, &mut spools, &all, &stranded).await?;
     let removal = live.clone().and_then(|live| Removal::new(live, &workload, &wanted, &spools, &all));
     let must_recreate = removal.as_ref().is_some_and(|removal| removal.must_recreate);
     if let Some(removal) = removal.as_ref().filter(|_| must_recreate) {
@@ -112,8 +117,9 @@ pub async fn apply(
     let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
     pending.extend(drain::report_claims(names, spools.claims(), &all, first_shard));
     if is_given_up && removal.is_some() {
+        report_loss(context, site, &pending, now).await;
         spools.give_up(|shard| shard >= first_shard).await?;
-        given_up.extend(std::mem::take(&mut pending));
+        pending = SpoolReport::default();
     }
     let kept_pods = kept_pods(removal.as_ref(), &pending, &spools);
     let waiting_pods = waiting_pods(kept_pods, &expected.lost, expected.pods);
@@ -131,7 +137,7 @@ pub async fn apply(
             recorded_until: &recorded_until,
         };
         rollout = change.next_step(recorders, &expected, &context.rollout_turns, is_given_up, now).await;
-        given_up.extend(std::mem::take(&mut rollout.given_up));
+        report_loss(context, site, &rollout.given_up, now).await;
         match change.replacement(&rollout) {
             Replacement::ByOperator(pod) => {
                 replaced_pod = pod;
@@ -144,7 +150,7 @@ pub async fn apply(
         write_workload(context, names, workload, live, removal.as_ref(), pending.is_empty(), waiting_pods);
     let Some(workload) = written.await? else {
         let waiting = without_recorders(names, &all, spools.claim_names());
-        return Ok(AppliedPlan { given_up, is_changed: true, ..waiting });
+        return Ok(AppliedPlan { is_changed: true, ..waiting });
     };
     log_write(names, "StatefulSet", workload.write_reason.as_ref());
     is_written |= workload.write_reason.is_some() || replaced_pod.is_some();
@@ -162,7 +168,6 @@ pub async fn apply(
         recorders: Some(applied),
         pending,
         rollout,
-        given_up,
         leaving_claims: Vec::new(),
         is_created: workload.write_reason == Some(WriteReason::Created),
         is_changed: is_touched || is_written || spools.is_changed(),
@@ -176,27 +181,20 @@ async fn delete_replaced(pods: &Api<Pod>, replaced: Option<&Pod>) -> Result<(), 
     }
 }
 
-/// Deletes the pods and the claims of stranded recorders whose spools are given up, so that Kubernetes creates new ones. Returns the
-/// spools that were given up now.
+/// Gives up and deletes the claims of `stranded` recorders, and deletes their pods, so that Kubernetes creates new ones.
 async fn replace_stranded(
     pods: &Api<Pod>,
-    names: &ChildNames,
     spools: &mut Spools,
     all: &[Pod],
-    planned: &Secret,
-    wanted_pods: u32,
-    is_given_up: bool,
-) -> Result<SpoolReport, ApplyError> {
-    let mut stranded = stranded::stranded(names, spools.claims(), all, &parse_config(planned)?, wanted_pods);
-    // After a stop in between, the claim itself says what is to be done.
-    stranded.retain(|recorder| is_given_up || recorder.is_given_up);
+    stranded: &[StrandedRecorder<'_>],
+) -> Result<(), ApiError> {
     let shards: Vec<u32> = stranded.iter().map(|recorder| recorder.shard).collect();
     spools.give_up(|shard| shards.contains(&shard)).await?;
     spools.remove(&shards, all).await?;
-    for recorder in &stranded {
+    for recorder in stranded {
         delete_pod(pods, recorder.pod).await?;
     }
-    Ok(stranded::report(&stranded))
+    Ok(())
 }
 
 /// Reports the spools of lost recorders that are to be removed. One that answers meanwhile waits too, for the reconcile that finds it

@@ -12,11 +12,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 
 use super::claims::Spools;
-use super::drain::{DrainStatus, SpoolReport, drain, is_given_up, report_claims};
+use super::drain::{DrainStatus, drain, is_given_up, report_claims};
 use super::names::{ChildNames, SITE_LABEL};
+use super::site_holds::SiteHolds;
+use super::spool_report::{SpoolReport, report_loss};
 use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
 use crate::api::condition::ConditionFinding;
-use crate::api::{IncidentHold, Site};
+use crate::api::{IncidentHold, RetentionStatus, Site};
 use crate::controllers::context::Context;
 use crate::controllers::hold;
 use crate::controllers::kubernetes::{ApiError, ApplyError, meta};
@@ -30,8 +32,8 @@ pub const POD_POLL_INTERVAL: Duration = Duration::from_secs(5);
 pub enum DeletionPhase {
     /// Waiting until these spools are empty.
     Draining(SpoolReport),
-    /// The StatefulSet is deleted, with what these spools still had.
-    Terminating(SpoolReport),
+    /// The StatefulSet is deleted, or the last spools are given up.
+    Terminating,
     /// Waiting for these pods to terminate.
     WaitingForPods(Vec<String>),
     /// Waiting for the end of these volume claims.
@@ -39,63 +41,123 @@ pub enum DeletionPhase {
     Done,
 }
 
-/// Names of the holds that a deletion waits for.
+/// Holds that a deletion waits for, by their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockingHolds {
-    /// Open holds. Each waits for a person.
+    /// Open holds in effect. Each waits for a person.
     pub open: Vec<String>,
+    /// Open holds that are not in effect: they are rejected, or their store is away. Each waits for a person or for the store.
+    pub not_in_effect: Vec<String>,
     /// Resolved holds that are not released yet.
     pub releasing: Vec<String>,
+    /// Holds that this version cannot deserialize.
+    pub unreadable: Vec<String>,
+    /// Open holds that only the bucket's ledger has. The Site does not wait for them, but spools do.
+    pub orphaned: Vec<String>,
+    /// The bucket's ledger was never read, and may have open holds. The Site does not wait for it, but spools do.
+    pub is_ledger_unread: bool,
     /// `Accepted` of the Site, if the bucket cannot be used and therefore nothing released.
     pub bucket_unusable: Option<ConditionFinding>,
 }
 
 impl BlockingHolds {
-    /// Selects the holds that may protect recordings.
-    pub fn from_holds(holds: &[IncidentHold], now: Timestamp) -> Self {
-        let blocking = holds.iter().filter(|hold| hold::may_protect_recordings(hold, now));
+    /// Selects the holds of the API server that may need recordings: also those that do not keep any yet. `Err`: the name of one that
+    /// cannot be deserialized. `retention`: what the last pass found. `is_ledger_read`: this process read the ledger.
+    pub fn new(
+        declared: &[Result<IncidentHold, String>],
+        retention: Option<&RetentionStatus>,
+        is_ledger_read: bool,
+        now: Timestamp,
+    ) -> Self {
+        let readable = declared.iter().filter_map(|hold| hold.as_ref().ok());
+        let blocking = readable.filter(|hold| hold::may_need_recordings(hold, now));
         let (releasing, open): (Vec<_>, Vec<_>) = blocking.partition(|hold| is_resolved(hold, now));
+        let (open, not_in_effect): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|hold| hold::may_protect_recordings(hold, now));
         let names = |holds: Vec<&IncidentHold>| holds.into_iter().map(ResourceExt::name_any).collect();
-        Self { open: names(open), releasing: names(releasing), bucket_unusable: None }
+        Self {
+            open: names(open),
+            not_in_effect: names(not_in_effect),
+            releasing: names(releasing),
+            unreadable: declared.iter().filter_map(|hold| hold.as_ref().err().cloned()).collect(),
+            orphaned: retention.map(|retention| retention.orphaned_holds.clone()).unwrap_or_default(),
+            is_ledger_unread: !is_ledger_read && !retention.is_some_and(has_read_ledger),
+            bucket_unusable: None,
+        }
     }
 
+    /// Returns whether the Site must stay.
     pub fn has_holds(&self) -> bool {
-        !self.open.is_empty() || !self.releasing.is_empty()
+        [&self.open, &self.not_in_effect, &self.releasing, &self.unreadable]
+            .iter()
+            .any(|names| !names.is_empty())
     }
+
+    /// Returns whether a hold may cover what is in the spools.
+    pub fn may_need_spools(&self) -> bool {
+        self.has_holds() || !self.orphaned.is_empty() || self.is_ledger_unread
+    }
+
+    /// Describes how long the Site waits for its spools.
+    pub fn spool_wait(&self) -> String {
+        if !self.may_need_spools() {
+            return "what they still have after ten minutes is lost".to_owned();
+        }
+        let holds = [&self.open, &self.not_in_effect, &self.releasing, &self.unreadable, &self.orphaned];
+        let holds: Vec<&str> = holds.into_iter().flatten().map(String::as_str).collect();
+        let holds = (!holds.is_empty())
+            .then(|| format!("these holds may cover what they have: {}", holds.join(", ")));
+        let unread = self
+            .is_ledger_unread
+            .then(|| "the bucket's ledger was never read, and may have holds".to_owned());
+        let causes: Vec<String> = holds.into_iter().chain(unread).collect();
+        format!("this wait has no end, because {}", causes.join(", and "))
+    }
+}
+
+/// Returns whether a pass over the bucket was ever possible, so that the status has the holds that only its ledger has.
+fn has_read_ledger(retention: &RetentionStatus) -> bool {
+    // Without a pass, the status has nothing but an error.
+    retention.last_error.is_none()
+        || retention.last_sweep_time.is_some()
+        || retention.last_verification_time.is_some()
 }
 
 impl fmt::Display for BlockingHolds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.open.is_empty() {
-            let open = self.open.join(", ");
-            write!(
-                f,
-                "these holds are open: {open}; resolve their incidents (spec.state, spec.resolution); "
-            )?;
-        }
-        if !self.releasing.is_empty() {
-            write!(f, "these holds are being released: {}; ", self.releasing.join(", "))?;
+        let resolve = "resolve their incidents (spec.state, spec.resolution)";
+        for (names, state, remedy) in [
+            (&self.open, "open", format!("; {resolve}")),
+            (&self.not_in_effect, "open and not in effect", format!("; {resolve}, or delete them")),
+            (&self.unreadable, "in a form that this operator does not know", "; apply them again".to_owned()),
+            (&self.releasing, "being released", String::new()),
+        ] {
+            if !names.is_empty() {
+                write!(f, "these holds are {state}: {}{remedy}; ", names.join(", "))?;
+            }
         }
         f.write_str("the bucket and its rules stay")
     }
 }
 
-/// Takes the next step of deleting `site`. `is_held`: an open hold may cover what is in its spools.
+/// Takes the next step of deleting `site`. `is_held`: an open hold may cover what is in its spools. `holds`: those that its
+/// recorders follow.
 pub async fn delete(
     context: &Context,
     site: &Site,
     is_held: bool,
+    holds: &SiteHolds,
     now: Timestamp,
 ) -> Result<DeletionPhase, ApplyError> {
     let (client, names) = (&context.client, ChildNames::of(site));
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
     let live = workloads.get_opt(&names.recorder).await.map_err(ApiError::from)?;
     if let Some(live) = live.filter(|live| is_own_workload(live, &names) && !meta::is_deleting(live)) {
-        return match drain(context, site, &live, is_held, now).await? {
+        return match drain(context, site, &live, is_held, holds, now).await? {
             DrainStatus::Pending(report) => Ok(DeletionPhase::Draining(report)),
-            DrainStatus::Done(lost) => {
+            DrainStatus::Done => {
                 delete_workload(&workloads, &live).await?;
-                Ok(DeletionPhase::Terminating(lost))
+                Ok(DeletionPhase::Terminating)
             }
         };
     }
@@ -127,8 +189,9 @@ async fn delete_claims(
     let mut spools = Spools::list(context, names, None).await?;
     let report = report_claims(names, spools.claims(), pods, 0);
     if !report.is_empty() && is_given_up(site, is_held, now) {
+        report_loss(context, site, &report, now).await;
         spools.give_up(|_| true).await?;
-        return Ok(DeletionPhase::Terminating(report));
+        return Ok(DeletionPhase::Terminating);
     }
     let remaining = spools.remove_all(pods).await?;
     Ok(if !report.is_empty() {
@@ -154,7 +217,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::{HoldState, Placement};
+    use crate::api::condition::{ConditionType, Reason, merge};
+    use crate::api::{HoldState, IncidentHoldStatus, Placement};
     use crate::controllers::hold::fixtures;
     use crate::controllers::testing;
 
@@ -170,24 +234,75 @@ mod tests {
         fixtures::with_placement(hold, Placement { release_time, ..fixtures::placement() })
     }
 
+    fn now() -> Timestamp {
+        "2026-07-01T00:00:00Z".parse().unwrap()
+    }
+
+    /// Returns what the deletion waits for after a pass that found nothing else.
+    fn blocking(holds: &[Result<IncidentHold, String>]) -> BlockingHolds {
+        BlockingHolds::new(holds, Some(&RetentionStatus::default()), false, now())
+    }
+
     #[test]
     fn blocking_holds_separate_open_from_releasing() {
-        let now: Timestamp = "2026-07-01T00:00:00Z".parse().unwrap();
         let (past, ahead) = ("2026-06-01T00:00:00Z", "2026-08-01T00:00:00Z");
         let holds = [
-            hold("inbraak", None, None),
-            hold("vernieling", Some(past), None),
-            hold("volgende-maand", Some(ahead), None),
-            hold("voorbij", Some(past), Some(past)),
-            testing::hold("geweigerd"),
+            Ok(hold("inbraak", None, None)),
+            Ok(hold("vernieling", Some(past), None)),
+            Ok(hold("volgende-maand", Some(ahead), None)),
+            Ok(hold("voorbij", Some(past), Some(past))),
+            Err("later".to_owned()),
         ];
-        let blocking = BlockingHolds::from_holds(&holds, now);
-        assert_eq!(blocking.open, ["inbraak", "volgende-maand"]);
-        assert_eq!(blocking.releasing, ["vernieling"]);
-        let message = blocking.to_string();
+        let found = blocking(&holds);
+        assert_eq!(found.open, ["inbraak", "volgende-maand"]);
+        assert_eq!(found.releasing, ["vernieling"]);
+        let message = found.to_string();
         assert!(message.starts_with("these holds are open: inbraak, volgende-maand; resolve"), "{message}");
         assert!(message.contains("; these holds are being released: vernieling; "), "{message}");
-        assert!(!BlockingHolds::from_holds(&holds[3..], now).has_holds());
+        assert!(message.contains("does not know: later; "), "{message}");
+        assert!(!blocking(&holds[3..4]).has_holds());
+        assert!(blocking(&holds[4..]).has_holds() && blocking(&holds[4..]).may_need_spools());
+    }
+
+    /// A hold gets its finalizer and its placement only after the ledger was written, for which the store must answer.
+    #[test]
+    fn hold_that_the_ledger_does_not_have_yet_keeps_spools_and_site() {
+        let declared = testing::hold("inbraak");
+        let mut accepted = declared.clone();
+        let finding = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, "valid");
+        let conditions = merge(&[], &[finding], None, now());
+        accepted.status = Some(IncidentHoldStatus { conditions, ..IncidentHoldStatus::default() });
+        let mut resolved = declared.clone();
+        resolved.spec.state = HoldState::Resolved;
+        resolved.spec.resolution = Some(fixtures::resolution(now()));
+        for (hold, is_blocking) in [(declared, true), (accepted, true), (resolved, false)] {
+            let found = blocking(&[Ok(hold)]);
+            assert_eq!((found.has_holds(), found.may_need_spools()), (is_blocking, is_blocking));
+            assert_eq!(found.to_string().contains("not in effect: inbraak; resolve"), is_blocking, "{found}");
+            assert_eq!(found.spool_wait().contains("no end, because these holds"), is_blocking);
+        }
+    }
+
+    #[test]
+    fn spools_wait_for_holds_that_only_the_ledger_has_or_may_have() {
+        let failed =
+            || RetentionStatus { last_error: Some("no answer".into()), ..RetentionStatus::default() };
+        let swept = RetentionStatus { last_sweep_time: Some(Time(now())), ..failed() };
+        let orphaned = RetentionStatus { orphaned_holds: vec!["oud".into()], ..RetentionStatus::default() };
+        for (retention, is_ledger_read, may_need) in [
+            (None, false, true),
+            // The store never answered, and the status says so.
+            (Some(failed()), false, true),
+            (Some(failed()), true, false),
+            (Some(RetentionStatus::default()), false, false),
+            (Some(swept), false, false),
+            (Some(orphaned), true, true),
+        ] {
+            let found = BlockingHolds::new(&[], retention.as_ref(), is_ledger_read, now());
+            assert_eq!(found.may_need_spools(), may_need, "{retention:?}");
+            assert!(!found.has_holds(), "a Site whose spools are empty can go");
+            assert_eq!(found.spool_wait().contains("no end"), may_need, "{}", found.spool_wait());
+        }
     }
 
     #[test]

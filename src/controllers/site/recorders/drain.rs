@@ -2,8 +2,7 @@
 //!
 //! A spool counts as empty only if its recorder proves it: a recorder that does not answer may have anything.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -12,106 +11,43 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::claims::{SpoolClaim, Spools, has_claims, has_pod, needed_pods};
 use super::names::{ChildNames, FIELD_MANAGER};
-use super::plan::closing_config;
+use super::plan::draining_config;
 use super::query::ShardReply;
+use super::site_holds::SiteHolds;
+use super::spool_report::{SpoolReport, discard_reason, report_loss};
 use super::workload::{
     AppliedRecorders, ExpectedRecorders, fetch_recorder_config, is_terminated, list_site_pods, pod_condition,
     replicas, scale_workload, touch_pods,
 };
 use super::{objects, query};
-use crate::api::Site;
+use crate::api::{Site, reject_future};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::apply_child;
-use crate::wire::{GapCause, RecorderStatus};
+use crate::wire::RecorderStatus;
 
-/// Reason why people give up the content of spools that cannot be drained. It ends up in an event and in the ledger.
-pub const DISCARD_SPOOLS_ANNOTATION: &str = "toezicht.dev/discard-spools";
 /// Time for the uploads of a deleted Site without holds. A store may be away permanently, and a deletion must end.
 const DRAIN_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
 /// Time for the uploads of recorders that stopped for their replacement.
 const MAX_CLOSED: SignedDuration = SignedDuration::from_mins(2);
 /// Time from a pod's start to its first status.
 const FIRST_STATUS_DELAY: SignedDuration = SignedDuration::from_secs(3);
-/// Longest reason that is reported.
-const MAX_REASON_CHARS: usize = 256;
-
-/// Content of spools that are to be removed, as far as their recorders prove it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SpoolReport {
-    /// Segments that the recorders report.
-    pub segments: u64,
-    /// Recorders that report content or have not proved that there is none, by their pods.
-    pub filled: Vec<String>,
-    /// Recorders that do not answer, by their pods, with the reason. Their spools may have content.
-    pub unknown: BTreeMap<String, String>,
-}
-
-impl SpoolReport {
-    pub fn is_empty(&self) -> bool {
-        self.filled.is_empty() && self.unknown.is_empty()
-    }
-
-    /// Adds the spools of another report.
-    pub fn extend(&mut self, other: Self) {
-        self.segments += other.segments;
-        self.unknown.extend(other.unknown);
-        let is_new = |pod: &String| !self.filled.contains(pod) && !self.unknown.contains_key(pod);
-        let new: Vec<String> = other.filled.into_iter().filter(is_new).collect();
-        self.filled.extend(new);
-    }
-
-    /// Describes the wait for these spools, with the remedy.
-    pub fn message(&self) -> String {
-        format!(
-            "{self}; if this lasts, check StorageEnforced and the pods, or give up these recordings with the annotation \
-             {DISCARD_SPOOLS_ANNOTATION} on the Site, whose value is the reason"
-        )
-    }
-}
-
-impl fmt::Display for SpoolReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let filled = self.filled.join(", ");
-        let filled = match self.segments {
-            0 => format!("the spools of {filled} are not proved empty"),
-            segments => format!("{segments} segments in the spools of {filled} are not uploaded"),
-        };
-        let filled = (!self.filled.is_empty()).then_some(filled);
-        let unknown = self.unknown.iter().map(|(pod, why)| format!("the content of {pod} is unknown: {why}"));
-        f.write_str(&filled.into_iter().chain(unknown).collect::<Vec<_>>().join("; "))
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DrainStatus {
     Pending(SpoolReport),
-    /// The wait is over. The content in the report is lost.
-    Done(SpoolReport),
-}
-
-/// Returns the reason for which people give up spools; `None`: they do not.
-pub fn discard_reason(site: &Site) -> Option<String> {
-    let reason = site.annotations().get(DISCARD_SPOOLS_ANNOTATION)?.trim();
-    (!reason.is_empty()).then(|| reason.chars().take(MAX_REASON_CHARS).collect())
-}
-
-/// Describes the annotation that gives up spools, as long as it is set; `None`: it is not.
-pub fn describe_discard(site: &Site) -> Option<String> {
-    let reason = discard_reason(site)?;
-    Some(format!(
-        "the annotation {DISCARD_SPOOLS_ANNOTATION} is set ({reason}): recorders that are removed or replaced lose the segments \
-         that they have not uploaded; remove the annotation once they are gone"
-    ))
+    /// The wait is over. What was not proved empty is reported as lost.
+    Done,
 }
 
 /// Stops recording at `site`, which is being deleted, and reports the content of its spools. `is_held`: an open hold may cover
-/// it, so the wait has no end.
+/// it, so the wait has no end. `holds`: those that the recorders follow.
 pub async fn drain(
     context: &Context,
     site: &Site,
     live: &StatefulSet,
     is_held: bool,
+    holds: &SiteHolds,
     now: Timestamp,
 ) -> Result<DrainStatus, ApplyError> {
     let Context { client, cache, recorders, .. } = context;
@@ -119,9 +55,7 @@ pub async fn drain(
     let secrets = Api::<Secret>::namespaced(client.clone(), &names.namespace);
     let pods_api = Api::<Pod>::namespaced(client.clone(), &names.namespace);
     let config = fetch_recorder_config(secrets.clone(), &names).await?;
-    let closed = match config
-        .map(|config| (closing_config(&config, Some(&config), GapCause::SiteNotReady), config))
-    {
+    let closed = match config.map(|config| (draining_config(&config, holds), config)) {
         Some((closed, config)) if closed != config => {
             let owner: Vec<_> = site.controller_owner_ref(&()).into_iter().collect();
             let secret = objects::config_secret(&names, &owner, &closed);
@@ -166,11 +100,12 @@ pub async fn drain(
     };
     report.extend(report_claims(&names, spools.claims(), &all, 0));
     if report.is_empty() {
-        return Ok(DrainStatus::Done(report));
+        return Ok(DrainStatus::Done);
     }
     if is_given_up(site, is_held, now) {
+        report_loss(context, site, &report, now).await;
         spools.give_up(|_| true).await?;
-        return Ok(DrainStatus::Done(report));
+        return Ok(DrainStatus::Done);
     }
     let needed = needed_pods(spools.claims());
     if needed > replicas(live) {
@@ -182,22 +117,35 @@ pub async fn drain(
 
 /// Returns whether the content of the spools of a deleted Site is given up: by a person, or because its time is over.
 pub fn is_given_up(site: &Site, is_held: bool, now: Timestamp) -> bool {
-    let is_overdue = now.duration_since(drained_since(site, now)) >= DRAIN_TIMEOUT;
+    let is_overdue = now.duration_since(drain_start(site, now)) >= DRAIN_TIMEOUT;
     discard_reason(site).is_some() || !is_held && is_overdue
 }
 
-/// Returns since when the operator drains the spools of a deleted Site. It may not have run when the Site was deleted.
-fn drained_since(site: &Site, now: Timestamp) -> Timestamp {
-    let mut conditions = site.status.iter().flat_map(|status| &status.conditions);
-    let deleting = conditions.find(|condition| condition.type_ == "Ready" && condition.reason == "Deleting");
-    let reported = deleting.map_or(now, |condition| condition.last_transition_time.0);
-    site.metadata.deletion_timestamp.as_ref().map_or(now, |deleted| deleted.0.max(reported))
+/// Returns since when the operator drains the spools of a deleted Site. It may not have run when the Site was deleted, so the time of
+/// the deletion says nothing. No condition says it either: `Ready` may have been `False` for another reason before.
+pub fn drain_start(site: &Site, now: Timestamp) -> Timestamp {
+    let reported = site.status.as_ref().and_then(|status| status.drain_start_time.as_ref());
+    let start = reported.and_then(|start| reject_future(start.0, now)).unwrap_or(now);
+    // A status has whole seconds.
+    let start = Timestamp::from_second(start.as_second()).unwrap_or(start);
+    // A restored status is of another deletion.
+    site.metadata.deletion_timestamp.as_ref().map_or(start, |deleted| deleted.0.max(start))
 }
 
 /// Returns whether a recorder proves an empty spool at `revision`.
 pub fn is_empty_at(revision: &str) -> impl Fn(&RecorderStatus) -> bool {
-    // The revision: an earlier configuration still records. The bytes: an open file becomes a segment only when its camera stops.
-    move |status| status.revision == revision && status.spool.segments == 0 && status.spool.bytes == 0
+    // The revision: an earlier configuration still records, and uploads of an evicted segment may still arrive.
+    move |status| status.has_acknowledged(revision) && has_empty_spool(status)
+}
+
+/// Whether nothing is in a spool, but an earlier upload may still arrive.
+fn is_in_doubt(status: &RecorderStatus) -> bool {
+    has_empty_spool(status) && status.uploads_follow.as_ref() != Some(&status.revision)
+}
+
+fn has_empty_spool(status: &RecorderStatus) -> bool {
+    // The bytes: an open file becomes a segment only when its camera stops.
+    status.spool.segments == 0 && status.spool.bytes == 0
 }
 
 /// Reports the spools behind `replies`, without those that are drained. `pods` are all pods of the Site.
@@ -213,6 +161,7 @@ pub fn report_spools<'a>(
         let name = names.pod(*shard);
         match status {
             Ok(status) if is_drained(status) => {}
+            Ok(status) if is_in_doubt(status) => report.in_doubt.push(name),
             Ok(status) => {
                 report.segments += status.spool.segments;
                 report.filled.push(name);
@@ -227,15 +176,16 @@ pub fn report_spools<'a>(
 }
 
 /// Returns whether the recorders that are to be replaced should stop recording now. Until the store has taken what they
-/// completed, they go on: the replacement must not cost more than one gap. If the store then takes too long for the rest, they
-/// record again.
+/// completed, they go on: the replacement must not cost more than one gap. If the store then takes too long for the rest, or an
+/// upload stays in doubt, they record again.
 pub fn should_close(replies: &[ShardReply], is_closing: bool) -> bool {
+    let is_uploaded = |status: &RecorderStatus| status.spool.segments == 0 && status.uploads_follow.is_some();
     replies.iter().all(|reply| match &reply.status {
         Ok(status) if is_closing => {
             let since = status.cameras.iter().map(|camera| camera.since).max().unwrap_or(status.now);
-            status.spool.segments == 0 || status.now.duration_since(since) < MAX_CLOSED
+            is_uploaded(status) || status.now.duration_since(since) < MAX_CLOSED
         }
-        Ok(status) => status.spool.segments == 0,
+        Ok(status) => is_uploaded(status),
         Err(_) => false,
     })
 }

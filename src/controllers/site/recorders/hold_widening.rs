@@ -39,10 +39,11 @@ pub fn fit_to_size(held: &HoldScopes, max_bytes: usize) -> HoldScopes {
 
 /// Returns the widening of `scopes`; `None`: they are as held.
 pub fn detect_widening(scopes: &HoldScopes) -> Option<Widening> {
-    let name = scopes.keys().next_back()?;
-    if name.starts_with(EVERYTHING_NAME) {
+    // Beside UIDs: before the ledger is read, a new hold joins the widened scopes of the present configuration.
+    let has = |prefix: &str| scopes.keys().any(|name| name.starts_with(prefix));
+    if has(EVERYTHING_NAME) {
         Some(Widening::Everything)
-    } else if name.starts_with(EVERY_CAMERA_PREFIX) {
+    } else if has(EVERY_CAMERA_PREFIX) {
         Some(Widening::EveryCamera)
     } else {
         None
@@ -151,6 +152,12 @@ mod tests {
         let held: HoldScopes = [one("a", 0), one("b", 5), one("c", 100)].into();
         assert_eq!(fit_to_size(&held, json_bytes(&held)), held);
         assert_eq!(detect_widening(&held), None);
+        for max_bytes in [json_bytes(&held) - 1, 100] {
+            let mut joined = fit_to_size(&held, max_bytes);
+            let widening = detect_widening(&joined);
+            joined.extend([one("f", 200)]);
+            assert_eq!(detect_widening(&joined), widening, "a hold that joins later");
+        }
         let window = |from, until| Window::new(at(from), Some(at(until)));
         for (max_bytes, widening, windows) in [
             (json_bytes(&held) - 1, Widening::EveryCamera, vec![window(0, 15), window(100, 110)]),

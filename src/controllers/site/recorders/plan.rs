@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::identity::StatusApiIdentity;
 use super::pod::RecorderPods;
+use super::site_holds::SiteHolds;
 use super::workload::ExpectedRecorders;
 use super::{camera_limit, hold_widening, objects, shard};
 use crate::api::{Camera, Days, Site};
@@ -50,7 +51,7 @@ pub fn plan(
     valid: &ValidSite,
     bucket: &BucketEvaluation,
     identity: &StatusApiIdentity,
-    held: Option<HoldScopes>,
+    holds: &SiteHolds,
     config: &OperatorConfig,
 ) -> Option<RecorderPlan> {
     let may_record = may_record(observed, valid, bucket);
@@ -58,9 +59,7 @@ pub fn plan(
     if !may_record && observed.replicas.is_none() && observed.recorder_config.is_none() {
         return None;
     }
-    // Before the ledger is read, the recorders keep the holds that they have: they must not unseal a held segment.
-    let held = held.or_else(|| Some(observed.recorder_config.as_ref()?.holds.clone()));
-    let held = held.unwrap_or_default();
+    let held = holds.recorder_scopes(observed.recorder_config.as_ref().map(|config| &config.holds));
     let (document, omitted_cameras) = build_config(site, observed, valid, identity, &held, may_record)?;
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
     let shards = document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect();
@@ -151,11 +150,15 @@ fn build_config(
     let omitted = omitted_cameras(valid, max_bytes);
     document.omitted_cameras = u32::try_from(omitted.len()).unwrap_or(u32::MAX);
     document.cameras = camera_configs(site, observed, valid, may_record, &omitted);
-    document.holds = hold_widening::fit_to_size(
-        held,
-        hold_widening::MAX_CONFIG_BYTES.saturating_sub(to_json(&document).len() + RESERVED_BYTES),
-    );
+    set_holds(&mut document, held);
     Some((with_revision(document, previous), omitted.into_iter().collect()))
+}
+
+/// Sets the holds of `document`, widened until they fit.
+fn set_holds(document: &mut RecorderConfig, held: &HoldScopes) {
+    document.holds = HoldScopes::new();
+    let others = to_json(document).len() + RESERVED_BYTES;
+    document.holds = hold_widening::fit_to_size(held, hold_widening::MAX_CONFIG_BYTES.saturating_sub(others));
 }
 
 /// Returns the names of the cameras that do not fit into `max_bytes`.
@@ -249,6 +252,14 @@ pub fn closing_config(
         camera.permitted.clear();
     }
     with_revision(closed, current.or(Some(document)))
+}
+
+/// Returns the configuration for recorders of a deleted Site after `current`: they stop recording, and follow `holds` while they
+/// upload.
+pub fn draining_config(current: &RecorderConfig, holds: &SiteHolds) -> RecorderConfig {
+    let mut document = current.clone();
+    set_holds(&mut document, &holds.recorder_scopes(Some(&current.holds)));
+    closing_config(&document, Some(current), GapCause::SiteNotReady)
 }
 
 /// Sets the revision of `document`: that of `previous` if nothing else differs, else one that no configuration had before.

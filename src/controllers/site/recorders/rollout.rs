@@ -15,9 +15,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::claims::has_claims;
-use super::drain::{SpoolReport, report_spools};
+use super::drain::report_spools;
 use super::names::ChildNames;
 use super::query::ShardReply;
+use super::spool_report::SpoolReport;
 use super::workload::{controlled_by, pod_condition};
 use crate::controllers::kubernetes::diff;
 use crate::controllers::rollout_turns::{RolloutProgress, TurnDenied};

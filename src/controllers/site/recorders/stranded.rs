@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::claims::{ClaimContent, SpoolClaim};
-use super::drain::SpoolReport;
 use super::names::ChildNames;
+use super::spool_report::SpoolReport;
 use super::workload::is_unscheduled;
 use crate::controllers::kubernetes::meta;
 use crate::wire::RecorderConfig;

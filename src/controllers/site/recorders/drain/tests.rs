@@ -5,6 +5,8 @@ use super::*;
 use crate::api::SiteStatus;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason, merge};
 use crate::controllers::recorder_client::RecorderStatusError;
+use crate::controllers::site::recorders::spool_report::DISCARD_SPOOLS_ANNOTATION;
+use crate::controllers::site::status::deleting_conditions;
 use crate::controllers::testing;
 use crate::wire::{CameraState, RecorderStatus, SpoolStatus};
 
@@ -68,6 +70,23 @@ fn only_a_proof_makes_a_spool_empty() {
     }
 }
 
+/// A segment whose upload got no answer may have been evicted since, and still arrive.
+#[test]
+fn spool_is_not_empty_while_an_upload_may_still_arrive() {
+    for (uploads_follow, is_empty) in [(Some("closed"), true), (Some("open"), false), (None, false)] {
+        let ShardReply { shard, status } = replying(0, "closed", 0, 0);
+        let uploads_follow = uploads_follow.map(str::to_owned);
+        let replies =
+            [ShardReply { shard, status: status.map(|status| RecorderStatus { uploads_follow, ..status }) }];
+        let report =
+            report_spools(&workload(1, false), &names(), &[running(0)], &replies, is_empty_at("closed"));
+        assert_eq!(report.is_empty(), is_empty, "{replies:?}");
+        let is_described = report.to_string().contains("uploads of zwembad-recorder-0 may still arrive");
+        assert_eq!(is_described, !is_empty, "{report}");
+        assert_eq!(report.lost(), SpoolReport::default(), "the spool has nothing");
+    }
+}
+
 #[test]
 fn silent_recorder_is_empty_only_if_its_volume_never_had_content() {
     let waiting = |restarts| container(json!({"waiting": {"reason": "ImagePullBackOff"}}), restarts);
@@ -121,7 +140,15 @@ fn recorders_stop_for_their_replacement_only_while_the_store_takes_segments() {
         let spool = SpoolStatus { segments, unrecovered: 0, bytes: segments, limit: 1 };
         ShardReply { shard: 0, status: Ok(RecorderStatus { spool, ..status }) }
     };
+    let in_doubt = |reply: ShardReply| {
+        let status = reply.status.map(|status| RecorderStatus { uploads_follow: None, ..status });
+        ShardReply { status, ..reply }
+    };
     for (replies, is_closing, expected) in [
+        // An upload that got no answer may take half an hour to end.
+        (vec![in_doubt(replying(0, "r", 0, 5))], false, false),
+        (vec![in_doubt(closed_since(900, 0))], true, true),
+        (vec![in_doubt(closed_since(800, 0))], true, false),
         (vec![replying(0, "r", 0, 5)], false, true),
         (vec![replying(0, "r", 1, 5)], false, false),
         (vec![replying(0, "r", 0, 5), unreachable(1)], false, false),
@@ -177,16 +204,50 @@ fn spools_are_given_up_only_for_a_reason() {
     }
 }
 
+/// As a Site's `delete` writes it.
+fn after_reconcile(site: &Site, now: Timestamp) -> Site {
+    let before = site.status.clone().unwrap_or_default();
+    let conditions = deleting_conditions(&before.conditions, None, "m", None, now);
+    let drain_start_time = Some(Time(drain_start(site, now)));
+    let status = Some(SiteStatus { conditions, drain_start_time, ..before });
+    Site { status, ..site.clone() }
+}
+
+/// The store is away, so the Site was not ready before, and no operator ran when it was deleted.
 #[test]
 fn time_to_drain_begins_when_the_operator_drains() {
     let at = |second| Timestamp::from_second(second).unwrap();
-    let mut site = testing::site();
-    site.metadata.deletion_timestamp = Some(Time(at(1_000)));
-    assert_eq!(drained_since(&site, at(9_000)), at(9_000), "nothing is reported yet");
-    for (reported, expected) in [(2_000, 2_000), (500, 1_000)] {
-        let ready = [ConditionFinding::new(ConditionType::Ready, false, Reason::Deleting, "m")];
-        let conditions = merge(&[], &ready, None, at(reported));
+    for reason in [Reason::Retrying, Reason::Deleting] {
+        let mut site = testing::site();
+        let ready = [ConditionFinding::new(ConditionType::Ready, false, reason, "m")];
+        let conditions = merge(&[], &ready, None, at(500));
         site.status = Some(SiteStatus { conditions, ..SiteStatus::default() });
-        assert_eq!(drained_since(&site, at(9_000)), at(expected));
+        site.metadata.deletion_timestamp = Some(Time(at(1_000)));
+        assert!(!is_given_up(&site, false, at(9_000)), "nothing was drained yet");
+        site = after_reconcile(&site, at(9_000));
+        for second in [9_005, 9_300, 9_599] {
+            assert!(!is_given_up(&site, false, at(second)), "{second}");
+            site = after_reconcile(&site, at(second));
+        }
+        assert!(is_given_up(&site, false, at(9_600)));
+        assert!(!is_given_up(&site, true, at(9_600)), "a hold may cover it");
+    }
+}
+
+#[test]
+fn wrong_drain_start_neither_ends_nor_prolongs_the_wait() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let mut site = testing::site();
+    site.metadata.deletion_timestamp = Some(Time(at(100_000)));
+    for (reported, expected) in [
+        // A backup of a Site that was being deleted.
+        (5, 100_000),
+        (100_060, 100_060),
+        // A clock that was ahead.
+        (900_000, 100_100),
+    ] {
+        let drain_start_time = Some(Time(at(reported)));
+        site.status = Some(SiteStatus { drain_start_time, ..SiteStatus::default() });
+        assert_eq!(drain_start(&site, at(100_100)), at(expected));
     }
 }
