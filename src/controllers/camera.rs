@@ -85,6 +85,8 @@ impl Reconciler for CameraReconciler {
         let recorder = observe::assigned_recorder(&camera.name_any(), &snapshot);
         let reply = observe::query(recorders, recorder.as_ref(), &camera.name_any()).await;
         let losses = observe::losses(&camera.name_any(), &snapshot);
+        let site_uid = snapshot.site.as_ref().and_then(ResourceExt::uid).unwrap_or_default();
+        let lagging = self.context.lagging.name_overdue(&site_uid, &camera.name_any(), now);
         let is_news_from = self.note_silence(camera, &snapshot, reply.as_ref(), now);
         let observed = CameraObservations {
             valid: &valid,
@@ -93,6 +95,8 @@ impl Reconciler for CameraReconciler {
             is_omitted: observe::is_omitted(&camera.name_any(), &snapshot),
             reply: reply.as_ref(),
             losses: &losses,
+            may_be_recorded: observe::may_be_recorded(recorder.as_ref(), &snapshot),
+            lagging: lagging.as_deref(),
             is_silence_news: is_news_from.is_none_or(|from| from <= now),
             // By the reply before this one.
             gap_start: self.last_replies.gap_start(camera, recorder.as_ref()),

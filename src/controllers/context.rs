@@ -10,6 +10,7 @@ use super::discard_log::DiscardLog;
 use super::handoff::SiteHandoff;
 use super::recorder_client::RecorderClient;
 use super::rollout_turns::RolloutTurns;
+use super::site::recorders::lagging::LaggingRecorders;
 use super::site::recorders::unanswered::UnansweredQueries;
 use super::watch_cache::WatchCache;
 use crate::leader::fence::Fence;
@@ -39,6 +40,8 @@ pub struct Context {
     pub rollout_turns: Arc<RolloutTurns>,
     /// Queries that recorders on unreachable nodes did not answer.
     pub unanswered: Arc<UnansweredQueries>,
+    /// Recorders that do not follow the latest configuration. The Site controller notes them, and the Camera controller reads them.
+    pub lagging: Arc<LaggingRecorders>,
     /// Delay before this leader releases holds: a previous leader may have requests in progress.
     pub takeover_delay: TakeoverDelay,
     pub telemetry: Arc<OperatorTelemetry>,
@@ -63,6 +66,7 @@ impl Context {
             discards: Arc::default(),
             rollout_turns: Arc::default(),
             unanswered: Arc::default(),
+            lagging: Arc::default(),
             takeover_delay,
             client,
             config: Arc::new(config),

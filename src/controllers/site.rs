@@ -35,7 +35,8 @@ use self::recorders::identity::{IdentityError, ensure_identity};
 use self::recorders::lost;
 use self::recorders::names::{FIELD_MANAGER, FINALIZER};
 use self::recorders::plan::{may_record, plan};
-use self::recorders::query::query_recorders;
+use self::recorders::queried::query_all;
+use self::recorders::recording::denial;
 use self::recorders::site_holds::SiteHolds;
 use self::recorders::spool_report::describe_discard;
 use self::secret_finalizers::ensure_secret_finalizers;
@@ -63,6 +64,8 @@ use crate::storage::Subresource;
 const RECORDER_POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// Interval while a recorder has not acknowledged the open holds.
 const HOLD_ACK_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval while recorders that answer take a configuration.
+const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Delay before the first status after the creation of a StatefulSet, if no pod appears before.
 const CREATED_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -116,7 +119,7 @@ impl Reconciler for SiteReconciler {
 
 impl SiteReconciler {
     async fn ensure(&self, site: &Site, now: Timestamp) -> Result<Reconciled, SiteError> {
-        let Context { cache, config, fence, recorders, handoff, .. } = &self.context;
+        let Context { cache, config, fence, handoff, .. } = &self.context;
         let reported = site.status.as_ref().and_then(|status| status.storage.as_ref());
 
         let mut observed = dereference::dereference(&self.context, site, now).await?;
@@ -138,11 +141,17 @@ impl SiteReconciler {
         let policy = observed.policies.policy.as_ref().map(|policy| &policy.spec);
         let site_holds = SiteHolds::new(handoff.holds(site), runner::readable(&holds), policy, now);
         let plan = plan(site, &observed, &valid, &bucket, &identity, &site_holds, config);
+        let planned = plan.as_ref().map(|plan| plan.expected.clone());
         let applied = Box::pin(apply(&self.context, site, &valid.names, plan, may_be_held, now)).await;
-        let replies = match applied.as_ref().ok().and_then(|applied| applied.recorders.as_ref()) {
-            Some(running) => query_recorders(recorders, &valid.names, running).await,
-            None => Vec::new(),
-        };
+        let queried = query_all(&self.context, &valid.names, planned, &applied).await;
+        let lagging = queried.lagging(
+            denial(&valid, may_record).is_some(),
+            observed.recorder_config.as_ref(),
+            &observed.cameras,
+            now,
+        );
+        let lagging = self.context.lagging.note(&valid.names.uid, lagging, now);
+        let replies = queried.replies;
         let mut lost_recorders = site.status.as_ref().map(|s| s.lost_recorders.clone()).unwrap_or_default();
         if applied.is_ok() {
             // Not before: the status must not have a move that did not take place.
@@ -171,6 +180,7 @@ impl SiteReconciler {
             bucket: &bucket,
             applied: &applied,
             replies: &replies,
+            lagging: &lagging,
             lost_recorders,
             failed_watch: cache.failed_kind(),
         };
@@ -182,11 +192,13 @@ impl SiteReconciler {
         let may_acknowledge = !is_removal_pending && !is_waiting_for_return;
         let interval = if is_hold_ack_pending && !holds.is_empty() && may_acknowledge {
             HOLD_ACK_POLL_INTERVAL
+        } else if lagging.iter().any(|recorder| recorder.is_handing_over(now)) {
+            CONFIG_POLL_INTERVAL
         } else {
             RECORDER_POLL_INTERVAL
         };
         // No watch reports the release of a hold, after which the finalizers of its Secrets must go.
-        let is_waiting = is_held || is_removal_pending || !replies.is_empty();
+        let is_waiting = is_held || is_removal_pending || !replies.is_empty() || !lagging.is_empty();
         let next_query = is_waiting.then(|| now + interval);
         let grace_end = match valid.recording {
             RecordingVerdict::AllowedUntil(until) => Some(until),
@@ -240,6 +252,9 @@ impl SiteReconciler {
         let readable = declared.iter().filter_map(|hold| hold.as_ref().ok());
         let holds = SiteHolds::new(ledger, readable, policy.as_ref(), now);
         let phase = delete(&self.context, site, blocking.may_need_spools(), &holds, now).await?;
+        if phase == DeletionPhase::Done {
+            self.context.lagging.forget(&site.uid().unwrap_or_default());
+        }
         let blocking = self.continue_retention(site, &phase, blocking, now).await?;
         let waits_for = match phase {
             DeletionPhase::Done if blocking.has_holds() => blocking.to_string(),

@@ -182,7 +182,7 @@ pub struct CameraConfig {
     pub source: CameraSource,
     /// Windows in which recording is permitted, ascending and disjoint. Outside of them nothing is recorded.
     pub permitted: Vec<Window>,
-    /// Cause of a gap outside of these windows. Absent: the protocol permits no recording.
+    /// Cause of a gap outside of these windows, while the camera is not covered. Absent: the protocol permits no recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denial: Option<GapCause>,
     /// Windows in which the camera is covered: nothing is recorded, even in a permitted window.

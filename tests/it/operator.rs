@@ -15,6 +15,7 @@ pub mod process;
 mod refused;
 mod reports;
 mod secrets;
+mod silent_recorder;
 mod site;
 pub mod spools;
 mod stale_reads;

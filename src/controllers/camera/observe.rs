@@ -10,8 +10,9 @@ use kube::ResourceExt;
 use super::dereference::SiteSnapshot;
 use crate::api::Camera;
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
-use crate::controllers::site::recorders::lost;
 use crate::controllers::site::recorders::names::ChildNames;
+use crate::controllers::site::recorders::workload::is_recorder;
+use crate::controllers::site::recorders::{lost, queried};
 use crate::sync::lock;
 use crate::telemetry::metrics::CameraSegment;
 use crate::wire::{CameraReport, RecorderConfig, SegmentReport, StatusApi};
@@ -54,6 +55,20 @@ pub fn assigned_recorder(name: &str, snapshot: &SiteSnapshot) -> Option<Assigned
     let pod_name = ChildNames::of(snapshot.site.as_ref()?).pod(shard);
     let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name).cloned();
     Some(AssignedRecorder { pod_name, pod, api: config.status_api.clone() })
+}
+
+/// Returns whether a recorder that does not answer may record the camera of `recorder`. Without a configuration, any pod of the Site
+/// may have an earlier one.
+pub fn may_be_recorded(recorder: Option<&AssignedRecorder>, snapshot: &SiteSnapshot) -> bool {
+    let can_record = |pod: &Arc<Pod>| queried::can_record(pod);
+    match (recorder, &snapshot.site) {
+        (Some(recorder), _) => recorder.pod.as_ref().is_some_and(can_record),
+        (None, Some(site)) if snapshot.config.is_none() => {
+            let names = ChildNames::of(site);
+            snapshot.pods.iter().filter(|pod| is_recorder(pod, &names)).any(can_record)
+        }
+        (None, _) => false,
+    }
 }
 
 /// Returns whether the camera `name` does not fit into the recorders' configuration.

@@ -34,6 +34,10 @@ pub struct CameraObservations<'a> {
     pub is_omitted: bool,
     pub reply: Option<&'a CameraQueryResult>,
     pub losses: &'a CameraLosses,
+    /// A recorder that does not answer may record it.
+    pub may_be_recorded: bool,
+    /// Names of recorders that may record it by an earlier configuration, for longer than they need to take the latest.
+    pub lagging: Option<&'a str>,
     /// The recorder has not answered for so long that the status must say so.
     pub is_silence_news: bool,
     /// Beginning of a gap that the recorder does not know.
@@ -53,15 +57,21 @@ pub fn camera_status(
     observed: &CameraObservations<'_>,
     now: Timestamp,
 ) -> (CameraStatus, Option<Timestamp>) {
-    let CameraObservations { valid, policy, recorder, is_omitted, reply, losses, is_silence_news, gap_start } =
+    let CameraObservations { valid, policy, recorder, reply, losses, lagging, is_silence_news, .. } =
         *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
-    let found = recording(&camera.spec.stream, valid, is_omitted, reply);
-    // An answer counts at once, and so does a camera that is omitted or may not record.
+    let denial = denial(valid);
+    let found = recording(&camera.spec.stream, observed, denial.as_ref());
+    // An answer counts at once, and so does a camera that is omitted or that nothing can record.
     let is_short_silence =
         !is_silence_news && !matches!(reply, Some(Ok(_))) && found.status == ConditionStatus::Unknown;
-    let kept = recording_before(&before, generation).filter(|_| is_short_silence);
+    let kept = match denial {
+        // It stays silent for a recorder that restarts. A camera that recorded may go on.
+        Some(denial) => camera_recording::have_claimed_silence(&before.conditions).then_some(denial),
+        None => recording_before(&before, generation),
+    };
+    let kept = kept.filter(|_| is_short_silence);
     let mut recording = match kept {
         Some(kept) => kept,
         // Not its cause, which changes several times while a recorder starts.
@@ -70,6 +80,9 @@ pub fn camera_status(
     };
     if let Some(names) = &losses.recorders {
         recording = camera_recording::with_lost_recorders(recording, names);
+    }
+    if let Some(names) = lagging {
+        recording = camera_recording::with_lagging_recorders(recording, names);
     }
     let (stalled, stalls_at) = stalled(camera, &valid.accepted, now);
     let ready = ready(valid, &recording);
@@ -81,7 +94,7 @@ pub fn camera_status(
         .fold(before.gaps.clone(), |known, (from, until)| gaps::add_lost_spool(&known, *from, *until));
     let has_changed = have_conditions_changed(&before.conditions, &conditions);
     let gaps = match observed.report() {
-        Some(report) => gaps::merge(&known, &report.gaps, gap_start),
+        Some(report) => gaps::merge(&known, &report.gaps, observed.gap_start),
         // A recorder that does not answer has not withdrawn its gaps.
         None => known,
     };
@@ -119,41 +132,52 @@ fn recording_before(before: &CameraStatus, generation: Option<i64>) -> Option<Co
     Some(ConditionFinding::new(ConditionType::Recording, true, Reason::Recording, message))
 }
 
+/// Returns `Recording` of a camera that may not record and does not; `None`: it may.
+fn denial(valid: &CameraValidation) -> Option<ConditionFinding> {
+    let finding =
+        |reason, message: &str| Some(ConditionFinding::new(ConditionType::Recording, false, reason, message));
+    if !valid.accepted.is_true() {
+        return finding(Reason::DependencyNotReady, "the camera is not accepted: see Accepted");
+    }
+    let message = "the camera may not record now: see Permitted";
+    match valid.permitted.reason {
+        _ if valid.permitted.is_true() => None,
+        Reason::Suspended => finding(Reason::Suspended, message),
+        _ => finding(Reason::DependencyNotReady, message),
+    }
+}
+
+/// `denial`: see [`denial`].
 fn recording(
     stream: &CameraStream,
-    valid: &CameraValidation,
-    is_omitted: bool,
-    reply: Option<&CameraQueryResult>,
+    observed: &CameraObservations<'_>,
+    denial: Option<&ConditionFinding>,
 ) -> ConditionFinding {
     use ConditionStatus::{False, Unknown};
     let finding = |status: ConditionStatus, reason, message: &str| {
         ConditionFinding::new(ConditionType::Recording, status, reason, message)
     };
-    if !valid.accepted.is_true() {
-        return finding(False, Reason::DependencyNotReady, "the camera is not accepted: see Accepted");
-    }
-    match reply {
-        // The recorder's actual state counts, even if it should do something else.
-        Some(Ok(reply)) => match &reply.report {
-            Some(report) => {
-                let finding = camera_recording::evaluate(report, valid.segment_duration, reply.now);
+    match (observed.reply, denial) {
+        (Some(Ok(reply)), denial) => match (&reply.report, denial) {
+            // The recorder's actual state counts, even if it should do something else.
+            (Some(report), _) => {
+                let finding = camera_recording::evaluate(report, observed.valid.segment_duration, reply.now);
                 let finding = failure::with_failure(finding, report.failure, stream);
                 camera_recording::with_clock(finding, reply.clock_ahead_ms)
             }
-            None => finding(False, Reason::Connecting, camera_recording::UNKNOWN_TO_RECORDER),
+            (None, Some(denial)) => denial.clone(),
+            (None, None) => finding(False, Reason::Connecting, camera_recording::UNKNOWN_TO_RECORDER),
         },
-        Some(Err(_)) | None if !valid.permitted.is_true() => {
-            let is_suspended = valid.permitted.reason == Reason::Suspended;
-            let reason = if is_suspended { Reason::Suspended } else { Reason::DependencyNotReady };
-            finding(False, reason, "the camera may not record now: see Permitted")
-        }
-        Some(Err(error)) => finding(
+        (_, Some(denial)) if !observed.may_be_recorded => denial.clone(),
+        (Some(Err(error)), _) => finding(
             Unknown,
             Reason::RecorderNotReady,
             &format!("the camera's recorder does not report: {error}; check its pod"),
         ),
-        None if is_omitted => finding(False, Reason::TooManyCameras, camera_recording::OMITTED),
-        None => finding(
+        (None, None) if observed.is_omitted => {
+            finding(False, Reason::TooManyCameras, camera_recording::OMITTED)
+        }
+        (None, _) => finding(
             Unknown,
             Reason::RecorderNotReady,
             "the Site has no recorder for the camera yet: see Ready of the Site",
@@ -167,10 +191,10 @@ fn ready(valid: &CameraValidation, recording: &ConditionFinding) -> ConditionFin
         (accepted, _) if !accepted.is_true() => (false, accepted),
         // A dependency is missing or unknown. The protocol itself forbids nothing, so the camera should record.
         (_, permitted) if permitted.reason == Reason::DependencyNotReady => (false, permitted),
-        (_, permitted) if !permitted.is_true() && recording.status == ConditionStatus::False => {
+        (_, permitted) if !permitted.is_true() && camera_recording::claims_silence(recording) => {
             (true, permitted)
         }
-        // Whether it records although it may not is unknown.
+        // Whether it records although it may not is unknown, or it would if it could.
         (_, permitted) if !permitted.is_true() && !recording.is_true() => (false, recording),
         (_, permitted) if permitted.is_true() => (recording.is_true(), recording),
         (_, permitted) => (false, permitted),

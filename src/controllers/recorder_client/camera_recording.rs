@@ -1,6 +1,7 @@
 //! `Recording` of a camera, from its recorder's report. The Camera and its Site use the same rule.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::MAX_CLOCK_SKEW;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
@@ -62,13 +63,44 @@ pub fn with_clock(finding: ConditionFinding, clock_ahead_ms: Option<i64>) -> Con
     ConditionFinding { message: format!("{}; {CLOCK_NOT_SYNCHRONIZED}", finding.message), ..finding }
 }
 
+/// Whether a finding says that nothing is recorded, and that nothing may be.
+pub fn claims_silence(finding: &ConditionFinding) -> bool {
+    let is_denied = matches!(finding.reason, Reason::Suspended | Reason::DependencyNotReady);
+    is_denied && finding.status == ConditionStatus::False
+}
+
+/// Whether `Recording` among `conditions` says that nothing is recorded, and that nothing may be.
+pub fn have_claimed_silence(conditions: &[Condition]) -> bool {
+    let type_: &str = ConditionType::Recording.into();
+    let denied: [&str; 2] = [Reason::Suspended.into(), Reason::DependencyNotReady.into()];
+    let mut recording = conditions.iter().filter(|condition| condition.type_ == type_);
+    recording.any(|found| found.status == "False" && denied.contains(&found.reason.as_str()))
+}
+
+/// Adds recorders that may record by an earlier configuration: they do not answer, or do not follow the latest one. Whether nothing is
+/// recorded is then unknown.
+pub fn with_lagging_recorders(finding: ConditionFinding, names: &str) -> ConditionFinding {
+    if !claims_silence(&finding) {
+        return finding;
+    }
+    let message = format!(
+        "it is unknown whether nothing is recorded: a recorder that does not answer or does not follow the latest configuration may still \
+         record ({names}); see Ready of the Site"
+    );
+    ConditionFinding::new(
+        ConditionType::Recording,
+        ConditionStatus::Unknown,
+        Reason::RecorderNotReady,
+        message,
+    )
+}
+
 /// Adds recorders that do not answer and may record the camera by an earlier configuration. Whether nothing is recorded is then
 /// unknown.
 pub fn with_lost_recorders(finding: ConditionFinding, names: &str) -> ConditionFinding {
-    let claims_silence = matches!(finding.reason, Reason::Suspended | Reason::DependencyNotReady);
     match finding.status {
         ConditionStatus::True => finding,
-        ConditionStatus::False if claims_silence => {
+        ConditionStatus::False if claims_silence(&finding) => {
             let message = format!(
                 "no recorder that answers records: {}; whether {names}, which Kubernetes does not reach, still records is unknown: see \
                  Ready of the Site",

@@ -8,8 +8,10 @@ use super::bucket::evaluation::BucketEvaluation;
 use super::compliance::evaluate_compliance;
 use super::recorders::apply::AppliedPlan;
 use super::recorders::hold_widening::Widening;
+use super::recorders::lagging::{self, LaggingRecorder};
 use super::recorders::lost;
 use super::recorders::query::{self, ShardReply};
+use super::recorders::recording::{self, RecordingInputs};
 use super::recorders::spool_report::describe_discard;
 use super::spool_persistence;
 use super::validate::ValidSite;
@@ -39,6 +41,8 @@ pub struct StatusInputs<'a> {
     pub bucket: &'a BucketEvaluation,
     pub applied: &'a Result<AppliedPlan, ApplyError>,
     pub replies: &'a [ShardReply],
+    /// Recorders that do not do what the latest configuration says.
+    pub lagging: &'a [LaggingRecorder],
     /// Recorders that are lost with their nodes.
     pub lost_recorders: Vec<LostRecorder>,
     /// Kind whose watch fails, so that the observations may be old.
@@ -47,17 +51,24 @@ pub struct StatusInputs<'a> {
 
 /// Returns the status of `site`, and the time at which it stalls without an event.
 pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
-    let StatusInputs { valid, may_record, bucket, applied, replies, .. } = inputs;
+    let StatusInputs { valid, bucket, applied, .. } = inputs;
     let before = site.status.clone().unwrap_or_default();
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
-    let omitted = omitted_cameras(applied);
-    let (recording, recording_cameras) =
-        query::evaluate_recording(valid, *may_record, replies, omitted, segment);
-    let recording = with_lost_recorders(recording, &inputs.lost_recorders);
+    let (finding, recording_cameras) = recording::evaluate_recording(&RecordingInputs {
+        valid,
+        may_record: inputs.may_record,
+        replies: inputs.replies,
+        lagging: inputs.lagging,
+        omitted: omitted_cameras(applied),
+        segment,
+        was_silent: camera_recording::have_claimed_silence(&before.conditions),
+        now,
+    });
+    let recording = with_lost_recorders(finding, &inputs.lost_recorders);
     let drift = bucket.drift(before.drift.as_ref(), now);
     let held_drift = before.retention.as_ref().and_then(|retention| retention.drift.as_ref());
-    let ready = with_discard(evaluate_ready(inputs), site);
+    let ready = with_discard(evaluate_ready(inputs, now), site);
     let (stalled, stalls_at) = stall::evaluate(&stall_causes(site, inputs, &ready, now), now);
     let findings = [
         ready,
@@ -175,7 +186,7 @@ fn release_blocked_finding(accepted: &ConditionFinding) -> ConditionFinding {
 
 /// Returns `Ready`: bucket and recorders were read back as required. A Site that may not record now is ready, with that
 /// reason.
-fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
+fn evaluate_ready(inputs: &StatusInputs<'_>, now: Timestamp) -> ConditionFinding {
     let StatusInputs { valid, bucket, applied, replies, .. } = inputs;
     let finding = |is_ready: bool, reason, message: String| {
         ConditionFinding::new(ConditionType::Ready, is_ready, reason, message)
@@ -246,6 +257,12 @@ fn evaluate_ready(inputs: &StatusInputs<'_>) -> ConditionFinding {
         let message = format!("bucket and recorders were read back as required; {SEE_OTHER_CONDITIONS}");
         return finding(true, Reason::AsRequired, message);
     }
+    let cameras = valid.cameras.iter().map(|camera| &camera.name).chain(&valid.unusable_cameras);
+    if let Some(names) = lagging::name_overdue(inputs.lagging, cameras.map(String::as_str), now) {
+        let message =
+            format!("recording is not permitted now, and these recorders have not stopped: {names}");
+        return finding(false, Reason::RecorderNotReady, message);
+    }
     let message = format!(
         "the bucket was read back as required; recording is not permitted now: {}; {SEE_OTHER_CONDITIONS}",
         permitted.message
@@ -267,7 +284,7 @@ fn describe_omitted(cameras: &[String]) -> Option<String> {
         format!(
             "these cameras do not fit into the recorders' Secret (about 1 MB), where the oldest come first, and are not recorded: {}; move \
              cameras to another Site, or shorten the certificates that their spec.stream.caRef and spec.storage.caRef of the Site name",
-            query::name_cameras(cameras)
+            recording::name_cameras(cameras)
         )
     };
     (!cameras.is_empty()).then(message)

@@ -50,12 +50,12 @@ pub fn recording_window(camera: &CameraConfig, now: Timestamp) -> RecordingPermi
 
 /// Returns why the camera may not record at an instant; `None`: it may.
 pub fn denial_at(camera: &CameraConfig, now: Timestamp) -> Option<GapCause> {
-    if !is_within_any(&camera.permitted, now) {
-        Some(camera.denial.unwrap_or(GapCause::NotPermitted))
-    } else if is_within_any(&camera.suspended, now) {
-        Some(GapCause::Suspended)
-    } else {
-        None
+    let is_permitted = is_within_any(&camera.permitted, now);
+    match camera.denial {
+        None if !is_permitted => Some(GapCause::NotPermitted),
+        // Nobody misses this recording, even if the Site is not ready or the recorder is replaced.
+        _ if is_within_any(&camera.suspended, now) => Some(GapCause::Suspended),
+        denial => denial.filter(|_| !is_permitted),
     }
 }
 
@@ -113,6 +113,24 @@ mod tests {
         assert_eq!(permission, RecordingPermission { denial: Some(GapCause::NotPermitted), until: None });
     }
 
+    #[test]
+    fn suspension_is_the_cause_unless_the_protocol_permits_nothing() {
+        use GapCause::{NotPermitted, RecorderRestarted, SiteNotReady, Suspended};
+        let (always, covered) = (vec![window(0, None)], vec![window(10, Some(20))]);
+        for (permitted, denial, at, expected) in [
+            (&always, None, 5, None),
+            (&always, None, 15, Some(Suspended)),
+            (&vec![], None, 15, Some(NotPermitted)),
+            (&vec![], Some(SiteNotReady), 5, Some(SiteNotReady)),
+            (&vec![], Some(SiteNotReady), 15, Some(Suspended)),
+            (&vec![], Some(RecorderRestarted), 15, Some(Suspended)),
+            (&vec![], Some(SiteNotReady), 20, Some(SiteNotReady)),
+        ] {
+            let camera = CameraConfig { denial, ..camera(permitted.clone(), covered.clone()) };
+            assert_eq!(denial_at(&camera, second(at)), expected, "{denial:?} at {at}");
+        }
+    }
+
     fn windows() -> impl Strategy<Value = Vec<Window>> {
         proptest::collection::vec((0_i64..60, proptest::option::of(0_i64..60)), 0..5)
             .prop_map(|all| all.into_iter().map(|(from, until)| window(from, until)).collect())
@@ -120,8 +138,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn permission_holds_exactly_until_its_end(permitted in windows(), suspended in windows(), now in 0_i64..60) {
-            let camera = camera(permitted, suspended);
+        fn permission_holds_exactly_until_its_end(
+            permitted in windows(), suspended in windows(), now in 0_i64..60,
+            denial in proptest::option::of(Just(GapCause::SiteNotReady)),
+        ) {
+            let camera = CameraConfig { denial, ..camera(permitted, suspended) };
             let permission = recording_window(&camera, second(now));
             for later in now..70 {
                 let same = denial_at(&camera, second(later)) == permission.denial;

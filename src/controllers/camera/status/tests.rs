@@ -76,6 +76,17 @@ fn status_in_silence(
     reply: Option<&CameraQueryResult>,
     is_silence_news: bool,
 ) -> (CameraStatus, Option<Timestamp>) {
+    status_with_lagging(now, camera, snapshot, reply, is_silence_news, None)
+}
+
+fn status_with_lagging(
+    now: &str,
+    camera: &Camera,
+    snapshot: &SiteSnapshot,
+    reply: Option<&CameraQueryResult>,
+    is_silence_news: bool,
+    lagging: Option<&str>,
+) -> (CameraStatus, Option<Timestamp>) {
     let now = now.parse().unwrap();
     let valid = validate(camera, snapshot, &Ceilings { video: Days(28), calls: Days(7) }, now);
     let recorder = observe::assigned_recorder("receptie", snapshot);
@@ -86,6 +97,8 @@ fn status_in_silence(
         is_omitted: observe::is_omitted("receptie", snapshot),
         reply,
         losses: &observe::losses("receptie", snapshot),
+        may_be_recorded: observe::may_be_recorded(recorder.as_ref(), snapshot),
+        lagging,
         is_silence_news,
         gap_start: None,
     };
@@ -370,4 +383,109 @@ fn gap_is_counted_with_the_exact_last_segment() {
     let today = status.gaps_today.unwrap();
     assert_eq!((today.count, today.seconds, today.time_zone.as_str()), (1, 90, "Europe/Amsterdam"));
     assert!(status.last_segment.unwrap().key.ends_with("11:58:00Z"));
+}
+
+/// Returns the pod of the camera's recorder, in this state of its container.
+fn recorder_pod(state: &serde_json::Value) -> Vec<std::sync::Arc<k8s_openapi::api::core::v1::Pod>> {
+    let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "zwembad-recorder", "uid": "w", "controller": true});
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": "zwembad-recorder-2", "ownerReferences": [owner]},
+        "status": {"phase": "Running", "containerStatuses": [{
+            "name": "recorder", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": state,
+        }]},
+    }));
+    vec![std::sync::Arc::new(pod.unwrap())]
+}
+
+/// Each row: `Recording` before, the pod, the answer, whether silence is news, a recorder that lags, and `Recording`.
+#[test]
+fn suspended_camera_claims_silence_only_with_evidence() {
+    let running = || recorder_pod(&json!({"running": {}}));
+    let never = || recorder_pod(&json!({"waiting": {"reason": "ImagePullBackOff"}}));
+    let answer = |state| Some(Ok(reply(state, "2026-01-02T11:58:30Z")));
+    let silent = || Some(Err(RecorderStatusError::Unreachable));
+    let not_known =
+        || Some(Ok(RecorderReply { now: NOW.parse().unwrap(), clock_ahead_ms: None, report: None }));
+    let (covered, records) = (CameraState::Suspended, CameraState::Recording);
+    let (silence, unknown) = ("False Suspended", "Unknown RecorderNotReady");
+    for (number, (before, pods, reply, is_news, lagging, expected)) in [
+        (Some(records), running(), answer(covered), false, None, silence),
+        (Some(records), running(), answer(records), false, None, "True Recording"),
+        (Some(covered), running(), not_known(), false, None, silence),
+        // Its recorder restarts, or has just got lost.
+        (Some(covered), running(), silent(), false, None, silence),
+        (Some(records), running(), silent(), false, None, unknown),
+        (None, running(), silent(), false, None, unknown),
+        (Some(covered), running(), silent(), true, None, unknown),
+        // It never ran, or is gone.
+        (Some(records), never(), silent(), true, None, silence),
+        (Some(records), Vec::new(), silent(), true, None, silence),
+        (None, Vec::new(), None, true, None, silence),
+        // It rejects the configuration, or another recorder may have the camera.
+        (Some(covered), running(), answer(covered), false, Some("r"), unknown),
+        (Some(covered), running(), answer(records), false, Some("r"), "True Recording"),
+        (Some(covered), Vec::new(), None, true, Some("r"), unknown),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let snapshot = SiteSnapshot { pods, ..suspended_snapshot() };
+        let mut camera = camera();
+        camera.status = before.map(|state| {
+            let site = if state == covered { suspended_snapshot() } else { site_snapshot() };
+            status_of(&camera, &site, answer(state).as_ref())
+        });
+        let (status, _) = status_with_lagging(NOW, &camera, &snapshot, reply.as_ref(), is_news, lagging);
+        let recording = format!("Recording={expected}");
+        // Only a camera that is known to be silent is ready.
+        let ready = match expected {
+            "True Recording" => "Ready=False Suspended".to_owned(),
+            _ => format!("Ready={}", expected.replace("False", "True").replace("Unknown", "False")),
+        };
+        println!("row {number}");
+        assert_conditions(&status, &[&recording, &ready]);
+    }
+}
+
+/// The Secret with the recorders' configuration is gone.
+#[test]
+fn recorder_without_known_configuration_may_record() {
+    let mut snapshot = SiteSnapshot { pods: recorder_pod(&json!({"running": {}})), ..suspended_snapshot() };
+    snapshot.config = None;
+    assert_conditions(&status_of(&camera(), &snapshot, None), &["Recording=Unknown RecorderNotReady"]);
+    snapshot.pods.clear();
+    assert_conditions(&status_of(&camera(), &snapshot, None), &["Recording=False Suspended"]);
+}
+
+/// Cameras that recorded go on for five minutes without their Secret.
+#[test]
+fn camera_that_is_not_accepted_reports_what_its_recorder_does() {
+    let camera = testing::camera("receptie");
+    for (state, expected) in [
+        (CameraState::Recording, "Recording=True Recording"),
+        (CameraState::NotPermitted, "Recording=False DependencyNotReady"),
+    ] {
+        let status = status_of(&camera, &site_snapshot(), Some(&Ok(reply(state, "2026-01-02T11:58:30Z"))));
+        assert_conditions(
+            &status,
+            &[expected, "Accepted=False ReferenceNotFound", "Ready=False ReferenceNotFound"],
+        );
+    }
+    let status = status_of(&camera, &site_snapshot(), None);
+    assert_conditions(&status, &["Recording=False DependencyNotReady"]);
+}
+
+/// Its frames arrive, or it would record if they did.
+#[test]
+fn suspended_camera_is_not_ready_while_its_recorder_would_record() {
+    for (state, reason) in
+        [(CameraState::Disconnected, "Disconnected"), (CameraState::Connecting, "Connecting")]
+    {
+        let status = status_of(&camera(), &suspended_snapshot(), Some(&Ok(reply(state, NOW))));
+        let [recording, ready] = [format!("Recording=False {reason}"), format!("Ready=False {reason}")];
+        assert_conditions(&status, &[&recording, &ready]);
+    }
+    let waits = reply(CameraState::Recording, "2026-01-02T11:00:00Z");
+    let status = status_of(&camera(), &suspended_snapshot(), Some(&Ok(waits)));
+    assert_conditions(&status, &["Recording=False UploadFailing", "Ready=False UploadFailing"]);
 }

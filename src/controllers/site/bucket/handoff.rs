@@ -75,7 +75,7 @@ fn camera_creation_times(observed: &ObservedSite) -> BTreeMap<String, Timestamp>
 /// Unknown while a recorder does not answer, or has an upload that began earlier. Also unknown while recorders with
 /// spooled segments are to be removed or pods are terminating: these no longer receive holds.
 fn evaluate_hold_ack(applied: &AppliedPlan, replies: &[ShardReply]) -> HoldAck {
-    if !applied.pending.is_empty() || applied.leaving_pods > 0 {
+    if !applied.pending.is_empty() || !applied.leaving_pods.is_empty() {
         return HoldAck::Unknown;
     }
     let Some(running) = &applied.recorders else {
@@ -118,6 +118,8 @@ fn lost_spools(camera: &Camera) -> Vec<Gap> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
     use super::*;
     use crate::controllers::site::fixtures::fixture;
     use crate::controllers::site::recorders::workload::AppliedRecorders;
@@ -149,14 +151,14 @@ mod tests {
             ..AppliedPlan::default()
         };
         assert_eq!(evaluate_hold_ack(&applied, &[]), holds);
-        applied.leaving_pods = 1;
+        applied.leaving_pods = vec![Pod::default()];
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
-        (applied.leaving_pods, applied.pending.filled) = (0, vec!["zwembad-recorder-1".to_owned()]);
+        (applied.leaving_pods, applied.pending.filled) = (Vec::new(), vec!["zwembad-recorder-1".to_owned()]);
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
         // No recorder is desired any more.
-        applied = AppliedPlan { leaving_pods: 1, ..AppliedPlan::default() };
+        applied = AppliedPlan { leaving_pods: vec![Pod::default()], ..AppliedPlan::default() };
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
-        applied.leaving_pods = 0;
+        applied.leaving_pods.clear();
         assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::NoRecorders);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use serde::Serialize;
 
 use super::claims::{Spools, WantedSpools, has_claims, needed_pods};
@@ -18,8 +18,8 @@ use super::spool_report::{SpoolReport, discard_reason, report_loss};
 use super::stranded::StrandedRecorder;
 use super::template_change::{Replacement, TemplateChange, query_live};
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, is_recorder,
-    is_terminated, list_site_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
+    AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, leaving_pods,
+    list_site_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
 };
 use super::{drain, objects, stranded};
 use crate::api::Site;
@@ -39,7 +39,7 @@ pub struct AppliedPlan {
     /// Step of a change of the pods' template.
     pub rollout: Rollout,
     /// Recorder pods that are terminating or to be removed. They may upload by an earlier configuration.
-    pub leaving_pods: usize,
+    pub leaving_pods: Vec<Pod>,
     /// Volume claims that must be gone before the StatefulSet is created.
     pub leaving_claims: Vec<String>,
     /// The StatefulSet was created now, and has no pods yet.
@@ -164,7 +164,7 @@ pub async fn apply(
     // After the Secret, or the kubelet would renew the mount with the previous configuration.
     let is_touched = touch_pods(&pods, own, &expected.revision).await?;
     Ok(AppliedPlan {
-        leaving_pods: count_leaving_pods(&all, names, expected.pods, own),
+        leaving_pods: leaving_pods(&all, names, expected.pods, own),
         recorders: Some(applied),
         pending,
         rollout,
@@ -241,7 +241,7 @@ fn prepare_creation(
 
 /// Returns the result of a plan without a StatefulSet, which is created once these claims are gone. `pods` are all pods of the Site.
 fn without_recorders(names: &ChildNames, pods: &[Pod], leaving_claims: Vec<String>) -> AppliedPlan {
-    let leaving_pods = count_leaving_pods(pods, names, 0, &[]);
+    let leaving_pods = leaving_pods(pods, names, 0, &[]);
     AppliedPlan { leaving_pods, leaving_claims, ..AppliedPlan::default() }
 }
 
@@ -275,16 +275,6 @@ async fn write_workload(
         return Ok(None);
     }
     apply_child(workloads, &cache.workloads, FIELD_MANAGER, desired).await.map(Some)
-}
-
-/// Counts the recorders in `pods` that this operator does not query, so that their acknowledgement is unknown. It queries one
-/// of the `own` pods for each shard.
-fn count_leaving_pods(pods: &[Pod], names: &ChildNames, shards: u32, own: &[Pod]) -> usize {
-    let is_expected = |pod: &Pod| (0..shards).any(|shard| pod.name_any() == names.pod(shard));
-    let is_queried = |pod: &Pod| is_expected(pod) && own.iter().any(|own| own.uid() == pod.uid());
-    let leaving =
-        pods.iter().filter(|pod| is_recorder(pod, names) && !is_terminated(pod) && !is_queried(pod));
-    leaving.count()
 }
 
 /// Recorders that exist and are to be removed.
@@ -405,35 +395,12 @@ fn log_write(names: &ChildNames, kind: &str, reason: Option<&WriteReason>) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::controllers::testing;
-
-    fn pod(shard: u32, uid: &str, phase: &str) -> Pod {
-        let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "zwembad-recorder", "uid": "w", "controller": true});
-        serde_json::from_value(json!({
-            "metadata": {"name": format!("zwembad-recorder-{shard}"), "uid": uid, "ownerReferences": [owner]},
-            "status": {"phase": phase},
-        }))
-        .unwrap()
-    }
 
     #[test]
     fn recorder_of_moved_cameras_starts_while_others_wait_for_their_replacement() {
         assert_eq!(waiting_pods(1, &[0].into(), 2), 2);
         assert_eq!(waiting_pods(3, &[0].into(), 2), 3, "spools of others may have content");
         assert_eq!(waiting_pods(1, &BTreeSet::new(), 2), 1, "more cameras wait for the replacement");
-    }
-
-    #[test]
-    fn unqueried_recorders_count_as_leaving_until_terminated() {
-        let names = &ChildNames::of(&testing::site());
-        let pods = [pod(0, "a", "Running"), pod(1, "b", "Running")];
-        assert_eq!(count_leaving_pods(&pods, names, 2, &pods), 0);
-        assert_eq!(count_leaving_pods(&pods, names, 1, &pods), 1, "scaled down");
-        assert_eq!(count_leaving_pods(&pods, names, 2, &pods[..1]), 1, "being deleted, or of another owner");
-        assert_eq!(count_leaving_pods(&pods, names, 0, &[]), 2, "the plan has no recorders");
-        assert_eq!(count_leaving_pods(&[pod(0, "a", "Succeeded")], names, 0, &[]), 0);
     }
 }

@@ -243,7 +243,7 @@ fn was_never_ready(pod: &Pod) -> bool {
 }
 
 /// Returns whether a container of `pod` ever started.
-fn has_started(pod: &Pod) -> bool {
+pub fn has_started(pod: &Pod) -> bool {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     statuses.into_iter().flatten().any(|container| {
         let state = container.state.as_ref();

@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::Event;
 use kube::{Api, ResourceExt};
 
-use super::names::{ChildNames, SPOOL_VOLUME};
+use super::names::{ChildNames, SPOOL_VOLUME, join_first};
 use super::shard::ShardStates;
 use super::workload::{
     MAX_PODS, cached_site_pods, is_recorder, is_terminated, list_site_pods, pod_condition,
@@ -43,8 +43,6 @@ const MIN_REPORTED: SignedDuration = SignedDuration::from_mins(10);
 const MAX_REPORTED: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Entries that a status may have.
 const MAX_ENTRIES: usize = 256;
-/// Lost recorders that a message names.
-const MAX_NAMED: usize = 10;
 const MAX_CONCURRENT_QUERIES: usize = 16;
 
 /// What became of a recorder that was lost.
@@ -260,28 +258,36 @@ fn have_gap(entry: &LostRecorder, cameras: &[Camera]) -> bool {
     })
 }
 
-/// Returns the cameras that a recorder recorded, by its configuration or by their statuses: the operator may have stopped after it
-/// moved them.
+/// Returns the cameras that the recorder in the pod `pod_name` of `shard` recorded, by its configuration or by their statuses: the
+/// operator may have stopped after it moved them.
+pub fn recorded_by<'a>(
+    shard: u32,
+    pod_name: &str,
+    config: Option<&RecorderConfig>,
+    cameras: &'a [Camera],
+) -> impl Iterator<Item = &'a Camera> {
+    let assigned = config.into_iter().flat_map(|config| &config.cameras);
+    let assigned: BTreeSet<&str> =
+        assigned.filter(|camera| camera.shard == shard).map(|camera| camera.name.as_str()).collect();
+    cameras.iter().filter(move |camera| {
+        let recorder = camera.status.as_ref().and_then(|status| status.recorder_pod_name.as_deref());
+        assigned.contains(camera.name_any().as_str()) || recorder == Some(pod_name)
+    })
+}
+
+/// Returns the cameras that a lost recorder recorded, with the ends of their last segments.
 fn recorded_cameras(
     shard: u32,
     lost: &LostRecorder,
     previous: Option<&RecorderConfig>,
     cameras: &[Camera],
 ) -> Vec<LostCamera> {
-    let assigned = previous.into_iter().flat_map(|config| &config.cameras);
-    let assigned: BTreeSet<&str> =
-        assigned.filter(|camera| camera.shard == shard).map(|camera| camera.name.as_str()).collect();
-    let has_recorded = |camera: &&Camera| {
-        let recorder = camera.status.as_ref().and_then(|status| status.recorder_pod_name.as_ref());
-        assigned.contains(camera.name_any().as_str()) || recorder == Some(&lost.pod_name)
-    };
     let end = |camera: &Camera| {
         let segment = camera.status.as_ref()?.last_segment.as_ref()?;
         let duration = SignedDuration::from_millis(segment.duration_milliseconds);
         Some(Time(segment.start_time.0.saturating_add(duration).ok()?))
     };
-    let recorded = cameras.iter().filter(has_recorded);
-    recorded
+    recorded_by(shard, &lost.pod_name, previous, cameras)
         .map(|camera| LostCamera { name: camera.name_any(), last_segment_end_time: end(camera) })
         .collect()
 }
@@ -323,16 +329,6 @@ pub fn name_all(entries: &[LostRecorder], camera: Option<&str>) -> Option<String
     };
     let named = entries.iter().filter(|entry| may_return(entry)).filter(has_recorded).map(name);
     join_first(named.collect(), ", ", "recorders")
-}
-
-/// Joins the first of `texts`, and counts the others; `None`: there are none.
-fn join_first(mut texts: Vec<String>, separator: &str, others: &str) -> Option<String> {
-    let more = texts.len().saturating_sub(MAX_NAMED);
-    texts.truncate(MAX_NAMED);
-    if more > 0 {
-        texts.push(format!("{more} more {others}"));
-    }
-    (!texts.is_empty()).then(|| texts.join(separator))
 }
 
 #[cfg(test)]

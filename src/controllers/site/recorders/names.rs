@@ -26,9 +26,22 @@ pub const SPOOL_VOLUME: &str = "spool";
 /// Annotation of a recorder pod with the revision of its desired configuration.
 pub const REVISION_ANNOTATION: &str = "toezicht.dev/config-revision";
 
+/// Recorders that a message names.
+const MAX_NAMED: usize = 10;
+
 /// Returns the finalizer of `site` on the Secrets that it needs to release its holds.
 pub fn secret_finalizer(site: &Site) -> String {
     format!("{SECRET_FINALIZER_PREFIX}{}", site.name_any())
+}
+
+/// Joins the first of `texts`, and counts the others; `None`: there are none.
+pub fn join_first(mut texts: Vec<String>, separator: &str, others: &str) -> Option<String> {
+    let more = texts.len().saturating_sub(MAX_NAMED);
+    texts.truncate(MAX_NAMED);
+    if more > 0 {
+        texts.push(format!("{more} more {others}"));
+    }
+    (!texts.is_empty()).then(|| texts.join(separator))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

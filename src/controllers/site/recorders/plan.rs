@@ -14,6 +14,7 @@ use super::pod::RecorderPods;
 use super::site_holds::SiteHolds;
 use super::workload::ExpectedRecorders;
 use super::{camera_limit, hold_widening, objects, shard};
+use crate::api::condition::Reason;
 use crate::api::{Camera, Days, Site};
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::handoff::HoldScopes;
@@ -195,10 +196,10 @@ fn camera_configs(
     let is_policy_missing =
         may_record && matches!(valid.recording, RecordingVerdict::AllowedUntil(_)) && !valid.has_policy;
     let before = |name: &str| {
-        let cameras = previous.into_iter().flat_map(|config| &config.cameras);
-        cameras.filter(|camera| camera.name == name).map(|camera| camera.permitted.clone()).next()
+        let mut cameras = previous.into_iter().flat_map(|config| &config.cameras);
+        cameras.find(|camera| camera.name == name).map(|camera| (camera.permitted.clone(), camera.denial))
     };
-    let denial = (!may_record && valid.permission.finding.is_true()).then_some(GapCause::SiteNotReady);
+    let reason = valid.permission.finding.reason;
     let assigned: BTreeMap<String, u32> = previous
         .iter()
         .flat_map(|config| &config.cameras)
@@ -218,16 +219,17 @@ fn camera_configs(
         &observed.losses.shards,
     );
     let config = |(camera, is_denied): (&ValidCamera, bool)| {
+        let (permitted, denial) = match before(&camera.name).filter(|_| is_policy_missing) {
+            _ if is_denied => (Vec::new(), gap_cause(reason, false)),
+            Some(before) => before,
+            None => (permitted.clone().into_vec(), gap_cause(reason, may_record)),
+        };
         Some(CameraConfig {
             name: camera.name.clone(),
             shard: *shards.get(&camera.name)?,
             source: camera.source.clone(),
-            permitted: match before(&camera.name).filter(|_| is_policy_missing) {
-                _ if is_denied => Vec::new(),
-                Some(permitted) => permitted,
-                None => permitted.clone().into_vec(),
-            },
-            denial: denial.or(is_denied.then_some(GapCause::SiteNotReady)),
+            permitted,
+            denial,
             suspended: camera.suspended.clone().into_vec(),
         })
     };
@@ -235,6 +237,17 @@ fn camera_configs(
     // The revision must not depend on which camera may record.
     configs.sort_by(|one, other| one.name.cmp(&other.name));
     configs
+}
+
+/// Returns the cause of a gap outside of permitted windows; `None`: the protocol permits no recording. `permitted`: the reason of the
+/// Site's `Permitted`. `is_ready`: spec, references and bucket let the camera record.
+const fn gap_cause(permitted: Reason, is_ready: bool) -> Option<GapCause> {
+    match permitted {
+        // What the protocol says is not known.
+        Reason::DependencyNotReady | Reason::InvalidField => Some(GapCause::SiteNotReady),
+        Reason::Permitted | Reason::Suspended if !is_ready => Some(GapCause::SiteNotReady),
+        _ => None,
+    }
 }
 
 /// Returns the configuration for recorders that are to be removed: they stop recording and upload their spools. It has the

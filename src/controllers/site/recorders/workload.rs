@@ -54,6 +54,12 @@ impl AppliedRecorders {
         let terminating = pods.iter().filter(|pod| meta::is_deleting(*pod)).cloned().collect();
         Self { expected, pods: own, terminating }
     }
+    /// Returns the recorders of a plan that could not be applied, as they are in the watch cache.
+    pub fn unapplied(expected: ExpectedRecorders, names: &ChildNames, pods: &[Pod]) -> Self {
+        let own = pods.iter().filter(|pod| is_recorder(pod, names) && !meta::is_deleting(*pod));
+        let terminating = pods.iter().filter(|pod| meta::is_deleting(*pod));
+        Self { expected, pods: own.cloned().collect(), terminating: terminating.cloned().collect() }
+    }
 }
 
 /// Returns the replicas of `workload`, at most [`MAX_PODS`].
@@ -151,6 +157,16 @@ pub fn has_user(names: &ChildNames, pods: &[Pod], shard: u32) -> bool {
     pods.iter().any(|pod| pod.name_any() == name && !is_unscheduled(pod))
 }
 
+/// Returns the recorders in `pods` whose acknowledgement the operator does not wait for. It waits for one of the `own` pods for each
+/// shard.
+pub fn leaving_pods(pods: &[Pod], names: &ChildNames, shards: u32, own: &[Pod]) -> Vec<Pod> {
+    let is_expected = |pod: &Pod| (0..shards).any(|shard| pod.name_any() == names.pod(shard));
+    let is_awaited = |pod: &Pod| is_expected(pod) && own.iter().any(|own| own.uid() == pod.uid());
+    let leaving =
+        pods.iter().filter(|pod| is_recorder(pod, names) && !is_terminated(pod) && !is_awaited(pod));
+    leaving.cloned().collect()
+}
+
 /// Whether all containers of `pod` have ended.
 pub fn is_terminated(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -198,4 +214,33 @@ pub fn read_config(secret: &core::Secret) -> Option<RecorderConfig> {
 pub fn parse_config(secret: &core::Secret) -> Result<RecorderConfig, serde_json::Error> {
     let bytes = secret.data.as_ref().and_then(|data| data.get(CONFIG_KEY));
     serde_json::from_slice(bytes.map(|bytes| bytes.0.as_slice()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::testing;
+
+    fn pod(shard: u32, uid: &str, phase: &str) -> Pod {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "zwembad-recorder", "uid": "w", "controller": true});
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("zwembad-recorder-{shard}"), "uid": uid, "ownerReferences": [owner]},
+            "status": {"phase": phase},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn unqueried_recorders_count_as_leaving_until_terminated() {
+        let names = &ChildNames::of(&testing::site());
+        let count = |pods: &[Pod], names: &ChildNames, shards, own: &[Pod]| {
+            leaving_pods(pods, names, shards, own).len()
+        };
+        let pods = [pod(0, "a", "Running"), pod(1, "b", "Running")];
+        assert_eq!(count(&pods, names, 2, &pods), 0);
+        assert_eq!(count(&pods, names, 1, &pods), 1, "scaled down");
+        assert_eq!(count(&pods, names, 2, &pods[..1]), 1, "being deleted, or of another owner");
+        assert_eq!(count(&pods, names, 0, &[]), 2, "the plan has no recorders");
+        assert_eq!(count(&[pod(0, "a", "Succeeded")], names, 0, &[]), 0);
+    }
 }

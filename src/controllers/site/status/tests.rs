@@ -37,6 +37,7 @@ fn applied_status(
         bucket,
         applied: &applied,
         replies: &[],
+        lagging: &[],
         lost_recorders: Vec::new(),
         failed_watch: None,
     };
@@ -226,6 +227,7 @@ fn missing_reference_stalls_site_after_one_minute() {
         bucket: &bucket,
         applied: &Ok(AppliedPlan::default()),
         replies: &[],
+        lagging: &[],
         lost_recorders: Vec::new(),
         failed_watch: None,
     };
@@ -249,6 +251,7 @@ fn lost_recorder_is_named_and_may_still_record() {
             bucket: &bucket,
             applied: &Ok(AppliedPlan::default()),
             replies: &[],
+            lagging: &[],
             lost_recorders: lost_recorders.to_vec(),
             failed_watch: None,
         };

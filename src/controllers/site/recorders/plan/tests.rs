@@ -265,7 +265,7 @@ fn missing_reference_stops_recording_after_five_minutes() {
 
 /// `Accepted` is `False` for hours already, because of the recorders' Secret, which stops nothing.
 #[test]
-fn each_missing_reference_has_its_own_five_minutes() {
+fn five_minutes_begin_with_the_first_missing_reference_that_recording_needs() {
     let first = fixture();
     let recording = config_of(&first.plan());
     let mut running = after_apply(&first, &first.plan());
@@ -280,6 +280,11 @@ fn each_missing_reference_has_its_own_five_minutes() {
     assert_eq!(permitted(&config), permitted(&recording));
     let until = running.valid().grace_end.unwrap();
     assert_eq!(until, Timestamp::from_second(running.now.as_second() + 300).unwrap());
+    // A second one does not extend them: a Site has one end.
+    running.site.status.as_mut().unwrap().missing_reference_grace_end_time = Some(Time(until));
+    running.now += SignedDuration::from_secs(200);
+    running.observed.store_secrets.remove("s3-operator");
+    assert_eq!(running.valid().grace_end, Some(until));
 }
 
 #[test]
@@ -378,6 +383,49 @@ fn gap_of_a_site_that_is_not_ready_is_no_matter_of_the_protocol() {
         denial(closing_config(&config_of(&first.plan()), None, GapCause::RecorderRestarted)),
         Some(GapCause::RecorderRestarted)
     );
+}
+
+/// The cause of gaps while nothing may be recorded.
+#[test]
+fn gap_has_the_cause_that_a_person_can_remove() {
+    use GapCause::SiteNotReady;
+    type Change = fn(&mut Fixture);
+    let suspend: Change = |fixture| {
+        let suspension = json!([{"reason": "Verkiezing", "from": "2026-11-24T06:00:00Z", "until": "2026-11-24T22:00:00Z"}]);
+        fixture.site.spec.suspensions = serde_json::from_value(suspension).unwrap();
+    };
+    let withdraw: Change =
+        |fixture| fixture.observed.policies.policy.as_mut().unwrap().spec.works_council_consent = None;
+    let no_policy: Change = |fixture| {
+        fixture.observed.policies.policy = None;
+        not_accepted_for(fixture, 6);
+    };
+    let rejected: Change = |fixture| fixture.config.ceilings.video = Days(14);
+    let no_zone: Change =
+        |fixture| fixture.observed.policies.policy.as_mut().unwrap().spec.time_zone = "Europe/Heusden".into();
+    let nothing: Change = |_| ();
+    let hidden: Change = |fixture| fixture.observed.cameras[0].spec.visible = false;
+    let ready = compliant_bucket(fixture().now);
+    let claimed =
+        evaluate_bucket(Err(EnforceError::ClaimedByOther(Claimant::SameCluster)), None, fixture().now);
+    for (name, change, bucket, expected) in [
+        ("ready", nothing, &ready, None),
+        ("suspended", suspend, &ready, None),
+        ("no consent", withdraw, &ready, None),
+        ("bucket of another", nothing, &claimed, Some(SiteNotReady)),
+        ("suspended, bucket of another", suspend, &claimed, Some(SiteNotReady)),
+        ("no consent, bucket of another", withdraw, &claimed, None),
+        ("no policy", no_policy, &ready, Some(SiteNotReady)),
+        ("policy rejected", rejected, &ready, Some(SiteNotReady)),
+        ("policy with an unknown zone", no_zone, &ready, Some(SiteNotReady)),
+        ("camera rejected", hidden, &ready, Some(SiteNotReady)),
+    ] {
+        let first = fixture();
+        let mut running = after_apply(&first, &first.plan());
+        change(&mut running);
+        let config = config_of(&running.plan_with(bucket).unwrap());
+        assert_eq!(config.cameras[0].denial, expected, "{name}");
+    }
 }
 
 #[test]
