@@ -107,10 +107,10 @@ bench-storage: testbed-up  ## compare sweep and audit with boto3, mc, bare loops
 bench-holds: image  ## compare placing and releasing holds with boto3, mc and the store's limit; writes docs/development/benchmarks.md
 	benches/run holds --segments $(SEGMENTS) --rounds $(ROUNDS)
 
-# REST is the period in seconds over which requests at rest are counted.
+# REST is the period in seconds over which requests at rest are counted: the longest in which a status is refreshed.
 SITES = 1000
 CAMERAS = 10000
-REST = 300
+REST = 900
 
 bench-scale: testbed-reset  ## run the operator with 1,000 Sites on a real API server, beside kubectl; writes docs/development/benchmarks.md
 	benches/run scale --sites $(SITES) --cameras $(CAMERAS) --rest $(REST)

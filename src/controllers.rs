@@ -12,6 +12,7 @@ pub mod grant;
 pub mod handoff;
 pub mod hold;
 pub mod kubernetes;
+pub mod peer_limits;
 pub mod policy;
 pub mod recorder_client;
 pub mod requeue;
@@ -22,7 +23,6 @@ pub mod site;
 pub mod site_policies;
 pub mod slots;
 pub mod stall;
-pub mod store_limits;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unreadable;

@@ -29,8 +29,9 @@ struct Args {
     /// Number of Cameras, the same for each Site.
     #[arg(long, default_value_t = 10_000)]
     cameras: usize,
-    /// Length of the period at rest over which requests are counted, in seconds. Statuses refresh every 300 seconds.
-    #[arg(long, default_value_t = 300)]
+    /// Length of the period at rest over which requests are counted, in seconds. A multiple of 900, the period in which the statuses
+    /// of Cameras are refreshed: a shorter count has all of these refreshes or none. Those of Sites are refreshed every 300 seconds.
+    #[arg(long, default_value_t = 900)]
     rest: u64,
     /// What `cargo bench` adds.
     #[arg(long, hide = true)]

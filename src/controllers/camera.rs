@@ -70,8 +70,6 @@ impl Reconciler for CameraReconciler {
     async fn reconcile(&self, camera: &Camera, now: Timestamp) -> Result<Reconciled, ApiError> {
         let Context { cache, config, recorders, .. } = &self.context;
         if meta::is_deleting(camera) {
-            self.last_replies.forget(camera);
-            self.silences.end(camera);
             return Ok(Reconciled::AWAIT_CHANGE);
         }
         if meta::is_paused(camera) {
@@ -113,6 +111,9 @@ impl Reconciler for CameraReconciler {
             (false, _) => None,
         };
         let is_changed = runner::report(&self.context, MANAGER, camera, next).await?;
+        let cameras = cache.cameras.store();
+        self.last_replies.prune(&cameras);
+        self.silences.prune(&cameras);
         // After the write: if it fails, the next one finds the beginning of the gap by the same reply.
         self.last_replies.record(camera, recorder.as_ref(), reply.as_ref());
         let deadlines = [valid.next_change, next_query, stalls_at, is_news_from];

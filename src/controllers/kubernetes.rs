@@ -6,6 +6,7 @@ pub mod diff;
 pub mod error;
 pub mod event;
 pub mod meta;
+pub mod prune;
 pub mod quantity;
 pub mod secret_ref;
 pub mod status;

@@ -24,7 +24,7 @@ use super::kubernetes::cached::{Cacheable, Cached};
 use super::kubernetes::error::ReconcileBackoff;
 use super::kubernetes::status::ReportedStatus;
 use super::kubernetes::{ApiError, event, meta, status};
-use super::store_limits::StoreLimits;
+use super::peer_limits::{Peer, PeerLimits};
 use super::unreadable;
 use super::watch_cache::{WatchCache, scoped_api};
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
@@ -45,9 +45,9 @@ pub trait Watched: Cacheable + HasStatus<Status: ReportedStatus> {
         self.status().map(ReportedStatus::conditions).unwrap_or_default()
     }
 
-    /// Returns the store that a reconcile of this object waits for; `None`: it waits for no store.
-    fn store_endpoint(&self) -> Option<String> {
-        None
+    /// Returns the other side that a reconcile of this object waits for, if it waits for one.
+    fn peer(&self) -> Peer {
+        Peer::ApiServer
     }
 }
 
@@ -64,6 +64,12 @@ impl Watched for Camera {
 
     fn cached(cache: &WatchCache) -> &Cached<DeserializeGuard<Self>> {
         &cache.cameras
+    }
+
+    fn peer(&self) -> Peer {
+        // All cameras of a Site are due at the same moment, and each query of a silent recorder waits two seconds.
+        let (namespace, site) = (self.namespace().unwrap_or_default(), self.spec.site_ref.name.clone());
+        Peer::Recorders { namespace, site }
     }
 }
 
@@ -82,9 +88,9 @@ impl Watched for Site {
         &cache.sites
     }
 
-    fn store_endpoint(&self) -> Option<String> {
+    fn peer(&self) -> Peer {
         // Without an endpoint it is AWS, which counts as one store in all regions.
-        Some(self.spec.storage.endpoint.clone().unwrap_or_default())
+        Peer::Store(self.spec.storage.endpoint.clone().unwrap_or_default())
     }
 }
 
@@ -257,7 +263,7 @@ struct ControllerRunner<R> {
     context: Context,
     reconciler: R,
     backoff: ReconcileBackoff,
-    store_limits: StoreLimits,
+    limits: PeerLimits,
     leader: CancellationToken,
 }
 
@@ -276,11 +282,11 @@ pub async fn run_controller<R: Reconciler>(
         context,
         reconciler,
         backoff: ReconcileBackoff::default(),
-        store_limits: StoreLimits::default(),
+        limits: PeerLimits::default(),
         leader: leader.clone(),
     });
     controller
-        // No limit on concurrency here: StoreLimits has one for each store.
+        // No limit on concurrency here: PeerLimits has one for each peer.
         .with_config(Config::default())
         .graceful_shutdown_on(leader.cancelled_owned())
         .run(reconcile_object, |_, impossible, _| match *impossible {}, runner)
@@ -308,7 +314,7 @@ async fn reconcile_object<R: Reconciler>(
     };
     let reconcile = || reconcile_with_backoff(&runner, object);
     let shutdown = runner.leader.cancelled();
-    let action = runner.store_limits.run(object.store_endpoint(), reconcile, shutdown).await;
+    let action = runner.limits.run(object.peer(), reconcile, shutdown).await;
     Ok(action.unwrap_or_else(Action::await_change))
 }
 
@@ -323,6 +329,8 @@ async fn reconcile_with_backoff<R: Reconciler>(runner: &ControllerRunner<R>, obj
         }
         Err(failure) => {
             let delay = runner.backoff.record_failure(&key);
+            let objects = R::Object::cached(&runner.context.cache).store();
+            runner.backoff.prune(&objects, meta::namespaced_name);
             let again_in_seconds = delay.as_secs();
             let (category, message) = (failure.category(), failure.to_string());
             span.in_scope(|| warn!(category, message, again_in_seconds, "reconcile failed"));
@@ -361,5 +369,37 @@ fn log_controller_error<R: Reconciler>(error: &Error<Infallible, watcher::Error>
         Error::QueueError(_) => warn!(kind, "a watch failed and is re-established"),
         Error::RunnerError(_) => warn!(kind, "the queue failed"),
         Error::ReconcilerFailed(impossible, _) => match *impossible {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::controllers::testing;
+
+    /// Each query waits two seconds, and all cameras of a Site are due at the same moment.
+    #[test]
+    fn silent_recorders_of_one_site_do_not_delay_cameras_of_others() {
+        let limits = PeerLimits::default();
+        let camera = |namespace: &str, site: &str| {
+            let mut camera = testing::camera("receptie");
+            camera.metadata.namespace = Some(namespace.to_owned());
+            camera.spec.site_ref.name = site.to_owned();
+            camera
+        };
+        let silent = camera("a", "zwembad").peer();
+        let mut stuck: Vec<_> =
+            (0..500).map(|_| Box::pin(limits.run(silent.clone(), pending::<()>, pending()))).collect();
+        for one in &mut stuck {
+            assert_eq!(one.now_or_never(), None);
+        }
+        for (namespace, site) in [("b", "zwembad"), ("a", "sporthal")] {
+            let done = limits.run(camera(namespace, site).peer(), || ready(7), pending()).now_or_never();
+            assert_eq!(done, Some(Some(7)), "{namespace}/{site}");
+        }
     }
 }

@@ -3,11 +3,14 @@
 //!
 //! `make chaos` runs it with `SEED`, `MINUTES` and `CAMERAS`. A short form runs with all other tests.
 
+mod added;
 mod bucket_watch;
 mod chronicle;
+mod configuration;
 mod footage;
 mod inject;
 mod plan;
+mod restarts;
 mod run;
 mod spans;
 mod watchdog;

@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
 
 use super::dereference::SiteSnapshot;
 use crate::api::Camera;
+use crate::controllers::kubernetes::prune::prune;
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
 use crate::controllers::site::recorders::names::ChildNames;
 use crate::controllers::site::recorders::workload::is_recorder;
@@ -188,10 +191,9 @@ impl LastReplies {
         cameras.filter_map(last).collect()
     }
 
-    pub fn forget(&self, camera: &Camera) {
-        if let Some(uid) = camera.uid() {
-            lock(&self.known).remove(&uid);
-        }
+    /// Drops cameras that are gone.
+    pub fn prune(&self, cameras: &Store<DeserializeGuard<Camera>>) {
+        prune(&mut lock(&self.known), cameras, |camera| camera.uid().unwrap_or_default());
     }
 }
 

@@ -6,8 +6,11 @@ use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
 
 use crate::api::Camera;
+use crate::controllers::kubernetes::prune::prune;
 use crate::sync::lock;
 
 /// Silence that is no news. Kubernetes waits longer before it calls a node unreachable.
@@ -54,11 +57,16 @@ impl Silences {
         silence.is_news_from()
     }
 
-    /// Notes that the recorder of `camera` answers, or that the camera is gone.
+    /// Notes that the recorder of `camera` answers.
     pub fn end(&self, camera: &Camera) {
         if let Some(uid) = camera.uid() {
             lock(&self.0).remove(&uid);
         }
+    }
+
+    /// Drops cameras that are gone.
+    pub fn prune(&self, cameras: &Store<DeserializeGuard<Camera>>) {
+        prune(&mut lock(&self.0), cameras, |camera| camera.uid().unwrap_or_default());
     }
 }
 

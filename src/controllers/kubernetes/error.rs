@@ -1,9 +1,13 @@
 //! Errors of the API server, and the backoff after a failed reconcile.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use kube::runtime::reflector::{Lookup, Store};
+
+use super::prune::prune;
 use crate::leader::fence::NotLeader;
 use crate::sync::lock;
 
@@ -94,6 +98,14 @@ impl ReconcileBackoff {
         let delay = backoff_delay(*count, rand::random::<f64>());
         *count = count.saturating_add(1);
         delay
+    }
+
+    /// Drops objects that are gone.
+    pub fn prune<K>(&self, objects: &Store<K>, key: impl Fn(&K) -> String)
+    where
+        K: Lookup<DynamicType: Eq + Hash + Clone> + Clone + 'static,
+    {
+        prune(&mut lock(&self.failures), objects, key);
     }
 
     /// Records a success of `key`, or its deletion.

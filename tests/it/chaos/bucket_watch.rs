@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, Tag};
+use aws_sdk_s3::types::{ObjectLockConfiguration, ObjectLockEnabled, ObjectLockLegalHoldStatus, Tag};
 use jiff::Timestamp;
 use toezicht::rules::recording::key::Key;
 
+use super::configuration::{Configuration, ExpiryRule};
+use super::world::ChaosCamera;
 use crate::storage::scene::client;
 use crate::support::recorded::Bucket;
 
@@ -23,9 +25,18 @@ pub struct DeclaredHold {
 }
 
 impl DeclaredHold {
+    pub fn covers_camera(&self, camera: &ChaosCamera) -> bool {
+        self.site == camera.site && self.has_camera(&camera.name)
+    }
+
+    fn has_camera(&self, camera: &str) -> bool {
+        self.cameras.is_empty() || self.cameras.iter().any(|name| name == camera)
+    }
+
     pub fn covers(&self, key: &Key) -> bool {
-        let is_of_camera = self.cameras.is_empty() || self.cameras.iter().any(|name| name == key.source());
-        is_of_camera && key.end() > self.from && self.until.is_none_or(|until| key.start() < until)
+        self.has_camera(key.source())
+            && key.end() > self.from
+            && self.until.is_none_or(|until| key.start() < until)
     }
 }
 
@@ -120,12 +131,20 @@ impl BucketWatch {
         (is_held, tags.unwrap_or_else(|error| format!("unreadable: {error}")))
     }
 
-    /// Returns whether the bucket has lifecycle rules, a policy and Object Lock.
-    pub async fn is_configured(&self) -> bool {
+    /// Reads the configuration of the bucket. An answer with an error is none.
+    pub async fn configuration(&self) -> Configuration {
         let (s3, bucket) = (&self.s3, &self.bucket);
         let lifecycle = s3.get_bucket_lifecycle_configuration().bucket(bucket).send().await;
         let policy = s3.get_bucket_policy().bucket(bucket).send().await;
         let lock = s3.get_object_lock_configuration().bucket(bucket).send().await;
-        lifecycle.is_ok_and(|all| !all.rules().is_empty()) && policy.is_ok() && lock.is_ok()
+        let is_enabled =
+            |lock: &ObjectLockConfiguration| lock.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled);
+        Configuration {
+            rules: lifecycle
+                .map(|all| all.rules().iter().filter_map(ExpiryRule::of).collect())
+                .unwrap_or_default(),
+            policy: policy.ok().and_then(|policy| serde_json::from_str(policy.policy()?).ok()),
+            has_lock: lock.is_ok_and(|lock| lock.object_lock_configuration().is_some_and(is_enabled)),
+        }
     }
 }

@@ -43,6 +43,8 @@ pub struct PodState {
     pub started: Option<Timestamp>,
     pub is_ending: bool,
     pub is_gone: bool,
+    /// Everything of its template that a fault changes.
+    pub template: String,
 }
 
 /// Everything that was reported.
@@ -209,6 +211,15 @@ impl Reports {
         periods
     }
 
+    /// Returns whether a pod of this name was replaced by one with another template in a period.
+    pub fn has_other_template(&self, pod: &str, [from, until]: [Timestamp; 2]) -> bool {
+        let states = self.pods.get(pod).map(Vec::as_slice).unwrap_or_default();
+        // The state at the beginning of the period too.
+        let first = states.iter().rposition(|(at, _)| *at < from).unwrap_or(0);
+        let seen = states.iter().skip(first).take_while(|(at, _)| *at <= until);
+        seen.map(|(_, state)| &state.template).collect::<BTreeSet<_>>().len() > 1
+    }
+
     /// Returns the periods in which no container of a pod ran ready, up to `end`.
     pub fn pod_outages(&self, pod: &str, end: Timestamp) -> Vec<[Timestamp; 2]> {
         let states = self.pods.get(pod).map(Vec::as_slice).unwrap_or_default();
@@ -241,7 +252,18 @@ fn pod_state(pod: &Pod, is_gone: bool) -> PodState {
         started: running.and_then(|running| running.started_at).map(|time| time.0),
         is_ending: pod.metadata.deletion_timestamp.is_some(),
         is_gone,
+        template: template(pod),
     }
+}
+
+/// Describes image, CPU request and requested restart of a pod.
+fn template(pod: &Pod) -> String {
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    let image = container.and_then(|container| container.image.as_deref());
+    let requests = container.and_then(|container| container.resources.as_ref()?.requests.as_ref());
+    let cpu = requests.and_then(|requests| requests.get("cpu")).map(|cpu| cpu.0.as_str());
+    let restarted = pod.annotations().get("kubectl.kubernetes.io/restartedAt");
+    format!("{image:?} {cpu:?} {restarted:?}")
 }
 
 /// Copies the log of a container to a file until it ends: it goes with the pod.

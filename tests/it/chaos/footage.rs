@@ -8,6 +8,7 @@ use toezicht::api::CameraGap;
 use super::chronicle::Reports;
 use super::inject::Fault;
 use super::plan::Kind;
+use super::restarts::Restart;
 use super::spans::{Span, is_overlapping, outside, seconds, span, widened, within};
 use super::world::{ChaosCamera, FPS};
 use crate::support::recorded::{Segment, validate};
@@ -91,10 +92,7 @@ impl Run<'_> {
         let gaps = self.gaps(&camera.name, &footage.missing);
         for hole in &footage.missing {
             let claim = |(span, gap): &(Span, &CameraGap)| {
-                // With an emptyDir, nobody knows whether the segment that was open was still uploaded.
-                let is_open_lost = camera.site == 1 && gap.reason == "RecorderRestarted";
-                let open = if is_open_lost { f64::from(self.segment_seconds) } else { 0.0 };
-                widened(*span, SLACK + open, SLACK)
+                widened(*span, SLACK + self.unknown_start(camera, *span, gap), SLACK)
             };
             let claimed: Vec<Span> = gaps.iter().map(claim).collect();
             let unclaimed = outside(*hole, &claimed);
@@ -134,55 +132,34 @@ impl Run<'_> {
         format!("{} from {from} to {until} ({:.1} s): {text}", camera.name, at[1] - at[0])
     }
 
-    /// Returns the faults of `kinds` that touch a camera, with the periods of their effects.
-    fn effects(&self, camera: &ChaosCamera, is_of: impl Fn(Kind) -> bool) -> Vec<Span> {
+    /// Returns the periods of the effects of faults that touch a camera.
+    pub fn effects(&self, camera: &ChaosCamera, is_of: impl Fn(Kind) -> bool) -> Vec<Span> {
         let of_camera = self.faults.iter().filter(|fault| is_of(fault.planned.kind) && fault.touches(camera));
         of_camera.map(|fault| self.effect(fault)).collect()
     }
 
-    fn effect(&self, fault: &Fault) -> Span {
+    pub fn effect(&self, fault: &Fault) -> Span {
         let ended = fault.ended.map_or(self.period[1], |ended| seconds(ended, self.epoch));
         let whole = [seconds(fault.began, self.epoch), ended];
         fault.window.map_or(whole, |window| span(window, self.epoch))
     }
 
-    /// Returns the periods in which the camera's pods did not run, or in which it moved to another pod.
-    fn outages(&self, camera: &ChaosCamera) -> Vec<Span> {
-        let pods = self.reports.pod_of.get(&camera.name).map(Vec::as_slice).unwrap_or_default();
-        let end = super::spans::time(self.period[1], self.epoch);
-        let mut outages: Vec<Span> = Vec::new();
-        for pod in pods.iter().map(|(_, pod)| pod).collect::<BTreeSet<_>>() {
-            let of_pod = self.reports.pod_outages(pod, end);
-            outages.extend(of_pod.into_iter().map(|times| span(times, self.epoch)));
-        }
-        outages.extend(self.effects(camera, |kind| kind == Kind::NodeKilled));
-        let moves = pods.iter().skip(1).map(|(at, _)| seconds(*at, self.epoch));
-        outages.extend(moves.map(|at| [at - 2.0 * QUERY, at + QUERY]));
-        outages.sort_by(|one, other| one[0].total_cmp(&other[0]));
-        // Adjacent states of a pod are one outage.
-        outages.dedup_by(|next, last| {
-            let is_adjacent = next[0] <= last[1] + 1.0;
-            if is_adjacent {
-                last[1] = last[1].max(next[1]);
-            }
-            is_adjacent
-        });
-        outages
-    }
-
-    /// Returns whether a fault or an outage explains a short hole.
+    /// Returns whether a fault explains a short hole.
     fn is_disturbed(&self, camera: &ChaosCamera, hole: Span) -> bool {
         let of_camera = self.effects(camera, is_camera_fault);
         let suspensions = self.effects(camera, |kind| kind == Kind::Suspended);
-        let all = self.outages(camera).into_iter().chain(of_camera).chain(suspensions);
+        let restarts = self.restarts(camera).into_iter().map(|restart| restart.span);
+        let all = restarts.chain(of_camera).chain(suspensions);
         all.into_iter().any(|effect| is_overlapping(widened(effect, FROZEN, RECONNECTION), hole))
     }
 
     /// Returns why a gap's reason does not fit the faults.
     fn wrong_cause(&self, camera: &ChaosCamera, hole: Span, gap: Span, status: &CameraGap) -> Option<String> {
+        let start = gap[0] - self.unknown_start(camera, gap, status);
+        let is_within =
+            |effects: &[Span]| outside([start.max(hole[0]), gap[1].min(hole[1])], effects).is_empty();
         let is_explained = |effects: &[Span], before: f64, after: f64| {
-            let effects: Vec<Span> = effects.iter().map(|effect| widened(*effect, before, after)).collect();
-            outside([gap[0].max(hole[0]), gap[1].min(hole[1])], &effects).is_empty()
+            is_within(&effects.iter().map(|effect| widened(*effect, before, after)).collect::<Vec<_>>())
         };
         let problem = |text: &str| Some(format!("its gap {} {gap:?} {text}", status.reason));
         match status.reason.as_str() {
@@ -199,14 +176,14 @@ impl Run<'_> {
                 if is_explained(&effects, SLACK, RECONNECTION) { None } else { problem("has no suspension") }
             }
             "RecorderRestarted" => {
-                let outages = self.outages(camera);
-                let before = UNWRITTEN + self.spool_loss(camera, hole);
-                if !is_explained(&outages, before, RECONNECTION) {
-                    return problem(&format!("has no restart: {outages:?}"));
+                let restarts = self.restarts(camera);
+                let cost = |restart: &Restart| widened(restart.span, UNWRITTEN + restart.loss, RECONNECTION);
+                if !is_within(&restarts.iter().map(cost).collect::<Vec<_>>()) {
+                    return problem(&format!("has no fault that may cost it: {restarts:?}"));
                 }
                 // Frames that the camera did not send cannot be lost with a recorder.
                 let near: Vec<Span> =
-                    outages.iter().map(|outage| widened(*outage, QUERY, RECONNECTION)).collect();
+                    restarts.iter().map(|restart| widened(restart.span, QUERY, RECONNECTION)).collect();
                 let faults = self.effects(camera, is_camera_fault);
                 let wrong: Vec<Span> =
                     outside(gap, &near).into_iter().flat_map(|part| within(part, &faults)).collect();
@@ -216,23 +193,22 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the seconds of footage that the loss of the spool may cost before an outage: nothing on a volume.
-    fn spool_loss(&self, camera: &ChaosCamera, hole: Span) -> f64 {
-        if camera.site == 0 {
-            return 0.0;
-        }
-        // The open segment, and all that wait while the store takes none.
-        let waiting = self.effects(camera, is_upload_fault);
-        let open = f64::from(self.segment_seconds) + 10.0;
-        let longest = waiting.iter().filter(|effect| is_overlapping(widened(**effect, 0.0, 60.0), hole));
-        open + longest.map(|effect| effect[1] - effect[0] + 60.0).sum::<f64>()
+    /// Returns the seconds before a gap that may be missing too. If the disk of a pod is lost, nobody knows whether the segment that
+    /// was open was still uploaded.
+    fn unknown_start(&self, camera: &ChaosCamera, gap: Span, status: &CameraGap) -> f64 {
+        let is_lost = |restart: &Restart| {
+            restart.loss > 0.0 && is_overlapping(widened(restart.span, restart.loss, RECONNECTION), gap)
+        };
+        let is_open_lost = status.reason == "RecorderRestarted" && self.restarts(camera).iter().any(is_lost);
+        if is_open_lost { f64::from(self.segment_seconds) } else { 0.0 }
     }
 
     /// Returns the seconds of a gap that may be recorded: segments that waited in a lost spool, some of which the store had taken.
     fn doubtful(&self, camera: &ChaosCamera, gap: Span) -> f64 {
-        let waiting = self.effects(camera, is_upload_fault);
+        let has_volume = camera.site == 0;
+        let waiting = self.effects(camera, Kind::stops_uploads);
         let is_near = waiting.iter().any(|effect| is_overlapping(widened(*effect, 0.0, 60.0), gap));
-        if is_near { self.spool_loss(camera, gap) } else { 0.0 }
+        if is_near && !has_volume { self.waiting(camera, gap) } else { 0.0 }
     }
 
     /// Returns frames of the camera from within a suspension that its recorder could know.
@@ -298,9 +274,14 @@ impl Run<'_> {
         }
         let upload = 3.0 * f64::from(self.segment_seconds) + 60.0 + QUERY;
         let quiet = |effects: Vec<Span>| effects.into_iter().map(move |effect| widened(effect, 2.0, upload));
-        let disturbed: Vec<Span> = quiet(self.outages(camera))
-            .chain(quiet(self.effects(camera, |kind| is_camera_fault(kind) || is_upload_fault(kind))))
-            .chain(quiet(self.effects(camera, |kind| kind == Kind::Suspended)))
+        let is_disturbing = |kind: Kind| {
+            is_camera_fault(kind)
+                || kind.stops_uploads()
+                || matches!(kind, Kind::Suspended | Kind::NodeCut | Kind::NodeKilled)
+        };
+        let restarts = self.restarts(camera).into_iter().map(|restart| restart.span).collect();
+        let disturbed: Vec<Span> = quiet(restarts)
+            .chain(quiet(self.effects(camera, is_disturbing)))
             .chain(operator.iter().map(|outage| widened(*outage, 0.0, QUERY)))
             .collect();
         for denied in periods(false) {
@@ -320,11 +301,6 @@ impl Run<'_> {
 
 const fn is_camera_fault(kind: Kind) -> bool {
     matches!(kind, Kind::CamerasOff | Kind::CamerasHang | Kind::CameraPasswordWrong | Kind::CameraAdded)
-}
-
-/// Whether segments wait in the spool meanwhile.
-const fn is_upload_fault(kind: Kind) -> bool {
-    kind.is_of_store() || matches!(kind, Kind::RecorderKeyWrong | Kind::RecorderSecretRecreated)
 }
 
 /// Each check can fail.
@@ -366,6 +342,7 @@ mod tests {
             started: is_ready.then(|| time(started, epoch())),
             is_ending: false,
             is_gone: false,
+            template: "image-1".into(),
         };
         let mut states = vec![(epoch(), state(0.0, true))];
         for [from, until] in outages {
@@ -374,6 +351,14 @@ mod tests {
         }
         reports.pods.insert("pod-0".into(), states);
         reports
+    }
+
+    /// Returns a fault of the camera's pod, or of all pods of its site.
+    fn restart(kind: Kind, site: u32, at: f64) -> Fault {
+        let mut fault = fault(kind, [at, at]);
+        fault.planned.target = site;
+        fault.note = "pod-0".into();
+        fault
     }
 
     fn problems(
@@ -404,18 +389,90 @@ mod tests {
     }
 
     #[test]
-    fn restarts_lose_a_spool_only_if_it_is_not_a_volume() {
-        let restarted = |from| vec![gap("RecorderRestarted", Some(from), 110.0)];
+    fn only_a_fault_of_the_pod_explains_that_it_was_away() {
+        let restarted = || vec![gap("RecorderRestarted", Some(99.0), 110.0)];
+        let (hole, outage) = ([[99.0, 110.0]], [[100.0, 108.0]]);
+        let count = |outages: &[Span], faults: &[Fault]| problems(0, &hole, restarted(), outages, faults);
+        for kind in [Kind::RecorderKilled, Kind::PodDeleted, Kind::PodForceDeleted, Kind::PodEvicted] {
+            assert_eq!(count(&outage, &[restart(kind, 0, 99.0)]), 0, "{kind:?}");
+            assert_eq!(count(&outage, &[restart(kind, 0, 60.0)]), 1, "{kind:?}, too early");
+            assert_eq!(count(&outage, &[restart(kind, 0, 130.0)]), 1, "{kind:?}, too late");
+            assert_eq!(count(&outage, &[restart(kind, 1, 99.0)]), 1, "{kind:?} of another site");
+            let mut other = restart(kind, 0, 99.0);
+            other.note = "pod-1".into();
+            assert_eq!(count(&outage, &[other]), 1, "{kind:?} of another pod");
+        }
+        assert_eq!(count(&outage, &[]), 1, "a restart without a reason");
+        assert_eq!(count(&[], &[restart(Kind::PodDeleted, 0, 99.0)]), 1, "no pod was away");
+        let other_kinds = [Kind::StoreAway, Kind::PolicyEdited, Kind::OperatorKilled, Kind::TemplateChanged];
+        let others = other_kinds.map(|kind| restart(kind, 0, 99.0));
+        assert_eq!(count(&outage, &others), 1, "none of them restarts a recorder with the same template");
+        assert_eq!(problems(0, &[[100.0, 101.0]], vec![], &[[100.0, 101.0]], &[]), 1, "nor a short one");
+    }
+
+    #[test]
+    fn pod_that_stays_away_for_minutes_is_not_explained() {
+        let deleted = [restart(Kind::PodDeleted, 0, 100.0)];
+        let until = |end: f64| {
+            let gaps = vec![gap("RecorderRestarted", Some(100.0), end)];
+            problems(0, &[[100.0, end]], gaps, &[[100.0, end]], &deleted)
+        };
+        assert_eq!([until(190.0), until(330.0)], [0, 1]);
+        // Only the operator restores a StatefulSet.
+        let stopped = |kind: Kind| {
+            let faults = [restart(kind, 0, 100.0), restart(Kind::OperatorKilled, 0, 110.0)];
+            let gaps = vec![gap("RecorderRestarted", Some(100.0), 340.0)];
+            let mut faults = faults;
+            faults[1].ended = Some(time(150.0, epoch()));
+            problems(0, &[[100.0, 340.0]], gaps, &[[100.0, 340.0]], &faults)
+        };
+        assert_eq!([stopped(Kind::WorkloadDeleted), stopped(Kind::PodDeleted)], [0, 1]);
+    }
+
+    #[test]
+    fn replaced_pod_needs_another_template() {
+        let mut reports = reports(vec![gap("RecorderRestarted", Some(99.0), 110.0)], &[[100.0, 108.0]]);
+        let faults = [restart(Kind::TemplateChanged, 0, 20.0)];
+        let footage = Footage { missing: vec![[99.0, 110.0]], problems: vec![], segments: 1 };
+        let count = |reports: &Reports, faults: &[Fault]| {
+            let run = Run { epoch: epoch(), reports, faults, segment_seconds: 6, period: [0.0, 600.0] };
+            run.problems(&camera(0), &footage).len()
+        };
+        assert_eq!(count(&reports, &faults), 1, "restarted with the same template");
+        reports.pods.get_mut("pod-0").unwrap()[2].1.template = "image-2".into();
+        assert_eq!(count(&reports, &faults), 0);
+        assert_eq!(count(&reports, &[]), 1, "nobody asked for another template");
+    }
+
+    #[test]
+    fn only_a_disk_that_goes_at_once_loses_recordings() {
         let outage = [[100.0, 108.0]];
-        assert_eq!(problems(0, &[[99.0, 110.0]], restarted(99.0), &outage, &[]), 0);
-        assert_eq!(problems(0, &[[99.0, 110.0]], restarted(99.0), &[], &[]), 1, "no pod was away");
+        let count = |site: u32, from: f64, faults: &[Fault]| {
+            let gaps = vec![gap("RecorderRestarted", Some(from), 110.0)];
+            problems(site, &[[from, 110.0]], gaps, &outage, faults)
+        };
         // The open segment of six seconds, and then one more.
-        let open = [[86.0, 110.0]];
-        assert_eq!(problems(1, &open, restarted(86.0), &outage, &[]), 0);
-        assert_eq!(problems(0, &open, restarted(86.0), &outage, &[]), 1);
+        let removed = restart(Kind::PodForceDeleted, 1, 100.0);
+        assert_eq!(count(1, 86.0, std::slice::from_ref(&removed)), 0);
+        assert_eq!(count(1, 70.0, std::slice::from_ref(&removed)), 1, "more than the open segment");
+        assert_eq!(count(0, 86.0, &[restart(Kind::PodForceDeleted, 0, 100.0)]), 1, "a volume stays");
+        for kind in [Kind::RecorderKilled, Kind::PodDeleted, Kind::PodEvicted, Kind::WorkloadScaled] {
+            assert_eq!(count(1, 96.0, &[restart(kind, 1, 100.0)]), 0, "{kind:?}");
+            assert_eq!(count(1, 86.0, &[restart(kind, 1, 100.0)]), 1, "{kind:?}");
+        }
+        // The store takes nothing while the pod ends.
+        let away = |target: u32| {
+            let mut away = fault(Kind::StoreAway, [60.0, 170.0]);
+            away.planned.target = target;
+            away
+        };
+        assert_eq!(count(1, 70.0, &[restart(Kind::PodDeleted, 1, 100.0), away(1)]), 0);
+        assert_eq!(count(1, 70.0, &[restart(Kind::PodDeleted, 1, 100.0), away(0)]), 1, "another store");
+        assert_eq!(count(1, 70.0, &[restart(Kind::RecorderKilled, 1, 100.0), away(1)]), 1, "its disk stays");
+        assert_eq!(count(0, 70.0, &[restart(Kind::PodDeleted, 0, 100.0), away(0)]), 1, "a volume stays");
         let mut off = fault(Kind::CamerasOff, [70.0, 95.0]);
         off.planned.target = 1;
-        assert_eq!(problems(1, &[[80.0, 110.0]], restarted(80.0), &outage, &[off]), 1, "the camera was off");
+        assert_eq!(count(1, 80.0, &[removed, off]), 1, "the camera was off");
     }
 
     #[test]

@@ -9,11 +9,13 @@ use kube::api::{DeleteParams, EvictParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use toezicht::api::{Camera, RecordingPolicy, Site};
 
-use super::plan::{Kind, Planned};
-use super::world::{ChaosCamera, SITES, World, second_node, until_done};
+use super::plan::{Kind, Object, Planned};
+use super::spans::{span, undisturbed, widened};
+use super::world::{ChaosCamera, FIRST_CEILING, SITES, World, second_node, until_done};
 use crate::recorder::cameras::PASSWORD;
+use crate::storage::scene::client;
 use crate::support::pod;
-use crate::support::proxy::Trouble;
+use crate::support::proxy::{ProxiedRequest, Trouble};
 use crate::support::scene::POLICY;
 use crate::support::tools::{run, script, try_run};
 
@@ -21,6 +23,11 @@ use crate::support::tools::{run, script, try_run};
 const SUSPENSION_NOTICE: SignedDuration = SignedDuration::from_secs(10);
 const STORE_DELAY: Duration = Duration::from_secs(4);
 const CLOCK_LEAD_SECONDS: i64 = 3600;
+/// Access keys and secrets that the store does not accept. The operator removes space around them, as people paste it.
+const WRONG_KEYS: [[&str; 2]; 3] =
+    [["recorderkey", "een-ander-woord"], ["recorderkey", "recorder secret"], ["nobodykey", "recordersecret"]];
+/// Undisturbed seconds of a wrong key within which a recorder tries it.
+const TRIED: f64 = 40.0;
 
 /// A fault that began.
 #[derive(Clone, Debug)]
@@ -33,6 +40,10 @@ pub struct Fault {
     pub cameras: Vec<ChaosCamera>,
     /// Window of a suspension.
     pub window: Option<[Timestamp; 2]>,
+    /// Ceiling in days that an edit of the policy set.
+    pub ceiling: Option<u32>,
+    /// Uploads that the store refused during a fault of the recorders' key.
+    pub refused_uploads: Option<usize>,
     /// What was done, for the report.
     pub note: String,
     /// Secret that was deleted.
@@ -47,8 +58,17 @@ impl Fault {
 
     fn begun(planned: Planned, began: Timestamp) -> Self {
         let ended = if planned.lasts == 0 { Some(began) } else { None };
-        let (cameras, window, note, secret) = (vec![], None, String::new(), None);
-        Self { planned, began, ended, cameras, window, note, secret }
+        Self {
+            planned,
+            began,
+            ended,
+            cameras: vec![],
+            window: None,
+            ceiling: None,
+            refused_uploads: None,
+            note: String::new(),
+            secret: None,
+        }
     }
 
     /// Returns whether the fault touches a camera of this site and group.
@@ -111,7 +131,10 @@ pub async fn begin(world: &mut World, planned: Planned) -> Fault {
         Kind::ApiSilent => world.api.proxy.set_trouble(Some(Trouble::Silent)),
         Kind::ApiRestarted => api_server("stop").await,
         Kind::RecorderKeyWrong => {
-            set_recorder_key(world, target, "recorderkey", "recordersecret ").await;
+            let [key, secret] = WRONG_KEYS[planned.choice as usize % WRONG_KEYS.len()];
+            world.sites[target as usize].proxy.take();
+            set_recorder_key(world, target, key, secret).await;
+            fault.note = format!("{key:?} {secret:?}");
         }
         Kind::RecorderKeyRotated => {
             let is_second = world.next_change().is_multiple_of(2);
@@ -145,11 +168,19 @@ pub async fn begin(world: &mut World, planned: Planned) -> Fault {
         Kind::Suspended => suspend(world, &mut fault).await,
         Kind::PolicyEdited => {
             let change = world.next_change();
-            let video = if change.is_multiple_of(2) { "28d" } else { "27d" };
+            world.ceiling = if world.ceiling == FIRST_CEILING { FIRST_CEILING - 1 } else { FIRST_CEILING };
+            let video = format!("{}d", world.ceiling);
             let patch =
                 json!({"spec": {"title": format!("Protocol {change}"), "retention": {"video": video}}});
             world.patch::<RecordingPolicy>(POLICY, &patch).await;
-            video.clone_into(&mut fault.note);
+            fault.ceiling = Some(world.ceiling);
+            fault.note = video;
+        }
+        Kind::LifecycleRemoved | Kind::BucketPolicyRemoved => {
+            remove_configuration(world, kind, target).await;
+            // What was read before is no news.
+            fault.began = Timestamp::now();
+            fault.ended = None;
         }
         Kind::NodeKilled => second_node("kill").await,
         Kind::NodeCut => second_node("cut").await,
@@ -170,7 +201,12 @@ pub async fn end(world: &mut World, fault: &mut Fault) {
         }
         Kind::ApiAway | Kind::ApiSilent => world.api.proxy.set_trouble(None),
         Kind::ApiRestarted => api_server("start").await,
-        Kind::RecorderKeyWrong => set_recorder_key(world, target, "recorderkey", "recordersecret").await,
+        Kind::RecorderKeyWrong => {
+            set_recorder_key(world, target, "recorderkey", "recordersecret").await;
+            let requests = world.sites[target as usize].proxy.take();
+            fault.refused_uploads =
+                Some(requests.iter().filter(|request| is_refused_upload(request)).count());
+        }
         Kind::OperatorKeyWrong => {
             let site = &world.sites[target as usize];
             let key = site.bucket.server.bucket_maker().secret_key.clone();
@@ -257,6 +293,45 @@ async fn set_recorder_key(world: &World, site: u32, key: &str, secret: &str) {
     world.set_secret(name, json!({"accessKeyId": key, "secretAccessKey": secret})).await;
 }
 
+/// Deletes a part of a bucket's configuration, with keys that may do so.
+async fn remove_configuration(world: &World, kind: Kind, site: u32) {
+    let bucket = &world.sites[site as usize].bucket;
+    let s3 = client(&bucket.server, bucket.server.bucket_maker());
+    if kind == Kind::LifecycleRemoved {
+        s3.delete_bucket_lifecycle().bucket(&bucket.name).send().await.unwrap();
+    } else {
+        s3.delete_bucket_policy().bucket(&bucket.name).send().await.unwrap();
+    }
+}
+
+fn is_refused_upload(request: &ProxiedRequest) -> bool {
+    request.method == "PUT" && request.path_and_query.contains("/video/") && request.status == 403
+}
+
+/// Returns the faults of the recorders' key that no recorder noticed: then they are none.
+pub fn unnoticed_keys(faults: &[Fault], end: Timestamp) -> Vec<String> {
+    let period = |fault: &Fault| span([fault.began, fault.ended.unwrap_or(end)], end);
+    let mut unnoticed = Vec::new();
+    for fault in faults.iter().filter(|fault| fault.refused_uploads == Some(0)) {
+        let site = fault.planned.target;
+        let is_delay = |other: &&Fault| {
+            let Planned { kind, target, .. } = other.planned;
+            let is_of_site = match kind.object(target) {
+                // The groups are on the sites in turns.
+                Object::Cameras(group) => group % 2 == site,
+                Object::Suspensions(of) => of == site,
+                _ => target == site && (kind.is_of_store() || kind.ending().is_some() || kind.is_drift()),
+            };
+            kind.stops_operator() || is_of_site
+        };
+        let delays = faults.iter().filter(is_delay).map(|other| widened(period(other), 1.0, 60.0));
+        if undisturbed(period(fault), &delays.collect::<Vec<_>>()) > TRIED {
+            unnoticed.push(format!("no recorder was refused with {}: {}", fault.note, fault.planned));
+        }
+    }
+    unnoticed
+}
+
 /// Deletes a Secret and returns it as it is to be created again.
 async fn delete_secret(world: &World, name: &str) -> Secret {
     let api = world.scene.namespace.api::<Secret>();
@@ -299,4 +374,58 @@ async fn suspend(world: &World, fault: &mut Fault) {
 /// Stops or starts the API server of the test bed.
 async fn api_server(action: &str) {
     run("bash", &[&script("lib/daemons.sh"), action, "apiserver"], None).await;
+}
+
+/// Each fault has an effect.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_keys_are_wrong_without_the_space_around_them() {
+        // By tests/testbed/lib/s3.sh.
+        let valid = |name: &str| {
+            [
+                [format!("{name}key"), format!("{name}secret")],
+                [format!("{name}secondkey"), format!("{name}secondsecret")],
+            ]
+        };
+        for wrong in WRONG_KEYS {
+            let trimmed = wrong.map(|text| text.trim().to_owned());
+            for name in
+                ["recorder", "operator", "operator-scoped", "operator-admin", "admin", "manager", "other"]
+            {
+                assert!(!valid(name).contains(&trimmed), "{wrong:?} is valid");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_key_that_no_recorder_tries_is_no_fault() {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let fault = |kind: Kind, target: u32, [began, ended]: [i64; 2]| {
+            let planned = Planned { at: 0, lasts: 60, kind, target, choice: 0 };
+            Fault::at(planned, [at(began), at(ended)])
+        };
+        let wrong = |refused: usize, ended: i64| {
+            let fault = fault(Kind::RecorderKeyWrong, 0, [100, ended]);
+            Fault { refused_uploads: Some(refused), ..fault }
+        };
+        let count = |faults: &[Fault]| unnoticed_keys(faults, at(600)).len();
+        assert_eq!(count(&[wrong(0, 160)]), 1);
+        assert_eq!(count(&[wrong(3, 160)]), 0);
+        assert_eq!(count(&[wrong(0, 120)]), 0, "too short to try it");
+        assert_eq!(count(&[wrong(0, 160), fault(Kind::OperatorKilled, 0, [90, 100])]), 0);
+        assert_eq!(count(&[wrong(0, 160), fault(Kind::StoreAway, 0, [90, 150])]), 0);
+        assert_eq!(count(&[wrong(0, 160), fault(Kind::StoreAway, 1, [90, 150])]), 1, "another store");
+        let refused = |method: &str, path: &str, status: u16| ProxiedRequest {
+            method: method.into(),
+            path_and_query: path.into(),
+            status,
+            access_key: None,
+        };
+        assert!(is_refused_upload(&refused("PUT", "/tz-a/video/hal/1.mp4?x-id=PutObject", 403)));
+        assert!(!is_refused_upload(&refused("PUT", "/tz-a/video/hal/1.mp4?x-id=PutObject", 200)));
+        assert!(!is_refused_upload(&refused("PUT", "/tz-a/probe/1", 403)), "the operator's");
+    }
 }

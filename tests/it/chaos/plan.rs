@@ -4,7 +4,10 @@ use std::fmt;
 
 use strum::{IntoStaticStr, VariantArray};
 
-/// A kind of fault. [`Kind::loses`] says which footage it may cost.
+/// Longest time after which the operator reads a bucket back, by docs/concepts/retention.md.
+pub const READ_BACK_SECONDS: u32 = 300;
+
+/// A kind of fault. [`Kind::ending`] says which footage it may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
 pub enum Kind {
     /// SIGKILL to a recorder process.
@@ -59,6 +62,10 @@ pub enum Kind {
     CameraAdded,
     Suspended,
     PolicyEdited,
+    /// Somebody deletes the lifecycle rules of a bucket.
+    LifecycleRemoved,
+    /// Somebody deletes the policy of a bucket.
+    BucketPolicyRemoved,
     /// The second node loses its power, and comes back with its disk.
     NodeKilled,
     /// Nothing passes between the second node and the API server.
@@ -77,7 +84,27 @@ pub enum Object {
     Suspensions(u32),
     AddedCamera(u32),
     Policy,
+    Bucket(u32),
     SecondNode,
+}
+
+/// Way in which a fault ends recorders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The process of one pod ends. Its disk stays.
+    Killed,
+    /// SIGTERM to one pod, which then has 55 s for its uploads.
+    PodTerminated,
+    /// SIGTERM to all pods of the site.
+    AllTerminated,
+    /// One pod goes at once, with its disk unless that is a volume.
+    PodRemoved,
+    /// The operator replaces pods with another template, an emptyDir once it has no complete segment.
+    Replaced,
+    /// Cameras move to another pod.
+    Moved,
+    /// The node dies, and comes back with its disks.
+    NodeLost,
 }
 
 /// Size of a run.
@@ -133,8 +160,12 @@ impl Kind {
             Self::RecorderSecretRecreated | Self::CameraSecretRecreated => (2, 20),
             Self::ApiRestarted => (2, 10),
             Self::OperatorKilled | Self::LeaderFrozen | Self::ApiAway | Self::ApiSilent => (5, 40),
-            Self::CapacityLowered | Self::CameraAdded => (40, 90),
+            Self::CapacityLowered => (40, 90),
+            // Long enough for a part that nothing else disturbs.
+            Self::CameraAdded => (60, 150),
             Self::NodeKilled | Self::NodeCut => (20, 120),
+            // At most: the operator ends it.
+            Self::LifecycleRemoved | Self::BucketPolicyRemoved => (READ_BACK_SECONDS, READ_BACK_SECONDS),
             _ => (10, 60),
         }
     }
@@ -186,6 +217,7 @@ impl Kind {
             Self::CameraAdded => Object::AddedCamera(target),
             Self::Suspended => Object::Suspensions(target),
             Self::PolicyEdited => Object::Policy,
+            Self::LifecycleRemoved | Self::BucketPolicyRemoved => Object::Bucket(target),
             Self::NodeKilled | Self::NodeCut => Object::SecondNode,
         }
     }
@@ -193,6 +225,34 @@ impl Kind {
     /// Returns whether a store behaves badly.
     pub const fn is_of_store(self) -> bool {
         matches!(self.object(0), Object::Store(_))
+    }
+
+    /// Returns how recorders end; `None`: they record on.
+    pub const fn ending(self) -> Option<Ending> {
+        Some(match self {
+            Self::RecorderKilled => Ending::Killed,
+            Self::PodDeleted | Self::PodEvicted => Ending::PodTerminated,
+            Self::PodForceDeleted => Ending::PodRemoved,
+            Self::WorkloadScaled | Self::WorkloadDeleted => Ending::AllTerminated,
+            Self::WorkloadRestarted | Self::TemplateChanged | Self::ImageUpgraded => Ending::Replaced,
+            Self::CapacityLowered | Self::NodeCut => Ending::Moved,
+            Self::NodeKilled => Ending::NodeLost,
+            _ => return None,
+        })
+    }
+
+    /// Returns whether somebody changes the configuration of a bucket. The operator ends such a fault.
+    pub const fn is_drift(self) -> bool {
+        matches!(self.object(0), Object::Bucket(_))
+    }
+
+    /// Returns whether segments wait in the spools meanwhile.
+    pub const fn stops_uploads(self) -> bool {
+        self.is_of_store()
+            || matches!(
+                self,
+                Self::RecorderKeyWrong | Self::RecorderSecretRecreated | Self::BucketPolicyRemoved
+            )
     }
 
     /// Returns whether the operator cannot work meanwhile, so that statuses may be old.

@@ -11,9 +11,10 @@ use toezicht::api::IncidentHold;
 
 use super::bucket_watch::{BucketWatch, DeclaredHold};
 use super::chronicle::{Chronicle, Reports};
+use super::configuration::unreported_drift;
 use super::footage::{Footage, Run, footage};
-use super::inject::{Fault, begin, end};
-use super::plan::{Kind, Object, Planned};
+use super::inject::{Fault, begin, end, unnoticed_keys};
+use super::plan::{Kind, Object, Planned, READ_BACK_SECONDS};
 use super::spans::{Span, outside, seconds, span, within};
 use super::watchdog::{Shared, Watchdog, read};
 use super::world::{ChaosCamera, SITES, World, second_node, until_done};
@@ -24,6 +25,8 @@ use crate::support::recorded::{Segment, segments};
 
 /// Longest time in which everything is well again after the last fault.
 const REST: Duration = Duration::from_secs(300);
+/// Longest time in seconds to wait for the operator to revert a change of a bucket.
+const MAX_DRIFT: u32 = READ_BACK_SECONDS + 300;
 /// Longest time in which a fault of a pod may stay unnoticed in the Site's `Ready`.
 const READY_DELAY: f64 = 45.0;
 /// Longest time after a suspension's edge in which `Permitted` may be as before.
@@ -78,6 +81,7 @@ pub async fn run(namespace: TestNamespace, settings: RunSettings) {
     check_holds_at_end(&shared, &buckets).await;
     shared.copy_objects("end").await;
     release(&mut world, &shared, &mut buckets).await;
+    check_configurations_at_end(&world, &shared, &buckets).await;
     world.stop_operators().await;
     for process in &world.operators.ended {
         let _ = std::fs::copy(&process.log, folder.join(format!("operator-{}.log", process.instance)));
@@ -110,14 +114,20 @@ async fn disturb(world: &mut World, shared: &Shared, settings: &RunSettings) {
         let over: Vec<usize> = {
             let faults = shared.faults();
             let is_over = |fault: &Fault| {
-                fault.ended.is_none() && fault.planned.at + fault.planned.lasts <= now.min(settings.seconds)
+                // The operator ends it, and the watchdog notes that.
+                let is_drift = fault.planned.kind.is_drift();
+                let end = fault.planned.at + if is_drift { MAX_DRIFT } else { fault.planned.lasts };
+                fault.ended.is_none() && end <= if is_drift { now } else { now.min(settings.seconds) }
             };
             faults.iter().enumerate().filter(|(_, fault)| is_over(fault)).map(|(index, _)| index).collect()
         };
         for index in over {
             let mut fault = shared.faults()[index].clone();
             end(world, &mut fault).await;
-            println!("{} ends   {}", Timestamp::now(), fault.planned);
+            println!("{} ends   {} {}", Timestamp::now(), fault.planned, fault.note);
+            if fault.planned.kind.is_drift() {
+                shared.report(format!("nobody reverted {}", fault.planned)).await;
+            }
             shared.faults()[index] = fault;
         }
         if let Some(planned) = pending.next_if(|planned| planned.at <= now) {
@@ -149,14 +159,15 @@ async fn disturb(world: &mut World, shared: &Shared, settings: &RunSettings) {
 async fn declare(world: &World, shared: &Shared, number: u32, settings: &RunSettings) {
     let cameras =
         world.cameras.iter().filter(|camera| camera.site == number).map(|camera| camera.name.clone());
+    // The client sends whole seconds.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
     let hold = if number == 0 {
         let half = cameras.enumerate().filter(|(index, _)| index % 2 == 0).map(|(_, name)| name).collect();
-        let from = Timestamp::now() - SignedDuration::from_secs(20);
+        let from = now - SignedDuration::from_secs(20);
         DeclaredHold { name: "ongoing".into(), site: 0, cameras: half, from, until: None }
     } else {
-        let (from, length) =
-            (Timestamp::now() - SignedDuration::from_secs(30), i64::from(settings.seconds / 2));
-        let until = Some(Timestamp::now() + SignedDuration::from_secs(length));
+        let (from, length) = (now - SignedDuration::from_secs(30), i64::from(settings.seconds / 2));
+        let until = Some(now + SignedDuration::from_secs(length));
         DeclaredHold { name: "evening".into(), site: 1, cameras: vec![], from, until }
     };
     let mut window = json!({"from": hold.from});
@@ -297,6 +308,17 @@ async fn check_holds_at_end(shared: &Shared, buckets: &[BucketWatch]) {
     }
 }
 
+/// Checks that the buckets keep the policy in force, whatever was claimed and whatever happened before.
+async fn check_configurations_at_end(world: &World, shared: &Shared, buckets: &[BucketWatch]) {
+    for bucket in buckets {
+        let found = bucket.configuration().await;
+        let problems = [found.lifecycle_problem(&[world.ceiling]), found.policy_problem()];
+        for problem in problems.into_iter().flatten() {
+            shared.report(format!("{} at the end: {problem}", SITES[bucket.site as usize])).await;
+        }
+    }
+}
+
 /// Resolves the holds, and checks that they hold nothing any more.
 async fn release(world: &mut World, shared: &Shared, buckets: &mut [BucketWatch]) {
     // After a killed operator, releases wait a quarter of an hour. The requests of all can land no more: the proxies forward
@@ -349,7 +371,7 @@ async fn release(world: &mut World, shared: &Shared, buckets: &mut [BucketWatch]
 
 /// Judges footage and conditions of all cameras and sites.
 async fn judge(world: &World, shared: &Shared, period: [Timestamp; 2]) {
-    let faults = shared.faults().clone();
+    let (faults, holds) = (shared.faults().clone(), shared.holds.lock().unwrap().clone());
     let added = faults.iter().filter(|fault| fault.planned.kind == Kind::CameraAdded);
     let added: Vec<(ChaosCamera, [Timestamp; 2])> = added
         .filter_map(|fault| Some((fault.cameras.first()?.clone(), [fault.began, fault.ended?])))
@@ -358,7 +380,7 @@ async fn judge(world: &World, shared: &Shared, period: [Timestamp; 2]) {
     for (camera, period) in permanent.chain(added) {
         let recorded = segments(&world.sites[camera.site as usize].bucket, &camera.name).await;
         let problems =
-            camera_problems(world, &shared.chronicle.reports(), &faults, &camera, period, &recorded);
+            camera_problems(world, &shared.chronicle.reports(), &faults, &holds, &camera, period, &recorded);
         for problem in problems {
             shared.report(problem).await;
         }
@@ -366,7 +388,9 @@ async fn judge(world: &World, shared: &Shared, period: [Timestamp; 2]) {
     let problems: Vec<String> = {
         let reports = shared.chronicle.reports();
         let run = run_of(world, &reports, &faults, span(period, world.epoch));
-        SITES.iter().flat_map(|site| ready_problems(&run, &reports, site)).collect()
+        let ready = SITES.iter().flat_map(|site| ready_problems(&run, &reports, site));
+        let drift = (0..2).flat_map(|site| unreported_drift(&reports, &faults, site, period[1]));
+        ready.chain(drift).chain(unnoticed_keys(&faults, period[1])).collect()
     };
     for problem in problems {
         shared.report(problem).await;
@@ -381,29 +405,37 @@ fn camera_problems(
     world: &World,
     reports: &Reports,
     faults: &[Fault],
+    holds: &[DeclaredHold],
     camera: &ChaosCamera,
     period: [Timestamp; 2],
     recorded: &[Segment],
 ) -> Vec<String> {
     let is_added = camera.name.starts_with("added");
     let mut period = span(period, world.epoch);
+    let mut problems = Vec::new();
     if is_added {
         // From its first frame, as long as its status can have its gaps.
         let first = recorded.first().map(|segment| seconds(segment.key.start(), world.epoch));
+        problems.extend(run_of(world, reports, faults, period).late_start(camera, period, first));
         let first = first.unwrap_or(period[1]);
         period = [first, last_reported(faults, camera, period[1], world.epoch).max(first)];
     }
     let found: Footage = footage(&camera.name, recorded, period);
+    let held = holds.iter().filter(|hold| hold.covers_camera(camera));
+    let held: Vec<Span> =
+        held.map(|hold| span([hold.from, hold.until.unwrap_or(Timestamp::MAX)], world.epoch)).collect();
+    let held_seconds = |hole: &Span| within(*hole, &held).iter().map(|part| part[1] - part[0]).sum::<f64>();
     println!(
-        "{}: {} segments, {:.1} of {:.0} s missing in {} holes",
+        "{}: {} segments, {:.1} of {:.0} s missing in {} holes, {:.1} s of them under a hold",
         camera.name,
         found.segments,
         Run::missing_seconds(&found),
         period[1] - period[0],
-        found.missing.len()
+        found.missing.len(),
+        found.missing.iter().map(held_seconds).sum::<f64>()
     );
     let run = run_of(world, reports, faults, period);
-    let mut problems = run.problems(camera, &found);
+    problems.extend(run.problems(camera, &found));
     problems.extend(run.recording_problems(camera, &found));
     if !is_added {
         problems.extend(permitted_problems(&run, camera));
@@ -419,7 +451,8 @@ fn camera_problems(
 fn last_reported(faults: &[Fault], camera: &ChaosCamera, deleted: f64, epoch: Timestamp) -> f64 {
     let is_late = |fault: &&Fault| {
         let planned = fault.planned;
-        let is_of_store = matches!(planned.kind.object(planned.target), Object::Store(_) | Object::Policy);
+        let object = planned.kind.object(planned.target);
+        let is_of_store = matches!(object, Object::Store(_) | Object::Policy | Object::Bucket(_));
         let is_recent = fault.ended.is_none_or(|ended| seconds(ended, epoch) > deleted - 60.0);
         is_recent && !is_of_store && planned.kind != Kind::CameraAdded && fault.touches(camera)
     };

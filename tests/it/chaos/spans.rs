@@ -48,6 +48,31 @@ pub fn outside(span: Span, others: &[Span]) -> Vec<Span> {
     left
 }
 
+/// Returns the end of `length` seconds from `start` on that are in none of `delays`.
+pub fn end_of(start: f64, length: f64, delays: &[Span]) -> f64 {
+    let mut delays = delays.to_vec();
+    delays.sort_by(|one, other| one[0].total_cmp(&other[0]));
+    let (mut at, mut left) = (start, length);
+    for [from, until] in delays {
+        let free = (from - at).clamp(0.0, left);
+        left -= free;
+        at += free;
+        if left <= 0.0 {
+            return at;
+        }
+        at = at.max(until);
+    }
+    at + left
+}
+
+/// Returns the seconds of `span` that are in none of `delays`.
+pub fn undisturbed(span: Span, delays: &[Span]) -> f64 {
+    if span[0] >= span[1] {
+        return 0.0;
+    }
+    outside(span, delays).iter().map(|part| part[1] - part[0]).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +83,16 @@ mod tests {
         assert_eq!(outside([0.0, 10.0], &others), [[0.0, 2.0], [5.0, 8.0]]);
         assert_eq!(within([0.0, 10.0], &others), [[2.0, 4.0], [3.0, 5.0], [8.0, 10.0]]);
         assert_eq!(outside([3.0, 4.5], &others), Vec::<Span>::new());
+    }
+
+    #[test]
+    fn delays_extend_a_limit_once() {
+        let delays = [[8.0, 20.0], [2.0, 4.0], [3.0, 5.0], [30.0, 31.0]];
+        assert_eq!(end_of(0.0, 1.0, &delays), 1.0);
+        assert_eq!(end_of(0.0, 4.0, &delays), 7.0);
+        assert_eq!(end_of(3.5, 4.0, &delays), 21.0);
+        assert_eq!(end_of(50.0, 4.0, &delays), 54.0);
+        assert_eq!(undisturbed([0.0, 21.0], &delays), 6.0);
+        assert_eq!(undisturbed([21.0, 0.0], &delays), 0.0, "it has not begun");
     }
 }

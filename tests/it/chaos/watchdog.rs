@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::bucket_watch::{BucketWatch, DeclaredHold};
 use super::chronicle::Chronicle;
+use super::configuration;
 use super::inject::Fault;
 use super::plan::Kind;
 use super::world::SITES;
@@ -21,6 +22,8 @@ const PAUSE: Duration = Duration::from_secs(15);
 const HOLD_DELAY: SignedDuration = SignedDuration::from_secs(60 + 2 * 15);
 /// Time after a fault in which holds may be late: the operator waits with growing pauses.
 const RECOVERY: SignedDuration = SignedDuration::from_secs(90);
+/// Longest time from a change to its note among the faults.
+const NOTED: Duration = Duration::from_secs(5);
 /// Copies of the evidence: the first problems say most.
 const MAX_COPIES: usize = 5;
 
@@ -134,12 +137,13 @@ pub async fn read(shared: &Shared, bucket: &mut BucketWatch) {
         shared.report(problem).await;
     }
     let name = SITES[bucket.site as usize];
-    if claims.storage_enforced && !bucket.is_configured().await {
-        shared.report(format!("{name}: StorageEnforced=True, and the bucket is not configured")).await;
-    }
+    check_configuration(shared, bucket, claims.storage_enforced).await;
     let alarms = {
         let reports = shared.chronicle.reports();
+        let is_drift = |fault: &Fault| fault.planned.kind.is_drift() && fault.planned.target == bucket.site;
+        let is_changed = shared.faults().iter().any(is_drift);
         let bad = [("Compliant", "False"), ("Intact", "False")].into_iter();
+        let bad = bad.filter(|(type_, _)| !(is_changed && *type_ == "Intact"));
         let of_site = bad.filter_map(|(type_, status)| {
             let latest = reports.latest("Site", name, type_)?;
             (latest.status == status).then(|| format!("{name}: {type_}={status}: {}", latest.message))
@@ -149,9 +153,33 @@ pub async fn read(shared: &Shared, bucket: &mut BucketWatch) {
     for alarm in alarms {
         shared.report(alarm).await;
     }
-    let may_stall = |kind: Kind| matches!(kind, Kind::RecorderKeyWrong | Kind::OperatorKeyWrong);
+    // A probe may run while the policy is gone.
+    let may_stall = |kind: Kind| {
+        matches!(kind, Kind::RecorderKeyWrong | Kind::OperatorKeyWrong | Kind::BucketPolicyRemoved)
+    };
     if claims.is_stalled && !shared.had_fault(bucket.site, before, RECOVERY, may_stall) {
         shared.report(format!("{name}: Stalled=True, and no fault requires a person")).await;
+    }
+}
+
+/// Compares the configuration of a bucket with the policy, while the Site claims that it is enforced.
+async fn check_configuration(shared: &Shared, bucket: &BucketWatch, is_enforced: bool) {
+    let site = bucket.site;
+    let read = async || {
+        let began = Timestamp::now();
+        let found = bucket.configuration().await;
+        let mut faults = shared.faults();
+        configuration::end_drift(&found, &mut faults, site, began);
+        configuration::problems(&found, &faults, site, began)
+    };
+    let mut problems = read().await;
+    if is_enforced && !problems.is_empty() {
+        // The schedule notes a change once it is made.
+        tokio::time::sleep(NOTED).await;
+        problems = read().await;
+    }
+    for problem in problems.iter().filter(|_| is_enforced) {
+        shared.report(format!("{}: StorageEnforced=True, and {problem}", SITES[site as usize])).await;
     }
 }
 

@@ -25,6 +25,8 @@ use crate::support::wait::{HANG, eventually};
 pub const SITES: [&str; 2] = ["zwembad", "sporthal"];
 /// Frames of a camera in a second. Few, since all cameras and recorders share the machine.
 pub const FPS: u32 = 5;
+/// Ceiling of the policy at first, in days.
+pub const FIRST_CEILING: u32 = 28;
 const STORE_PORTS: [u16; 2] = [28381, 28382];
 const API_PORT: u16 = 28383;
 /// Addresses of the bed that pods reach.
@@ -83,6 +85,8 @@ pub struct World {
     /// Images that differ in their names only.
     images: [String; 2],
     pub segment_seconds: u32,
+    /// Ceiling of the policy, in days.
+    pub ceiling: u32,
     /// Changes so far, so that each differs from the others.
     changes: u32,
 }
@@ -119,6 +123,7 @@ impl World {
             folder: folder.to_owned(),
             images,
             segment_seconds,
+            ceiling: FIRST_CEILING,
             changes: 0,
         };
         for (number, port) in STORE_PORTS.into_iter().enumerate() {
@@ -179,7 +184,9 @@ impl World {
 
     async fn create_objects(&self, has_second_node: bool) {
         let namespace = &self.scene.namespace;
-        self.scene.create::<RecordingPolicy>(policy()).await;
+        let mut policy = policy();
+        policy["spec"]["retention"]["video"] = format!("{FIRST_CEILING}d").into();
+        self.scene.create::<RecordingPolicy>(policy).await;
         for (number, site) in self.sites.iter().enumerate() {
             let server = &site.bucket.server;
             namespace.s3_secret(&site.operator_secret, server.bucket_maker()).await;

@@ -1,4 +1,5 @@
-//! `helm upgrade` of a release of the test's own: an image that cannot be pulled stops at the first pod, and nothing is lost.
+//! `helm upgrade` of a release of the test's own: an image that cannot be pulled, or that starts and never records, stops at the
+//! first pod, and nothing is lost.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -18,6 +19,8 @@ use crate::support::wait::{HANG, eventually};
 const PORT: u16 = 28358;
 /// An image that no registry has.
 const UNPULLABLE: &str = "localhost/toezicht:unpullable";
+/// An image that starts with any arguments and does nothing: that of the bed's sandboxes.
+const IDLE: &str = "localhost/pause:1";
 const PODS: [&str; 2] = ["die-heijgrave-recorder-0", "die-heijgrave-recorder-1"];
 
 /// A release in a namespace of its own, which watches only that namespace.
@@ -131,6 +134,56 @@ async fn upgrade_stops_at_an_image_that_does_not_start_and_loses_nothing() {
             let gaps = check_frames(camera, &segments(&scene.bucket, camera).await);
             assert!(gaps.len() <= restarts, "only the restarts: {camera}: {gaps:?}");
         }
+        release.run(&["uninstall", &release.namespace]).await;
+    })
+    .await;
+}
+
+/// Returns whether the container of a pod runs, or ran before its probes ended it.
+async fn has_started(scene: &Scene, name: &str) -> Result<(), String> {
+    let pod = scene.namespace.api::<Pod>().get(name).await.map_err(|e| e.to_string())?;
+    let containers = pod.status.unwrap_or_default().container_statuses.unwrap_or_default();
+    let is_started = containers.iter().any(|container| {
+        let is_running = container.state.as_ref().is_some_and(|state| state.running.is_some());
+        is_running || container.restart_count > 0
+    });
+    is_started.then_some(()).ok_or_else(|| format!("{containers:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrade_stops_at_an_image_that_starts_and_never_records() {
+    with_chart_scaled_down("idle-upgrade", |namespace| async move {
+        let release = Release::new(&namespace, &S3Server::primary().endpoint);
+        release.upgrade("").await;
+        let scene = Scene::within(namespace, S3Server::primary(), |_, site| {
+            site["spec"]["recorder"]["maxCamerasPerPod"] = 1.into();
+        })
+        .await;
+        for camera in ["deur", "hal"] {
+            scene.camera(camera, "h264/10").await;
+            scene.wait_for_camera(camera, "Recording", "True", HANG).await;
+        }
+        let before = pod(&scene, PODS[0]).await.unwrap();
+
+        release.upgrade(IDLE).await;
+        wait_for_image(&scene, PODS[1], IDLE).await;
+        eventually("the idle image starts", HANG, || has_started(&scene, PODS[1])).await;
+        wait_for_ready_message(&scene, &[PODS[1]]).await;
+        scene.wait_for_site("Ready", "False", HANG).await;
+        // Longer than its probes let it run.
+        sleep(Duration::from_secs(75)).await;
+        assert_eq!(pod(&scene, PODS[0]).await.as_ref(), Ok(&before), "one pod shows that the image fails");
+        scene.wait_for_camera("deur", "Recording", "True", HANG).await;
+
+        release.run(&["rollback", &release.namespace, "1"]).await;
+        wait_for_image(&scene, PODS[1], &before.0).await;
+        scene.wait_for_site("Ready", "True", HANG).await;
+        scene.wait_for_camera("hal", "Recording", "True", HANG).await;
+        assert_eq!(pod(&scene, PODS[0]).await.as_ref(), Ok(&before), "its template is the same again");
+        let gaps = check_frames("deur", &segments(&scene.bucket, "deur").await);
+        assert_eq!(gaps, [], "its pod was never replaced");
+        let gaps = check_frames("hal", &segments(&scene.bucket, "hal").await);
+        assert_eq!(gaps.len(), 1, "the time without a recorder: {gaps:?}");
         release.run(&["uninstall", &release.namespace]).await;
     })
     .await;
