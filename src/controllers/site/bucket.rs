@@ -14,14 +14,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use self::access::ProbeResults;
-use self::evaluation::{BucketEvaluation, BucketUse, access_hash, evaluate_bucket, spec_hash, unobserved};
+use self::evaluation::{BucketEvaluation, BucketUse, evaluate_bucket, hash, spec_hash, unobserved};
 use crate::api::{ConformanceResult, StorageStatus, reject_future};
 use crate::controllers::handoff::{BucketIdentity, SiteHandoff};
 use crate::controllers::kubernetes::error::ReconcileBackoff;
 use crate::leader::fence::{Fence, NotLeader};
 use crate::storage::{self, BucketSpec, Claim, EnforceFailure, EnforceReport, Probe};
 use crate::sync::lock;
-use crate::wire::StorageTarget;
+use crate::wire::{Credentials, StorageTarget};
 
 /// Time for which a read-back counts.
 const READ_BACK_TTL: SignedDuration = SignedDuration::from_mins(5);
@@ -202,6 +202,23 @@ pub async fn ensure(
     bucket.detect_drift(spec_hash(&access.spec), reported);
     cache.insert(access, &mut bucket, wait, is_probe_pending, now);
     Ok(bucket)
+}
+
+/// Returns a hash of what a probe of `access` uses. No secret key: many people can read a status.
+///
+/// So a key that is replaced under the same ID while no operator runs is found by the daily probe only.
+fn access_hash(access: &BucketAccess) -> String {
+    let BucketAccess { operator, recorder, .. } = access;
+    let target = |target: &StorageTarget| {
+        let StorageTarget { endpoint, region, bucket, path_style, ca_pem, credentials, proxy: _ } = target;
+        let key_id = credentials.as_access_key().map(|key| key.access_key_id.reveal());
+        let role = match credentials {
+            Credentials::WebIdentity { web_identity } => Some(&web_identity.role_arn),
+            Credentials::AccessKey(_) | Credentials::Profile(_) => None,
+        };
+        hash(&(endpoint, region, bucket, path_style, ca_pem, key_id, role))
+    };
+    hash(&(target(operator), recorder.as_ref().map(target)))
 }
 
 fn is_probe_due(reported: &StorageStatus, now: Timestamp) -> bool {

@@ -6,12 +6,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::access::ProbeResults;
-use super::{BucketAccess, conformance, enforce_reason};
+use super::{conformance, enforce_reason};
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::api::{DriftStatus, StorageStatus};
 use crate::controllers::kubernetes::status::may_refresh;
 use crate::storage::{BucketSpec, BucketState, EnforceError, EnforceReport, StoreChange, StoreError};
-use crate::wire::{Credentials, StorageTarget};
 
 /// Limit of the status field.
 const MAX_LIMITATIONS: usize = 32;
@@ -164,29 +163,13 @@ fn not_enforced(error: &EnforceError, is_inconclusive: bool, may_record: bool) -
     ConditionFinding::new(ConditionType::StorageEnforced, truth, enforce_reason::reason(error), message)
 }
 
-/// Returns a hash of what a probe of `access` uses. No secret key: many people can read a status.
-///
-/// So a key that is replaced under the same ID while no operator runs is found by the daily probe only.
-pub(crate) fn access_hash(access: &BucketAccess) -> String {
-    let BucketAccess { operator, recorder, .. } = access;
-    let target = |target: &StorageTarget| {
-        let StorageTarget { endpoint, region, bucket, path_style, ca_pem, credentials, proxy: _ } = target;
-        let key_id = credentials.as_access_key().map(|key| key.access_key_id.reveal());
-        let role = match credentials {
-            Credentials::WebIdentity { web_identity } => Some(&web_identity.role_arn),
-            Credentials::AccessKey(_) | Credentials::Profile(_) => None,
-        };
-        hash(&(endpoint, region, bucket, path_style, ca_pem, key_id, role))
-    };
-    hash(&(target(operator), recorder.as_ref().map(target)))
-}
-
 /// Includes the version: another release may have another desired state for the same spec.
 pub(crate) fn spec_hash(spec: &BucketSpec) -> String {
     hash(&(env!("CARGO_PKG_VERSION"), spec))
 }
 
-fn hash(value: &impl Serialize) -> String {
+/// Returns a short hash of `value`.
+pub(crate) fn hash(value: &impl Serialize) -> String {
     let bytes = serde_json::to_vec(value).unwrap_or_default();
     hex::encode(Sha256::digest(bytes)).chars().take(16).collect()
 }
