@@ -33,8 +33,7 @@ impl World {
         ActiveReconcile {
             now: state.clock,
             plan: Plan { write: 0, ..plan },
-            is_followed: self.is_broken(Rule::AckIsRequestedAgain)
-                && self.has_acknowledged(leader.ack, plan.open),
+            is_followed: self.is_broken(Rule::AckIsRequestedAgain) && self.has_acknowledged(leader.ack, plan),
             is_placed: false,
             released: 0,
             step: Step::Ledger(plan.write),
@@ -87,7 +86,7 @@ impl World {
             if is_changed {
                 leader.ack = RecorderAck::Unknown;
             }
-            active.is_followed = self.has_acknowledged(leader.ack, active.plan.open);
+            active.is_followed = self.has_acknowledged(leader.ack, active.plan);
         }
         if !self.scope.has_recorder {
             // There is no recorder to configure.

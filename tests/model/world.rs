@@ -51,7 +51,7 @@ pub struct World {
     dispositions: LookupTable<4, Disposition>,
     due: LookupTable<3, bool>,
     put_tags: LookupTable<1, RetentionTag>,
-    acknowledged: LookupTable<2, bool>,
+    acknowledged: LookupTable<3, bool>,
     acknowledges: LookupTable<3, bool>,
     claims: LookupTable<3, (bool, bool)>,
     lifecycle: LookupTable<3, bool>,
@@ -128,9 +128,12 @@ impl World {
             put_tags: LookupTable::new([SETS], |[holds]| {
                 toezicht::recorder::upload::retention_tag(&scopes(holds), &values.keys[1])
             }),
-            acknowledged: LookupTable::new([SETS, SETS], |[applied, open]| {
+            acknowledged: LookupTable::new([SETS, SETS, SETS], |[applied, open, closing]| {
                 let scope_configs = |n: usize| values.scope_configs(subset(n));
-                handoff::HoldAck::Acknowledged(scope_configs(applied)).has_acknowledged(&scope_configs(open))
+                let closing = scope_configs(closing);
+                let closing = closing.keys().map(String::as_str).collect();
+                let ack = handoff::HoldAck::Acknowledged(scope_configs(applied));
+                ack.has_acknowledged(&scope_configs(open), &closing)
             }),
             acknowledges: LookupTable::new([SETS, SETS + 1, SETS], |[applied, uploads, expected]| {
                 let uploads = (uploads < SETS).then(|| subset(uploads));
@@ -223,15 +226,16 @@ impl World {
         self.put_tags.at([applied.into()])
     }
 
-    pub fn has_acknowledged(&self, ack: RecorderAck, open: Set) -> bool {
+    pub fn has_acknowledged(&self, ack: RecorderAck, plan: Plan) -> bool {
+        let open = || self.values.scope_configs(plan.open);
         match ack {
             _ if !self.scope.has_recorder => {
-                handoff::HoldAck::NoRecorders.has_acknowledged(&self.values.scope_configs(open))
+                handoff::HoldAck::NoRecorders.has_acknowledged(&open(), &BTreeSet::new())
             }
-            RecorderAck::Unknown => {
-                handoff::HoldAck::Unknown.has_acknowledged(&self.values.scope_configs(open))
+            RecorderAck::Unknown => handoff::HoldAck::Unknown.has_acknowledged(&open(), &BTreeSet::new()),
+            RecorderAck::Holds(applied) => {
+                self.acknowledged.at([applied.into(), plan.open.into(), plan.closing.into()])
             }
-            RecorderAck::Holds(applied) => self.acknowledged.at([applied.into(), open.into()]),
         }
     }
 

@@ -93,12 +93,8 @@ pub async fn apply(
         return Ok(waiting);
     }
     // Before the removal: one claim that a person gave up and deleted must not stop the recorders that work.
-    let planned = parse_config(&config_secret)?;
-    let mut stranded = stranded::stranded(names, spools.claims(), &all, &planned, wanted.pods);
-    // After a stop in between, the claim itself says what is to be done.
-    stranded.retain(|recorder| is_given_up || recorder.is_given_up);
-    report_loss(context, site, &stranded::report(&stranded), now).await;
-    replace_stranded(&pods, &mut spools, &all, &stranded).await?;
+    let stranded = select_stranded(site, names, &spools, &all, &parse_config(&config_secret)?, wanted.pods);
+    replace_stranded(context, site, &mut spools, &all, &stranded, now).await?;
     let removal = live.clone().and_then(|live| Removal::new(live, &workload, &wanted, &spools, &all));
     let must_recreate = removal.as_ref().is_some_and(|removal| removal.must_recreate);
     if let Some(removal) = removal.as_ref().filter(|_| must_recreate) {
@@ -117,9 +113,7 @@ pub async fn apply(
     let first_shard = removal.as_ref().map_or(wanted.pods, |removal| removal.first_shard);
     pending.extend(drain::report_claims(names, spools.claims(), &all, first_shard));
     if is_given_up && removal.is_some() {
-        report_loss(context, site, &pending, now).await;
-        spools.give_up(|shard| shard >= first_shard).await?;
-        pending = SpoolReport::default();
+        pending = give_up_removed(context, site, &mut spools, first_shard, &pending, now).await?;
     }
     let kept_pods = kept_pods(removal.as_ref(), &pending, &spools);
     let waiting_pods = waiting_pods(kept_pods, &expected.lost, expected.pods);
@@ -181,18 +175,52 @@ async fn delete_replaced(pods: &Api<Pod>, replaced: Option<&Pod>) -> Result<(), 
     }
 }
 
-/// Gives up and deletes the claims of `stranded` recorders, and deletes their pods, so that Kubernetes creates new ones.
+/// Reports the loss of the `pending` spools from `first_shard` upwards, and gives them up. Returns what is still pending.
+async fn give_up_removed(
+    context: &Context,
+    site: &Site,
+    spools: &mut Spools,
+    first_shard: u32,
+    pending: &SpoolReport,
+    now: Timestamp,
+) -> Result<SpoolReport, ApiError> {
+    report_loss(context, site, pending, now).await;
+    spools.give_up(|shard| shard >= first_shard).await?;
+    Ok(SpoolReport::default())
+}
+
+/// Selects the stranded recorders whose spools are given up. `planned` is the configuration to be followed.
+fn select_stranded<'a>(
+    site: &Site,
+    names: &ChildNames,
+    spools: &Spools,
+    pods: &'a [Pod],
+    planned: &RecorderConfig,
+    wanted_pods: u32,
+) -> Vec<StrandedRecorder<'a>> {
+    let mut stranded = stranded::stranded(names, spools.claims(), pods, planned, wanted_pods);
+    let is_given_up = discard_reason(site).is_some();
+    // After a stop in between, the claim itself says what is to be done.
+    stranded.retain(|recorder| is_given_up || recorder.is_given_up);
+    stranded
+}
+
+/// Reports the loss of the spools of `stranded` recorders, and deletes their claims and pods, so that Kubernetes creates new ones.
 async fn replace_stranded(
-    pods: &Api<Pod>,
+    context: &Context,
+    site: &Site,
     spools: &mut Spools,
     all: &[Pod],
     stranded: &[StrandedRecorder<'_>],
+    now: Timestamp,
 ) -> Result<(), ApiError> {
+    report_loss(context, site, &stranded::report(stranded), now).await;
     let shards: Vec<u32> = stranded.iter().map(|recorder| recorder.shard).collect();
     spools.give_up(|shard| shards.contains(&shard)).await?;
     spools.remove(&shards, all).await?;
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &site.namespace().unwrap_or_default());
     for recorder in stranded {
-        delete_pod(pods, recorder.pod).await?;
+        delete_pod(&pods, recorder.pod).await?;
     }
     Ok(())
 }
