@@ -15,7 +15,7 @@ pub mod process;
 mod refused;
 mod reports;
 mod secrets;
-mod silent_recorder;
+mod silence;
 mod site;
 pub mod spools;
 mod stale_reads;

@@ -1,7 +1,7 @@
 //! Values that a controller keeps for each object. A deletion without a finalizer causes no reconcile, so nothing else ends them.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 use kube::runtime::reflector::{Lookup, Store};
 
@@ -9,8 +9,11 @@ use kube::runtime::reflector::{Lookup, Store};
 const SPARE: usize = 64;
 
 /// Removes the values of objects that are not in `store`, once most values may be theirs. `key` is that of `values`.
-pub fn prune<K, V>(values: &mut HashMap<String, V>, store: &Store<K>, key: impl Fn(&K) -> String)
-where
+pub fn prune<K, V, S: BuildHasher>(
+    values: &mut HashMap<String, V, S>,
+    store: &Store<K>,
+    key: impl Fn(&K) -> String,
+) where
     K: Lookup<DynamicType: Eq + Hash + Clone> + Clone + 'static,
 {
     if values.len() <= 2 * store.len() + SPARE {

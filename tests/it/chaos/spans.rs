@@ -90,8 +90,8 @@ mod tests {
         let delays = [[8.0, 20.0], [2.0, 4.0], [3.0, 5.0], [30.0, 31.0]];
         let ends =
             [(0.0, 1.0), (0.0, 4.0), (3.5, 4.0), (50.0, 4.0)].map(|(at, length)| end_of(at, length, &delays));
-        assert_eq!(vec![ends], [[1.0, 7.0, 21.0, 54.0]]);
+        assert_eq!(ends.to_vec(), [1.0, 7.0, 21.0, 54.0]);
         let seconds = [[0.0, 21.0], [21.0, 0.0]].map(|span| undisturbed(span, &delays));
-        assert_eq!(vec![seconds], [[6.0, 0.0]], "nothing before it began");
+        assert_eq!(seconds.to_vec(), [6.0, 0.0], "nothing before it began");
     }
 }

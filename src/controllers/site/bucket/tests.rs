@@ -151,6 +151,8 @@ async fn changed_credentials_trigger_read_back_and_probe() {
 }
 
 /// A new leader has no cache, and the last probe that completed is an hour old.
+// The error is as large as the product's own.
+#[allow(clippy::result_large_err)]
 #[tokio::test]
 async fn new_leader_probes_what_no_probe_has_confirmed() {
     let wrong_key = || {

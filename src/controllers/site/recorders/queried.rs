@@ -38,17 +38,16 @@ pub async fn query_all(
     applied: &Result<AppliedPlan, ApplyError>,
 ) -> QueriedRecorders {
     let Context { cache, recorders: client, .. } = context;
-    let (running, leaving) = match applied {
-        Ok(applied) => (applied.recorders.clone(), applied.leaving_pods.clone()),
+    let (running, leaving) = if let Ok(applied) = applied {
+        (applied.recorders.clone(), applied.leaving_pods.clone())
+    } else {
         // They go on as they are.
-        Err(_) => {
-            let pods = cached_site_pods(cache, names);
-            let running = planned.clone().map(|planned| AppliedRecorders::unapplied(planned, names, &pods));
-            let expected = running.as_ref().map(|running| (running.expected.pods, running.pods.as_slice()));
-            let (shards, own) = expected.unwrap_or_default();
-            let leaving = leaving_pods(&pods, names, shards, own);
-            (running, leaving)
-        }
+        let pods = cached_site_pods(cache, names);
+        let running = planned.clone().map(|planned| AppliedRecorders::unapplied(planned, names, &pods));
+        let expected = running.as_ref().map(|running| (running.expected.pods, running.pods.as_slice()));
+        let (shards, own) = expected.unwrap_or_default();
+        let leaving = leaving_pods(&pods, names, shards, own);
+        (running, leaving)
     };
     let expected = running.as_ref().map(|running| &running.expected).or(planned.as_ref());
     let leaving = query_leaving(client, expected, leaving).await;

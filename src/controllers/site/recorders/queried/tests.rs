@@ -24,6 +24,8 @@ fn running() -> Pod {
     pod("Running", &json!({"running": {}}), 0)
 }
 
+// As the replies of recorders are.
+#[allow(clippy::unnecessary_wraps)]
 fn status(revision: &str, state: CameraState) -> Result<RecorderStatus, RecorderStatusError> {
     Ok(testing::recorder_status(revision, at(0), vec![CameraReport::new("hal", state, at(0))]))
 }
@@ -41,7 +43,7 @@ fn recorder_lags_unless_it_shows_that_it_does_what_it_should() {
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
     let never = json!({"waiting": {"reason": "ImagePullBackOff"}});
     let ended = json!({"terminated": {"exitCode": 0}});
-    for (number, (pod, status, is_denied, expected)) in [
+    for (number, (pod, status, is_denied, expected)) in vec![
         (Some(running()), status("new", CameraState::Suspended), true, None),
         (Some(running()), status("new", CameraState::NotPermitted), true, None),
         (Some(running()), status("new", CameraState::Recording), false, None),
