@@ -84,7 +84,7 @@ impl Reconciler for CameraReconciler {
         let reply = observe::query(recorders, recorder.as_ref(), &camera.name_any()).await;
         let losses = observe::losses(&camera.name_any(), &snapshot);
         let site_uid = snapshot.site.as_ref().and_then(ResourceExt::uid).unwrap_or_default();
-        let lagging = self.context.lagging.name_overdue(&site_uid, &camera.name_any(), now);
+        let lagging = self.context.lagging.name_overdue(&site_uid, &camera.name_any());
         let is_news_from = self.note_silence(camera, &snapshot, reply.as_ref(), now);
         let observed = CameraObservations {
             valid: &valid,
@@ -106,8 +106,11 @@ impl Reconciler for CameraReconciler {
         let next_query = match (valid.accepted.is_true(), is_ready) {
             (true, true) => next_query(now, READY_POLL_INTERVAL, offset),
             (true, false) => next_query(now, NOT_READY_POLL_INTERVAL, offset),
-            // A watch reports a missing reference once it exists. A cached snapshot can be older than that event.
-            (false, _) if !is_fresh => next_query(now, NOT_READY_POLL_INTERVAL, offset),
+            // A watch reports a missing reference once it exists. A cached snapshot can be older than that event. And a recorder stops
+            // seconds after the Site's change, of which no watch says more.
+            (false, _) if !is_fresh || recorder.is_some() || observed.may_be_recorded => {
+                next_query(now, NOT_READY_POLL_INTERVAL, offset)
+            }
             (false, _) => None,
         };
         let is_changed = runner::report(&self.context, MANAGER, camera, next).await?;

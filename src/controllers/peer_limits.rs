@@ -14,6 +14,10 @@ const MAX_PER_PEER: usize = 16;
 /// Concurrent reconciles and passes in total, without the first one of each peer: each has requests and pages in memory.
 const MAX_TOTAL: usize = 8 * MAX_PER_PEER;
 
+/// Concurrent work in total that waits for recorders. Each takes two seconds at most, and after a start of the leader all Cameras are
+/// due at once.
+const MAX_OF_RECORDERS: usize = 16 * MAX_PER_PEER;
+
 /// More work for a peer begins only while this many times its running work is still free. So the peers before it leave a part
 /// to each further one, however many there are.
 const FREE_PER_RUNNING: usize = 4;
@@ -92,13 +96,25 @@ impl Default for Lane {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PeerLimits {
     /// Lanes by peer. Unused ones are removed.
     by_peer: Mutex<HashMap<Peer, Arc<Lane>>>,
     running: Mutex<RunningWork>,
     /// Notified once there is room for more than the first work of each peer.
     has_room: Notify,
+    recorders: Semaphore,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        Self {
+            by_peer: Mutex::default(),
+            running: Mutex::default(),
+            has_room: Notify::new(),
+            recorders: Semaphore::new(MAX_OF_RECORDERS),
+        }
+    }
 }
 
 /// Use of a lane. The lane is removed with the last one.
@@ -152,7 +168,12 @@ impl PeerLimits {
         let used = LaneUse { limits: self, peer: &peer, lane };
         // No semaphore is ever closed.
         // The peer's permit first: work for a slow peer must not wait where all peers do.
-        let turn = async { (used.lane.permits.acquire().await, used.turn().await) };
+        let turn = async {
+            let of_peer = used.lane.permits.acquire().await;
+            let is_of_recorders = matches!(peer, Peer::Recorders { .. });
+            let of_recorders = if is_of_recorders { self.recorders.acquire().await.ok() } else { None };
+            (of_peer, of_recorders, used.turn().await)
+        };
         let _turn = tokio::select! {
             biased;
             () = shutdown => return None,

@@ -29,6 +29,7 @@ use self::bucket::evaluation::{BucketEvaluation, describe_changes};
 use self::bucket::handoff::{deleted_site_bucket, site_bucket};
 use self::bucket::{BucketCache, S3};
 use self::recorders::apply::{AppliedPlan, apply};
+use self::recorders::claims::has_claims;
 use self::recorders::delete::{BlockingHolds, DeletionPhase, POD_POLL_INTERVAL, delete};
 use self::recorders::drain::drain_start;
 use self::recorders::identity::{IdentityError, ensure_identity};
@@ -100,6 +101,7 @@ impl Reconciler for SiteReconciler {
             return self.delete(site, now).await;
         }
         if meta::is_paused(site) {
+            self.context.lagging.forget(&site.uid().unwrap_or_default());
             let paused = site.status.clone().unwrap_or_default().paused(now);
             let is_changed = self.report(site, paused).await?;
             return Ok(Reconciled { action: requeue::at(now, []), is_changed });
@@ -130,8 +132,6 @@ impl SiteReconciler {
         let open = handoff.holds(site);
         let is_held = open.as_ref().is_some_and(|open| !open.is_empty())
             || runner::readable(&holds).any(|hold| hold::may_need_recordings(hold, now));
-        // Before the ledger was read, there may be holds.
-        let may_be_held = is_held || open.is_none();
         ensure_secret_finalizers(&self.context, site, &observed, is_held).await?;
         let (access, stores) = (valid.access.as_ref(), S3 { handoff: handoff.clone() });
         let bucket = bucket::ensure(&stores, &self.bucket_cache, fence, access, reported, now).await?;
@@ -140,6 +140,8 @@ impl SiteReconciler {
         let may_record = may_record(&observed, &valid, &bucket);
         let policy = observed.policies.policy.as_ref().map(|policy| &policy.spec);
         let site_holds = SiteHolds::new(handoff.holds(site), runner::readable(&holds), policy, now);
+        // Before the ledger was read, there may be holds. A hold that is not accepted keeps nothing, and must not cost reads for ever.
+        let may_be_held = open.is_none() || !site_holds.recorder_scopes(None).is_empty();
         let plan = plan(site, &observed, &valid, &bucket, &identity, &site_holds, config);
         let planned = plan.as_ref().map(|plan| plan.expected.clone());
         let applied = Box::pin(apply(&self.context, site, &valid.names, plan, may_be_held, now)).await;
@@ -174,8 +176,10 @@ impl SiteReconciler {
             // first status says so.
             return Ok(Reconciled { action: Action::requeue(CREATED_POLL_INTERVAL), is_changed: true });
         }
+        let workload = cache.workloads.get(&valid.names.namespace, &valid.names.recorder);
         let inputs = StatusInputs {
             valid: &valid,
+            has_claims: workload.as_deref().map(has_claims),
             may_record,
             bucket: &bucket,
             applied: &applied,
@@ -190,7 +194,7 @@ impl SiteReconciler {
         self.report_bucket_changes(site, &valid.names.uid, &bucket).await;
         let is_changed = is_reported | is_changed_by(applied)? | !bucket.changes.is_empty();
         let may_acknowledge = !is_removal_pending && !is_waiting_for_return;
-        let interval = if is_hold_ack_pending && !holds.is_empty() && may_acknowledge {
+        let interval = if is_hold_ack_pending && may_be_held && !holds.is_empty() && may_acknowledge {
             HOLD_ACK_POLL_INTERVAL
         } else if lagging.iter().any(|recorder| recorder.is_handing_over(now)) {
             CONFIG_POLL_INTERVAL
@@ -252,9 +256,7 @@ impl SiteReconciler {
         let readable = declared.iter().filter_map(|hold| hold.as_ref().ok());
         let holds = SiteHolds::new(ledger, readable, policy.as_ref(), now);
         let phase = delete(&self.context, site, blocking.may_need_spools(), &holds, now).await?;
-        if phase == DeletionPhase::Done {
-            self.context.lagging.forget(&site.uid().unwrap_or_default());
-        }
+        self.context.lagging.forget(&site.uid().unwrap_or_default());
         let blocking = self.continue_retention(site, &phase, blocking, now).await?;
         let waits_for = match phase {
             DeletionPhase::Done if blocking.has_holds() => blocking.to_string(),

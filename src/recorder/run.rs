@@ -32,10 +32,7 @@ use crate::wire::{GapCause, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which incomplete recordings that could not be read are tried again.
 const UNREADABLE_RETRY_INTERVAL: Duration = Duration::from_mins(10);
-const SPOOL_POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// Last part of the grace period, in which nothing is recorded: open files are completed and uploaded.
-const CLOSING_PERIOD: Duration = Duration::from_secs(20);
-/// The same with a persistent spool: time for the disk, and for uploads that run.
+/// Time to complete files and to end uploads, with a persistent spool.
 const PERSISTENT_CLOSING_PERIOD: Duration = Duration::from_secs(5);
 /// Interval at which the ends of recordings are stored while no gap begins or ends.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
@@ -77,9 +74,10 @@ pub enum RecorderError {
     Internal,
 }
 
-/// Records until `shutdown`. Then uploads what waits, completes open files and uploads those, as far as the grace period allows.
+/// Records until `shutdown`. Then completes open files and uploads as much as the grace period allows.
 ///
-/// A persistent spool waits for the next recorder instead: each second of waiting would be a second without recording.
+/// It does not record on while it uploads: the operator gives no new suspension to a pod that terminates. A persistent spool waits
+/// for the next recorder instead: each second of waiting would be a second without recording.
 pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Result<(), RecorderError> {
     let started = Timestamp::now();
     let spool = Spool::open(options.spool_dir).await.map_err(RecorderError::Spool)?;
@@ -122,18 +120,7 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
     let grace = Duration::from_secs(options.grace_period_seconds);
     let limit = if options.persistent_spool { grace.min(PERSISTENT_CLOSING_PERIOD) } else { grace };
     let deadline = Instant::now() + limit;
-    if result.is_ok() && !options.persistent_spool {
-        tracing::info!("stopping: uploading what waits in the spool");
-        let never = CancellationToken::new();
-        // Cameras record on, so that the wait for a slow store costs no footage. The permission to record can still end.
-        tokio::select! {
-            () = apply_config_changes(&mut config, &mut settings, &mut fleet, &context) => {}
-            _ = wait_for_shutdown(&never, &mut services, &mut uploading) => {}
-            () = wait_until_uploaded(&context.spool) => {}
-            () = sleep(grace.saturating_sub(CLOSING_PERIOD)) => {}
-        }
-    }
-    tracing::info!("stopping: completing segments");
+    tracing::info!("stopping: completing and uploading segments");
     // Cameras and orphans still add segments, so `drained` comes last: the queue ends once the spool is empty.
     let ending = async {
         fleet.stop().await;
@@ -154,13 +141,6 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
     context.state.flush_progress();
     persist_gaps_or_warn(&context.state).await;
     result
-}
-
-/// Waits until no segment waits for its upload.
-async fn wait_until_uploaded(spool: &Spool) {
-    while spool.status().segments > 0 {
-        sleep(SPOOL_POLL_INTERVAL).await;
-    }
 }
 
 /// Waits for `shutdown`, or for the end of a task. No task ends before a shutdown, and without one of them a recorder
@@ -259,7 +239,7 @@ async fn run_housekeeping(context: RecorderContext, stop: CancellationToken) {
         }
         if retried_at.elapsed() >= UNREADABLE_RETRY_INTERVAL {
             retried_at = Instant::now();
-            spool.retry_unreadable();
+            spool.retry_unreadable().await;
         }
         // One orphan per round: reading all of them could delay the reports below.
         recover_orphan(&context).await;

@@ -180,13 +180,16 @@ impl Spool {
     }
 
     /// Tries unreadable files again.
-    pub fn retry_unreadable(&self) {
+    pub async fn retry_unreadable(&self) {
+        let _guard = self.recovery_lock.lock().await;
         lock(&self.index).retry_unreadable();
     }
 
     /// Deletes unreadable files that no open hold may cover and that are past the ceiling, by their modification time. Returns
     /// their cameras.
     pub async fn purge_unreadable(&self, limit: &AgeLimit) -> Vec<String> {
+        // A file that is recovered meanwhile must not be deleted.
+        let _guard = self.recovery_lock.lock().await;
         // A copy: the disk must not be read under the lock.
         let (unreadable, limit) = (lock(&self.index).unheld_unreadable(), *limit);
         if unreadable.is_empty() {

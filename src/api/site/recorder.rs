@@ -62,8 +62,8 @@ pub struct SpoolSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = cel::to_json(cel::STORAGE_CLASS)))]
     pub storage_class_name: Option<String>,
-    /// Longest recording of a camera that may be lost with a pod or a node, at least `segmentDuration` and 30 seconds. Requires
-    /// `storageClassName`, since an emptyDir can lose all that waits for the store. Defaults to no limit.
+    /// Longest recording of a camera that may be lost with a pod or the power of a node, at least `segmentDuration` and 30 seconds.
+    /// Requires `storageClassName`, since an emptyDir can lose all that waits for the store. Defaults to no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_loss: Option<Duration>,
 }

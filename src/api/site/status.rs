@@ -341,8 +341,8 @@ pub struct StorageStatus {
     /// change, and hourly while a result in `conformance` is `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<Time>,
-    /// Hash of the endpoint, the bucket and the access key IDs or roles of the last probe, without secret keys. Absent while a
-    /// probe is due, also after a change of the leader.
+    /// Hash of what the last probe used: endpoint, region, bucket, certificate authority, and access key IDs or roles, without secret
+    /// keys. Absent if that probe failed or a change calls for another one: a new leader then probes at once.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub probed_access_hash: String,

@@ -9,30 +9,31 @@ use crate::api::{Duration, RecorderSettings};
 /// segment after a loss of power.
 const WRITEBACK_DELAY: time::Duration = time::Duration::from_secs(30);
 
-/// Evaluates `SpoolPersistent`.
-pub fn evaluate(settings: &RecorderSettings) -> ConditionFinding {
+/// Evaluates `SpoolPersistent`. `has_claims`: whether the spools are volume claims; `None`: the Site has no recorders yet.
+pub fn evaluate(settings: &RecorderSettings, has_claims: Option<bool>) -> ConditionFinding {
     let (spool, open) = (&settings.spool, power_loss(settings));
-    let (is_persistent, reason, message) = match &spool.storage_class_name {
-        Some(class) => (
-            true,
-            Reason::VolumeClaim,
-            format!(
-                "the spools are volume claims of the class {class:?}, which outlast pods and nodes; a node that loses its power \
-                 takes at most the last {open} of each camera"
-            ),
-        ),
-        None => (
-            false,
-            Reason::EmptyDir,
-            format!(
-                "the spools are emptyDirs: a pod that is deleted by force, or a node that does not come back, takes with it the open \
-                 segment of each camera and all that waits for the store, held segments too: after an outage, up to 90% of {}; \
-                 set spec.recorder.spool.storageClassName to keep it, and maxLoss to require that",
-                spool.size
-            ),
-        ),
+    let finding = |is_persistent: bool, reason, message| {
+        ConditionFinding::new(ConditionType::SpoolPersistent, is_persistent, reason, message)
     };
-    ConditionFinding::new(ConditionType::SpoolPersistent, is_persistent, reason, message)
+    let is_volume = spool.storage_class_name.is_some();
+    if has_claims.unwrap_or(is_volume) {
+        let message = format!(
+            "the spools are volume claims, which outlast their pods; a node that loses its power takes at most the last {open} of each \
+             camera, unless its volumes are its own and do not come back"
+        );
+        return finding(true, Reason::VolumeClaim, message);
+    }
+    let remedy = if is_volume {
+        "this lasts until the recorders are replaced: see Ready"
+    } else {
+        "set spec.recorder.spool.storageClassName to keep it, and maxLoss to require that"
+    };
+    let message = format!(
+        "the spools are emptyDirs: a pod that is deleted by force, or a node that does not come back, takes with it the open segment of \
+         each camera and all that waits for the store, held segments too: after an outage, up to 90% of {}; {remedy}",
+        spool.size
+    );
+    finding(false, Reason::EmptyDir, message)
 }
 
 /// Returns why the spool may lose more than `spec.recorder.spool.maxLoss`; `None`: it does not.
@@ -93,9 +94,13 @@ mod tests {
             ),
         ] {
             let settings = settings(value.clone());
-            let found = evaluate(&settings);
+            let found = evaluate(&settings, None);
             let (truth, reason): (&str, &str) = (found.status.into(), found.reason.into());
             assert_eq!(format!("{truth} {reason}"), status, "{value}");
+            // What is, not what will be.
+            for (has_claims, reason) in [(true, Reason::VolumeClaim), (false, Reason::EmptyDir)] {
+                assert_eq!(evaluate(&settings, Some(has_claims)).reason, reason, "{value}");
+            }
             let problem = excess_loss(&settings);
             assert_eq!(problem.is_some(), excess.is_some(), "{value}: {problem:?}");
             assert!(problem.is_none_or(|problem| problem.contains(excess.unwrap())), "{value}");

@@ -36,6 +36,8 @@ const SEE_OTHER_CONDITIONS: &str = "AccessRestricted says who can read and write
 #[derive(Debug)]
 pub struct StatusInputs<'a> {
     pub valid: &'a ValidSite,
+    /// Whether the spools are volume claims; `None`: the Site has no recorders.
+    pub has_claims: Option<bool>,
     /// Whether spec, references and bucket let cameras record.
     pub may_record: bool,
     pub bucket: &'a BucketEvaluation,
@@ -62,7 +64,8 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         lagging: inputs.lagging,
         omitted: omitted_cameras(applied),
         segment,
-        was_silent: camera_recording::have_claimed_silence(&before.conditions),
+        was_silent: before.recording_cameras == Some(0)
+            && camera_recording::have_claimed_silence(&before.conditions),
         now,
     });
     let recording = with_lost_recorders(finding, &inputs.lost_recorders);
@@ -80,7 +83,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         evaluate_compliance(before.audit.as_ref(), valid.site_ceilings().as_ref(), now),
         evaluate_intact(bucket.status.is_some(), drift.as_ref(), held_drift, now),
         administrators_excluded(),
-        spool_persistence::evaluate(&site.spec.recorder),
+        spool_persistence::evaluate(&site.spec.recorder, inputs.has_claims),
         stalled,
     ];
     let status = SiteStatus {

@@ -228,7 +228,7 @@ async fn unreadable_part_is_tried_again() {
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
     assert_eq!(spool.recover_orphan().await, None, "not at once");
     fs::rename(&aside, &part).unwrap();
-    spool.retry_unreadable();
+    spool.retry_unreadable().await;
     assert_eq!((spool.status().bytes, spool.status().unrecovered), (1, 1));
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Empty));
     assert_eq!(spool.status().unrecovered, 0);

@@ -33,6 +33,8 @@ pub struct RecorderFixture {
     pub health: u16,
     version: u32,
     starts: u32,
+    /// Its spool outlasts it.
+    pub has_volume: bool,
     process: Option<Child>,
 }
 
@@ -73,6 +75,7 @@ impl RecorderFixture {
             health: free_port(),
             version: 0,
             starts: 0,
+            has_volume: false,
             process: None,
         };
         fixture.write(&fixture.config.to_string());
@@ -113,6 +116,7 @@ impl RecorderFixture {
             .arg(self.folder.path().join("config"))
             .arg("--spool-dir")
             .arg(self.spool())
+            .args(self.has_volume.then_some("--persistent-spool"))
             .args(["--status-listen", &format!("127.0.0.1:{}", self.status)])
             .args(["--health-listen", &format!("127.0.0.1:{}", self.health)])
             .stdout(log.try_clone().unwrap())

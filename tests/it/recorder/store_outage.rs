@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -100,6 +100,50 @@ async fn store_outage_loses_nothing() {
         let (segments, gaps) = fixture.segments_with_gaps(name).await;
         assert!(segments.len() >= 4 && gaps.is_empty(), "{name}: {gaps:?}");
     }
+}
+
+/// Its spool outlasts it, so waiting for the store would only cost footage. The grace period is five minutes.
+#[tokio::test]
+async fn recorder_with_a_volume_does_not_wait_for_the_store() {
+    let (mut fixture, connection) =
+        recorder_behind_breakable_connection(vec![testbed_camera("een", "h264/10")]).await;
+    fixture.has_volume = true;
+    fixture.start();
+    fixture.wait_for_uploads(1).await;
+    connection.set_up(false);
+    fixture.wait_for_status("a filled spool", |status| (status.spool.segments >= 2).then_some(())).await;
+    let began = Instant::now();
+    assert!(fixture.stop().await.success(), "{}", fixture.log());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    connection.set_up(true);
+    fixture.start();
+    fixture.wait_for_uploads(1).await;
+    fixture.wait_for_status("an empty spool", |status| (status.spool.segments <= 1).then_some(())).await;
+    // Its last segments may be too young for the store, as above.
+    fixture.stop().await;
+    fixture.has_volume = false;
+    fixture.start();
+    fixture.stop_cleanly().await;
+    let (segments, gaps) = fixture.segments_with_gaps("een").await;
+    assert!(segments.len() >= 4 && (1..=2).contains(&gaps.len()), "one for each restart: {gaps:?}");
+}
+
+/// With a disk that goes with the pod, the recorder uses its grace period.
+#[tokio::test]
+async fn recorder_without_a_volume_waits_for_the_store() {
+    let (mut fixture, connection) =
+        recorder_behind_breakable_connection(vec![testbed_camera("een", "h264/10")]).await;
+    fixture.start();
+    fixture.wait_for_uploads(1).await;
+    connection.set_up(false);
+    fixture.wait_for_status("a filled spool", |status| (status.spool.segments >= 2).then_some(())).await;
+    let store_returns = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        connection.set_up(true);
+    };
+    tokio::join!(fixture.stop_cleanly(), store_returns);
+    let (segments, gaps) = fixture.segments_with_gaps("een").await;
+    assert!(segments.len() >= 3 && gaps.is_empty(), "{gaps:?}");
 }
 
 /// A full spool discards its oldest segments, reports that, and never exceeds its limit.

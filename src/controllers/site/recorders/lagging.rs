@@ -13,6 +13,9 @@ use crate::sync::lock;
 /// misses the change of the pod, and a pod has about a minute to terminate.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
+/// The same for a recorder that has the configuration: its cameras stop at once, and its report may be some seconds old.
+const STOPPING_GRACE: SignedDuration = SignedDuration::from_secs(10);
+
 /// Deviation of a recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lag {
@@ -39,7 +42,8 @@ pub struct LaggingRecorder {
 impl LaggingRecorder {
     /// Returns whether it lags for longer than a configuration takes in ordinary operation.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
-        now.duration_since(self.since) >= GRACE
+        let grace = if self.lag == Lag::StillRecords { STOPPING_GRACE } else { GRACE };
+        now.duration_since(self.since) >= grace
     }
 
     /// Returns whether it answers, and may do what the latest configuration says within seconds.
@@ -77,15 +81,23 @@ pub fn name_overdue<'a>(
     join_first(names, ", ", "recorders")
 }
 
+/// Lagging recorders of a Site.
+struct NotedRecorders {
+    recorders: Vec<LaggingRecorder>,
+    /// Time of the last queries. The next may be minutes later, if the Site's store does not answer, and the recorders need not lag
+    /// any more.
+    noted_at: Timestamp,
+}
+
 /// Lagging recorders, by the UID of their Site.
 #[derive(Default)]
-pub struct LaggingRecorders(Mutex<HashMap<String, Vec<LaggingRecorder>>>);
+pub struct LaggingRecorders(Mutex<HashMap<String, NotedRecorders>>);
 
 impl LaggingRecorders {
     /// Notes the recorders of a Site that lag at `now`; all others do not. Returns them with their beginnings.
     pub fn note(&self, site_uid: &str, found: Vec<LaggingRecorder>, now: Timestamp) -> Vec<LaggingRecorder> {
         let mut sites = lock(&self.0);
-        let before = sites.remove(site_uid).unwrap_or_default();
+        let before = sites.remove(site_uid).map(|noted| noted.recorders).unwrap_or_default();
         let continuing =
             |recorder: LaggingRecorder| match before.iter().find(|before| before.pod_uid == recorder.pod_uid)
             {
@@ -94,18 +106,21 @@ impl LaggingRecorders {
             };
         let lagging: Vec<LaggingRecorder> = found.into_iter().map(continuing).collect();
         if !lagging.is_empty() {
-            sites.insert(site_uid.to_owned(), lagging.clone());
+            let noted = NotedRecorders { recorders: lagging.clone(), noted_at: now };
+            sites.insert(site_uid.to_owned(), noted);
         }
         lagging
     }
 
-    /// Names the recorders of a Site that may record `camera` although they should follow the latest configuration by now; `None`:
-    /// there are none.
-    pub fn name_overdue(&self, site_uid: &str, camera: &str, now: Timestamp) -> Option<String> {
-        name_overdue(lock(&self.0).get(site_uid)?, [camera], now)
+    /// Names the recorders of a Site that may record `camera` although they should have followed the latest configuration when they
+    /// were queried; `None`: there are none.
+    pub fn name_overdue(&self, site_uid: &str, camera: &str) -> Option<String> {
+        let sites = lock(&self.0);
+        let noted = sites.get(site_uid)?;
+        name_overdue(&noted.recorders, [camera], noted.noted_at)
     }
 
-    /// Forgets a Site without recorders.
+    /// Forgets a Site whose recorders are not queried any more.
     pub fn forget(&self, site_uid: &str) {
         lock(&self.0).remove(site_uid);
     }

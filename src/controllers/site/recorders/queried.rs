@@ -50,12 +50,12 @@ pub async fn query_all(
         (running, leaving)
     };
     let expected = running.as_ref().map(|running| &running.expected).or(planned.as_ref());
-    let leaving = query_leaving(client, expected, leaving).await;
+    let leaving = query_leaving(client, expected, leaving);
     let revision = expected.map(|expected| expected.revision.clone()).unwrap_or_default();
-    let Some(running) = running else {
-        return QueriedRecorders { revision, leaving, ..QueriedRecorders::default() };
+    let Some(running) = &running else {
+        return QueriedRecorders { revision, leaving: leaving.await, ..QueriedRecorders::default() };
     };
-    let replies = query_recorders(client, names, &running).await;
+    let (leaving, replies) = tokio::join!(leaving, query_recorders(client, names, running));
     let pod = |reply: &ShardReply| {
         let name = names.pod(reply.shard);
         running.pods.iter().find(|pod| pod.name_any() == name).cloned()

@@ -32,6 +32,7 @@ fn applied_status(
 ) -> SiteStatus {
     let may_record = may_record(&fixture.observed, &fixture.valid(), bucket);
     let inputs = StatusInputs {
+        has_claims: None,
         valid: &fixture.valid(),
         may_record,
         bucket,
@@ -222,6 +223,7 @@ fn missing_reference_stalls_site_after_one_minute() {
     let expected = [(2, quiet), (31, quiet), (61, quiet), (62, stalled), (400, stalled)];
     assert_stalled(&mut fixture, &bucket, &expected);
     let inputs = StatusInputs {
+        has_claims: None,
         valid: &fixture.valid(),
         may_record: false,
         bucket: &bucket,
@@ -246,6 +248,7 @@ fn lost_recorder_is_named_and_may_still_record() {
     let status_with = |fixture: &Fixture, lost_recorders: &[LostRecorder]| {
         let (bucket, valid) = (compliant_bucket(fixture.now), fixture.valid());
         let inputs = StatusInputs {
+            has_claims: None,
             valid: &valid,
             may_record: may_record(&fixture.observed, &valid, &bucket),
             bucket: &bucket,

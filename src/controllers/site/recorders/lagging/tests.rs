@@ -50,18 +50,24 @@ fn lag_lasts_until_the_recorder_follows_or_takes_another_configuration() {
 #[test]
 fn overdue_recorder_is_named_for_the_cameras_that_it_had() {
     let recorders = LaggingRecorders::default();
-    let name = |camera: &str, second| recorders.name_overdue("site", camera, at(second));
-    recorders.note("site", vec![lagging("a", None, Some(&["hal"]), 0)], at(0));
-    assert_eq!((name("hal", 59), name("hal", 60), name("kassa", 60)), (None, Some("a".to_owned()), None));
+    let note = |found: Vec<LaggingRecorder>, second| recorders.note("site", found, at(second));
+    let name = |camera: &str| recorders.name_overdue("site", camera);
+    note(vec![lagging("a", None, Some(&["hal"]), 0)], 0);
+    note(vec![lagging("a", None, Some(&["hal"]), 59)], 59);
+    assert_eq!(name("hal"), None, "it may have followed since, and the Site waits for its turn");
+    note(vec![lagging("a", None, Some(&["hal"]), 60)], 60);
+    assert_eq!((name("hal"), name("kassa")), (Some("a".to_owned()), None));
     // Its camera moved, and it got another, which it may have heard of.
-    recorders.note("site", vec![lagging("a", None, Some(&["kassa"]), 30)], at(30));
-    assert_eq!((name("hal", 60), name("kassa", 60)), (Some("a".to_owned()), Some("a".to_owned())));
-    assert_eq!(name("deur", 60), None);
+    note(vec![lagging("a", None, Some(&["kassa"]), 61)], 61);
+    assert_eq!((name("hal"), name("kassa")), (Some("a".to_owned()), Some("a".to_owned())));
+    assert_eq!(name("deur"), None);
     // Those of a recorder that is to be removed are not known.
-    recorders.note("site", vec![lagging("a", None, None, 40), lagging("b", None, None, 40)], at(40));
-    assert_eq!((name("deur", 60), name("deur", 100)), (Some("a".to_owned()), Some("a, b".to_owned())));
-    recorders.note("site", Vec::new(), at(101));
-    assert_eq!(name("hal", 200), None);
+    note(vec![lagging("a", None, None, 70), lagging("b", None, None, 70)], 70);
+    assert_eq!(name("deur"), Some("a".to_owned()));
+    note(vec![lagging("a", None, None, 130), lagging("b", None, None, 130)], 130);
+    assert_eq!(name("deur"), Some("a, b".to_owned()));
+    note(Vec::new(), 140);
+    assert_eq!(name("hal"), None);
 }
 
 proptest! {
@@ -71,7 +77,11 @@ proptest! {
         let recorders = LaggingRecorders::default();
         for second in seconds {
             recorders.note("site", vec![lagging("a", Some("r1"), None, second)], at(second));
-            prop_assert_eq!(recorders.name_overdue("site", "hal", at(second) + GRACE), Some("a".to_owned()));
+            let later = at(second) + GRACE;
+            let mut again = lagging("a", Some("r1"), None, 0);
+            again.since = later;
+            recorders.note("site", vec![again], later);
+            prop_assert_eq!(recorders.name_overdue("site", "hal"), Some("a".to_owned()));
         }
     }
 }
