@@ -123,6 +123,8 @@ async fn recorder_with_a_volume_does_not_wait_for_the_store() {
     fixture.stop().await;
     fixture.has_volume = false;
     fixture.start();
+    // A process that has not begun to listen for signals would die of this one.
+    fixture.wait_for_status("a status", |_| Some(())).await;
     fixture.stop_cleanly().await;
     let (segments, gaps) = fixture.segments_with_gaps("een").await;
     assert!(segments.len() >= 4 && (1..=2).contains(&gaps.len()), "one for each restart: {gaps:?}");
