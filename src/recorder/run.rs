@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::config;
@@ -119,7 +119,6 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
     };
     let grace = Duration::from_secs(options.grace_period_seconds);
     let limit = if options.persistent_spool { grace.min(PERSISTENT_CLOSING_PERIOD) } else { grace };
-    let deadline = Instant::now() + limit;
     tracing::info!("stopping: completing and uploading segments");
     // Cameras and orphans still add segments, so `drained` comes last: the queue ends once the spool is empty.
     let ending = async {
@@ -132,7 +131,7 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
             let _ = (&mut uploading).await;
         }
     };
-    if timeout_at(deadline.into(), ending).await.is_err() {
+    if timeout(limit, ending).await.is_err() {
         let segments = context.spool.status().segments;
         tracing::warn!(segments, "stopping before all uploads: segments stay in the spool");
     }
@@ -284,7 +283,7 @@ mod tests {
     use super::*;
 
     async fn within_timeout<T>(ended: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_mins(5), ended).await.expect("noticed")
+        timeout(Duration::from_mins(5), ended).await.expect("noticed")
     }
 
     #[tokio::test]

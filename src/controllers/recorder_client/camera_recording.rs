@@ -63,16 +63,18 @@ pub fn with_clock(finding: ConditionFinding, clock_ahead_ms: Option<i64>) -> Con
     ConditionFinding { message: format!("{}; {CLOCK_NOT_SYNCHRONIZED}", finding.message), ..finding }
 }
 
+/// Reasons of `Recording=False` that say that nothing may be recorded.
+const DENIED: [Reason; 2] = [Reason::Suspended, Reason::DependencyNotReady];
+
 /// Whether a finding says that nothing is recorded, and that nothing may be.
 pub fn claims_silence(finding: &ConditionFinding) -> bool {
-    let is_denied = matches!(finding.reason, Reason::Suspended | Reason::DependencyNotReady);
-    is_denied && finding.status == ConditionStatus::False
+    DENIED.contains(&finding.reason) && finding.status == ConditionStatus::False
 }
 
 /// Whether `Recording` among `conditions` says that nothing is recorded, and that nothing may be.
 pub fn have_claimed_silence(conditions: &[Condition]) -> bool {
     let type_: &str = ConditionType::Recording.into();
-    let denied: [&str; 2] = [Reason::Suspended.into(), Reason::DependencyNotReady.into()];
+    let denied = DENIED.map(<&str>::from);
     let mut recording = conditions.iter().filter(|condition| condition.type_ == type_);
     recording.any(|found| found.status == "False" && denied.contains(&found.reason.as_str()))
 }

@@ -177,20 +177,26 @@ async fn foreign_and_damaged_files_are_tolerated() {
     assert!(!hal.join("0000000000001.part").exists(), "it has no complete fragment");
 }
 
-#[tokio::test]
-async fn unreadable_part_is_purged_past_ceiling() {
+/// Returns a spool with a file that could not be read, and is readable again. It is at the path.
+async fn spool_with_unreadable_part(content: &[u8]) -> (tempfile::TempDir, Arc<Spool>, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let part = folder.path().join("video/hal/0000000000002.part");
     fs::create_dir_all(part.parent().unwrap()).unwrap();
-    fs::write(&part, b"garbage that is no MP4 file at all").unwrap();
+    fs::write(&part, content).unwrap();
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
-    // The file is temporarily unreadable.
     let aside = folder.path().join("aside");
     fs::rename(&part, &aside).unwrap();
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
+    assert_eq!(spool.recover_orphan().await, None, "not at once");
+    fs::rename(&aside, &part).unwrap();
+    (folder, spool, part)
+}
+
+#[tokio::test]
+async fn unreadable_part_is_purged_past_ceiling() {
+    let (_folder, spool, part) = spool_with_unreadable_part(b"garbage that is no MP4 file at all").await;
     assert_ne!(spool.status().bytes, 0, "nobody may remove it");
     assert_eq!(spool.status().unrecovered, 1);
-    fs::rename(&aside, &part).unwrap();
     let (ceiling, now) = (24 * 3600, Timestamp::now().as_second());
     let purge = async |limit: &AgeLimit| spool.purge_unreadable(limit).await;
     assert_eq!(purge(&age_limit(ceiling, now)).await, [""; 0]);
@@ -218,16 +224,7 @@ async fn unreadable_part_is_purged_past_ceiling() {
 /// A disk that failed once, for as long as the process lives, kept an incomplete recording out of the bucket.
 #[tokio::test]
 async fn unreadable_part_is_tried_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let part = folder.path().join("video/hal/0000000000002.part");
-    fs::create_dir_all(part.parent().unwrap()).unwrap();
-    fs::write(&part, b"x").unwrap();
-    let spool = Spool::open(folder.path().to_owned()).await.unwrap();
-    let aside = folder.path().join("aside");
-    fs::rename(&part, &aside).unwrap();
-    assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
-    assert_eq!(spool.recover_orphan().await, None, "not at once");
-    fs::rename(&aside, &part).unwrap();
+    let (_folder, spool, _part) = spool_with_unreadable_part(b"x").await;
     spool.retry_unreadable().await;
     assert_eq!((spool.status().bytes, spool.status().unrecovered), (1, 1));
     assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Empty));
