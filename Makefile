@@ -75,7 +75,7 @@ test-lifecycle: image  ## let an incident outlive ten ceilings on a store whose 
 
 # SEED=7 repeats the schedule of an earlier run.
 MINUTES = 30
-CAMERAS = 20
+chaos: CAMERAS = 20
 chaos: testbed-reset image  ## disturb pods, nodes, stores, API server, Secrets, cameras and upgrades for 30 min; SEED=… repeats a schedule
 	cargo test --locked --no-run --test it
 	$(TESTBED) run env TOEZICHT_CHAOS_SEED=$(SEED) TOEZICHT_CHAOS_MINUTES=$(MINUTES) TOEZICHT_CHAOS_CAMERAS=$(CAMERAS) \
@@ -109,9 +109,9 @@ bench-holds: image  ## compare placing and releasing holds with boto3, mc and th
 
 # REST is the period in seconds over which requests at rest are counted: the longest in which a status is refreshed.
 SITES = 1000
-CAMERAS = 10000
 REST = 900
 
+bench-scale: CAMERAS = 10000
 bench-scale: testbed-reset  ## run the operator with 1,000 Sites on a real API server, beside kubectl; writes docs/development/benchmarks.md
 	benches/run scale --sites $(SITES) --cameras $(CAMERAS) --rest $(REST)
 
