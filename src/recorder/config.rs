@@ -1,13 +1,15 @@
 //! The configuration, read from a mounted Secret and read again when it changes. The recorder rejects an invalid
-//! configuration as a whole and continues with the last valid one: a part of a configuration would be nobody's
-//! intention.
+//! configuration and continues with the last valid one. An invalid camera spoils only itself: gates, suspensions and holds of the
+//! others must reach the recorder.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -15,17 +17,19 @@ use super::http::tls;
 use super::rtsp::CameraAddress;
 use crate::failure::Failure;
 use crate::rules::recording::key::is_source_name;
-use crate::wire::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig, Window};
+use crate::wire::{CONFIG_KEY, CameraConfig, FORMAT, GapCause, RecorderConfig, RejectedConfig, Window};
 
 /// Interval of checks of the mounted file. The kubelet swaps a symbolic link, so a check is cheap.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Most messages of invalid cameras in the status.
+const MAX_MESSAGES: usize = 5;
 const SEGMENT_DURATION_MS: std::ops::RangeInclusive<u64> = 1000..=3_600_000;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfigState {
     /// The last valid configuration; `None` before the first.
     pub config: Option<Arc<RecorderConfig>>,
-    /// A newer configuration that was rejected.
+    /// A newer configuration that was rejected, or what was rejected of this one.
     pub rejected: Option<RejectedConfig>,
 }
 
@@ -58,8 +62,16 @@ impl From<serde_json::Error> for RecorderConfigError {
     }
 }
 
-pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, RecorderConfigError> {
-    #[derive(serde::Deserialize)]
+/// A configuration, and the fields of cameras that were invalid in it.
+#[derive(Debug)]
+pub struct Parsed {
+    pub config: RecorderConfig,
+    pub invalid_cameras: Vec<RecorderConfigError>,
+}
+
+/// Parses a configuration. An invalid camera is replaced by what is certain of it, given the configuration `before`.
+pub fn parse(bytes: &[u8], before: Option<&RecorderConfig>) -> Result<Parsed, RecorderConfigError> {
+    #[derive(Deserialize)]
     struct FormatHeader {
         format: u32,
     }
@@ -68,9 +80,19 @@ pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, RecorderConfigError> {
     if format == 0 || format > FORMAT {
         return Err(RecorderConfigError::Format(format));
     }
-    let config: RecorderConfig = serde_json::from_slice(bytes)?;
+    let mut document: Value = serde_json::from_slice(bytes)?;
+    let cameras = document.get_mut("cameras").and_then(Value::as_array_mut).map(std::mem::take);
+    let mut config: RecorderConfig = match serde_json::from_value(document) {
+        Ok(config) => config,
+        // The text has the line of the error, and the document does not.
+        Err(error) => {
+            return Err(serde_json::from_slice::<RecorderConfig>(bytes).err().unwrap_or(error).into());
+        }
+    };
     validate(&config)?;
-    Ok(config)
+    let invalid_cameras;
+    (config.cameras, invalid_cameras) = parse_cameras(cameras.unwrap_or_default(), before);
+    Ok(Parsed { config, invalid_cameras })
 }
 
 /// Does not check the storage: an unusable one must not keep windows, suspensions and holds from the recorder.
@@ -92,17 +114,72 @@ fn validate(config: &RecorderConfig) -> Result<(), RecorderConfigError> {
     if tls::acceptor(&config.status_api).is_none() {
         return invalid("statusApi", "write a certificate and its key as PEM");
     }
-    let mut names = BTreeSet::new();
-    for (index, camera) in config.cameras.iter().enumerate() {
-        validate_camera(camera).map_err(|(field, problem)| RecorderConfigError::Invalid {
-            field: format!("cameras[{index}].{field}"),
-            problem,
-        })?;
-        if !names.insert(&camera.name) {
-            return invalid(&format!("cameras[{index}].name"), "another camera has this name");
+    Ok(())
+}
+
+fn parse_cameras(
+    entries: Vec<Value>,
+    before: Option<&RecorderConfig>,
+) -> (Vec<CameraConfig>, Vec<RecorderConfigError>) {
+    let mut count_of_name: BTreeMap<String, u32> = BTreeMap::new();
+    for name in entries.iter().filter_map(name_of) {
+        *count_of_name.entry(name.to_owned()).or_default() += 1;
+    }
+    let (mut cameras, mut errors): (BTreeMap<String, CameraConfig>, Vec<_>) = Default::default();
+    for (index, entry) in entries.into_iter().enumerate() {
+        let name = name_of(&entry).unwrap_or_default().to_owned();
+        let camera = if count_of_name.get(&name).is_some_and(|count| *count > 1) {
+            Err(("name", "another camera has this name"))
+        } else {
+            parse_camera(&entry)
+        };
+        let camera = camera.or_else(|(field, problem)| {
+            let path = if field.is_empty() { String::new() } else { format!(".{field}") };
+            errors.push(RecorderConfigError::Invalid { field: format!("cameras[{index}]{path}"), problem });
+            let known = before.and_then(|config| config.cameras.iter().find(|camera| camera.name == name));
+            known.map(|known| replacement(&entry, known, field)).ok_or(())
+        });
+        if let Ok(camera) = camera {
+            cameras.insert(name, camera);
         }
     }
-    Ok(())
+    (cameras.into_values().collect(), errors)
+}
+
+fn name_of(entry: &Value) -> Option<&str> {
+    entry.get("name")?.as_str()
+}
+
+fn parse_camera(entry: &Value) -> Result<CameraConfig, (&'static str, &'static str)> {
+    // The message of serde_json may quote a value, and values are secrets here.
+    let camera: CameraConfig = CameraConfig::deserialize(entry)
+        .map_err(|_| ("", "a field is missing, or its value is of another type"))?;
+    validate_camera(&camera)?;
+    Ok(camera)
+}
+
+/// Returns the configuration of a camera whose `entry` is invalid in `field`: its windows with the stream that is known of it, or
+/// no window at all.
+fn replacement(entry: &Value, known: &CameraConfig, field: &'static str) -> CameraConfig {
+    #[derive(Deserialize)]
+    struct Gates {
+        shard: u32,
+        permitted: Vec<Window>,
+        denial: Option<GapCause>,
+        #[serde(default)]
+        suspended: Vec<Window>,
+    }
+    let known = known.clone();
+    let is_of_stream = matches!(field, "url" | "");
+    let gates = Gates::deserialize(entry).ok().filter(|gates| {
+        is_of_stream && !gates.permitted.iter().chain(&gates.suspended).any(Window::is_empty)
+    });
+    match gates {
+        Some(Gates { shard, permitted, denial, suspended }) => {
+            CameraConfig { shard, permitted, denial, suspended, ..known }
+        }
+        None => CameraConfig { permitted: Vec::new(), denial: Some(GapCause::SiteNotReady), ..known },
+    }
 }
 
 fn validate_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str)> {
@@ -149,21 +226,29 @@ pub async fn watch_file(folder: PathBuf, current: watch::Sender<ConfigState>, st
 
 async fn reload(folder: &Path, current: &watch::Sender<ConfigState>) {
     let bytes = tokio::fs::read(folder.join(CONFIG_KEY)).await;
-    let config = bytes
+    let before = current.borrow().config.clone();
+    let parsed = bytes
         .as_ref()
         .map_err(|error| RecorderConfigError::Io(error.kind().into()))
-        .and_then(|bytes| parse(bytes));
-    match config {
-        Ok(config) => {
-            let is_new =
-                |known: &ConfigState| known.rejected.is_some() || known.config.as_deref() != Some(&config);
-            if is_new(&current.borrow()) {
-                tracing::info!(
+        .and_then(|bytes| parse(bytes, before.as_deref()));
+    match parsed {
+        Ok(Parsed { config, invalid_cameras }) => {
+            let messages: Vec<String> = invalid_cameras.iter().map(RecorderConfigError::to_string).collect();
+            let rejected = (!messages.is_empty()).then(|| RejectedConfig {
+                revision: Some(config.revision.clone()),
+                message: bounded(&messages),
+            });
+            for message in &messages {
+                tracing::warn!(
                     revision = config.revision,
-                    cameras = config.cameras.len(),
-                    "configuration read"
+                    "a camera of the configuration is rejected: {message}"
                 );
-                current.send_replace(ConfigState { config: Some(Arc::new(config)), rejected: None });
+            }
+            let (cameras, revision) = (config.cameras.len(), config.revision.clone());
+            let next = ConfigState { config: Some(Arc::new(config)), rejected };
+            if *current.borrow() != next {
+                tracing::info!(revision, cameras, "configuration read");
+                current.send_replace(next);
             }
         }
         Err(error) => {
@@ -173,6 +258,15 @@ async fn reload(folder: &Path, current: &watch::Sender<ConfigState>) {
             // The previous configuration stays in force: a bad edit must not end the recording.
             current.send_modify(|current| current.rejected = Some(rejected));
         }
+    }
+}
+
+/// Joins messages. There may be one for each camera of a large Site.
+fn bounded(messages: &[String]) -> String {
+    let text = messages.iter().take(MAX_MESSAGES).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match messages.len().checked_sub(MAX_MESSAGES) {
+        Some(more @ 1..) => format!("{text}; and {more} more"),
+        _ => text,
     }
 }
 

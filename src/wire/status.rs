@@ -19,7 +19,8 @@ pub struct RecorderStatus {
     /// Absent: the uploads use different revisions, or an unknown one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploads_follow: Option<String>,
-    /// Newer configuration that the recorder rejected. It uses the last valid one.
+    /// Newer configuration that the recorder rejected: it uses the last valid one. With the revision in use: some of its cameras were
+    /// rejected, and are recorded as before or not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RejectedConfig>,
     /// Reason that the storage of the configuration in use cannot be used, without secrets. Uploads use the previous one.

@@ -8,6 +8,7 @@ mod bucket_watch;
 mod chronicle;
 mod configuration;
 mod footage;
+mod holds;
 mod inject;
 mod plan;
 mod restarts;

@@ -23,7 +23,9 @@
 #![allow(clippy::mod_module_files)]
 
 mod admission;
+mod admission_policies;
 mod chaos;
+mod helm_upgrade;
 mod lifecycle;
 mod line;
 mod lost_node;

@@ -20,5 +20,4 @@ mod site;
 pub mod spools;
 mod stale_reads;
 mod tokens;
-mod upgrade;
 mod watches;

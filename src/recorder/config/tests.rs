@@ -21,35 +21,99 @@ pub(crate) fn valid_config() -> Value {
 fn rejection_message(pointer: &str, value: Value) -> String {
     let mut config = valid_config();
     *config.pointer_mut(pointer).unwrap() = value;
-    parse(config.to_string().as_bytes()).expect_err("rejected").to_string()
+    parse(config.to_string().as_bytes(), None).expect_err("rejected").to_string()
 }
 
 #[test]
 fn valid_config_is_read_and_unknown_fields_are_ignored() {
     let mut config = valid_config();
     config["aFieldOfTomorrow"] = json!(1);
-    let config = parse(config.to_string().as_bytes()).unwrap();
-    assert_eq!(config.cameras[0].name, "receptie");
+    let parsed = parse(config.to_string().as_bytes(), None).unwrap();
+    assert_eq!(parsed.config.cameras[0].name, "receptie");
+    assert!(parsed.invalid_cameras.is_empty());
 }
 
 #[test]
 fn invalid_config_is_rejected_with_its_field() {
-    let window = json!([{"from": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}]);
-    let camera = &valid_config()["cameras"][0];
     for (pointer, value, message) in [
         ("/format", json!(2), "format 2"),
         ("/segmentDurationMs", json!(10), "segmentDurationMs"),
         ("/spoolBytes", json!(0), "spoolBytes"),
         ("/statusApi/keyPem", json!("x"), "statusApi"),
         ("/statusApi/token", json!("short"), "statusApi.token"),
-        ("/cameras/0/name", json!("../../etc"), "cameras[0].name"),
-        ("/cameras/0/url", json!("http://192.0.2.1/"), "cameras[0].url"),
-        ("/cameras/0/url", json!("rtsp://u:p@192.0.2.1/"), "cameras[0].url"),
-        ("/cameras", json!([camera, camera]), "cameras[1].name"),
-        ("/cameras/0/suspended", window, "cameras[0].suspended"),
     ] {
         let actual = rejection_message(pointer, value);
         assert!(actual.contains(message), "{actual}");
+    }
+}
+
+/// Windows, suspensions and holds of the others reach the recorder, and what is certain of that camera too.
+#[test]
+fn invalid_camera_spoils_only_itself() {
+    let window = json!([{"from": "2026-03-01T00:00:00Z", "until": "2026-04-01T00:00:00Z"}]);
+    let empty = json!([{"from": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}]);
+    let mut first = valid_config();
+    let known_camera = first["cameras"][0].clone();
+    first["cameras"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "hal", "shard": 0, "url": "rtsp://192.0.2.2/1", "permitted": []}));
+    let before = parse(first.to_string().as_bytes(), None).unwrap().config;
+    let known = before.cameras.iter().find(|camera| camera.name == "receptie").unwrap().clone();
+
+    let mut next = first.clone();
+    next["holds"] = json!({"uid-1": {"window": {"from": "2026-03-02T00:00:00Z"}}});
+    for camera in [0, 1] {
+        next["cameras"][camera]["suspended"] = window.clone();
+    }
+    // The fields are wrong in turn; `Some`: the new windows apply to the known stream.
+    for (field, value, path, has_new_windows) in [
+        ("url", json!("http://192.0.2.1/"), "cameras[0].url", true),
+        ("url", json!("rtsp://u:p@192.0.2.1/"), "cameras[0].url", true),
+        ("url", json!(null), "cameras[0]", true),
+        ("login", json!({"username": 5}), "cameras[0]", true),
+        ("suspended", json!("2026"), "cameras[0]", false),
+        ("permitted", json!(null), "cameras[0]", false),
+        ("suspended", empty.clone(), "cameras[0].suspended", false),
+        ("permitted", empty, "cameras[0].permitted", false),
+    ] {
+        let mut document = next.clone();
+        document["cameras"][0][field] = value;
+        for before in [Some(&before), None] {
+            let Parsed { config, invalid_cameras } = parse(document.to_string().as_bytes(), before).unwrap();
+            let message = invalid_cameras[0].to_string();
+            assert!(invalid_cameras.len() == 1 && message.starts_with(&format!("{path}: ")), "{message}");
+            let camera = |name| config.cameras.iter().find(|camera: &&CameraConfig| camera.name == name);
+            assert!(config.holds.len() == 1 && camera("hal").unwrap().suspended.len() == 1, "{field}");
+            let Some(replaced) = camera("receptie") else {
+                assert!(before.is_none(), "{field}");
+                continue;
+            };
+            assert_eq!(replaced.source, known.source);
+            if has_new_windows {
+                assert!(
+                    replaced.suspended.len() == 1 && replaced.permitted == known.permitted,
+                    "{replaced:?}"
+                );
+            } else {
+                assert!(replaced.permitted.is_empty() && replaced.denial.is_some(), "{replaced:?}");
+            }
+        }
+    }
+
+    // Which of the two is meant? Neither is recorded.
+    let mut twice = first.clone();
+    twice["cameras"].as_array_mut().unwrap().push(known_camera);
+    let parsed = parse(twice.to_string().as_bytes(), Some(&before)).unwrap();
+    assert_eq!(parsed.invalid_cameras.len(), 2);
+    let camera = parsed.config.cameras.iter().find(|camera| camera.name == "receptie").unwrap();
+    assert!(camera.permitted.is_empty(), "{camera:?}");
+
+    for stranger in [json!({"name": "../../etc"}), json!(7), json!({"name": 7})] {
+        let mut document = first.clone();
+        document["cameras"].as_array_mut().unwrap().push(stranger);
+        let parsed = parse(document.to_string().as_bytes(), Some(&before)).unwrap();
+        assert!(parsed.invalid_cameras.len() == 1 && parsed.config.cameras == before.cameras);
     }
 }
 
@@ -61,9 +125,9 @@ fn unusable_storage_does_not_reject_the_rest() {
     {
         let mut config = valid_config();
         config["storage"][field] = value;
-        let config = parse(&serde_json::to_vec(&config).unwrap()).unwrap();
+        let parsed = parse(&serde_json::to_vec(&config).unwrap(), None).unwrap();
         assert!(
-            crate::storage::BucketConnection::new(&config.storage).is_err(),
+            crate::storage::BucketConnection::new(&parsed.config.storage).is_err(),
             "{field} is meant to be unusable"
         );
     }
@@ -71,9 +135,14 @@ fn unusable_storage_does_not_reject_the_rest() {
 
 #[test]
 fn error_message_quotes_no_secret() {
-    let message = rejection_message("/cameras/0/shard", json!("p4ssword"));
-    assert!(!message.contains("p4ssword") && message.contains("another type"), "{message}");
-    let error = parse(b"{\"format\": 1, \"p4ssword\"").unwrap_err().to_string();
+    let message = rejection_message("/storage/region", json!(["p4ssword"]));
+    assert!(!message.contains("p4ssword") && message.contains("another type at line 1"), "{message}");
+    let mut config = valid_config();
+    config["cameras"][0]["shard"] = json!("p4ssword");
+    let parsed = parse(config.to_string().as_bytes(), None).unwrap();
+    let message = parsed.invalid_cameras[0].to_string();
+    assert_eq!(message, "cameras[0]: a field is missing, or its value is of another type");
+    let error = parse(b"{\"format\": 1, \"p4ssword\"", None).unwrap_err().to_string();
     assert!(!error.contains("p4ssword"), "{error}");
 }
 
@@ -120,9 +189,17 @@ async fn watcher_follows_kubelet_symlinks_and_keeps_last_valid_config() {
 
     bad["revision"] = json!("r3");
     bad["spoolBytes"] = json!(5);
+    bad["cameras"][0]["url"] = json!("ftp://192.0.2.1");
     write("..3", &bad.to_string());
+    let now = wait_until(&mut current, |c| c.config.as_ref().unwrap().revision == "r3").await;
+    let rejected = now.rejected.unwrap();
+    assert!(rejected.revision.as_deref() == Some("r3") && rejected.message.starts_with("cameras[0].url: "));
+
+    bad["revision"] = json!("r4");
+    bad["cameras"] = config["cameras"].clone();
+    write("..4", &bad.to_string());
     let now = wait_until(&mut current, |c| c.rejected.is_none()).await;
-    assert_eq!(now.config.unwrap().revision, "r3");
+    assert_eq!(now.config.unwrap().revision, "r4");
     stop.cancel();
     following.await.unwrap();
 }

@@ -5,26 +5,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::PostParams;
-use serde_json::json;
-use toezicht::api::IncidentHold;
 
 use super::bucket_watch::{BucketWatch, DeclaredHold};
 use super::chronicle::{Chronicle, Reports};
 use super::configuration::unreported_drift;
 use super::footage::{Footage, Run, footage};
+use super::holds;
 use super::inject::{Fault, begin, end, unnoticed_keys};
 use super::plan::{Kind, Object, Planned, READ_BACK_SECONDS};
-use super::spans::{Span, outside, seconds, span, within};
+use super::spans::{Span, outside, seconds, span, undisturbed, within};
 use super::watchdog::{Shared, Watchdog, read};
-use super::world::{ChaosCamera, SITES, World, second_node, until_done};
-use crate::operator::process::{release_lease, wait_for_leader};
+use super::world::{ChaosCamera, SITES, World, second_node};
 use crate::support::cluster::TestNamespace;
 use crate::support::pod;
 use crate::support::recorded::{Segment, segments};
 
 /// Longest time in which everything is well again after the last fault.
-const REST: Duration = Duration::from_secs(300);
+pub const REST: Duration = Duration::from_secs(300);
 /// Longest time in seconds to wait for the operator to revert a change of a bucket.
 const MAX_DRIFT: u32 = READ_BACK_SECONDS + 300;
 /// Longest time in which a fault of a pod may stay unnoticed in the Site's `Ready`.
@@ -78,9 +75,9 @@ pub async fn run(namespace: TestNamespace, settings: RunSettings) {
     for bucket in &mut buckets {
         read(&shared, bucket).await;
     }
-    check_holds_at_end(&shared, &buckets).await;
+    holds::check_at_end(&shared, &buckets).await;
     shared.copy_objects("end").await;
-    release(&mut world, &shared, &mut buckets).await;
+    holds::release(&mut world, &shared, &mut buckets).await;
     check_configurations_at_end(&world, &shared, &buckets).await;
     world.stop_operators().await;
     for process in &world.operators.ended {
@@ -139,7 +136,7 @@ async fn disturb(world: &mut World, shared: &Shared, settings: &RunSettings) {
         }
         world.replace_exited_operators();
         if declared < 2 && now >= (declared + 1) * settings.seconds / 8 {
-            declare(world, shared, declared, settings).await;
+            holds::declare(world, shared, declared, settings.seconds).await;
             declared += 1;
         }
         if now / 60 > minute {
@@ -152,41 +149,6 @@ async fn disturb(world: &mut World, shared: &Shared, settings: &RunSettings) {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// Declares the first hold over half of the cameras of the first site, without an end, or the second over the whole other site,
-/// with a window that ends during the run.
-async fn declare(world: &World, shared: &Shared, number: u32, settings: &RunSettings) {
-    let cameras =
-        world.cameras.iter().filter(|camera| camera.site == number).map(|camera| camera.name.clone());
-    // The client sends whole seconds.
-    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
-    let hold = if number == 0 {
-        let half = cameras.enumerate().filter(|(index, _)| index % 2 == 0).map(|(_, name)| name).collect();
-        let from = now - SignedDuration::from_secs(20);
-        DeclaredHold { name: "ongoing".into(), site: 0, cameras: half, from, until: None }
-    } else {
-        let (from, length) = (now - SignedDuration::from_secs(30), i64::from(settings.seconds / 2));
-        let until = Some(now + SignedDuration::from_secs(length));
-        DeclaredHold { name: "evening".into(), site: 1, cameras: vec![], from, until }
-    };
-    let mut window = json!({"from": hold.from});
-    if let Some(until) = hold.until {
-        window["until"] = json!(until);
-    }
-    let object = json!({
-        "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": hold.name},
-        "spec": {
-            "siteRef": {"name": SITES[number as usize]}, "cameras": hold.cameras, "window": window,
-            "purpose": "Theft", "reference": "2026-0412",
-        },
-    });
-    let object: IncidentHold = serde_json::from_value(object).unwrap();
-    let api = world.scene.namespace.api::<IncidentHold>();
-    let params = PostParams::default();
-    until_done("declare a hold", || api.create(&params, &object)).await;
-    println!("{} declared {}", Timestamp::now(), hold.name);
-    shared.holds.lock().unwrap().push(hold);
 }
 
 /// Describes what the objects claim now.
@@ -283,31 +245,6 @@ async fn wait_for_uploads(world: &World, shared: &Shared, until: Timestamp) {
     }
 }
 
-/// Checks that all versions under a hold are there with their legal hold, whatever was claimed.
-async fn check_holds_at_end(shared: &Shared, buckets: &[BucketWatch]) {
-    let holds = shared.holds.lock().unwrap().clone();
-    for hold in &holds {
-        let bucket = &buckets[hold.site as usize];
-        let covered = bucket.versions.iter().filter(|(_, version)| hold.covers(&version.key));
-        let (mut count, mut young) = (0, 0);
-        for ((key, id), version) in covered {
-            count += 1;
-            // Its pass may still come.
-            if Timestamp::now().duration_since(version.seen) < SignedDuration::from_secs(90) {
-                young += 1;
-                continue;
-            }
-            if !version.is_gone && !bucket.protection(key, id).await.0 {
-                shared.report(format!("{}: {key} {id} has no legal hold at the end", hold.name)).await;
-            }
-        }
-        println!("{}: {count} versions, {young} of them young", hold.name);
-        if count == 0 {
-            shared.report(format!("{}: nothing is held", hold.name)).await;
-        }
-    }
-}
-
 /// Checks that the buckets keep the policy in force, whatever was claimed and whatever happened before.
 async fn check_configurations_at_end(world: &World, shared: &Shared, buckets: &[BucketWatch]) {
     for bucket in buckets {
@@ -315,56 +252,6 @@ async fn check_configurations_at_end(world: &World, shared: &Shared, buckets: &[
         let problems = [found.lifecycle_problem(&[world.ceiling]), found.policy_problem()];
         for problem in problems.into_iter().flatten() {
             shared.report(format!("{} at the end: {problem}", SITES[bucket.site as usize])).await;
-        }
-    }
-}
-
-/// Resolves the holds, and checks that they hold nothing any more.
-async fn release(world: &mut World, shared: &Shared, buckets: &mut [BucketWatch]) {
-    // After a killed operator, releases wait a quarter of an hour. The requests of all can land no more: the proxies forward
-    // at once.
-    world.stop_operators().await;
-    release_lease(&world.scene.namespace).await;
-    world.start_operator();
-    let instance = world.operators.running[0].instance.clone();
-    wait_for_leader(&world.scene.namespace, &instance).await;
-    let holds = shared.holds.lock().unwrap().clone();
-    for hold in &holds {
-        world.scene.resolve(&hold.name).await;
-    }
-    let start = Instant::now();
-    loop {
-        let open: Vec<String> = {
-            let reports = shared.chronicle.reports();
-            let latest =
-                holds.iter().map(|hold| (hold, reports.latest("IncidentHold", &hold.name, "Released")));
-            let open = latest.filter(|(_, change)| !change.is_some_and(|change| change.status == "True"));
-            open.map(|(hold, change)| format!("{}: {change:?}", hold.name)).collect()
-        };
-        if open.is_empty() {
-            break;
-        }
-        if start.elapsed() > REST {
-            shared.report(format!("not released {REST:?} after the resolution: {open:#?}")).await;
-            return;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    for bucket in buckets {
-        bucket.poll(&[]).await;
-        let site = bucket.site;
-        let covered = |hold: &DeclaredHold, version: &super::bucket_watch::Version| {
-            hold.site == site && hold.covers(&version.key) && !version.is_gone
-        };
-        for ((key, id), version) in &bucket.versions {
-            if holds.iter().any(|hold| covered(hold, version)) {
-                let (is_held, tag) = bucket.protection(key, id).await;
-                if is_held || tag != "video" {
-                    shared
-                        .report(format!("Released=True, and {key} {id} has hold {is_held}, tag {tag}"))
-                        .await;
-                }
-            }
         }
     }
 }
@@ -388,6 +275,11 @@ async fn judge(world: &World, shared: &Shared, period: [Timestamp; 2]) {
     let problems: Vec<String> = {
         let reports = shared.chronicle.reports();
         let run = run_of(world, &reports, &faults, span(period, world.epoch));
+        let judged = undisturbed(run.period, &run.operator_outages());
+        println!(
+            "conditions are judged in {judged:.0} of {:.0} s: in the others no operator can work",
+            run.period[1] - run.period[0]
+        );
         let ready = SITES.iter().flat_map(|site| ready_problems(&run, &reports, site));
         let drift = (0..2).flat_map(|site| unreported_drift(&reports, &faults, site, period[1]));
         ready.chain(drift).chain(unnoticed_keys(&faults, period[1])).collect()

@@ -1,19 +1,14 @@
-//! The chart: its manifests, RBAC rules and admission policies.
+//! The chart: its manifests and RBAC rules.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams, PostParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use toezicht::api::RecordingPolicy;
 use toezicht::cli::crds;
 use toezicht::controllers::config::OperatorConfig;
 
-use crate::support::cluster::{TestNamespace, client};
-use crate::support::operator;
-use crate::support::scene::{POLICY, policy};
 use crate::support::settings::root;
 use crate::support::tools::{run, try_run};
 
@@ -263,23 +258,4 @@ async fn invalid_values_are_rejected() {
             try_run("helm", &["template", "tz", &chart, "--kube-version", "1.34.0", mistake], None).await;
         assert!(!ok && err.contains("values don't meet the specifications"), "{mistake}: {err}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn admission_policy_rejects_retention_above_ceiling() {
-    let _operator = operator::shared().await;
-    let namespace = TestNamespace::new(&client().await, "chart-admission").await;
-    let policies = namespace.api::<RecordingPolicy>();
-    let mut above = policy();
-    above["spec"]["retention"]["video"] = "29d".into();
-    let above: RecordingPolicy = serde_json::from_value(above).unwrap();
-    let rejection = policies.create(&PostParams::default(), &above).await.unwrap_err().to_string();
-    assert!(rejection.contains("spec.retention.video: at most 28d on this cluster"), "{rejection}");
-    let within: RecordingPolicy = serde_json::from_value(policy()).unwrap();
-    policies.create(&PostParams::default(), &within).await.unwrap();
-    let raise = Patch::Merge(json!({"spec": {"retention": {"calls": "8d"}}}));
-    let rejection = policies.patch(POLICY, &PatchParams::default(), &raise).await.unwrap_err().to_string();
-    assert!(rejection.contains("spec.retention.calls: at most 7d on this cluster"), "{rejection}");
-
-    namespace.delete().await;
 }

@@ -119,7 +119,8 @@ async fn recorder_with_a_volume_does_not_wait_for_the_store() {
     connection.set_up(true);
     fixture.start();
     // The segments of before may all be uploaded before the camera serves the first frame.
-    let is_newer = |report: &CameraReport| report.last_segment.as_ref().is_some_and(|last| last.start > ended);
+    let is_newer =
+        |report: &CameraReport| report.last_segment.as_ref().is_some_and(|last| last.start > ended);
     fixture
         .wait_for_status("a segment of after the restart", |status| {
             camera(status, "een").filter(|report| is_newer(report)).map(|_| ())
@@ -128,7 +129,11 @@ async fn recorder_with_a_volume_does_not_wait_for_the_store() {
     fixture.wait_for_status("an empty spool", |status| (status.spool.segments <= 1).then_some(())).await;
     assert!(fixture.stop().await.success(), "{}", fixture.log());
     let (segments, gaps) = fixture.segments_with_gaps("een").await;
-    assert!(segments.len() >= 4 && gaps.len() == 1, "only the restart: {} segments, {gaps:?}", segments.len());
+    assert!(
+        segments.len() >= 4 && gaps.len() == 1,
+        "only the restart: {} segments, {gaps:?}",
+        segments.len()
+    );
 }
 
 /// With a disk that goes with the pod, the recorder uses its grace period.

@@ -64,9 +64,12 @@ pub fn describe_lagging(replies: &[ShardReply], revision: &str) -> Option<String
     let describe = |reply: &ShardReply| {
         let problem = match &reply.status {
             Err(error) => format!(": {error}"),
-            Ok(status) if status.revision == revision => match &status.storage_problem {
-                Some(problem) => format!(" cannot use the storage of its configuration: {problem}"),
-                None => return None,
+            Ok(status) if status.revision == revision => match (&status.storage_problem, &status.refused) {
+                (Some(problem), _) => format!(" cannot use the storage of its configuration: {problem}"),
+                (None, Some(refused)) if refused.revision.as_deref() == Some(revision) => {
+                    format!(" rejects a part of its configuration: {}", refused.message)
+                }
+                (None, _) => return None,
             },
             Ok(status) => match &status.refused {
                 Some(refused) if refused.revision.as_deref() == Some(revision) => {

@@ -6,8 +6,8 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
-use super::process::with_chart_scaled_down;
-use super::spools::{wait_for_ready_message, wait_for_spooled_segments};
+use crate::operator::process::with_chart_scaled_down;
+use crate::operator::spools::{wait_for_ready_message, wait_for_spooled_segments};
 use crate::support::cluster::TestNamespace;
 use crate::support::proxy::Proxy;
 use crate::support::recorded::{check_frames, segments};
