@@ -137,7 +137,7 @@ fn parse_cameras(
             let path = if field.is_empty() { String::new() } else { format!(".{field}") };
             errors.push(RecorderConfigError::Invalid { field: format!("cameras[{index}]{path}"), problem });
             let known = before.and_then(|config| config.cameras.iter().find(|camera| camera.name == name));
-            known.map(|known| replacement(&entry, known, field)).ok_or(())
+            replacement(&entry, &name, known, field).ok_or(())
         });
         if let Ok(camera) = camera {
             cameras.insert(name, camera);
@@ -159,27 +159,42 @@ fn parse_camera(entry: &Value) -> Result<CameraConfig, (&'static str, &'static s
 }
 
 /// Returns the configuration of a camera whose `entry` is invalid in `field`: its windows with the stream that is known of it, or
-/// no window at all.
-fn replacement(entry: &Value, known: &CameraConfig, field: &'static str) -> CameraConfig {
+/// no window at all. `None`: it has no name, or nobody knows which recorder records it.
+fn replacement(
+    entry: &Value,
+    name: &str,
+    known: Option<&CameraConfig>,
+    field: &'static str,
+) -> Option<CameraConfig> {
     #[derive(Deserialize)]
     struct Gates {
-        shard: u32,
         permitted: Vec<Window>,
         denial: Option<GapCause>,
         #[serde(default)]
         suspended: Vec<Window>,
     }
-    let known = known.clone();
+    let shard = entry.get("shard").and_then(|shard| u32::deserialize(shard).ok());
+    let shard = shard.or_else(|| Some(known?.shard)).filter(|_| is_source_name(name))?;
+    let source = known.map(|known| known.source.clone());
     let is_of_stream = matches!(field, "url" | "");
     let gates = Gates::deserialize(entry).ok().filter(|gates| {
         is_of_stream && !gates.permitted.iter().chain(&gates.suspended).any(Window::is_empty)
     });
-    match gates {
-        Some(Gates { shard, permitted, denial, suspended }) => {
-            CameraConfig { shard, permitted, denial, suspended, ..known }
+    let name = name.to_owned();
+    Some(match (source.filter(|source| !source.url.reveal().is_empty()), gates) {
+        (Some(source), Some(Gates { permitted, denial, suspended })) => {
+            CameraConfig { name, shard, source, permitted, denial, suspended, is_rejected: false }
         }
-        None => CameraConfig { permitted: Vec::new(), denial: Some(GapCause::SiteNotReady), ..known },
-    }
+        (source, _) => CameraConfig {
+            name,
+            shard,
+            source: source.unwrap_or_default(),
+            permitted: Vec::new(),
+            denial: Some(GapCause::SiteNotReady),
+            suspended: Vec::new(),
+            is_rejected: true,
+        },
+    })
 }
 
 fn validate_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str)> {

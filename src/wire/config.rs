@@ -188,10 +188,14 @@ pub struct CameraConfig {
     /// Windows in which the camera is covered: nothing is recorded, even in a permitted window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<Window>,
+    /// Whether the recorder rejected this camera's part of the document and knows no permitted window. For the recorder: not in the
+    /// document.
+    #[serde(skip)]
+    pub is_rejected: bool,
 }
 
 /// Stream of a camera. While it does not change, the recorder keeps its connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraSource {
     /// `rtsp://` or `rtsps://` URL without user or password.

@@ -204,6 +204,8 @@ pub enum CameraFailure {
     StreamEnded,
     /// The recorder failed: its disk, its muxer or a bug. The camera is not the cause.
     RecorderFailed,
+    /// The recorder rejected the camera's part of its configuration. The camera is not the cause.
+    ConfigurationRejected,
     /// A category that only newer recorders report.
     #[serde(other)]
     Other,

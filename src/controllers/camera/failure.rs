@@ -60,6 +60,9 @@ fn explain(failure: CameraFailure, stream: &CameraStream) -> Option<String> {
         CameraFailure::RecorderFailed => {
             "the recorder cannot write the video: check the volume of its spool, and its log"
         }
+        CameraFailure::ConfigurationRejected => {
+            "the recorder rejects the configuration of this camera: see Ready of the Site, and give recorder and operator the same version"
+        }
         CameraFailure::Other => return None,
     };
     Some(message.to_owned())

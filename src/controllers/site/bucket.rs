@@ -34,7 +34,7 @@ const UNKNOWN_PROBE_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Clone, PartialEq)]
 pub struct BucketAccess {
     pub operator: StorageTarget,
-    /// Recorder identity. `None`: its Secret is missing, so nothing is recorded.
+    /// Recorder identity. `None`: its Secret is missing or unusable. Recorders keep the keys that they have.
     pub recorder: Option<StorageTarget>,
     pub spec: BucketSpec,
     /// Owner in whose name the bucket is claimed.

@@ -87,6 +87,7 @@ mod tests {
             permitted,
             denial: None,
             suspended,
+            is_rejected: false,
         }
     }
 

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::permission;
-use super::permission::RecordingPermission;
 use super::session::{RecordingSession, SessionEnd};
 use crate::failure::Failure;
 use crate::recorder::context::RecorderContext;
@@ -47,7 +46,10 @@ impl CameraTask {
             let now = Timestamp::now();
             let permission = permission::recording_window(&config, now);
             let wake = match permission.denial {
-                Some(cause) => self.wait_until_permitted(cause, permission, now).await,
+                Some(cause) => {
+                    self.interrupt(cause, config.is_rejected);
+                    self.wait(permission.recheck_in(now)).await
+                }
                 None => self.run_connection(&config.source, &mut backoff).await,
             };
             match wake {
@@ -62,16 +64,19 @@ impl CameraTask {
         }
     }
 
-    async fn wait_until_permitted(
-        &mut self,
-        cause: GapCause,
-        permission: RecordingPermission,
-        now: Timestamp,
-    ) -> WakeReason {
-        let state =
-            if cause == GapCause::Suspended { CameraState::Suspended } else { CameraState::NotPermitted };
-        self.context.state.interrupt(&self.name, state, cause);
-        self.wait(permission.recheck_in(now)).await
+    /// Notes that nothing may be recorded, or that nobody knows whether it may.
+    fn interrupt(&self, cause: GapCause, is_rejected: bool) {
+        let RecorderContext { state, .. } = &self.context;
+        let camera_state = match cause {
+            GapCause::Suspended => CameraState::Suspended,
+            _ if is_rejected => {
+                state.set_last_error(&self.name, "its part of the configuration is rejected");
+                state.set_failure(&self.name, CameraFailure::ConfigurationRejected);
+                CameraState::Disconnected
+            }
+            _ => CameraState::NotPermitted,
+        };
+        state.interrupt(&self.name, camera_state, cause);
     }
 
     async fn run_connection(&mut self, source: &CameraSource, backoff: &mut Backoff) -> WakeReason {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::bucket_watch::{BucketWatch, DeclaredHold};
-use super::chronicle::{Chronicle, Reports};
+use super::chronicle::{Change, Chronicle, Reports};
 use super::configuration::unreported_drift;
 use super::footage::{Footage, Run, footage};
 use super::holds;
@@ -24,6 +24,8 @@ use crate::support::recorded::{Segment, segments};
 pub const REST: Duration = Duration::from_secs(300);
 /// Longest time in seconds to wait for the operator to revert a change of a bucket.
 const MAX_DRIFT: u32 = READ_BACK_SECONDS + 300;
+/// Longest time for the begin or the end of a fault.
+const STEP_TIMEOUT: Duration = Duration::from_mins(5);
 /// Longest time in which a fault of a pod may stay unnoticed in the Site's `Ready`.
 const READY_DELAY: f64 = 45.0;
 /// Longest time after a suspension's edge in which `Permitted` may be as before.
@@ -108,6 +110,9 @@ async fn disturb(world: &mut World, shared: &Shared, settings: &RunSettings) {
     let (mut minute, mut declared) = (0, 0);
     loop {
         let now = elapsed();
+        // Nothing else can begin or end meanwhile: it would wait for the API server, and the end of this fault for it.
+        let stops_api = |fault: &Fault| fault.planned.kind == Kind::ApiRestarted && fault.ended.is_none();
+        let is_api_stopped = shared.faults().iter().any(stops_api);
         let over: Vec<usize> = {
             let faults = shared.faults();
             let is_over = |fault: &Fault| {
@@ -116,20 +121,26 @@ async fn disturb(world: &mut World, shared: &Shared, settings: &RunSettings) {
                 let end = fault.planned.at + if is_drift { MAX_DRIFT } else { fault.planned.lasts };
                 fault.ended.is_none() && end <= if is_drift { now } else { now.min(settings.seconds) }
             };
-            faults.iter().enumerate().filter(|(_, fault)| is_over(fault)).map(|(index, _)| index).collect()
+            let over = |fault: &Fault| is_over(fault) && (!is_api_stopped || stops_api(fault));
+            faults.iter().enumerate().filter(|(_, fault)| over(fault)).map(|(index, _)| index).collect()
         };
         for index in over {
             let mut fault = shared.faults()[index].clone();
-            end(world, &mut fault).await;
+            let planned = fault.planned;
+            in_time(&planned, end(world, &mut fault)).await;
             println!("{} ends   {} {}", Timestamp::now(), fault.planned, fault.note);
             if fault.planned.kind.is_drift() {
                 shared.report(format!("nobody reverted {}", fault.planned)).await;
             }
             shared.faults()[index] = fault;
         }
+        if is_api_stopped {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        }
         if let Some(planned) = pending.next_if(|planned| planned.at <= now) {
             println!("{} begins {planned}", Timestamp::now());
-            let fault = begin(world, planned).await;
+            let fault = in_time(&planned, begin(world, planned)).await;
             println!("{} began  {planned} {}", Timestamp::now(), fault.note);
             shared.faults().push(fault);
             continue;
@@ -149,6 +160,12 @@ async fn disturb(world: &mut World, shared: &Shared, settings: &RunSettings) {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Waits for the begin or the end of a fault. One that hangs would hang the run.
+async fn in_time<T>(planned: &Planned, step: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(STEP_TIMEOUT, step).await;
+    done.unwrap_or_else(|_| panic!("{planned}: neither begun nor ended after {STEP_TIMEOUT:?}"))
 }
 
 /// Describes what the objects claim now.
@@ -282,7 +299,8 @@ async fn judge(world: &World, shared: &Shared, period: [Timestamp; 2]) {
         );
         let ready = SITES.iter().flat_map(|site| ready_problems(&run, &reports, site));
         let drift = (0..2).flat_map(|site| unreported_drift(&reports, &faults, site, period[1]));
-        ready.chain(drift).chain(unnoticed_keys(&faults, period[1])).collect()
+        let steady = steady_problems(&run, &reports, &world.cameras);
+        ready.chain(drift).chain(steady).chain(unnoticed_keys(&faults, period[1])).collect()
     };
     for problem in problems {
         shared.report(problem).await;
@@ -373,6 +391,29 @@ fn ready_problems(run: &Run<'_>, reports: &Reports, site: &str) -> Vec<String> {
                 problems.push(format!("{site}: Ready=True while {pod} was away: {wrong:?}"));
             }
         }
+    }
+    problems
+}
+
+/// Returns where a condition changed that no fault may change. A Secret that is re-created is not found for a moment.
+fn steady_problems(run: &Run<'_>, reports: &Reports, cameras: &[ChaosCamera]) -> Vec<String> {
+    let is_rejected = |change: &Change| change.status == "False" && change.reason != "ReferenceNotFound";
+    let sites = SITES.map(|site| ("Site", site)).into_iter();
+    let accepted = sites.chain(cameras.iter().map(|camera| ("Camera", camera.name.as_str())));
+    let mut problems = Vec::new();
+    let mut check = |kind, name: &str, type_: &str, is_wrong: &dyn Fn(&Change) -> bool| {
+        let end = super::spans::time(run.period[1], run.epoch);
+        let wrong = reports.periods(kind, name, type_, end, is_wrong);
+        let wrong: Vec<Span> = wrong.into_iter().map(|times| span(times, run.epoch)).collect();
+        let wrong = within(run.period, &wrong);
+        if !wrong.is_empty() {
+            problems.push(format!("{kind} {name}: {type_} is wrong at {wrong:?}"));
+        }
+    };
+    accepted.for_each(|(kind, name)| check(kind, name, "Accepted", &is_rejected));
+    // The spools of the first are volume claims.
+    for (site, expected) in SITES.iter().zip(["True", "False"]) {
+        check("Site", site, "SpoolPersistent", &|change| change.status != expected);
     }
     problems
 }

@@ -37,7 +37,7 @@ async fn reconciles_in_sync_write_nothing() {
     scene.wait_for_site("Ready", "True", HANG).await;
     // The Site counts recording cameras a little later than the Camera reports it.
     scene.wait_for_site("Recording", "True", HANG).await;
-    // The status reports the newest segment at most every five minutes. Wait for the first report.
+    // The status reports the newest segment at most every 15 minutes. Wait for the first report.
     eventually("a last segment", HANG, || async {
         let api: kube::Api<Camera> = scene.namespace.api();
         let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();

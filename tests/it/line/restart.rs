@@ -1,5 +1,6 @@
 //! A restarted recorder leaves one gap and loses nothing else.
 
+use jiff::tz::TimeZone;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use toezicht::api::Camera;
@@ -57,7 +58,12 @@ async fn wait_for_single_gap(scene: &Scene, taken: u64) -> FrameGap {
             .gaps
             .iter()
             .find(|g| g.reason == "RecorderRestarted" && g.from.is_some() && g.until.is_some());
-        gap.cloned().ok_or(format!("{:?}", status.gaps))
+        let gap = gap.cloned().ok_or(format!("{:?}", status.gaps))?;
+        let today = status.gaps_today.ok_or("no gaps of today")?;
+        let zone = TimeZone::get(&today.time_zone).unwrap();
+        let day = gap.from.as_ref().unwrap().0.to_zoned(zone).date().to_string();
+        let is_of_today = day == serde_json::to_value(&today.date).unwrap();
+        if today.count >= i32::from(is_of_today) { Ok(gap) } else { Err(format!("{today:?}")) }
     })
     .await;
     let uploaded = newest_key(scene).await.expect("a segment before the restart");

@@ -64,6 +64,7 @@ impl ClaimScene {
             scene.camera(camera, "h264/9").await;
             scene.wait_for_camera(camera, "Recording", "True", HANG).await;
         }
+        scene.wait_for_site("SpoolPersistent", "True", HANG).await;
         proxy.set_down(true);
         for shard in 0..cameras.len() {
             wait_for_spooled_segments(&scene, &format!("{RECORDER}-{shard}"), 2).await;

@@ -242,6 +242,7 @@ async fn drift_is_reverted_and_in_sync_site_is_not_written() {
         let scene = new_scene(namespace, |_, _| ()).await;
         wait_for_condition(&scene, "Ready", "True", "AsRequired").await;
         wait_for_condition(&scene, "Recording", "False", "NoCameras").await;
+        wait_for_condition(&scene, "SpoolPersistent", "False", "EmptyDir").await;
         let services = scene.namespace.api::<Service>();
         let drift = json!({"spec": {"publishNotReadyAddresses": false}});
         services.patch(RECORDER, &PatchParams::default(), &Patch::Merge(&drift)).await.unwrap();

@@ -77,7 +77,7 @@ pub async fn apply(
         mut config_secret,
         mut workload,
         mut expected,
-        recorded_until,
+        last_recordings,
     } = planned;
     let mut is_written = apply_logged(client, &cache.service_accounts, names, service_account).await?;
     is_written |= apply_logged(client, &cache.services, names, service).await?;
@@ -128,7 +128,7 @@ pub async fn apply(
             names,
             pods: &all,
             is_removal_pending: !pending.is_empty(),
-            recorded_until: &recorded_until,
+            last_recordings: &last_recordings,
         };
         rollout = change.next_step(recorders, &expected, &context.rollout_turns, is_given_up, now).await;
         report_loss(context, site, &rollout.given_up, now).await;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::identity::StatusApiIdentity;
 use super::pod::RecorderPods;
+use super::rollout::{LastRecording, LastRecordings};
 use super::site_holds::SiteHolds;
 use super::workload::ExpectedRecorders;
 use super::{camera_limit, hold_widening, objects, shard};
@@ -39,8 +40,7 @@ pub struct RecorderPlan {
     pub config_secret: Secret,
     pub workload: StatefulSet,
     pub expected: ExpectedRecorders,
-    /// End of the last segment that each camera's status knows.
-    pub recorded_until: BTreeMap<String, Timestamp>,
+    pub last_recordings: LastRecordings,
 }
 
 /// Plans the recorders. New ones wait for a bucket that was read back as required. Existing ones that may not record stay
@@ -84,15 +84,20 @@ pub fn plan(
             lost: observed.losses.shards.lost.clone(),
         },
         config_secret: objects::config_secret(&valid.names, &owner, &document),
-        recorded_until: observed.cameras.iter().filter_map(recorded_until).collect(),
+        last_recordings: observed
+            .cameras
+            .iter()
+            .filter_map(|camera| last_recording(camera, &shards))
+            .collect(),
     })
 }
 
-/// Returns the name of a camera, and the end of the last segment that its status knows.
-fn recorded_until(camera: &Camera) -> Option<(String, Timestamp)> {
+fn last_recording(camera: &Camera, shards: &BTreeMap<String, u32>) -> Option<(String, LastRecording)> {
+    let shard = *shards.get(&camera.name_any())?;
     let last = camera.status.as_ref()?.last_segment.as_ref()?;
     let duration = SignedDuration::from_millis(last.duration_milliseconds);
-    Some((camera.name_any(), last.start_time.0.saturating_add(duration).ok()?))
+    let until = last.start_time.0.saturating_add(duration).ok()?;
+    Some((camera.name_any(), LastRecording { shard, until }))
 }
 
 /// Returns whether the Site's spec, references and bucket let its cameras record.
@@ -174,6 +179,7 @@ fn omitted_cameras(valid: &ValidSite, max_bytes: usize) -> BTreeSet<String> {
             permitted: permitted.clone(),
             denial: Some(GapCause::ClockNotSynchronized),
             suspended: camera.suspended.clone().into_vec(),
+            is_rejected: false,
         };
         let bytes = to_json(&config).len();
         camera_limit::CameraSize { created: camera.created, name: camera.name.clone(), bytes }
@@ -231,6 +237,7 @@ fn camera_configs(
             permitted,
             denial,
             suspended: camera.suspended.clone().into_vec(),
+            is_rejected: false,
         })
     };
     let mut configs: Vec<CameraConfig> = all().filter_map(config).collect();

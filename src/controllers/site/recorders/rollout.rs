@@ -22,7 +22,7 @@ use super::spool_report::SpoolReport;
 use super::workload::{controlled_by, pod_condition};
 use crate::controllers::kubernetes::diff;
 use crate::controllers::rollout_turns::{RolloutProgress, TurnDenied};
-use crate::wire::{CameraReport, CameraState, RecorderStatus};
+use crate::wire::{CameraState, RecorderStatus};
 
 /// Label of a pod with the revision of its template.
 const REVISION_LABEL: &str = "controller-revision-hash";
@@ -68,6 +68,18 @@ impl Rollout {
     }
 }
 
+/// What the status of a Camera knows of its recordings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastRecording {
+    /// Recorder that the camera is configured for.
+    pub shard: u32,
+    /// End of the last known segment.
+    pub until: Timestamp,
+}
+
+/// The last recordings of the configured cameras, by their names.
+pub type LastRecordings = BTreeMap<String, LastRecording>;
+
 /// Recorders of a Site, as the operator observes them.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveRecorders<'a> {
@@ -78,8 +90,7 @@ pub struct LiveRecorders<'a> {
     /// All pods of the Site.
     pub pods: &'a [Pod],
     pub replies: &'a [ShardReply],
-    /// End of each camera's last known segment.
-    pub recorded_until: &'a BTreeMap<String, Timestamp>,
+    pub last_recordings: &'a LastRecordings,
 }
 
 /// Returns those of the first `shards` whose pods have another template than `desired`; `None`: each of these pods exists and has
@@ -118,19 +129,26 @@ fn has_other_template(live: &StatefulSet, desired: &StatefulSet) -> bool {
     diff::first_difference(&template(desired), &template(live)).is_some()
 }
 
-/// Returns whether a replaced recorder gets frames again from one of its cameras. Cameras that were silent before, and those that
-/// may not record now, say nothing about the new template.
-fn records_again(pod: &Pod, status: &RecorderStatus, recorded_until: &BTreeMap<String, Timestamp>) -> bool {
+/// Returns whether a replaced recorder gets frames again from one of the cameras that it is configured for. Cameras that were silent
+/// before, and those that may not record now, say nothing about the new template.
+fn records_again(shard: u32, pod: &Pod, status: &RecorderStatus, last_recordings: &LastRecordings) -> bool {
     let start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-    let was_recording = |name: &str| {
-        let until = recorded_until.get(name);
-        until.zip(start).is_some_and(|(until, start)| start.0.duration_since(*until) < MAX_SEGMENT_AGE)
+    let was_recording =
+        |until: Timestamp| start.is_some_and(|start| start.0.duration_since(until) < MAX_SEGMENT_AGE);
+    // A camera that the recorder does not know waits too.
+    let is_settled = |name: &str| {
+        let mut reports = status.cameras.iter().filter(|report| report.name == name);
+        reports.any(|report| !matches!(report.state, CameraState::Connecting | CameraState::Disconnected))
     };
-    let waits = |camera: &CameraReport| {
-        matches!(camera.state, CameraState::Connecting | CameraState::Disconnected)
-            && was_recording(&camera.name)
+    let waits = |(name, last): (&String, &LastRecording)| {
+        last.shard == shard && was_recording(last.until) && !is_settled(name)
     };
-    has_recording_camera(status) || !status.cameras.iter().any(waits)
+    has_recording_camera(status) || !last_recordings.iter().any(waits)
+}
+
+/// Returns whether a recorder rejects a part of the configuration that it uses. A new template that does must not reach the others.
+fn rejects_a_part(status: &RecorderStatus) -> bool {
+    status.refused.as_ref().is_some_and(|refused| refused.revision.as_ref() == Some(&status.revision))
 }
 
 /// Returns whether any camera records. A Site at night, or with suspended cameras, says nothing about a template.
@@ -144,12 +162,14 @@ fn has_recording_camera(status: &RecorderStatus) -> bool {
 
 /// Returns the first shard from `from` whose recorder is not ready, does not answer or does not record again.
 pub fn first_not_back(recorders: &LiveRecorders<'_>, from: u32) -> Option<u32> {
-    let LiveRecorders { workload: _, shards, names, pods, replies, recorded_until } = *recorders;
+    let LiveRecorders { workload: _, shards, names, pods, replies, last_recordings } = *recorders;
     let is_back = |shard: &u32| {
         let pod = pods.iter().find(|pod| pod.name_any() == names.pod(*shard) && is_ready(pod));
         let reply = replies.iter().find(|reply| reply.shard == *shard);
         let status = reply.and_then(|reply| reply.status.as_ref().ok());
-        pod.zip(status).is_some_and(|(pod, status)| records_again(pod, status, recorded_until))
+        pod.zip(status).is_some_and(|(pod, status)| {
+            !rejects_a_part(status) && records_again(*shard, pod, status, last_recordings)
+        })
     };
     (from..shards).find(|shard| !is_back(shard))
 }

@@ -1,7 +1,5 @@
 //! Step five: a change of the recorder pods' template, in the turn of the Site.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,7 +7,7 @@ use kube::ResourceExt;
 
 use super::names::ChildNames;
 use super::query::ShardReply;
-use super::rollout::{LiveRecorders, Rollout};
+use super::rollout::{LastRecordings, LiveRecorders, Rollout};
 use super::workload::{AppliedRecorders, ExpectedRecorders, controlled_by, replicas};
 use super::{query, rollout};
 use crate::controllers::recorder_client::RecorderClient;
@@ -34,7 +32,7 @@ pub struct TemplateChange<'a> {
     pub pods: &'a [Pod],
     /// Recorders that `desired` does not have stay until their spools are proved empty.
     pub is_removal_pending: bool,
-    pub recorded_until: &'a BTreeMap<String, Timestamp>,
+    pub last_recordings: &'a LastRecordings,
 }
 
 impl TemplateChange<'_> {
@@ -47,7 +45,7 @@ impl TemplateChange<'_> {
         is_given_up: bool,
         now: Timestamp,
     ) -> Rollout {
-        let Self { live, names, pods, recorded_until, .. } = *self;
+        let Self { live, names, pods, last_recordings, .. } = *self;
         let stays = if self.is_removal_pending { self.wanted_pods } else { u32::MAX };
         let shards = replicas(live).min(stays);
         let (outdated, had_turn) = (self.outdated(shards), turns.has_turn(&names.uid));
@@ -58,7 +56,7 @@ impl TemplateChange<'_> {
         }
         let replies = query_live(live, client, names, expected, pods).await;
         let recorders =
-            LiveRecorders { workload: live, shards, names, pods, replies: &replies, recorded_until };
+            LiveRecorders { workload: live, shards, names, pods, replies: &replies, last_recordings };
         let Some(outdated) = outdated else {
             // After a change of the leader, a Site whose pods never came back has no turn. It proves nothing.
             let progress = match rollout::first_not_back(&recorders, 0) {

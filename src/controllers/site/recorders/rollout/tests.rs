@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controllers::recorder_client::RecorderStatusError;
 use crate::controllers::testing;
-use crate::wire::{RecorderStatus, SpoolStatus};
+use crate::wire::{RecorderStatus, RejectedConfig, SpoolStatus};
 
 fn names() -> ChildNames {
     ChildNames::of(&testing::site())
@@ -59,12 +59,12 @@ fn step_of(
     desired: &StatefulSet,
     pods: &[Pod],
     replies: &[ShardReply],
-    recorded_until: &BTreeMap<String, Timestamp>,
+    last_recordings: &LastRecordings,
     is_given_up: bool,
 ) -> Rollout {
     outdated_shards(live, desired, &names(), pods, 3).map_or_else(Rollout::default, |outdated| {
         let recorders =
-            LiveRecorders { workload: live, shards: 3, names: &names(), pods, replies, recorded_until };
+            LiveRecorders { workload: live, shards: 3, names: &names(), pods, replies, last_recordings };
         next_step(&recorders, &outdated, is_given_up)
     })
 }
@@ -152,9 +152,12 @@ fn replaced_pod_that_does_not_come_back_stops_the_rollout() {
 fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
     let (live, at) = (workload("i", false), |text: &str| text.parse::<Timestamp>().unwrap());
     let pods = [pod(0, "old", true), pod(1, "old", true), pod(2, "new", true)];
-    let long_ago = [("hal".to_owned(), at("2025-12-31T20:00:00Z"))].into();
-    let recently = || [("hal".to_owned(), at("2025-12-31T23:55:00Z"))].into();
-    for (states, recorded_until, is_back) in [
+    let hal = |shard, until: &str| -> LastRecordings {
+        [("hal".to_owned(), LastRecording { shard, until: at(until) })].into()
+    };
+    let long_ago = hal(2, "2025-12-31T20:00:00Z");
+    let recently = || hal(2, "2025-12-31T23:55:00Z");
+    for (states, last_recordings, is_back) in [
         (vec![("erf", CameraState::Recording), ("hal", CameraState::Connecting)], recently(), true),
         (vec![("hal", CameraState::Connecting)], recently(), false),
         (vec![("hal", CameraState::Disconnected)], recently(), false),
@@ -162,6 +165,9 @@ fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
         (vec![("hal", CameraState::Connecting)], BTreeMap::new(), true),
         (vec![("hal", CameraState::Suspended)], BTreeMap::new(), true),
         (vec![], BTreeMap::new(), true),
+        // It does not know its camera, or that is one of another recorder.
+        (vec![], recently(), false),
+        (vec![], hal(1, "2025-12-31T23:55:00Z"), true),
     ] {
         let mut replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
         let report = |(name, state): &(&str, CameraState)| {
@@ -171,8 +177,21 @@ fn replaced_pod_that_gets_no_frames_stops_the_rollout() {
             .unwrap()
         };
         replies[2].status.as_mut().unwrap().cameras = states.iter().map(report).collect();
-        let next = step_of(&live, &live, &pods, &replies, &recorded_until, false);
-        assert_eq!(next.partition, Some(if is_back { 1 } else { 2 }), "{states:?} {recorded_until:?}");
+        let next = step_of(&live, &live, &pods, &replies, &last_recordings, false);
+        assert_eq!(next.partition, Some(if is_back { 1 } else { 2 }), "{states:?} {last_recordings:?}");
+    }
+}
+
+#[test]
+fn replaced_pod_that_rejects_a_part_of_its_configuration_stops_the_rollout() {
+    let live = workload("i", false);
+    let pods = [pod(0, "old", true), pod(1, "old", true), pod(2, "new", true)];
+    for (revision, partition) in [("r", 2), ("earlier", 1)] {
+        let mut replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
+        replies[2].status.as_mut().unwrap().refused =
+            Some(RejectedConfig { revision: Some(revision.into()), message: "cameras[0].url".into() });
+        let next = step_of(&live, &live, &pods, &replies, &BTreeMap::new(), false);
+        assert_eq!(next.partition, Some(partition), "{revision}");
     }
 }
 
@@ -254,9 +273,9 @@ fn last_replaced_pod_is_back_once_it_records() {
     let pods = [0, 1, 2].map(|shard| pod(shard, "new", shard != 0));
     let replies = [0, 1, 2].map(|shard| reply(shard, Some(0)));
     let first = |pods: &[Pod], replies: &[ShardReply]| {
-        let recorded_until = &BTreeMap::new();
+        let last_recordings = &BTreeMap::new();
         first_not_back(
-            &LiveRecorders { workload: &live, shards: 3, names: &names(), pods, replies, recorded_until },
+            &LiveRecorders { workload: &live, shards: 3, names: &names(), pods, replies, last_recordings },
             0,
         )
     };
@@ -278,14 +297,14 @@ fn silent_recorder_that_is_to_be_removed_does_not_hold_up_the_others() {
             (0..).zip(revisions).map(|(shard, revision)| pod(shard, revision, true)).collect();
         let outdated = outdated_shards(&live, &live, &names, &pods, 2);
         assert_eq!(outdated.is_some(), expected.is_some(), "{revisions:?}");
-        let recorded_until = &BTreeMap::new();
+        let last_recordings = &BTreeMap::new();
         let recorders = LiveRecorders {
             workload: &live,
             shards: 2,
             names: &names,
             pods: &pods,
             replies: &replies,
-            recorded_until,
+            last_recordings,
         };
         let replaced = outdated.and_then(|outdated| next_step(&recorders, &outdated, false).replaced);
         assert_eq!(replaced, expected, "{revisions:?}");
