@@ -1,4 +1,4 @@
-//! The chart's ValidatingAdmissionPolicies, on the real API server.
+//! The chart's admission policies (`ValidatingAdmissionPolicy`), on the real API server.
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
