@@ -13,7 +13,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::api::Site;
+use crate::api::{CameraGap, Site};
 use crate::rules::RetentionTerms;
 use crate::rules::hold::entry::union_of_scopes;
 use crate::storage::recordings::hold::memory_budget::MemoryBudget;
@@ -22,7 +22,7 @@ use crate::storage::s3::HttpClients;
 use crate::storage::s3::in_doubt_requests::InDoubtRequests;
 use crate::storage::{BucketConnection, TargetError};
 use crate::sync::lock;
-use crate::wire::{Gap, HoldScope, StorageTarget};
+use crate::wire::{HoldScope, StorageTarget};
 
 /// Channel capacity. A receiver that lags misses notifications; its periodic requeue covers them.
 const NOTIFICATION_CAPACITY: usize = 1024;
@@ -35,8 +35,8 @@ pub struct SiteBucket {
     pub hold_ack: HoldAck,
     /// Creation time of each camera.
     pub cameras: BTreeMap<String, Timestamp>,
-    /// Gaps that recorders reported, by camera.
-    pub gaps: BTreeMap<String, Vec<Gap>>,
+    /// Reported gaps of each camera.
+    pub gaps: BTreeMap<String, Vec<CameraGap>>,
 }
 
 /// Holds that the recorders of a site have acknowledged.

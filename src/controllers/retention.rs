@@ -8,6 +8,7 @@
 
 pub(crate) mod api_holds;
 pub mod error;
+mod missing;
 pub mod outcome;
 mod pass;
 pub mod plan;

@@ -4,8 +4,8 @@
 //!   unfinished fragment: about a second.
 //! * A complete file is synced to the disk before it is renamed, and its folder afterwards. Single fragments are not synced: the page cache keeps
 //!   them when the process dies, and only a crash of the machine loses them.
-//! * Its size is bounded. When it is full, the oldest segment is evicted, counted and reported. If no segment may be
-//!   evicted, recording stops.
+//! * Its size is bounded: by its files, complete or not. When it is full, the oldest segment is evicted, counted and reported. If no
+//!   segment may be evicted, recording stops.
 
 mod disk;
 pub(crate) mod eviction;
@@ -227,22 +227,23 @@ impl Spool {
         let orphan = lock(&self.index).orphans.pop_front()?;
         let (of, part) = (orphan.camera.clone(), orphan.path.clone());
         let read = disk::blocking(move || recover::part(&part, &of)).await;
-        let bytes = orphan.bytes;
+        // Under one lock each: in between, the spool must neither look empty nor count the file twice.
         let outcome = match read.flatten() {
-            Ok(None) => OrphanRecovery::Empty,
+            Ok(None) => {
+                lock(&self.index).complete_orphan(&orphan, None);
+                OrphanRecovery::Empty
+            }
             Ok(Some(closed)) => {
-                self.add_segment(closed.clone(), orphan.recorded);
+                lock(&self.index).complete_orphan(&orphan, Some(closed.clone()));
+                self.changed.notify_one();
                 OrphanRecovery::Recovered(closed)
             }
             Err(error) => {
                 tracing::error!(camera = orphan.camera, error = %error.kind(), "an incomplete recording cannot be read");
-                lock(&self.index).unreadable.push(orphan);
+                lock(&self.index).add_unreadable(orphan);
                 OrphanRecovery::Unreadable
             }
         };
-        // Last: meanwhile the spool must not look empty.
-        let mut index = lock(&self.index);
-        index.orphan_bytes = index.orphan_bytes.saturating_sub(bytes);
         Some(outcome)
     }
 

@@ -1,6 +1,7 @@
 //! `helm upgrade` of a release of the test's own: an image that cannot be pulled, or that starts and never records, stops at the
 //! first pod, and nothing is lost.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::operator::process::with_chart_scaled_down;
 use crate::operator::spools::{wait_for_ready_message, wait_for_spooled_segments};
 use crate::support::cluster::TestNamespace;
 use crate::support::proxy::Proxy;
-use crate::support::recorded::{check_frames, segments};
+use crate::support::recorded::wait_until_complete;
 use crate::support::scene::Scene;
 use crate::support::settings::{S3Server, root, setting};
 use crate::support::tools::run;
@@ -111,28 +112,35 @@ async fn upgrade_stops_at_an_image_that_does_not_start_and_loses_nothing() {
             assert_eq!(pod(&scene, name).await.as_ref(), Ok(old), "{name} has the only copy");
         }
 
+        let failing = Timestamp::now();
         proxy.set_down(false);
         wait_for_image(&scene, PODS[1], UNPULLABLE).await;
+        let failing = [failing, Timestamp::now()];
         wait_for_ready_message(&scene, &[PODS[1]]).await;
         sleep(Duration::from_secs(20)).await;
         assert_eq!(pod(&scene, PODS[0]).await.as_ref(), Ok(&before[0]), "one pod shows that the image fails");
         scene.wait_for_camera("deur", "Recording", "True", HANG).await;
 
         // The next version mends it, and can be taken back.
+        let upgrade = Timestamp::now();
         release.upgrade(&next).await;
         for name in PODS {
             wait_for_image(&scene, name, &next).await;
         }
+        let upgrade = [upgrade, Timestamp::now()];
         scene.wait_for_site("Ready", "True", HANG).await;
+        let rollback = Timestamp::now();
         release.run(&["rollback", &release.namespace, "1"]).await;
         for (name, (image, _)) in PODS.iter().zip(&before) {
             wait_for_image(&scene, name, image).await;
         }
+        let rollback = [rollback, Timestamp::now()];
         scene.wait_for_site("Ready", "True", HANG).await;
-        for (camera, restarts) in [("deur", 2), ("hal", 3)] {
+        for (camera, restarts) in [("deur", &[upgrade, rollback][..]), ("hal", &[failing, upgrade, rollback])]
+        {
             scene.wait_for_camera(camera, "Recording", "True", HANG).await;
-            let gaps = check_frames(camera, &segments(&scene.bucket, camera).await);
-            assert!(gaps.len() <= restarts, "only the restarts: {camera}: {gaps:?}");
+            let gaps = wait_until_complete(&scene.bucket, camera, restarts, rollback[1]).await;
+            assert!(gaps.len() <= restarts.len(), "only the restarts: {camera}: {gaps:?}");
         }
         release.run(&["uninstall", &release.namespace]).await;
     })
@@ -165,8 +173,10 @@ async fn upgrade_stops_at_an_image_that_starts_and_never_records() {
         }
         let before = pod(&scene, PODS[0]).await.unwrap();
 
+        let idle = Timestamp::now();
         release.upgrade(IDLE).await;
         wait_for_image(&scene, PODS[1], IDLE).await;
+        let idle = [idle, Timestamp::now()];
         eventually("the idle image starts", HANG, || has_started(&scene, PODS[1])).await;
         wait_for_ready_message(&scene, &[PODS[1]]).await;
         scene.wait_for_site("Ready", "False", HANG).await;
@@ -180,9 +190,9 @@ async fn upgrade_stops_at_an_image_that_starts_and_never_records() {
         scene.wait_for_site("Ready", "True", HANG).await;
         scene.wait_for_camera("hal", "Recording", "True", HANG).await;
         assert_eq!(pod(&scene, PODS[0]).await.as_ref(), Ok(&before), "its template is the same again");
-        let gaps = check_frames("deur", &segments(&scene.bucket, "deur").await);
-        assert_eq!(gaps, [], "its pod was never replaced");
-        let gaps = check_frames("hal", &segments(&scene.bucket, "hal").await);
+        // The pod of the first camera was never replaced.
+        wait_until_complete(&scene.bucket, "deur", &[], idle[1]).await;
+        let gaps = wait_until_complete(&scene.bucket, "hal", &[idle], idle[1]).await;
         assert_eq!(gaps.len(), 1, "the time without a recorder: {gaps:?}");
         release.run(&["uninstall", &release.namespace]).await;
     })

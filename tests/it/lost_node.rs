@@ -18,7 +18,7 @@ use crate::operator::process::{
 use crate::operator::spools::{wait_for_ready_message, wait_for_spooled_segments};
 use crate::support::cluster::TestNamespace;
 use crate::support::proxy::Proxy;
-use crate::support::recorded::{FrameGap, check_frames, keys, segments, time};
+use crate::support::recorded::{FrameGap, UNWRITTEN, check_frames, keys, segments, wait_until_complete};
 use crate::support::scene::{SITE, Scene, has};
 use crate::support::second_node::{SECOND, SecondNode};
 use crate::support::settings::S3Server;
@@ -29,8 +29,6 @@ const FIRST_RECORDER: &str = "die-heijgrave-recorder-0";
 const SECOND_RECORDER: &str = "die-heijgrave-recorder-1";
 /// Time within which cameras record elsewhere.
 const LIMIT: Duration = Duration::from_mins(5);
-/// Frames that a recorder has received and not written when its power goes.
-const UNWRITTEN: SignedDuration = SignedDuration::from_secs(3);
 const RETURNED_PORT: u16 = 28371;
 const CLAIM_PORT: u16 = 28372;
 const GONE_PORT: u16 = 28373;
@@ -143,17 +141,9 @@ impl LostScene {
         self.scene.wait_for_hold("daarna", "Placed", "True", HANG).await;
     }
 
-    /// Waits until everything that the lost recorder recorded is in the bucket: each gap begins at its end, and a frame after
-    /// `returned` is there.
+    /// Waits until everything that the lost recorder recorded is in the bucket, and a frame after `returned`.
     async fn wait_for_all_frames(&self, lost: Timestamp, returned: Timestamp) {
-        eventually("all frames are in the bucket", HANG, || async {
-            let recorded = segments(&self.scene.bucket, "hal").await;
-            let gaps = check_frames("hal", &recorded);
-            let newest = recorded.last().and_then(|segment| segment.frames.last()).map(time);
-            let is_complete = gaps.iter().all(|gap| gap.from >= lost - UNWRITTEN) && newest > Some(returned);
-            is_complete.then_some(()).ok_or_else(|| format!("{gaps:?}, lost {lost}, newest {newest:?}"))
-        })
-        .await;
+        wait_until_complete(&self.scene.bucket, "hal", &[[lost, Timestamp::MAX]], returned).await;
     }
 
     /// Deletes the site, and with it what it has on the second node.

@@ -5,14 +5,14 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::ReleaseWait;
-use crate::rules::{LedgerEntry, Window};
+use super::missing::{self, MissingPart};
+use crate::api::{CameraGap, ReleaseWait};
+use crate::rules::LedgerEntry;
 use crate::storage::recordings::hold::coverage::{Coverage, MAX_GAPS, SourceTimeline};
 use crate::storage::recordings::hold::manifest_format::ManifestGap;
 use crate::storage::recordings::hold::{PlaceReport, Unchecked};
 use crate::storage::recordings::sweep::state::SweepReport;
 use crate::storage::{PassErrors, Subresource};
-use crate::wire::Gap;
 
 #[derive(Clone, Debug, Default)]
 pub struct PassOutcome {
@@ -62,8 +62,8 @@ pub struct PassOutcome {
     /// Earliest time at which this process may release.
     pub release_from: Option<Timestamp>,
     pub sweep_at: Timestamp,
-    /// Gaps that recorders reported, by camera.
-    pub gaps: BTreeMap<String, Vec<Gap>>,
+    /// Reported gaps, by camera.
+    pub gaps: BTreeMap<String, Vec<CameraGap>>,
     /// Lifetime that the store's lifecycle rules allow. Older recordings may be gone before a hold is declared.
     pub lifecycle_period: SignedDuration,
     /// Changes to the bucket, by kind.
@@ -71,26 +71,8 @@ pub struct PassOutcome {
 }
 
 impl PassOutcome {
-    /// Returns the reason that `camera` has no recordings from `from` to `until`.
-    fn gap_cause(
-        &self,
-        camera: &str,
-        from: Timestamp,
-        until: Timestamp,
-        gone_before: Timestamp,
-    ) -> &'static str {
-        let told = self.gaps.get(camera).into_iter().flatten().find(|gap| {
-            gap.from.is_none_or(|begun| begun < until) && gap.until.is_none_or(|ended| ended > from)
-        });
-        match told.map(|gap| gap.cause) {
-            Some(cause) => cause.into(),
-            None if until <= gone_before => "ExpiredBeforeHold",
-            None => "Unexplained",
-        }
-    }
-
-    /// Returns at most [`MAX_GAPS`] gaps of one source. Splits a gap at the time before which lifecycle rules may have
-    /// expired recordings.
+    /// Returns at most [`MAX_GAPS`] gaps of one source. Divides them at the edges of reported gaps, and at the time before which
+    /// lifecycle rules may have expired recordings.
     pub fn missing_in_source(
         &self,
         source: &str,
@@ -98,21 +80,20 @@ impl PassOutcome {
         accepted_at: Timestamp,
     ) -> Vec<ManifestGap> {
         let gone_before = accepted_at.saturating_sub(self.lifecycle_period).unwrap_or(Timestamp::MIN);
-        let halves = |gap: &Window| {
-            let until = gap.until.unwrap_or(gap.from);
-            let middle = gone_before.clamp(gap.from, until);
-            [(gap.from, middle), (middle, until)]
+        let reported = self.gaps.get(source).map(Vec::as_slice).unwrap_or_default();
+        let parts = covered.gaps.iter().flat_map(|stretch| missing::split(stretch, reported));
+        let gaps = parts.flat_map(|MissingPart { from, until, reason }| {
+            let middle = if reason.is_some() { from } else { gone_before.clamp(from, until) };
+            [(from, middle, "ExpiredBeforeHold"), (middle, until, reason.unwrap_or("Unexplained"))]
+        });
+        let gaps = gaps.filter(|(from, until, _)| from < until).take(MAX_GAPS);
+        let gap = |(from, until, cause): (Timestamp, Timestamp, &str)| ManifestGap {
+            source: source.to_owned(),
+            from,
+            until,
+            cause: cause.to_owned(),
         };
-        let stretches = covered.gaps.iter().flat_map(halves);
-        let stretches = stretches.filter(|(from, until)| from < until).take(MAX_GAPS);
-        stretches
-            .map(|(from, until)| ManifestGap {
-                source: source.to_owned(),
-                from,
-                until,
-                cause: self.gap_cause(source, from, until, gone_before).to_owned(),
-            })
-            .collect()
+        gaps.map(gap).collect()
     }
 
     /// Returns the gaps of all sources of a hold.
@@ -190,32 +171,72 @@ impl HoldDrift {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
+    use crate::rules::Window;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Returns the reported gaps of a camera with these stretches without recordings and these gaps, of a hold that is accepted at
+    /// second 150 with a lifecycle of 100 s.
+    fn missing(stretches: &[(i64, i64)], reported: Vec<CameraGap>) -> Vec<(i64, i64, String)> {
+        let outcome = PassOutcome {
+            lifecycle_period: SignedDuration::from_secs(100),
+            gaps: BTreeMap::from([("gang".to_owned(), reported)]),
+            ..PassOutcome::default()
+        };
+        let mut covered = SourceTimeline::default();
+        let window = |(from, until): &(i64, i64)| Window::new(at(*from), Some(at(*until)));
+        covered.gaps = stretches.iter().map(window).collect();
+        let told = outcome.missing_in_source("gang", &covered, at(150));
+        told.into_iter().map(|gap| (gap.from.as_second(), gap.until.as_second(), gap.cause)).collect()
+    }
+
+    fn gap(reason: &str, from: Option<i64>, until: i64) -> CameraGap {
+        let time = |second| Time(at(second));
+        CameraGap { reason: reason.into(), from: from.map(time), until: Some(time(until)) }
+    }
+
+    fn row(from: i64, until: i64, cause: &str) -> (i64, i64, String) {
+        (from, until, cause.to_owned())
+    }
 
     #[test]
     fn missing_stretch_is_split_at_lifecycle_expiry() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let outcome =
-            PassOutcome { lifecycle_period: SignedDuration::from_secs(100), ..PassOutcome::default() };
-        let mut covered = SourceTimeline::default();
-        covered.gaps = vec![
-            Window::new(at(10), Some(at(20))),
-            Window::new(at(40), Some(at(60))),
-            Window::new(at(70), Some(at(80))),
+        let expected = [
+            row(10, 20, "ExpiredBeforeHold"),
+            row(40, 50, "ExpiredBeforeHold"),
+            row(50, 60, "Unexplained"),
+            row(70, 80, "Unexplained"),
         ];
-        let told = outcome.missing_in_source("gang", &covered, at(150));
-        let told: Vec<_> = told
-            .iter()
-            .map(|gap| (gap.from.as_second(), gap.until.as_second(), gap.cause.as_str()))
-            .collect();
-        assert_eq!(
-            told,
-            [
-                (10, 20, "ExpiredBeforeHold"),
-                (40, 50, "ExpiredBeforeHold"),
-                (50, 60, "Unexplained"),
-                (70, 80, "Unexplained")
-            ]
-        );
+        assert_eq!(missing(&[(10, 20), (40, 60), (70, 80)], vec![]), expected);
+    }
+
+    #[test]
+    fn loss_after_a_gap_is_unexplained() {
+        // The camera was away for a minute. Then the recordings of two hours vanished from the bucket.
+        let away = gap("Disconnected", Some(1000), 1060);
+        let expected = [row(1000, 1060, "Disconnected"), row(1060, 8200, "Unexplained")];
+        assert_eq!(missing(&[(1000, 8200)], vec![away.clone()]), expected);
+        // Nor does a restart explain it that nobody knows the beginning of.
+        let restarted = gap("RecorderRestarted", None, 9000);
+        let expected = [
+            row(1000, 1060, "Disconnected"),
+            row(1060, 8200, "Unexplained"),
+            row(8900, 9000, "RecorderRestarted"),
+        ];
+        assert_eq!(missing(&[(1000, 8200), (8900, 9000)], vec![away, restarted]), expected);
+    }
+
+    #[test]
+    fn source_has_at_most_ten_gaps() {
+        let reported: Vec<_> =
+            (0..30).map(|n| gap("Disconnected", Some(100 + n * 20), 110 + n * 20)).collect();
+        let found = missing(&[(100, 300), (310, 900)], reported);
+        assert_eq!(found.len(), MAX_GAPS);
+        assert_eq!(found.last(), Some(&row(190, 200, "Unexplained")));
     }
 }

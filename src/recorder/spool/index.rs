@@ -138,6 +138,19 @@ impl SpoolIndex {
         self.orphans.push_back(orphan);
     }
 
+    /// Replaces an orphan by `closed`, its complete segment; `None`: its file is deleted.
+    pub fn complete_orphan(&mut self, orphan: &Orphan, closed: Option<Closed>) {
+        self.orphan_bytes = self.orphan_bytes.saturating_sub(orphan.bytes);
+        if let Some(closed) = closed {
+            self.add_segment(closed, orphan.recorded);
+        }
+    }
+
+    pub fn add_unreadable(&mut self, orphan: Orphan) {
+        self.orphan_bytes = self.orphan_bytes.saturating_sub(orphan.bytes);
+        self.unreadable.push(orphan);
+    }
+
     /// Puts the unreadable orphans back among those that are to be recovered: the disk may be readable again.
     pub fn retry_unreadable(&mut self) {
         for orphan in std::mem::take(&mut self.unreadable) {
@@ -170,10 +183,10 @@ impl SpoolIndex {
         is_known
     }
 
-    /// Returns the segments whose eviction makes room for `needed` bytes; `None`: all of them are not enough.
+    /// Returns the segments whose eviction makes room for `needed` bytes; `None`: all of them are not enough. Everything on the disk
+    /// counts, even if it cannot be evicted: beyond its limit, the node evicts the pod with all segments.
     pub fn select_evictions(&self, needed: u64) -> Option<Vec<Closed>> {
-        let used = self.segment_bytes.saturating_add(self.open_bytes);
-        eviction::select_evictions(self.evictable(), used, needed, self.limit)
+        eviction::select_evictions(self.evictable(), self.bytes(), needed, self.limit)
     }
 
     /// Reserves `bytes` for a file in progress. Evicts the segments that make room, and returns them. As one step, so that

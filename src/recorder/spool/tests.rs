@@ -314,6 +314,76 @@ async fn held_segment_is_neither_evicted_nor_purged() {
     assert_eq!(spool.purge(&later).await, [oldest]);
 }
 
+/// Leaves a file without a writer, as a killed recorder does.
+async fn write_orphan(spool: &Arc<Spool>, start: i64, contents: &[Vec<u8>]) {
+    let first = contents[0].clone();
+    let mut writer = SegmentWriter::begin(Arc::clone(spool), "hal", second(start), first).await.unwrap();
+    for fragment in &contents[1..] {
+        writer.append(fragment.clone()).await.unwrap();
+    }
+}
+
+fn bytes_on_disk(folder: &tempfile::TempDir) -> u64 {
+    let files = fs::read_dir(folder.path().join("video/hal")).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[tokio::test]
+async fn orphans_and_unreadable_files_count_against_the_limit() {
+    let (folder, spool) = spool(400).await;
+    let oldest = write_segment(&spool, 10, 100).await;
+    let second_oldest = write_segment(&spool, 20, 100).await;
+    write_orphan(&spool, 30, &[vec![0; 100]]).await;
+    let spool = reopen(&folder, spool).await;
+    write_segment(&spool, 40, 150).await;
+    assert_eq!(spool.take_evicted(), [oldest]);
+    assert_eq!((bytes_on_disk(&folder), spool.status().bytes), (350, 350));
+
+    let part = folder.path().join("video/hal").join(name::part(second(30)));
+    let aside = folder.path().join("aside");
+    fs::rename(&part, &aside).unwrap();
+    assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
+    fs::rename(&aside, &part).unwrap();
+    write_segment(&spool, 50, 100).await;
+    assert_eq!(spool.take_evicted(), [second_oldest]);
+    assert_eq!((bytes_on_disk(&folder), spool.status().bytes), (350, 350));
+}
+
+#[tokio::test]
+async fn orphans_beyond_the_limit_stop_recording_until_they_are_recovered() {
+    use crate::rules::hold::scope::tests::video_scope;
+
+    let (folder, spool) = spool(1 << 20).await;
+    let held = write_segment(&spool, 10, 100).await;
+    spool.set_holds([video_scope(&["hal"], Window::new(second(15), Some(second(16))))].into());
+    let spare = write_segment(&spool, 100, 100).await;
+    let contents = super::super::segment::tests::complete_file(8);
+    for start in [200, 300] {
+        write_orphan(&spool, start, &contents).await;
+    }
+    let orphan_bytes = contents.iter().map(Vec::len).sum::<usize>() as u64;
+    spool.set_limit(orphan_bytes + 150);
+    let begin = async |start| {
+        let bytes = vec![0; 50];
+        SegmentWriter::begin(Arc::clone(&spool), "hal", second(start), bytes).await.map(drop)
+    };
+    // Nothing that may be evicted makes enough room, so nothing is evicted.
+    for start in [400, 401] {
+        assert!(matches!(begin(start).await, Err(SpoolError::Full)));
+    }
+    assert!(!spool.has_room(50) && spool.take_evicted().is_empty());
+    assert!([&held, &spare].iter().all(|closed| spool.path(closed).exists()));
+
+    let Some(OrphanRecovery::Recovered(recovered)) = spool.recover_orphan().await else {
+        panic!("the orphan is complete");
+    };
+    assert_eq!(spool.status().bytes, bytes_on_disk(&folder));
+    begin(402).await.unwrap();
+    let evicted = spool.take_evicted();
+    assert!(evicted == [spare, recovered] && spool.path(&held).exists(), "{evicted:?}");
+    assert_eq!(spool.status().bytes, bytes_on_disk(&folder));
+}
+
 async fn wait_for_segments(spool: &Spool, most: u64) {
     let wait = async {
         while spool.status().segments > most {

@@ -1,5 +1,6 @@
 //! A restarted recorder leaves one gap and loses nothing else.
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
@@ -8,7 +9,7 @@ use toezicht::api::Camera;
 use crate::support::cluster;
 use crate::support::operator;
 use crate::support::pod;
-use crate::support::recorded::{FrameGap, keys, segments_with_gaps, time};
+use crate::support::recorded::{FrameGap, UNWRITTEN, keys, segments_with_gaps, time};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
@@ -19,8 +20,9 @@ async fn deleted_recorder_leaves_one_gap() {
     let scene = recording_scene("line-delete", 9).await;
     let pod = format!("{SITE}-recorder-0");
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
+    let deleted = Timestamp::now();
     scene.namespace.api::<Pod>().delete(&pod, &DeleteParams::default()).await.unwrap();
-    wait_for_single_gap(&scene, taken).await;
+    wait_for_single_gap(&scene, taken, deleted).await;
     scene.delete().await;
 }
 
@@ -31,7 +33,7 @@ async fn killed_recorder_keeps_its_spool() {
     let pod: Pod = scene.namespace.api().get(&format!("{SITE}-recorder-0")).await.unwrap();
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
     let killed = pod::kill_recorder(&pod.metadata.uid.unwrap());
-    let missing = wait_for_single_gap(&scene, taken).await;
+    let missing = wait_for_single_gap(&scene, taken, killed).await;
     println!(
         "{} s from the kill at {killed}: {missing:?}",
         missing.until.duration_since(killed).as_secs_f64()
@@ -49,8 +51,8 @@ async fn recording_scene(prefix: &str, camera: u32) -> Scene {
 }
 
 /// Waits until the restarted recorder has reported its gap and uploaded a segment after it. Asserts that no other
-/// frames are missing, and that the `taken` frames in the spool before the restart are in the bucket.
-async fn wait_for_single_gap(scene: &Scene, taken: u64) -> FrameGap {
+/// frames are missing, and that the `taken` frames in the spool before the restart are in the bucket. The recorder recorded until `end`.
+async fn wait_for_single_gap(scene: &Scene, taken: u64, end: Timestamp) -> FrameGap {
     let api: Api<Camera> = scene.namespace.api();
     let gap = eventually("a finished gap with cause Restart", HANG, || async {
         let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
@@ -78,6 +80,7 @@ async fn wait_for_single_gap(scene: &Scene, taken: u64) -> FrameGap {
         missing.from >= from - slack && missing.until <= until + slack,
         "{missing:?} is not within {gap:?}"
     );
+    assert!(missing.from >= end - UNWRITTEN, "{missing:?} begins before the recorder ended at {end}");
     // No fragment that was in the spool is lost.
     let frames = recorded.iter().flat_map(|segment| &segment.frames);
     let before = frames.filter(|frame| time(frame) <= missing.from).count();

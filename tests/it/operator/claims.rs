@@ -16,7 +16,7 @@ use super::process::{Process, config_for_store, wait_for_leader, with_chart_scal
 use super::spools::{wait_for_ready_message, wait_for_spooled_segments, wait_until_gone};
 use crate::support::cluster::TestNamespace;
 use crate::support::proxy::Proxy;
-use crate::support::recorded::{check_frames, segments, time};
+use crate::support::recorded::{UNWRITTEN, ensure_complete, segments, wait_until_complete};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::volumes::Volumes;
@@ -25,8 +25,6 @@ use crate::support::wait::{HANG, eventually};
 const RECORDER: &str = "die-heijgrave-recorder";
 const FINALIZER: &str = "toezicht.dev/spool";
 const EMPTY: &str = "toezicht.dev/spool-empty";
-/// Frames that a recorder has received and not written when it is stopped. Much less than the segments in the spool.
-const UNWRITTEN: Duration = Duration::from_secs(3);
 const SCALED_PORT: u16 = 28361;
 const WORKLOAD_PORT: u16 = 28362;
 const CLAIM_PORT: u16 = 28363;
@@ -97,19 +95,11 @@ impl ClaimScene {
         .await;
     }
 
-    /// Waits until everything that `camera` recorded is in the bucket: each gap begins after `end`, and a later frame is there.
+    /// Waits until everything that `camera` recorded is in the bucket. Its recorder ended after `end`.
     async fn wait_for_all_frames(&self, camera: &str, end: Timestamp) {
-        let end = end - UNWRITTEN;
         self.scene.wait_for_camera(camera, "Recording", "True", HANG).await;
         let restart = Timestamp::now();
-        eventually("all frames are in the bucket", HANG, || async {
-            let recorded = segments(&self.scene.bucket, camera).await;
-            let gaps = check_frames(camera, &recorded);
-            let last = recorded.last().and_then(|segment| segment.frames.last()).map(time);
-            let is_complete = gaps.iter().all(|gap| gap.from >= end) && last > Some(restart);
-            is_complete.then_some(()).ok_or_else(|| format!("{gaps:?}, end {end}, last {last:?}"))
-        })
-        .await;
+        wait_until_complete(&self.scene.bucket, camera, &[[end, Timestamp::MAX]], restart).await;
     }
 
     async fn wait_until_claim_is_gone(&self, shard: u32) {
@@ -184,9 +174,7 @@ async fn deleted_statefulset_loses_nothing() {
         scene.wait_for_all_frames("hal", end).await;
         scene.wait_until_claim_is_gone(1).await;
         let recorded = segments(&scene.scene.bucket, "deur").await;
-        let last = recorded.last().and_then(|segment| segment.frames.last()).map(time);
-        assert_eq!(check_frames("deur", &recorded), [], "frames are missing");
-        assert!(last > Some(end - UNWRITTEN), "{last:?} {end}");
+        ensure_complete("deur", &recorded, &[], end - UNWRITTEN).unwrap();
         scene.end().await;
     })
     .await;
@@ -221,6 +209,7 @@ async fn unneeded_claim_goes_once_its_spool_is_empty() {
             ClaimScene::with_filled_spools(namespace, "claims-camera", CAMERA_PORT, &["deur", "hal"]).await;
         let (second, claim) = (format!("{RECORDER}-1"), scene.claim(1).await.unwrap());
         let cameras = scene.scene.namespace.api::<Camera>();
+        let deleted = Timestamp::now();
         cameras.delete("hal", &DeleteParams::default()).await.unwrap();
         wait_for_ready_message(&scene.scene, &[&format!("segments in the spools of {second}")]).await;
         sleep(Duration::from_secs(30)).await;
@@ -230,11 +219,8 @@ async fn unneeded_claim_goes_once_its_spool_is_empty() {
         scene.proxy.set_down(false);
         wait_until_gone(&scene.scene, &second).await;
         scene.wait_until_claim_is_gone(1).await;
-        assert_eq!(
-            check_frames("hal", &segments(&scene.scene.bucket, "hal").await),
-            [],
-            "frames are missing"
-        );
+        let recorded = segments(&scene.scene.bucket, "hal").await;
+        ensure_complete("hal", &recorded, &[], deleted - UNWRITTEN).unwrap();
         let first = scene.claim(0).await.unwrap();
         assert_eq!(
             (first.annotations().get(EMPTY), first.metadata.deletion_timestamp.is_none()),

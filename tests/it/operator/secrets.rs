@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::process::{Process, config_for_store, wait_for_leader, with_chart_scaled_down};
 use crate::support::cluster::TestNamespace;
 use crate::support::pod;
-use crate::support::recorded::{check_frames, segments, time};
+use crate::support::recorded::{UNWRITTEN, ensure_complete, segments, time};
 use crate::support::scene::{POLICY, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
@@ -75,7 +75,8 @@ async fn unusable_recorder_key_stops_neither_recording_nor_suspensions_nor_holds
         })
         .await;
         let recorded = segments(&scene.bucket, "hal").await;
-        assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
+        let gaps = ensure_complete("hal", &recorded, &[], from - UNWRITTEN);
+        assert_eq!(gaps, Ok(vec![]), "frames are missing");
         let last = time(recorded.last().unwrap().frames.last().unwrap());
         let late = last.duration_since(from);
         assert!(late < SignedDuration::from_secs(15), "recorded for {late} after the suspension began");

@@ -17,7 +17,7 @@ use super::process::{Process, config_for_store, wait_for_leader, with_chart_scal
 use crate::support::cluster::TestNamespace;
 use crate::support::pod;
 use crate::support::proxy::Proxy;
-use crate::support::recorded::{check_frames, keys_under, segments};
+use crate::support::recorded::{UNWRITTEN, ensure_complete, keys_under, segments, wait_until_complete};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::silence::Silence;
@@ -90,6 +90,7 @@ async fn silent_recorder_is_not_scaled_down() {
         wait_for_spooled_segments(&scene, &second, 1).await;
         let uid = pods.get(&second).await.unwrap().uid();
         let silence = Silence::new(&pod::address(&scene.namespace, &second).await.unwrap()).await;
+        let deleted = Timestamp::now();
         scene.namespace.api::<Camera>().delete("hal", &DeleteParams::default()).await.unwrap();
         wait_for_ready_message(&scene, &[&format!("the content of {second} is unknown"), "discard-spools"])
             .await;
@@ -102,7 +103,7 @@ async fn silent_recorder_is_not_scaled_down() {
         proxy.set_down(false);
         wait_until_gone(&scene, &second).await;
         let recorded = segments(&scene.bucket, "hal").await;
-        assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
+        ensure_complete("hal", &recorded, &[], deleted - UNWRITTEN).unwrap();
     })
     .await;
 }
@@ -120,8 +121,10 @@ async fn silent_recorder_that_is_removed_holds_up_no_other() {
         };
         let before = [uid(first.clone()).await, uid(second.clone()).await];
         let silence = Silence::new(&pod::address(&scene.namespace, &second).await.unwrap()).await;
+        let deleted = Timestamp::now();
         scene.namespace.api::<Camera>().delete("hal", &DeleteParams::default()).await.unwrap();
         wait_for_ready_message(&scene, &[&format!("the content of {second} is unknown")]).await;
+        let changed = Timestamp::now();
         let resources = json!({"spec": {"recorder": {"resources": {"requests": {"cpu": "20m"}}}}});
         scene.patch_site(resources).await;
         eventually("the recorder that stays is replaced", HANG, || async {
@@ -129,6 +132,7 @@ async fn silent_recorder_that_is_removed_holds_up_no_other() {
             if now.is_some() && now != before[0] { Ok(()) } else { Err(format!("{now:?}")) }
         })
         .await;
+        let replaced = Timestamp::now();
         scene.wait_for_camera("deur", "Recording", "True", HANG).await;
         let pod = pods.get(&second).await.unwrap();
         assert_eq!(
@@ -142,10 +146,10 @@ async fn silent_recorder_that_is_removed_holds_up_no_other() {
         let live = scene.namespace.api::<StatefulSet>().get(RECORDER).await.unwrap();
         let strategy = live.spec.and_then(|spec| spec.update_strategy).and_then(|strategy| strategy.type_);
         assert_eq!(strategy.as_deref(), Some("RollingUpdate"));
-        for camera in ["deur", "hal"] {
-            let gaps = check_frames(camera, &segments(&scene.bucket, camera).await);
-            assert!(gaps.len() <= 1, "only the restart: {camera}: {gaps:?}");
-        }
+        let gaps = wait_until_complete(&scene.bucket, "deur", &[[changed, replaced]], replaced).await;
+        assert!(gaps.len() <= 1, "only the restart: {gaps:?}");
+        let recorded = segments(&scene.bucket, "hal").await;
+        ensure_complete("hal", &recorded, &[], deleted - UNWRITTEN).unwrap();
     })
     .await;
 }
@@ -170,6 +174,7 @@ async fn template_change_waits_for_the_store() {
             (uid.clone(), None),
             "its spool has the only copy"
         );
+        let end = Timestamp::now();
         proxy.set_down(false);
         eventually("the pod is replaced", HANG, || async {
             let pod = pods.get_opt(&first).await.map_err(|e| e.to_string())?;
@@ -177,9 +182,10 @@ async fn template_change_waits_for_the_store() {
             is_new.then_some(()).ok_or_else(|| format!("{:?}", pod.and_then(|pod| pod.status)))
         })
         .await;
+        let replaced = Timestamp::now();
         scene.wait_for_site("Ready", "True", HANG).await;
         scene.wait_for_camera("hal", "Recording", "True", HANG).await;
-        let gaps = check_frames("hal", &segments(&scene.bucket, "hal").await);
+        let gaps = wait_until_complete(&scene.bucket, "hal", &[[end, replaced]], replaced).await;
         assert!(gaps.len() <= 1, "only the restart: {gaps:?}");
     })
     .await;
@@ -193,6 +199,7 @@ async fn new_kind_of_spool_replaces_recorders_without_loss() {
         let (_process, scene) = recording_scene(namespace, "spool-kind", &proxy, &["hal"]).await;
         let workloads = scene.namespace.api::<StatefulSet>();
         let class = json!({"spec": {"recorder": {"spool": {"storageClassName": "no-such-class"}}}});
+        let changed = Timestamp::now();
         scene.patch_site(class).await;
         eventually("the StatefulSet is created again", HANG, || async {
             let frames = pod::frames(&scene.namespace, "hal").await;
@@ -202,8 +209,7 @@ async fn new_kind_of_spool_replaces_recorders_without_loss() {
         })
         .await;
         let recorded = segments(&scene.bucket, "hal").await;
-        assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
-        assert!(!recorded.is_empty());
+        ensure_complete("hal", &recorded, &[], changed - UNWRITTEN).unwrap();
         let reason = json!({"metadata": {"annotations": {"toezicht.dev/discard-spools": "the volume was never bound"}}});
         scene.patch_site(reason).await;
     })
@@ -283,6 +289,7 @@ async fn hold_declared_while_the_store_is_away_keeps_the_spools_of_a_deleted_sit
         let (sites, holds) = (scene.namespace.api::<Site>(), scene.namespace.api::<IncidentHold>());
         let inbraak = holds.get("inbraak").await.unwrap();
         assert!(inbraak.status.is_some_and(|status| status.placement.is_none()), "the store is away");
+        let deleted = Timestamp::now();
         sites.delete(SITE, &DeleteParams::default()).await.unwrap();
         wait_for_ready_message(
             &scene,
@@ -294,7 +301,8 @@ async fn hold_declared_while_the_store_is_away_keeps_the_spools_of_a_deleted_sit
         proxy.set_down(false);
         wait_until_gone(&scene, &first).await;
         scene.wait_for_hold("inbraak", "Placed", "True", HANG).await;
-        assert_eq!(check_frames("hal", &segments(&scene.bucket, "hal").await), [], "frames are missing");
+        let recorded = segments(&scene.bucket, "hal").await;
+        ensure_complete("hal", &recorded, &[], deleted - UNWRITTEN).unwrap();
         assert!(sites.get_opt(SITE).await.unwrap().is_some(), "the Site waits for its hold");
         scene.resolve("inbraak").await;
         eventually("the Site is deleted", HANG, || async {

@@ -1,10 +1,12 @@
 //! Configuration changes while the recorder runs.
 
+use jiff::Timestamp;
 use serde_json::json;
 use toezicht::wire::CameraState;
 
 use super::cameras::testbed_camera;
 use super::fixture::{RecorderFixture, camera};
+use crate::support::recorded::{UNWRITTEN, ensure_complete, segments, time};
 
 /// An added camera records without a restart, a removed one is uploaded and disappears, and an invalid configuration
 /// is rejected: as a whole, or only its invalid camera. The unchanged camera loses no frame.
@@ -21,6 +23,7 @@ async fn config_change_affects_only_changed_cameras() {
     fixture.wait_for_camera_state("komt", CameraState::Recording).await;
 
     let good = fixture.config.clone();
+    let changed = Timestamp::now();
     fixture.reconfigure(|config| {
         config["cameras"][0]["url"] = json!("http://10.0.0.1/");
         config["cameras"][1]["suspended"] = json!([{"from": "2021-01-01T00:00:00Z"}]);
@@ -55,11 +58,13 @@ async fn config_change_affects_only_changed_cameras() {
         })
         .await;
     fixture.wait_for_uploads_of("komt", 1).await;
+    let stopped = Timestamp::now();
     fixture.stop_cleanly().await;
 
-    for name in ["blijft", "gaat", "komt"] {
-        let (segments, gaps) = fixture.segments_with_gaps(name).await;
-        assert!(!segments.is_empty() && gaps.is_empty(), "{name}: {gaps:?}");
+    for (name, until) in [("blijft", stopped), ("gaat", changed), ("komt", stopped)] {
+        let recorded = segments(&fixture.bucket, name).await;
+        let gaps = ensure_complete(name, &recorded, &[], until - UNWRITTEN).unwrap();
+        assert!(gaps.is_empty(), "{name}: {gaps:?}");
     }
 }
 
@@ -76,10 +81,16 @@ async fn rotated_credentials_are_picked_up() {
         })
         .await;
     assert!(error.contains("403"), "{error}");
+    let failed = Timestamp::now();
     fixture.reconfigure(|config| config["storage"]["secretAccessKey"] = right);
     fixture.wait_for_uploads(2).await;
     fixture.stop_cleanly().await;
-    let (segments, gaps) = fixture.segments_with_gaps("een").await;
-    assert!(segments.len() >= 2 && gaps.is_empty(), "{gaps:?}");
+    let (recorded, gaps) = fixture.segments_with_gaps("een").await;
+    assert!(recorded.len() >= 2 && gaps.is_empty(), "{gaps:?}");
+    let first = time(&recorded[0].frames[0]);
+    assert!(
+        first < failed,
+        "the segment that was rejected at {failed} is lost: the first frame is of {first}"
+    );
     assert!(!fixture.log().contains("wrong-secret-of-this-test"));
 }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::cameras::testbed_camera;
 use super::fixture::{RecorderFixture, camera};
+use crate::support::recorded::{UNWRITTEN, ensure_complete, segments};
 
 /// Tolerance between reported gaps and the ends of segments.
 const TOLERANCE: SignedDuration = SignedDuration::from_millis(500);
@@ -95,10 +96,12 @@ async fn store_outage_loses_nothing() {
     assert!(status.cameras.iter().any(|camera| camera.last_error.is_some()), "{status:?}");
     connection.set_up(true);
     fixture.wait_for_status("an empty spool", |status| (status.spool.segments <= 1).then_some(())).await;
+    let stopped = Timestamp::now();
     fixture.stop_cleanly().await;
     for name in ["een", "twee"] {
-        let (segments, gaps) = fixture.segments_with_gaps(name).await;
-        assert!(segments.len() >= 4 && gaps.is_empty(), "{name}: {gaps:?}");
+        let recorded = segments(&fixture.bucket, name).await;
+        let gaps = ensure_complete(name, &recorded, &[], stopped - UNWRITTEN).unwrap();
+        assert!(recorded.len() >= 4 && gaps.is_empty(), "{name}: {gaps:?}");
     }
 }
 
@@ -112,7 +115,7 @@ async fn recorder_with_a_volume_does_not_wait_for_the_store() {
     fixture.wait_for_uploads(1).await;
     connection.set_up(false);
     fixture.wait_for_status("a filled spool", |status| (status.spool.segments >= 2).then_some(())).await;
-    let began = Instant::now();
+    let (began, stopped) = (Instant::now(), Timestamp::now());
     assert!(fixture.stop().await.success(), "{}", fixture.log());
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     let ended = Timestamp::now();
@@ -128,11 +131,12 @@ async fn recorder_with_a_volume_does_not_wait_for_the_store() {
         .await;
     fixture.wait_for_status("an empty spool", |status| (status.spool.segments <= 1).then_some(())).await;
     assert!(fixture.stop().await.success(), "{}", fixture.log());
-    let (segments, gaps) = fixture.segments_with_gaps("een").await;
+    let recorded = segments(&fixture.bucket, "een").await;
+    let gaps = ensure_complete("een", &recorded, &[[stopped, ended]], ended).unwrap();
     assert!(
-        segments.len() >= 4 && gaps.len() == 1,
+        recorded.len() >= 4 && gaps.len() == 1,
         "only the restart: {} segments, {gaps:?}",
-        segments.len()
+        recorded.len()
     );
 }
 
@@ -145,13 +149,15 @@ async fn recorder_without_a_volume_waits_for_the_store() {
     fixture.wait_for_uploads(1).await;
     connection.set_up(false);
     fixture.wait_for_status("a filled spool", |status| (status.spool.segments >= 2).then_some(())).await;
+    let stopped = Timestamp::now();
     let store_returns = async {
         tokio::time::sleep(Duration::from_secs(10)).await;
         connection.set_up(true);
     };
     tokio::join!(fixture.stop_cleanly(), store_returns);
-    let (segments, gaps) = fixture.segments_with_gaps("een").await;
-    assert!(segments.len() >= 3 && gaps.is_empty(), "{gaps:?}");
+    let recorded = segments(&fixture.bucket, "een").await;
+    let gaps = ensure_complete("een", &recorded, &[], stopped - UNWRITTEN).unwrap();
+    assert!(recorded.len() >= 3 && gaps.is_empty(), "{gaps:?}");
 }
 
 /// A full spool discards its oldest segments, reports that, and never exceeds its limit.

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use toezicht::rules::recording::key::Key;
 
 use super::settings::S3Server;
 use super::tools::{Frame, Mp4Contents, read_mp4_files, run, script};
-use super::wait::HANG;
+use super::wait::{HANG, eventually};
+
+/// Longest time of frames that a recorder has received and not written when it ends. Shorter than a segment, so that a lost
+/// segment shows.
+pub const UNWRITTEN: SignedDuration = SignedDuration::from_secs(3);
 
 /// A segment in the bucket and its contents.
 pub struct Segment {
@@ -149,6 +153,41 @@ pub fn check_frames(camera: &str, segments: &[Segment]) -> Vec<FrameGap> {
     gaps
 }
 
+/// Returns the gaps between the frames, or an error unless everything is there that recorders wrote, up to `until`. Each of them ended
+/// in one of the periods `ends`.
+///
+/// A lost backlog adjoins the end of its recorder, so it is no gap more: the gap begins too early, or the last frame is too old.
+pub fn ensure_complete(
+    camera: &str,
+    segments: &[Segment],
+    ends: &[[Timestamp; 2]],
+    until: Timestamp,
+) -> Result<Vec<FrameGap>, String> {
+    let gaps = check_frames(camera, segments);
+    let last = segments.last().and_then(|segment| segment.frames.last()).map(time);
+    let is_complete = last >= Some(until) && gaps.iter().all(|gap| begins_at_an_end(gap, ends));
+    let problem =
+        || format!("{camera}: {gaps:?}, ends {ends:?}, last frame {last:?}, recorded until {until}");
+    if is_complete { Ok(gaps) } else { Err(problem()) }
+}
+
+fn begins_at_an_end(gap: &FrameGap, ends: &[[Timestamp; 2]]) -> bool {
+    ends.iter().any(|[from, to]| *from - UNWRITTEN <= gap.from && gap.from <= *to)
+}
+
+/// Waits until everything is in the bucket that recorders wrote, as [`ensure_complete`] has it, and returns the gaps.
+pub async fn wait_until_complete(
+    bucket: &Bucket,
+    camera: &str,
+    ends: &[[Timestamp; 2]],
+    until: Timestamp,
+) -> Vec<FrameGap> {
+    eventually("all frames are in the bucket", HANG, || async {
+        ensure_complete(camera, &segments(bucket, camera).await, ends, until)
+    })
+    .await
+}
+
 /// Returns an error unless a segment is video only, starts with a keyframe, and matches the start and duration in its key
 /// within half a second.
 pub fn validate(camera: &str, segment: &Segment) -> Result<(), String> {
@@ -183,4 +222,27 @@ pub fn validate(camera: &str, segment: &Segment) -> Result<(), String> {
 /// Returns the time at which the camera captured a frame.
 pub fn time(frame: &Frame) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(frame.wall_ns)).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gap_of_a_lost_backlog_begins_before_its_recorder_ended() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let begins_at_an_end = |from| {
+            let gap = FrameGap { from: at(from), until: at(200), frames: 1 };
+            super::begins_at_an_end(&gap, &[[at(50), at(52)], [at(100), at(110)]])
+        };
+        for from in [48, 52, 98, 100, 110] {
+            assert!(begins_at_an_end(from), "{from}");
+        }
+        // A segment of six seconds is lost, or all since the earlier end.
+        for from in [94, 60, 40, 120] {
+            assert!(!begins_at_an_end(from), "{from}");
+        }
+        let missing = ensure_complete("hal", &[], &[], at(100));
+        assert!(missing.is_err(), "a backlog of everything");
+    }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::evaluation::BucketEvaluation;
-use crate::api::{Camera, Site};
+use crate::api::{Camera, CameraGap, Site};
+use crate::controllers::camera::gaps::merge;
 use crate::controllers::handoff::{BucketIdentity, HoldAck, SiteBucket, SiteHandoff};
 use crate::controllers::site::dereference::ObservedSite;
 use crate::controllers::site::recorders::apply::AppliedPlan;
@@ -16,7 +16,6 @@ use crate::controllers::site::validate::ValidSite;
 use crate::rules::RetentionTerms;
 use crate::rules::live_view::effective_embargo;
 use crate::storage::TargetError;
-use crate::wire::{Gap, GapCause};
 
 /// Returns the bucket if the store confirms that the Site owns it, or confirmed it and does not answer now.
 ///
@@ -91,55 +90,56 @@ fn evaluate_hold_ack(applied: &AppliedPlan, replies: &[ShardReply]) -> HoldAck {
     HoldAck::Acknowledged(running.expected.holds.clone())
 }
 
-/// Returns the gaps of each camera: those of spools that were lost with their recorders, which no recorder reports, and then the
-/// reported ones.
-fn known_gaps(cameras: &[Camera], replies: &[ShardReply]) -> BTreeMap<String, Vec<Gap>> {
+/// Returns the gaps of each camera: those of its status, and the reported ones. The status has gaps that no recorder reports, such as
+/// those of lost spools, and the beginnings of gaps that their recorders do not know.
+fn known_gaps(cameras: &[Camera], replies: &[ShardReply]) -> BTreeMap<String, Vec<CameraGap>> {
+    let of_status = |camera: &Camera| camera.status.as_ref().map(|status| status.gaps.clone());
+    let known = cameras.iter().filter_map(|camera| Some((camera.name_any(), of_status(camera)?)));
+    let mut gaps: BTreeMap<String, Vec<CameraGap>> = known.collect();
     let reports =
         replies.iter().filter_map(|answer| answer.status.as_ref().ok()).flat_map(|status| &status.cameras);
-    let mut gaps: BTreeMap<String, Vec<Gap>> = BTreeMap::new();
-    for camera in cameras {
-        gaps.insert(camera.name_any(), lost_spools(camera));
-    }
     for report in reports {
-        gaps.entry(report.name.clone()).or_default().extend(report.gaps.iter().cloned());
+        let known = gaps.entry(report.name.clone()).or_default();
+        *known = merge(known, &report.gaps, None);
     }
     gaps.retain(|_, gaps| !gaps.is_empty());
     gaps
 }
 
-/// Returns the gaps `SpoolLost` in the status of `camera`.
-fn lost_spools(camera: &Camera) -> Vec<Gap> {
-    let cause: &str = GapCause::SpoolLost.into();
-    let gaps = camera.status.iter().flat_map(|status| &status.gaps).filter(|gap| gap.reason == cause);
-    let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
-    gaps.map(|gap| Gap { cause: GapCause::SpoolLost, from: time(&gap.from), until: time(&gap.until) })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Pod;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+    use crate::api::CameraStatus;
     use crate::controllers::site::fixtures::fixture;
     use crate::controllers::site::recorders::workload::AppliedRecorders;
     use crate::controllers::testing;
-    use crate::wire::{CameraReport, CameraState};
+    use crate::wire::{CameraReport, CameraState, Gap, GapCause};
 
     #[test]
-    fn gaps_of_lost_spools_come_before_reported_ones() {
+    fn gaps_are_those_of_the_status_and_the_reported_ones() {
         let time = |second| Timestamp::from_second(second).unwrap();
-        let restarted = Gap { cause: GapCause::RecorderRestarted, from: None, until: Some(time(90)) };
-        let gaps = vec![restarted.clone()];
+        let reported = |cause, from, until| Gap { cause, from, until: Some(time(until)) };
+        let gaps = vec![
+            reported(GapCause::RecorderRestarted, None, 90),
+            reported(GapCause::Disconnected, Some(time(95)), 99),
+        ];
         let report = CameraReport { gaps, ..CameraReport::new("hal", CameraState::Recording, time(90)) };
         let status = Ok(testing::recorder_status("r", time(100), vec![report]));
+        let gap = |reason: &str, from: i64, until: i64| CameraGap {
+            reason: reason.into(),
+            from: Some(Time(time(from))),
+            until: Some(Time(time(until))),
+        };
+        let of_status = vec![gap("SpoolLost", 10, 60), gap("RecorderRestarted", 60, 90)];
         let mut camera = testing::camera("hal");
-        let gap = |reason: &str| serde_json::json!({"reason": reason, "from": time(10), "until": time(60)});
-        let status_of_camera = serde_json::json!({"gaps": [gap("Disconnected"), gap("SpoolLost")]});
-        camera.status = Some(serde_json::from_value(status_of_camera).unwrap());
-        let lost = Gap { cause: GapCause::SpoolLost, from: Some(time(10)), until: Some(time(60)) };
+        camera.status = Some(CameraStatus { gaps: of_status.clone(), ..CameraStatus::default() });
         let known = known_gaps(&[camera, testing::camera("deur")], &[ShardReply { shard: 0, status }]);
-        assert_eq!(known, BTreeMap::from([("hal".to_owned(), vec![lost, restarted])]));
+        // The recorder does not know when it ended.
+        let expected = [of_status, vec![gap("Disconnected", 95, 99)]].concat();
+        assert_eq!(known, BTreeMap::from([("hal".to_owned(), expected)]));
     }
 
     #[test]

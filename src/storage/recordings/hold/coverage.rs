@@ -13,7 +13,7 @@ pub(crate) const MAX_GAPS: usize = 10;
 /// Longest segment and its upload: a younger gap may still be filled.
 pub(crate) const MAX_UPLOAD_DELAY: SignedDuration = SignedDuration::from_mins(12);
 /// Longest pause between segments that is no gap.
-const GAP_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+pub(crate) const GAP_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Known coverage of a window by one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
