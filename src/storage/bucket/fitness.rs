@@ -41,8 +41,8 @@ pub(crate) fn evaluate(
             _ if is_excepted => (),
             // No result about the store: a retryable error, so that the operator probes again.
             Verdict::Unknown(UnknownReason::Store(error)) => return Err(error.clone().into()),
-            // The proof showed that the recorder can put. Since then its credentials changed or expired.
-            Verdict::Failed if row.check == Check::RecorderCanPut => {
+            // The proof showed that the recorder can put. Since then its credentials changed or expired, maybe during the probe.
+            verdict if is_about_credentials(row.check, verdict) => {
                 let has_customer_key = state.has_customer_key();
                 // Last: only uploads depend on it, and it must not hide a row that recording depends on.
                 cannot_put = Err(EnforceError::RecorderCannotPut { has_customer_key });
@@ -51,6 +51,16 @@ pub(crate) fn evaluate(
         }
     }
     cannot_put
+}
+
+/// Returns whether a row shows only that the recorder can put nothing. Its wrong key restricts nothing, and says nothing about the
+/// store: cameras that recorded go on.
+fn is_about_credentials(check: Check, verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Failed => check == Check::RecorderCanPut,
+        Verdict::Unknown(reason) => *reason == UnknownReason::RecorderCannotPut,
+        Verdict::Passed => false,
+    }
 }
 
 /// Returns whether a row is about the rights to present recordings, or the right to record. The other rows about puts fail on
@@ -167,6 +177,34 @@ mod tests {
         let refused = evaluate_one(Check::RecorderCanPut, &Verdict::Failed, NO_EXCEPTION).unwrap_err();
         assert_eq!(refused, EnforceError::RecorderCannotPut { has_customer_key: false });
         assert!(refused.to_string().starts_with("spec.storage.recorder.credentialsRef: "), "{refused}");
+    }
+
+    /// In the order of the table, the row about everyone else comes before or after the one about puts.
+    #[test]
+    fn wrong_recorder_key_hides_no_row_and_is_hidden_by_none() {
+        let wrong_key = |check: &Check| match check {
+            Check::RecorderCanPut => Verdict::Failed,
+            Check::EveryoneElseIsDenied => Verdict::Unknown(UnknownReason::RecorderCannotPut),
+            _ => Verdict::Passed,
+        };
+        let table = |other: Option<Check>| {
+            let verdict = |check: &Check| {
+                if Some(*check) == other { Verdict::Failed } else { wrong_key(check) }
+            };
+            Conformance::from_verdicts(
+                &Check::ALL.iter().map(|check| (*check, verdict(check))).collect::<Vec<_>>(),
+            )
+        };
+        let evaluated =
+            |other| evaluate(&table(other), &BucketSpec::example(), true, &BucketState::default());
+        let expected = EnforceError::RecorderCannotPut { has_customer_key: false };
+        assert_eq!(evaluated(None).unwrap_err(), expected);
+        assert!(evaluated(None).unwrap_err().is_about_recorder_credentials());
+        let open = evaluated(Some(Check::AnonymousCannotGet)).unwrap_err();
+        assert!(matches!(open, EnforceError::StoreUnsupported { .. }), "{open:?}");
+        // The key became wrong between two rows.
+        let unknown = Verdict::Unknown(UnknownReason::RecorderCannotPut);
+        assert_eq!(evaluate_one(Check::EveryoneElseIsDenied, &unknown, NO_EXCEPTION).unwrap_err(), expected);
     }
 
     /// Nothing that the operator writes restricts anybody there: a right that identities' own policies leave open is fatal.

@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use toezicht::api::{Camera, RecordingPolicy};
 use tokio::time::sleep;
 
 use super::process::{Process, config_for_store, wait_for_leader, with_chart_scaled_down};
 use crate::support::cluster::TestNamespace;
 use crate::support::pod;
-use crate::support::recorded::{UNWRITTEN, ensure_complete, segments, time};
+use crate::support::recorded::{UNWRITTEN, ensure_complete, segments, time, wait_until_complete};
 use crate::support::scene::{POLICY, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
@@ -29,8 +29,12 @@ async fn recording_scene(namespace: TestNamespace, instance: &str) -> (Process, 
 }
 
 async fn set_secret_key(scene: &Scene, key: &str) {
+    set_recorder_key(scene, json!({"secretAccessKey": key})).await;
+}
+
+async fn set_recorder_key(scene: &Scene, data: Value) {
     let secrets = scene.namespace.api::<Secret>();
-    let patch = json!({"stringData": {"secretAccessKey": key}});
+    let patch = json!({"stringData": data});
     secrets.patch("s3-recorder", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
@@ -82,6 +86,31 @@ async fn unusable_recorder_key_stops_neither_recording_nor_suspensions_nor_holds
         assert!(late < SignedDuration::from_secs(15), "recorded for {late} after the suspension began");
         scene.resolve("inbraak").await;
         scene.wait_for_hold("inbraak", "Released", "True", HANG).await;
+    })
+    .await;
+}
+
+/// The operator probes the store with them: the recorder can put nothing, which says nothing about the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_recorder_keys_stop_no_recording() {
+    with_chart_scaled_down("secret-wrong", |namespace| async move {
+        let (_process, scene) = recording_scene(namespace, "secret-wrong").await;
+        let recorder = scene.bucket.server.identity("recorder");
+        let right = json!({"accessKeyId": recorder.access_key, "secretAccessKey": recorder.secret_key});
+        for wrong in [
+            json!({"accessKeyId": "AKIANOBODY", "secretAccessKey": recorder.secret_key}),
+            json!({"accessKeyId": recorder.access_key, "secretAccessKey": "this-secret-is-of-nobody"}),
+        ] {
+            set_recorder_key(&scene, wrong).await;
+            let message = scene.wait_for_site_reason("StorageEnforced", "InvalidField", HANG).await;
+            assert!(message.contains("cameras record on"), "{message}");
+            wait_for_frames(&scene, 50).await;
+            set_recorder_key(&scene, right.clone()).await;
+            scene.wait_for_site("StorageEnforced", "True", HANG).await;
+        }
+        let ended = Timestamp::now();
+        let gaps = wait_until_complete(&scene.bucket, "hal", &[], ended - UNWRITTEN).await;
+        assert_eq!(gaps, [], "frames are missing");
     })
     .await;
 }

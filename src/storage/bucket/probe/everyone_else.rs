@@ -19,7 +19,6 @@ use crate::storage::s3::StoreError;
 const NO_EVERYONE_EXCEPT: &str = "policies of this store cannot say \"everyone but\": other identities have the rights that the store's \
                       administrators gave them";
 const NO_ROOM: &str = "the bucket's policy is so long that the probe cannot add a statement to it";
-const NO_PUT: &str = "the recorder could not write even without the statement, which shows nothing";
 
 pub(crate) struct EveryoneElseStage<'a> {
     pub(crate) operator: Actor<'a>,
@@ -78,7 +77,7 @@ impl EveryoneElseStage<'_> {
                 // Outside the folder of the statement: a recorder that can put nothing at all proves nothing about the
                 // exemptions.
                 if !recorder.can_put(&self.recorder_canary(&format!("{name}-control"))).await? {
-                    return Err(UnknownReason::Inconclusive(NO_PUT));
+                    return Err(UnknownReason::RecorderCannotPut);
                 }
             }
         }

@@ -62,6 +62,9 @@ pub enum UnknownReason {
     /// The attempt shows nothing.
     #[error("{0}")]
     Inconclusive(&'static str),
+    /// The recorder could put nothing at all, so that nothing is known of what it must not put.
+    #[error("the recorder could not write even without the statement, which shows nothing")]
+    RecorderCannotPut,
     /// The store gave an error instead of the effect, or no answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -94,9 +97,10 @@ impl Row {
             Verdict::Unknown(UnknownReason::Inconclusive(why)) if *why != BATCHES_IGNORED => {
                 matches!(self.check, Check::HeldSurvivesBatchDelete | Check::HeldSurvivesBypass)
             }
-            Verdict::Failed | Verdict::Unknown(UnknownReason::Store(_) | UnknownReason::Inconclusive(_)) => {
-                false
-            }
+            Verdict::Failed
+            | Verdict::Unknown(
+                UnknownReason::Store(_) | UnknownReason::Inconclusive(_) | UnknownReason::RecorderCannotPut,
+            ) => false,
         };
         self.check.about().severity == ConformanceSeverity::Fatal && !is_fit
     }
