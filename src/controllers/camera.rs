@@ -97,7 +97,7 @@ impl Reconciler for CameraReconciler {
             lagging: lagging.as_deref(),
             is_silence_news: is_news_from.is_none_or(|from| from <= now),
             // By the reply before this one.
-            gap_start: self.last_replies.gap_start(camera, recorder.as_ref()),
+            gap_start: self.last_replies.gap_start(camera, recorder.as_ref(), reply.as_ref()),
         };
         let (next, stalls_at) = status::camera_status(camera, &observed, now);
 
@@ -118,7 +118,7 @@ impl Reconciler for CameraReconciler {
         self.last_replies.prune(&cameras);
         self.silences.prune(&cameras);
         // After the write: if it fails, the next one finds the beginning of the gap by the same reply.
-        self.last_replies.record(camera, recorder.as_ref(), reply.as_ref());
+        self.last_replies.record(camera, recorder.as_ref(), reply.as_ref(), now);
         let deadlines = [valid.next_change, next_query, stalls_at, is_news_from];
         Ok(Reconciled { action: requeue::at(now, deadlines.into_iter().flatten()), is_changed })
     }

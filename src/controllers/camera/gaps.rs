@@ -18,9 +18,22 @@ pub fn latest(gaps: &[CameraGap]) -> Vec<CameraGap> {
     gaps.get(gaps.len().saturating_sub(MAX_GAPS)..).unwrap_or_default().to_vec()
 }
 
-/// Adds the gaps that the recorder `reported` to those `known`. One without a beginning begins at `gap_start`. The newest is last.
-pub fn merge(known: &[CameraGap], reported: &[Gap], gap_start: Option<Timestamp>) -> Vec<CameraGap> {
+/// What the operator knows of a gap whose beginning the recorder does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GapStart {
+    /// Its beginning; `None`: nobody knows it.
+    pub at: Option<Timestamp>,
+    /// Whether an earlier recorder got frames after its own start, so that a gap that is open in the status ended with it.
+    pub is_another: bool,
+}
+
+/// Adds the gaps that the recorder `reported` to those `known`. One without a beginning begins at `start`. The newest is last.
+pub fn merge(known: &[CameraGap], reported: &[Gap], start: GapStart) -> Vec<CameraGap> {
+    let GapStart { at: gap_start, is_another } = start;
     let mut gaps = known.to_vec();
+    if is_another {
+        close_open_gaps(&mut gaps, gap_start.and_then(whole_seconds));
+    }
     for gap in reported {
         let cause: &str = gap.cause.into();
         let (from, until) = (gap.from.and_then(whole_seconds), gap.until.and_then(whole_seconds));
@@ -99,6 +112,10 @@ mod tests {
         Gap { cause, from: from.map(at), until: until.map(at) }
     }
 
+    fn from(start: Timestamp) -> GapStart {
+        GapStart { at: Some(start), is_another: false }
+    }
+
     fn rows(gaps: &[CameraGap]) -> Vec<(&str, Option<i64>, Option<i64>)> {
         let second = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second());
         gaps.iter().map(|gap| (gap.reason.as_str(), second(&gap.from), second(&gap.until))).collect()
@@ -107,12 +124,16 @@ mod tests {
     #[test]
     fn repeated_gap_report_is_one_gap() {
         let disconnected = |until| [gap(GapCause::Disconnected, Some(10_400), until)];
-        let open = merge(&[], &disconnected(None), None);
+        let open = merge(&[], &disconnected(None), GapStart::default());
         assert_eq!(rows(&open), [("Disconnected", Some(10), None)]);
-        assert_eq!(merge(&open, &disconnected(None), Some(at(99_000))), open);
-        let closed = merge(&open, &disconnected(Some(30_900)), None);
+        assert_eq!(merge(&open, &disconnected(None), from(at(99_000))), open);
+        let closed = merge(&open, &disconnected(Some(30_900)), GapStart::default());
         assert_eq!(rows(&closed), [("Disconnected", Some(10), Some(30))]);
-        assert_eq!(merge(&closed, &[], None), closed, "a recorder that forgot the gap does not remove it");
+        assert_eq!(
+            merge(&closed, &[], GapStart::default()),
+            closed,
+            "a recorder that forgot the gap does not remove it"
+        );
     }
 
     fn restart(until: Option<i64>) -> [Gap; 1] {
@@ -122,27 +143,30 @@ mod tests {
     #[test]
     fn restart_gap_keeps_start_at_last_frame() {
         let reported = restart(Some(50_000));
-        let first = merge(&[], &reported, Some(at(40_000)));
+        let first = merge(&[], &reported, from(at(40_000)));
         assert_eq!(rows(&first), [("RecorderRestarted", Some(40), Some(50))]);
-        let later = merge(&first, &reported, Some(at(80_000)));
+        let later = merge(&first, &reported, from(at(80_000)));
         assert_eq!(later, first, "the last frame is after the gap now");
-        assert_eq!(rows(&merge(&[], &reported, Some(at(80_000)))), [("RecorderRestarted", None, Some(50))]);
-        assert_eq!(rows(&merge(&[], &reported, None)), [("RecorderRestarted", None, Some(50))]);
+        assert_eq!(rows(&merge(&[], &reported, from(at(80_000)))), [("RecorderRestarted", None, Some(50))]);
+        assert_eq!(
+            rows(&merge(&[], &reported, GapStart::default())),
+            [("RecorderRestarted", None, Some(50))]
+        );
     }
 
     #[test]
     fn ongoing_restart_gap_gets_its_end() {
-        let open = merge(&[], &restart(None), Some(at(40_000)));
+        let open = merge(&[], &restart(None), from(at(40_000)));
         assert_eq!(rows(&open), [("RecorderRestarted", Some(40), None)]);
-        let closed = merge(&open, &restart(Some(50_000)), Some(at(50_100)));
+        let closed = merge(&open, &restart(Some(50_000)), from(at(50_100)));
         assert_eq!(rows(&closed), [("RecorderRestarted", Some(40), Some(50))]);
     }
 
     #[test]
     fn gap_of_lost_recorder_ends_at_next_gap() {
-        let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_000), None)], None);
+        let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_000), None)], GapStart::default());
         for (last_frame, end, start) in [(9_000, 10, 9), (30_000, 30, 30)] {
-            let after = merge(&open, &restart(Some(50_000)), Some(at(last_frame)));
+            let after = merge(&open, &restart(Some(50_000)), from(at(last_frame)));
             let expected =
                 [("Disconnected", Some(10), Some(end)), ("RecorderRestarted", Some(start), Some(50))];
             assert_eq!(rows(&after), expected);
@@ -151,15 +175,30 @@ mod tests {
 
     #[test]
     fn separate_restarts_are_separate_gaps() {
-        let first = merge(&[], &restart(Some(50_000)), Some(at(40_000)));
-        let second = merge(&first, &restart(Some(90_000)), Some(at(80_000)));
+        let first = merge(&[], &restart(Some(50_000)), from(at(40_000)));
+        let second = merge(&first, &restart(Some(90_000)), from(at(80_000)));
         let expected = [("RecorderRestarted", Some(40), Some(50)), ("RecorderRestarted", Some(80), Some(90))];
         assert_eq!(rows(&second), expected);
     }
 
+    /// The first of two restarts in a row recorded for some seconds, and nobody heard of the end of its gap.
+    #[test]
+    fn gap_of_another_recorder_is_another_gap() {
+        let first = merge(&[], &restart(None), GapStart::default());
+        let another = GapStart { at: Some(at(57_000)), is_another: true };
+        let second = merge(&first, &restart(Some(63_000)), another);
+        let expected = [("RecorderRestarted", None, Some(57)), ("RecorderRestarted", Some(57), Some(63))];
+        assert_eq!(rows(&second), expected);
+        assert_eq!(merge(&second, &restart(Some(63_000)), GapStart { is_another: false, ..another }), second);
+        // With a spool that outlasts it, the next recorder knows that the gap goes on.
+        let lasting = [gap(GapCause::Disconnected, Some(10_000), None)];
+        let known = merge(&[], &lasting, GapStart::default());
+        assert_eq!(merge(&known, &lasting, another), known);
+    }
+
     #[test]
     fn lost_spool_is_one_gap_and_ends_no_other() {
-        let open = merge(&[], &[gap(GapCause::Disconnected, Some(60_000), None)], None);
+        let open = merge(&[], &[gap(GapCause::Disconnected, Some(60_000), None)], GapStart::default());
         let once = add_lost_spool(&open, Some(at(10_400)), at(50_900));
         assert_eq!(rows(&once), [("SpoolLost", Some(10), Some(50)), ("Disconnected", Some(60), None)]);
         assert_eq!(add_lost_spool(&once, Some(at(10_400)), at(50_900)), once);
@@ -176,11 +215,11 @@ mod tests {
             let mut reported: Vec<Gap> = reported.into_iter().map(closed).collect();
             reported.sort_by_key(|gap| gap.until);
             reported.truncate(20);
-            let all = merge(&[], &reported, None);
+            let all = merge(&[], &reported, GapStart::default());
             let once = latest(&all);
             proptest::prop_assert!(once.len() <= MAX_GAPS && all.ends_with(&once));
             let last: Vec<Gap> = reported.iter().rev().take(3).rev().cloned().collect();
-            proptest::prop_assert!(latest(&merge(&once, &last, None)).len() <= MAX_GAPS);
+            proptest::prop_assert!(latest(&merge(&once, &last, GapStart::default())).len() <= MAX_GAPS);
         }
     }
 }

@@ -10,6 +10,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 
 use super::dereference::SiteSnapshot;
+use super::gaps::GapStart;
 use crate::api::Camera;
 use crate::controllers::kubernetes::prune::prune;
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
@@ -32,6 +33,8 @@ pub struct AssignedRecorder {
 /// Reply of a recorder about one camera.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecorderReply {
+    /// Start of the recorder's process.
+    pub started: Timestamp,
     /// Clock of the recorder.
     pub now: Timestamp,
     /// Lead of that clock in milliseconds.
@@ -107,6 +110,7 @@ pub async fn query(
     };
     let status = status.map_err(|error| recorder_client::explain(error, recorder.pod.as_deref()));
     Some(status.map(|status| RecorderReply {
+        started: status.started,
         now: status.now,
         clock_ahead_ms: status.clock_ahead_ms,
         report: status.cameras.into_iter().find(|report| report.name == name),
@@ -117,6 +121,8 @@ pub async fn query(
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct KnownRecordings {
     pod_name: String,
+    /// Start of the recorder's process, if it got frames since.
+    recording_since: Option<Timestamp>,
     /// Last known frame, or the time of the reply while a gap lasted.
     until: Timestamp,
     /// Start of the oldest segment that waited in the spool.
@@ -132,7 +138,21 @@ impl KnownRecordings {
         let segment_end = report.last_segment.as_ref().map(SegmentReport::end);
         let until = if is_in_gap { Some(reply.now) } else { report.last_frame.max(segment_end) };
         let pod_name = recorder.pod_name.clone();
-        Some(Self { pod_name, until: until?, oldest_waiting: report.oldest_waiting, segment_end })
+        let recording_since = report.last_frame.map(|_| reply.started);
+        let oldest_waiting = report.oldest_waiting;
+        Some(Self { pod_name, recording_since, until: until?, oldest_waiting, segment_end })
+    }
+
+    /// Returns what is known of a camera in a gap, by its status, whose recorder is silent at `now`.
+    fn of_silent(camera: &Camera, recorder: &AssignedRecorder, now: Timestamp) -> Option<Self> {
+        let last = camera.status.as_ref()?.gaps.last()?;
+        last.until.is_none().then(|| Self {
+            pod_name: recorder.pod_name.clone(),
+            recording_since: None,
+            until: now,
+            oldest_waiting: None,
+            segment_end: None,
+        })
     }
 
     /// Returns the beginning of a gap whose recorder in `pod_name` does not know it.
@@ -151,21 +171,39 @@ pub struct LastReplies {
 }
 
 impl LastReplies {
-    /// Returns the beginning of a gap that its recorder does not know; `None`: nobody knows it, since the operator has restarted.
-    /// The status does not help then: its last segment is up to 15 minutes old.
-    pub fn gap_start(&self, camera: &Camera, recorder: Option<&AssignedRecorder>) -> Option<Timestamp> {
+    /// Returns what is known of a gap whose beginning the recorder of this `reply` does not know. Nobody knows the beginning after a
+    /// restart of the operator. The status does not help then: its last segment is up to 15 minutes old.
+    pub fn gap_start(
+        &self,
+        camera: &Camera,
+        recorder: Option<&AssignedRecorder>,
+        reply: Option<&CameraQueryResult>,
+    ) -> GapStart {
         let known = lock(&self.known);
-        Some(known.get(&camera.uid()?)?.gap_start(&recorder?.pod_name))
+        let known = camera.uid().and_then(|uid| known.get(&uid));
+        let (Some(known), Some(recorder)) = (known, recorder) else {
+            return GapStart::default();
+        };
+        let started = reply.and_then(|reply| reply.as_ref().ok()).map(|reply| reply.started);
+        let is_another = started.zip(known.recording_since).is_some_and(|(now, before)| now > before);
+        GapStart { at: Some(known.gap_start(&recorder.pod_name)), is_another }
     }
 
-    /// Notes a reply that the camera's status contains.
+    /// Notes a reply that the camera's status contains, or the first silence that this process finds.
     pub fn record(
         &self,
         camera: &Camera,
         recorder: Option<&AssignedRecorder>,
         reply: Option<&CameraQueryResult>,
+        now: Timestamp,
     ) {
-        let (Some(uid), Some(recorder), Some(Ok(reply))) = (camera.uid(), recorder, reply) else {
+        let (Some(uid), Some(recorder), Some(reply)) = (camera.uid(), recorder, reply) else {
+            return;
+        };
+        let Ok(reply) = reply else {
+            if let Some(silent) = KnownRecordings::of_silent(camera, recorder, now) {
+                lock(&self.known).entry(uid).or_insert(silent);
+            }
             return;
         };
         if let Some(mut recordings) = KnownRecordings::of(recorder, reply) {
@@ -211,11 +249,65 @@ mod tests {
     }
 
     fn known(report: CameraReport) -> KnownRecordings {
+        KnownRecordings::of(&recorder(), &reply(at(50), report)).unwrap()
+    }
+
+    fn reply(started: Timestamp, report: CameraReport) -> RecorderReply {
+        RecorderReply { started, now: at(110), clock_ahead_ms: None, report: Some(report) }
+    }
+
+    fn recorder() -> AssignedRecorder {
         let (key_pem, token) = (Secret::default(), Secret::default());
         let api = StatusApi { cert_pem: String::new(), key_pem, token, previous: None };
-        let recorder = AssignedRecorder { pod_name: "site-recorder-0".into(), pod: None, api };
-        let reply = RecorderReply { now: at(110), clock_ahead_ms: None, report: Some(report) };
-        KnownRecordings::of(&recorder, &reply).unwrap()
+        AssignedRecorder { pod_name: "site-recorder-0".into(), pod: None, api }
+    }
+
+    fn camera(gaps: serde_json::Value) -> Camera {
+        let mut camera = crate::controllers::testing::camera("hal");
+        camera.metadata.uid = Some("u".into());
+        camera.status = serde_json::from_value(serde_json::json!({"gaps": gaps})).unwrap();
+        camera
+    }
+
+    #[test]
+    fn another_recorder_is_told_from_one_that_never_got_frames() {
+        let (replies, camera, recorder) = (LastReplies::default(), camera(serde_json::json!([])), recorder());
+        let without_frames = CameraReport {
+            last_frame: None,
+            gaps: vec![Gap { cause: GapCause::RecorderRestarted, from: None, until: None }],
+            ..report()
+        };
+        let found = |started| {
+            replies.gap_start(&camera, Some(&recorder), Some(&Ok(reply(at(started), without_frames.clone()))))
+        };
+        for (started, report, expected) in [
+            (50, report(), [(50, false), (60, true)]),
+            (60, without_frames.clone(), [(60, false), (70, false)]),
+        ] {
+            replies.record(&camera, Some(&recorder), Some(&Ok(reply(at(started), report))), at(110));
+            for (started, is_another) in expected {
+                assert_eq!(found(started).is_another, is_another, "{started}");
+            }
+        }
+    }
+
+    #[test]
+    fn first_silence_ends_what_the_status_knows_of_a_gap() {
+        let (replies, recorder) = (LastReplies::default(), recorder());
+        let open = camera(serde_json::json!([{"from": "2026-01-01T00:00:00Z", "reason": "Disconnected"}]));
+        let silence = || Some(Err(RecorderStatusError::NoAddress));
+        for (now, expected) in [(200, 200), (300, 200)] {
+            replies.record(&open, Some(&recorder), silence().as_ref(), at(now));
+            assert_eq!(replies.gap_start(&open, Some(&recorder), None).at, Some(at(expected)));
+        }
+        let replies = LastReplies::default();
+        let over = camera(serde_json::json!([]));
+        replies.record(&over, Some(&recorder), silence().as_ref(), at(200));
+        assert_eq!(
+            replies.gap_start(&over, Some(&recorder), None),
+            GapStart::default(),
+            "it may have recorded"
+        );
     }
 
     #[test]

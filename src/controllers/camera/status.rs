@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::failure;
 use super::gaps;
+use super::gaps::GapStart;
 use super::gaps_today;
 use super::observe::{AssignedRecorder, CameraLosses, CameraQueryResult};
 use super::stream;
@@ -41,7 +42,7 @@ pub struct CameraObservations<'a> {
     /// The recorder has not answered for so long that the status must say so.
     pub is_silence_news: bool,
     /// Beginning of a gap that the recorder does not know.
-    pub gap_start: Option<Timestamp>,
+    pub gap_start: GapStart,
 }
 
 impl<'a> CameraObservations<'a> {

@@ -53,7 +53,12 @@ fn reply(state: CameraState, segment_start: &str) -> RecorderReply {
         "uploaded": 1, "waiting": 0,
     }))
     .unwrap();
-    RecorderReply { now: NOW.parse().unwrap(), clock_ahead_ms: None, report: Some(report) }
+    RecorderReply {
+        started: Timestamp::UNIX_EPOCH,
+        now: NOW.parse().unwrap(),
+        clock_ahead_ms: None,
+        report: Some(report),
+    }
 }
 
 fn status_of(camera: &Camera, snapshot: &SiteSnapshot, reply: Option<&CameraQueryResult>) -> CameraStatus {
@@ -100,7 +105,7 @@ fn status_with_lagging(
         may_be_recorded: observe::may_be_recorded(recorder.as_ref(), snapshot),
         lagging,
         is_silence_news,
-        gap_start: None,
+        gap_start: GapStart::default(),
     };
     camera_status(camera, &observed, now)
 }
@@ -135,7 +140,12 @@ fn recording_camera_is_ready() {
 
 #[test]
 fn silent_camera_is_not_ready_with_reason() {
-    let unknown_camera = Ok(RecorderReply { now: NOW.parse().unwrap(), clock_ahead_ms: None, report: None });
+    let unknown_camera = Ok(RecorderReply {
+        started: Timestamp::UNIX_EPOCH,
+        now: NOW.parse().unwrap(),
+        clock_ahead_ms: None,
+        report: None,
+    });
     for (reply, truth, reason) in [
         (Some(Ok(reply(CameraState::Disconnected, NOW))), "False", "Disconnected"),
         (Some(unknown_camera), "False", "Connecting"),
@@ -404,8 +414,14 @@ fn suspended_camera_claims_silence_only_with_evidence() {
     let never = || recorder_pod(&json!({"waiting": {"reason": "ImagePullBackOff"}}));
     let answer = |state| Some(Ok(reply(state, "2026-01-02T11:58:30Z")));
     let silent = || Some(Err(RecorderStatusError::Unreachable));
-    let not_known =
-        || Some(Ok(RecorderReply { now: NOW.parse().unwrap(), clock_ahead_ms: None, report: None }));
+    let not_known = || {
+        Some(Ok(RecorderReply {
+            started: Timestamp::UNIX_EPOCH,
+            now: NOW.parse().unwrap(),
+            clock_ahead_ms: None,
+            report: None,
+        }))
+    };
     let (covered, records) = (CameraState::Suspended, CameraState::Recording);
     let (silence, unknown) = ("False Suspended", "Unknown RecorderNotReady");
     for (number, (before, pods, reply, is_news, lagging, expected)) in [

@@ -11,9 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::identity::StatusApiIdentity;
 use super::pod::RecorderPods;
-use super::rollout::{LastRecording, LastRecordings};
 use super::site_holds::SiteHolds;
-use super::workload::ExpectedRecorders;
+use super::workload::{ExpectedRecorders, LastRecording, LastRecordings};
 use super::{camera_limit, hold_widening, objects, shard};
 use crate::api::condition::Reason;
 use crate::api::{Camera, Days, Site};

@@ -19,7 +19,7 @@ use super::drain::report_spools;
 use super::names::ChildNames;
 use super::query::ShardReply;
 use super::spool_report::SpoolReport;
-use super::workload::{controlled_by, pod_condition};
+use super::workload::{LastRecording, LastRecordings, controlled_by, pod_condition};
 use crate::controllers::kubernetes::diff;
 use crate::controllers::rollout_turns::{RolloutProgress, TurnDenied};
 use crate::wire::{CameraState, RecorderStatus};
@@ -67,18 +67,6 @@ impl Rollout {
         }
     }
 }
-
-/// What the status of a Camera knows of its recordings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastRecording {
-    /// Recorder that the camera is configured for.
-    pub shard: u32,
-    /// End of the last known segment.
-    pub until: Timestamp,
-}
-
-/// The last recordings of the configured cameras, by their names.
-pub type LastRecordings = BTreeMap<String, LastRecording>;
 
 /// Recorders of a Site, as the operator observes them.
 #[derive(Clone, Copy, Debug)]

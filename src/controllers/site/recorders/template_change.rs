@@ -7,8 +7,8 @@ use kube::ResourceExt;
 
 use super::names::ChildNames;
 use super::query::ShardReply;
-use super::rollout::{LastRecordings, LiveRecorders, Rollout};
-use super::workload::{AppliedRecorders, ExpectedRecorders, controlled_by, replicas};
+use super::rollout::{LiveRecorders, Rollout};
+use super::workload::{AppliedRecorders, ExpectedRecorders, LastRecordings, controlled_by, replicas};
 use super::{query, rollout};
 use crate::controllers::recorder_client::RecorderClient;
 use crate::controllers::rollout_turns::{RolloutProgress, RolloutTurns};

@@ -1,9 +1,10 @@
 //! The StatefulSet of a Site's recorders and its pods: reading, touching and deleting them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -34,6 +35,18 @@ pub struct ExpectedRecorders {
     /// Shards whose recorders are lost with their nodes. Their pods stay until each has returned or is gone.
     pub lost: BTreeSet<u32>,
 }
+
+/// What the status of a Camera knows of its recordings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastRecording {
+    /// Recorder that the camera is configured for.
+    pub shard: u32,
+    /// End of the last known segment.
+    pub until: Timestamp,
+}
+
+/// The last recordings of the configured cameras, by their names.
+pub type LastRecordings = BTreeMap<String, LastRecording>;
 
 /// Pods that the operator queries. Anybody who may scale a StatefulSet could ask for billions.
 pub(crate) const MAX_PODS: u32 = 256;
