@@ -262,7 +262,7 @@ impl SiteReconciler {
         let policy = site_policies(cache, site, &config.ceilings, now).policy.map(|policy| policy.spec);
         let readable = declared.iter().filter_map(|hold| hold.as_ref().ok());
         let holds = SiteHolds::new(ledger, readable, policy.as_ref(), now);
-        let phase = delete(&self.context, site, blocking.may_need_spools(), &holds, now).await?;
+        let phase = Box::pin(delete(&self.context, site, blocking.may_need_spools(), &holds, now)).await?;
         self.context.lagging.forget(&site.uid().unwrap_or_default());
         let blocking = self.continue_retention(site, &phase, blocking, now).await?;
         let is_drained = phase == DeletionPhase::Drained;

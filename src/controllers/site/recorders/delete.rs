@@ -156,8 +156,8 @@ pub async fn delete(
     let (client, names) = (&context.client, ChildNames::of(site));
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
     let live = workloads.get_opt(&names.recorder).await.map_err(ApiError::from)?;
-    let own = live.as_ref().filter(|live| names.owns(&live.metadata) && !meta::is_deleting(*live));
-    if let Some(live) = own {
+    let own = live.as_ref().filter(|live| names.owns(&live.metadata));
+    if let Some(live) = own.filter(|live| !meta::is_deleting(*live)) {
         return match drain(context, site, live, is_held, holds, now).await? {
             DrainStatus::Pending(report) => Ok(DeletionPhase::Draining(report)),
             DrainStatus::Done if !is_settled(site) => Ok(DeletionPhase::Drained),
@@ -168,6 +168,10 @@ pub async fn delete(
         };
     }
     let pods = list_site_pods(&Api::<Pod>::namespaced(client.clone(), &names.namespace), &names).await?;
+    if own.is_some() {
+        // Until it is gone, it does not say whether its pods go with it.
+        return Ok(waiting_for_pods(&names, &pods).unwrap_or(DeletionPhase::Terminating));
+    }
     let mut spools = Spools::list(context, &names, None).await?;
     let is_done = is_settled(site) && spools.claims().is_empty();
     let config = if is_done { None } else { stop_recording(context, &names, holds).await? };
@@ -178,12 +182,11 @@ pub async fn delete(
     }
     let is_given_up = is_given_up(site, is_held, now);
     let missing = missing_pods(&names, &pods, &spools, config.is_some() && !is_given_up);
-    if live.is_none() && missing > 0 && recreate(context, site, &names, &spools, missing).await? {
+    if live.is_none() && missing > 0 && Box::pin(recreate(context, site, &names, &spools, missing)).await? {
         return Ok(DeletionPhase::Draining(report_left(&names, &pods, &spools)));
     }
-    let remaining = remaining_pods(&names, &pods);
-    if !remaining.is_empty() {
-        return Ok(DeletionPhase::WaitingForPods(remaining));
+    if let Some(waiting) = waiting_for_pods(&names, &pods) {
+        return Ok(waiting);
     }
     let report = report_left(&names, &pods, &spools);
     if !report.is_empty() && is_given_up {
@@ -201,16 +204,17 @@ pub async fn delete(
     })
 }
 
-/// Returns the recorders in `pods` that have not terminated, with their nodes: on one that is off permanently, a pod stays until
-/// somebody deletes the Node.
-fn remaining_pods(names: &ChildNames, pods: &[Pod]) -> Vec<String> {
+/// Returns the wait for the recorders in `pods` that have not terminated, with their nodes: on one that is off permanently, a pod stays
+/// until somebody deletes the Node. `None`: all have terminated.
+fn waiting_for_pods(names: &ChildNames, pods: &[Pod]) -> Option<DeletionPhase> {
     let is_left = |pod: &&Pod| is_recorder(pod, names) && !is_terminated(pod) || is_orphan(pod, names);
     let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let name = |pod: &Pod| match node(pod) {
         Some(node) => format!("{} on the node {node}", pod.name_any()),
         None => pod.name_any(),
     };
-    pods.iter().filter(is_left).map(name).collect()
+    let remaining: Vec<String> = pods.iter().filter(is_left).map(name).collect();
+    (!remaining.is_empty()).then_some(DeletionPhase::WaitingForPods(remaining))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::api::SiteStatus;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::runner::{Reconciled, Reconciler};
 use crate::controllers::site::SiteReconciler;
+use crate::controllers::site::bucket::BucketCache;
 use crate::controllers::site::fixtures::{OPERATOR_CONFIG, fixture};
 use crate::controllers::site::recorders::delete::{DeletionPhase, delete};
 use crate::controllers::site::recorders::drain::{drain_end, is_settled};
@@ -198,12 +199,30 @@ async fn spools_that_went_with_a_deleted_statefulset_are_reported_once() {
     assert_eq!((phase, changes), (DeletionPhase::Done, Vec::new()));
 }
 
+/// Returns a pod that its StatefulSet, which may be gone, controls.
+fn owned_pod() -> Value {
+    let mut pod = orphaned_pod();
+    pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": names().recorder, "uid": "w", "controller": true}]);
+    pod
+}
+
+/// With `--cascade=orphan`, its pods keep their owner until the garbage collector has seen them, and then stay.
+#[tokio::test]
+async fn nothing_is_reported_before_a_deleted_statefulset_is_gone() {
+    let mut workload = fixture().plan().workload;
+    workload.metadata.uid = Some("w".into());
+    workload.metadata.deletion_timestamp = Some(Time(now()));
+    let path = format!("/statefulsets/{}", names().recorder);
+    let objects = vec![config_secret(), (path, serde_json::to_value(workload).unwrap())];
+    let server = Arc::new(ApiServer { objects, pods: vec![owned_pod()], ..ApiServer::default() });
+    let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+    assert_eq!((phase, changes), (DeletionPhase::WaitingForPods(vec![names().pod(0)]), Vec::new()));
+}
+
 /// The namespace may be in deletion: then the configuration may be gone before the pods.
 #[tokio::test]
 async fn terminating_recorders_of_a_deleted_statefulset_are_reported() {
-    let mut pod = orphaned_pod();
-    pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": names().recorder, "uid": "w", "controller": true}]);
-    let server = Arc::new(ApiServer { pods: vec![pod], ..ApiServer::default() });
+    let server = Arc::new(ApiServer { pods: vec![owned_pod()], ..ApiServer::default() });
     let context = server.context();
     let (phase, changes) = step(&server, &context, &deleted_site()).await;
     assert_eq!(phase, DeletionPhase::Drained);
@@ -296,7 +315,7 @@ async fn old_read_of_a_deleted_site_touches_no_recorder_of_its_successor() {
     successor["metadata"]["uid"] = "successor".into();
     let objects = vec![config_secret(), (format!("/sites/{}", names().site), successor)];
     let server = Arc::new(ApiServer { objects, ..ApiServer::default() });
-    let reconciler = SiteReconciler { context: server.context(), bucket_cache: Default::default() };
+    let reconciler = SiteReconciler { context: server.context(), bucket_cache: BucketCache::default() };
     let mut site = deleted_site();
     site.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
     let reconciled = reconciler.reconcile(&site, now()).await.unwrap();
