@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Event;
+use kube::{Api, ResourceExt};
 
 use self::bucket::evaluation::{BucketEvaluation, describe_changes};
 use self::bucket::handoff::{deleted_site_bucket, site_bucket};
@@ -31,15 +31,16 @@ use self::bucket::{BucketCache, S3};
 use self::recorders::apply::{AppliedPlan, apply};
 use self::recorders::claims::has_claims;
 use self::recorders::delete::{BlockingHolds, DeletionPhase, POD_POLL_INTERVAL, delete};
-use self::recorders::drain::drain_start;
+use self::recorders::drain::{drain_end, drain_start};
 use self::recorders::identity::{IdentityError, ensure_identity};
 use self::recorders::lost;
-use self::recorders::names::{FIELD_MANAGER, FINALIZER};
+use self::recorders::names::{ChildNames, FIELD_MANAGER, FINALIZER};
 use self::recorders::plan::{may_record, plan};
 use self::recorders::queried::query_all;
 use self::recorders::recording::denial;
 use self::recorders::site_holds::SiteHolds;
 use self::recorders::spool_report::describe_discard;
+use self::recorders::workload::delete_other_children;
 use self::secret_finalizers::ensure_secret_finalizers;
 use self::status::StatusInputs;
 use self::validate::RecordingVerdict;
@@ -248,6 +249,12 @@ impl SiteReconciler {
         if !site.finalizers().iter().any(|name| name == FINALIZER) {
             return Ok(Reconciled::AWAIT_CHANGE);
         }
+        // By an old read, a Site that was deleted and created again would lose its recorders.
+        let sites = Api::<Site>::namespaced(client.clone(), &site.namespace().unwrap_or_default());
+        let current = sites.get_metadata_opt(&site.name_any()).await.map_err(ApiError::from)?;
+        if current.is_none_or(|current| current.uid() != site.uid()) {
+            return Ok(Reconciled::AWAIT_CHANGE);
+        }
         let declared = list_declared_holds(client, site).await?;
         let (ledger, status) = (handoff.holds(site), site.status.as_ref());
         let retention = status.and_then(|status| status.retention.as_ref());
@@ -255,9 +262,10 @@ impl SiteReconciler {
         let policy = site_policies(cache, site, &config.ceilings, now).policy.map(|policy| policy.spec);
         let readable = declared.iter().filter_map(|hold| hold.as_ref().ok());
         let holds = SiteHolds::new(ledger, readable, policy.as_ref(), now);
-        let phase = delete(&self.context, site, blocking.may_need_spools(), &holds, now).await?;
+        let phase = Box::pin(delete(&self.context, site, blocking.may_need_spools(), &holds, now)).await?;
         self.context.lagging.forget(&site.uid().unwrap_or_default());
         let blocking = self.continue_retention(site, &phase, blocking, now).await?;
+        let is_drained = phase == DeletionPhase::Drained;
         let waits_for = match phase {
             DeletionPhase::Done if blocking.has_holds() => blocking.to_string(),
             DeletionPhase::Done => {
@@ -268,7 +276,7 @@ impl SiteReconciler {
                 let (spools, limit) = (report.message(), blocking.spool_wait());
                 format!("waiting until the spools of the recorders are empty: {spools}; {limit}")
             }
-            DeletionPhase::Terminating => "the recorders are terminating".to_owned(),
+            DeletionPhase::Drained | DeletionPhase::Terminating => "the recorders are terminating".to_owned(),
             DeletionPhase::WaitingForPods(pods) => {
                 format!("waiting until these recorders have terminated: {}", pods.join(", "))
             }
@@ -288,7 +296,10 @@ impl SiteReconciler {
             now,
         );
         let drain_start_time = Some(Time(drain_start(site, now)));
-        let next = SiteStatus { conditions, drain_start_time, recording_cameras: Some(0), ..before };
+        let drain_end_time =
+            if is_drained { Some(Time(drain_end(site, now))) } else { before.drain_end_time };
+        let next =
+            SiteStatus { conditions, drain_start_time, drain_end_time, recording_cameras: Some(0), ..before };
         let is_changed = self.report(site, next).await?;
         Ok(Reconciled { action: Action::requeue(POD_POLL_INTERVAL), is_changed })
     }
@@ -302,7 +313,8 @@ impl SiteReconciler {
     }
 
     async fn finish_deletion(&self, site: &Site) -> Result<(), SiteError> {
-        // First: if it fails, the next reconcile comes here again, and must not publish the event twice.
+        delete_other_children(&self.context.client, &ChildNames::of(site)).await?;
+        // Before the event: if this fails, the next reconcile comes here again, and must not publish it twice.
         runner::remove_finalizer(&self.context, site, FINALIZER, FIELD_MANAGER).await?;
         self.bucket_cache.forget(&site.uid().unwrap_or_default());
         self.context.handoff.forget(site);

@@ -58,6 +58,10 @@ pub struct SiteStatus {
     /// later is lost. Absent: the Site is not being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_start_time: Option<Time>,
+    /// Time when every spool of the deleted Site was proved empty, or the loss of its content was reported (UTC). Absent: recorders may
+    /// have segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_end_time: Option<Time>,
     /// Recorders on nodes that Kubernetes does not reach. While an entry has no `spoolLostTime`, no hold is placed or released on the
     /// word of the other recorders alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -6,6 +6,7 @@
 //! * The last apply had the same content. An annotation holds its hash, which shows a field that is not desired any more.
 //! * Every desired field has the desired value, which shows a change by another party.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
@@ -13,9 +14,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::cached::{Cacheable, Cached};
+use super::diff;
 use super::error::ApiError;
 use super::meta::StoredObject;
-use super::{diff, meta};
 
 /// Annotation with the hash of the object as last applied.
 pub const APPLIED_HASH_ANNOTATION: &str = "toezicht.dev/last-applied-hash";
@@ -60,23 +61,22 @@ pub enum WriteReason {
     Drifted(String),
 }
 
-/// Applies `desired` as `manager`. Fails if an object of that name has another controller than `desired`, or none.
+/// Applies `desired` as `manager`. Fails if an object of that name is not the controller's own: `is_own`.
 pub async fn apply_child<K: Cacheable + Serialize>(
     api: &Api<K>,
     cached: &Cached<K>,
     manager: &str,
     desired: K,
+    is_own: impl Fn(&ObjectMeta) -> bool,
 ) -> Result<AppliedObject<K>, ApplyError> {
     let (namespace, name) = (desired.namespace().unwrap_or_default(), desired.name_any());
-    let owner = desired.owner_references().iter().find(|owner| owner.controller == Some(true)).cloned();
-    let owner = owner.map(|owner| owner.uid).unwrap_or_default();
     if let Some(live) = cached.get_current(&namespace, &name)
-        && meta::is_controlled_by(&*live, &owner)
+        && is_own(live.meta())
         && write_reason(&with_hash_annotation(desired.clone())?, &*live)?.is_none()
     {
         return Ok(AppliedObject { object: K::clone(&live), write_reason: None });
     }
-    let live = get_owned(api, &name, &owner).await?;
+    let live = get_owned(api, &name, is_own).await?;
     apply_over(api, cached, manager, desired, live).await
 }
 
@@ -116,17 +116,17 @@ fn rejection<K: StoredObject>(name: &str, error: ApiError) -> ApplyError {
     }
 }
 
-/// Returns the live object `name` that the object with the UID `owner` controls; `None`: there is none of that name.
+/// Returns the live object `name`, which must be the controller's own; `None`: there is none of that name.
 pub async fn get_owned<K: StoredObject>(
     api: &Api<K>,
     name: &str,
-    owner: &str,
+    is_own: impl Fn(&ObjectMeta) -> bool,
 ) -> Result<Option<K>, ApplyError> {
     // Metadata first: the operator must not read the content of a Secret that belongs to somebody else.
     let Some(metadata) = api.get_metadata_opt(name).await? else {
         return Ok(None);
     };
-    if !meta::is_controlled_by(&metadata, owner) {
+    if !is_own(&metadata.metadata) {
         return Err(ApplyError::ForeignObject { kind: K::kind(&()).into_owned(), name: name.to_owned() });
     }
     Ok(api.get_opt(name).await?)

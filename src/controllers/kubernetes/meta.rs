@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -80,6 +80,20 @@ async fn set_finalizers<K: StoredObject<Scope = NamespaceResourceScope>>(
         resource_version: meta.resource_version.as_deref(),
     };
     patch_finalizers(&api, observed, finalizers, manager).await
+}
+
+/// Deletes an object with what it owns, but no other that took its name.
+pub async fn delete_exactly<K: StoredObject>(
+    api: &Api<K>,
+    name: &str,
+    uid: Option<String>,
+) -> Result<(), ApiError> {
+    let preconditions = Preconditions { uid, resource_version: None };
+    let params = DeleteParams::background().preconditions(preconditions);
+    match api.delete(name, &params).await.map_err(ApiError) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Identity and version of an object as it was read.

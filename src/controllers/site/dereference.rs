@@ -117,6 +117,6 @@ fn unreadable_cameras(cache: &WatchCache, namespace: &str) -> Vec<ObjectMeta> {
 
 async fn fetch_replicas(api: Api<StatefulSet>, names: &ChildNames) -> Result<Option<u32>, ApiError> {
     let live = api.get_opt(&names.recorder).await?;
-    let own = live.filter(|live| meta::is_controlled_by(live, &names.uid));
+    let own = live.filter(|live| names.owns(&live.metadata));
     Ok(own.as_ref().map(replicas))
 }

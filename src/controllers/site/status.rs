@@ -101,6 +101,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         audit: None,
         missing_reference_grace_end_time: valid.grace_end.map(Time),
         drain_start_time: None,
+        drain_end_time: None,
         lost_recorders: inputs.lost_recorders.clone(),
         cameras: i32::try_from(valid.cameras.len() + valid.unusable_cameras.len()).ok(),
         recording_cameras: i32::try_from(recording_cameras).ok(),

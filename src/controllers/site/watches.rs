@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::ObjectRef;
 
-use super::recorders::names::SITE_LABEL;
+use super::recorders::names::site_of_child;
 use crate::api::{Camera, Site};
 use crate::controllers::context::Context;
 use crate::controllers::handoff::sites_in_scope;
@@ -26,12 +26,12 @@ pub fn controller(context: &Context, scope: Option<&str>) -> Controller<Guarded<
     context.telemetry.register_site_lister(Box::new(move || listed.state()));
     sites
         .controller(sites.changes())
-        .owns_shared_stream(cache.workloads.changes())
-        .owns_shared_stream(cache.recorder_configs.changes())
-        .owns_shared_stream(cache.services.changes())
-        .owns_shared_stream(cache.service_accounts.changes())
-        .watches_shared_stream(pods.changes(), |pod| site_of_child(&*pod))
-        .watches_shared_stream(cache.claims.changes(), |claim| site_of_child(&*claim))
+        .watches_shared_stream(cache.workloads.changes(), |workload| site_of(&*workload))
+        .watches_shared_stream(cache.recorder_configs.changes(), |secret| site_of(&*secret))
+        .watches_shared_stream(cache.services.changes(), |service| site_of(&*service))
+        .watches_shared_stream(cache.service_accounts.changes(), |account| site_of(&*account))
+        .watches_shared_stream(pods.changes(), |pod| site_of(&*pod))
+        .watches_shared_stream(cache.claims.changes(), |claim| site_of(&*claim))
         .watches_shared_stream(cameras.changes_of_spec(), |camera| site_of_camera(&camera))
         // All Sites of the namespace: the policy may replace the one that a Site names.
         .watches_shared_stream(policies.changes_of_spec(), move |policy| {
@@ -54,9 +54,8 @@ fn sites_in_namespace(
     move |secret| select(sites.in_namespace(&secret.namespace().unwrap_or_default()), |_| true)
 }
 
-fn site_of_child(child: &impl ResourceExt) -> Option<ObjectRef<Guarded<Site>>> {
-    let site = child.labels().get(SITE_LABEL)?;
-    Some(ObjectRef::new(site).within(&child.namespace()?))
+fn site_of(child: &impl ResourceExt) -> Option<ObjectRef<Guarded<Site>>> {
+    Some(ObjectRef::new(&site_of_child(child)?).within(&child.namespace()?))
 }
 
 fn site_of_camera(camera: &Guarded<Camera>) -> Option<ObjectRef<Guarded<Site>>> {

@@ -17,7 +17,7 @@ use crate::storage::s3::{BucketClient, BucketConnection, StoreError, objects};
 
 const AT_ONCE: usize = 16;
 
-/// Content of recorders' spools that a person gave up. For people and auditors: the operator never reads it back.
+/// Content of recorders' spools that a person gave up, or that went with its StatefulSet. For people and auditors: the operator never reads it back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpoolDiscard {
@@ -26,7 +26,7 @@ pub struct SpoolDiscard {
     /// UID of the Site.
     pub uid: String,
     pub time: Timestamp,
-    /// Reason that the person gave.
+    /// Reason that the person gave, or the deletion of the StatefulSet.
     pub reason: String,
     /// The spools with their content, as far as it is known.
     pub spools: String,

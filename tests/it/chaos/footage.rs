@@ -31,6 +31,8 @@ pub struct Footage {
     /// Periods without frames.
     pub missing: Vec<Span>,
     pub problems: Vec<String>,
+    /// Segments with frames of another one.
+    pub doubled: Vec<(Span, String)>,
     pub segments: usize,
 }
 
@@ -46,29 +48,34 @@ pub struct Run<'a> {
 
 /// Returns what is missing in a period of the frames that are numbered since the epoch.
 pub fn footage(camera: &str, segments: &[Segment], [from, until]: Span) -> Footage {
-    let mut problems: Vec<String> =
-        segments.iter().filter_map(|segment| validate(camera, segment).err()).collect();
-    let mut numbers = BTreeSet::new();
+    let problems = segments.iter().filter_map(|segment| validate(camera, segment).err()).collect();
+    let rate = f64::from(FPS);
+    #[expect(clippy::cast_precision_loss, reason = "small")]
+    let second = |number: u64| number as f64 / rate;
+    let (mut numbers, mut doubled) = (BTreeSet::new(), Vec::new());
     for segment in segments {
-        let twice = segment.frames.iter().filter(|frame| !numbers.insert(frame.number)).count();
-        if twice > 0 {
-            problems.push(format!("{camera} {}: {twice} frames are in another segment too", segment.key));
+        let twice: Vec<u64> = segment
+            .frames
+            .iter()
+            .map(|frame| frame.number)
+            .filter(|number| !numbers.insert(*number))
+            .collect();
+        if let (Some(first), Some(last)) = (twice.first(), twice.last()) {
+            let text = format!("{camera} {}: {} frames are in another segment too", segment.key, twice.len());
+            doubled.push(([second(*first), second(*last)], text));
         }
     }
-    let rate = f64::from(FPS);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
     let [first, last] = [(from * rate).ceil() as u64, (until * rate).floor() as u64];
-    #[expect(clippy::cast_precision_loss, reason = "small")]
-    let at = |number: u64| number as f64 / rate;
     let (mut missing, mut previous) = (Vec::new(), first);
     let last = last.max(first);
     for number in numbers.range(first..=last).copied().chain([last + 1]) {
         if number > previous + 1 {
-            missing.push([at(previous), at(number)]);
+            missing.push([second(previous), second(number)]);
         }
         previous = number;
     }
-    Footage { missing, problems, segments: segments.len() }
+    Footage { missing, problems, doubled, segments: segments.len() }
 }
 
 impl Run<'_> {
@@ -89,6 +96,18 @@ impl Run<'_> {
     /// Returns everything that is wrong with a camera's footage.
     pub fn problems(&self, camera: &ChaosCamera, footage: &Footage) -> Vec<String> {
         let mut problems = footage.problems.clone();
+        let cut = self.effects(camera, |kind| kind == Kind::NodeCut);
+        let is_alone = |(span, _): &&(Span, String)| {
+            // A recorder that is cut off records on beside its replacement, until it hears of that.
+            !cut.iter().any(|effect| is_overlapping(widened(*effect, 0.0, QUERY), *span))
+        };
+        problems.extend(footage.doubled.iter().filter(is_alone).map(|(_, text)| text.clone()));
+        // A gap that ended while a recorder was cut off is lost with the disk of its pod.
+        let is_unheard = |hole: &Span| {
+            let has_volume = camera.site == 0;
+            let mut cut = cut.iter().map(|effect| widened(*effect, QUERY, QUERY));
+            !has_volume && cut.any(|effect| effect[0] < hole[1] && hole[1] < effect[1])
+        };
         let gaps = self.gaps(&camera.name, &footage.missing);
         for hole in &footage.missing {
             let claim = |(span, gap): &(Span, &CameraGap)| {
@@ -101,7 +120,7 @@ impl Run<'_> {
                 if !self.is_disturbed(camera, *hole) {
                     problems.push(self.problem(camera, "frames are lost without a fault", *hole));
                 }
-            } else if !unclaimed.is_empty() {
+            } else if !unclaimed.is_empty() && !is_unheard(hole) {
                 let text = format!("{unclaimed:?} are in no segment and in no gap");
                 problems.push(self.problem(camera, &text, *hole));
             }
@@ -251,6 +270,8 @@ impl Run<'_> {
     pub fn recording_problems(&self, camera: &ChaosCamera, footage: &Footage) -> Vec<String> {
         /// Time to notice that a camera sends nothing, to the next query, and to the write of the status.
         const LATE: f64 = FROZEN + QUERY + 12.0;
+        /// The silence of a recorder is news after half a minute. With its node, an emptyDir takes what it recorded last.
+        const SILENT: f64 = 30.0 + 2.0 * QUERY;
         let mut problems = Vec::new();
         let end = super::spans::time(self.period[1], self.epoch);
         let periods = |is_true: bool| -> Vec<Span> {
@@ -261,8 +282,11 @@ impl Run<'_> {
             all.into_iter().map(|times| span(times, self.epoch)).collect()
         };
         let operator = self.operator_outages();
+        let killed = self.effects(camera, |kind| kind == Kind::NodeKilled);
         for hole in &footage.missing {
-            let claimed = within([hole[0] + LATE, hole[1]], &periods(true));
+            let lost = killed.iter().filter(|effect| is_overlapping(**effect, *hole));
+            let noticed = lost.map(|effect| effect[0] + SILENT).fold(hole[0] + LATE, f64::max);
+            let claimed = within([noticed, hole[1]], &periods(true));
             let wrong: Vec<Span> = claimed.into_iter().flat_map(|part| outside(part, &operator)).collect();
             if wrong.iter().any(|part| part[1] - part[0] > 1.0) {
                 problems.push(self.problem(
@@ -370,7 +394,7 @@ mod tests {
     ) -> usize {
         let reports = reports(gaps, outages);
         let run = Run { epoch: epoch(), reports: &reports, faults, segment_seconds: 6, period: [0.0, 600.0] };
-        let footage = Footage { missing: missing.to_vec(), problems: vec![], segments: 1 };
+        let footage = Footage { missing: missing.to_vec(), problems: vec![], doubled: vec![], segments: 1 };
         run.problems(&camera(site), &footage).len()
     }
 
@@ -433,7 +457,8 @@ mod tests {
     fn replaced_pod_needs_another_template() {
         let mut reports = reports(vec![gap("RecorderRestarted", Some(99.0), 110.0)], &[[100.0, 108.0]]);
         let faults = [restart(Kind::TemplateChanged, 0, 20.0)];
-        let footage = Footage { missing: vec![[99.0, 110.0]], problems: vec![], segments: 1 };
+        let footage =
+            Footage { missing: vec![[99.0, 110.0]], problems: vec![], doubled: vec![], segments: 1 };
         let count = |reports: &Reports, faults: &[Fault]| {
             let run = Run { epoch: epoch(), reports, faults, segment_seconds: 6, period: [0.0, 600.0] };
             run.problems(&camera(0), &footage).len()

@@ -173,9 +173,9 @@ async fn operator_cluster_role_grants_only_listed_verbs() {
         [
             "/persistentvolumeclaims: get list watch patch delete",
             "/pods: get list watch patch delete",
-            "/secrets: get list watch create patch",
-            "/serviceaccounts: get list watch create patch",
-            "/services: get list watch create patch",
+            "/secrets: get list watch create patch delete",
+            "/serviceaccounts: get list watch create patch delete",
+            "/services: get list watch create patch delete",
             "apps/statefulsets: get list watch create patch delete",
             "events.k8s.io/events: create patch",
             "toezicht.dev/cameras: get list watch",
@@ -185,7 +185,6 @@ async fn operator_cluster_role_grants_only_listed_verbs() {
             "toezicht.dev/recordingpolicies: get list watch",
             "toezicht.dev/recordingpolicies/status: patch",
             "toezicht.dev/sites: get list watch patch",
-            "toezicht.dev/sites/finalizers: update",
             "toezicht.dev/sites/status: patch",
         ]
     );

@@ -13,10 +13,12 @@ use toezicht::api::{Camera, Site};
 use tokio::time::sleep;
 
 use super::process::{Process, config_for_store, wait_for_leader, with_chart_scaled_down};
-use super::spools::{wait_for_ready_message, wait_for_spooled_segments, wait_until_gone};
+use super::spools::{assert_no_children, wait_for_ready_message, wait_for_spooled_segments, wait_until_gone};
 use crate::support::cluster::TestNamespace;
 use crate::support::proxy::Proxy;
-use crate::support::recorded::{UNWRITTEN, ensure_complete, segments, wait_until_complete};
+use crate::support::recorded::{
+    UNWRITTEN, check_frames, ensure_complete, segments, time, wait_until_complete,
+};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::volumes::Volumes;
@@ -30,6 +32,7 @@ const WORKLOAD_PORT: u16 = 28362;
 const CLAIM_PORT: u16 = 28363;
 const CAMERA_PORT: u16 = 28364;
 const CLASS_PORT: u16 = 28365;
+const DELETED_PORT: u16 = 28366;
 
 /// A site with a volume claim for each camera.
 struct ClaimScene {
@@ -125,6 +128,7 @@ impl ClaimScene {
             is_gone.then_some(()).ok_or_else(|| format!("{left:?}; {:?}", site.map(|site| site.status)))
         })
         .await;
+        assert_no_children(&self.scene).await;
         self.volumes.delete().await;
     }
 }
@@ -251,6 +255,31 @@ async fn changed_storage_class_replaces_claims_without_loss() {
         scene.wait_for_all_frames("hal", end).await;
         scene.end().await;
         other.delete().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_statefulset_of_a_deleted_site_loses_nothing() {
+    with_chart_scaled_down("claims-deleted", |namespace| async move {
+        let scene = ClaimScene::with_filled_spools(namespace, "claims-deleted", DELETED_PORT, &["hal"]).await;
+        let (claim, pod, end) = (scene.claim(0).await.unwrap(), scene.pod_uid(0).await, Timestamp::now());
+        scene.scene.namespace.api::<Site>().delete(SITE, &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(&scene.scene, &[&format!("segments in the spools of {RECORDER}-0")]).await;
+        let workloads = scene.scene.namespace.api::<StatefulSet>();
+        workloads.delete(RECORDER, &DeleteParams::background()).await.unwrap();
+        scene.wait_for_new_pod(pod).await;
+        assert_eq!(scene.claim(0).await.map(|claim| claim.uid()), Ok(claim.uid()));
+        scene.proxy.set_down(false);
+        eventually("all frames are in the bucket", HANG, || async {
+            let recorded = segments(&scene.scene.bucket, "hal").await;
+            let last = recorded.last().and_then(|segment| segment.frames.last()).map(time);
+            let gaps = check_frames("hal", &recorded);
+            let is_complete = gaps.is_empty() && last > Some(end - UNWRITTEN);
+            is_complete.then_some(()).ok_or_else(|| format!("{gaps:?}, end {end}, last {last:?}"))
+        })
+        .await;
+        scene.end().await;
     })
     .await;
 }

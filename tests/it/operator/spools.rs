@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use toezicht::api::{Camera, IncidentHold, Site};
 use tokio::time::sleep;
@@ -17,7 +19,9 @@ use super::process::{Process, config_for_store, wait_for_leader, with_chart_scal
 use crate::support::cluster::TestNamespace;
 use crate::support::pod;
 use crate::support::proxy::Proxy;
-use crate::support::recorded::{UNWRITTEN, ensure_complete, keys_under, segments, wait_until_complete};
+use crate::support::recorded::{
+    UNWRITTEN, check_frames, ensure_complete, keys_under, segments, time, wait_until_complete,
+};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::silence::Silence;
@@ -30,6 +34,9 @@ const ROLLOUT_PORT: u16 = 28353;
 const KIND_PORT: u16 = 28354;
 const BESIDE_PORT: u16 = 28355;
 const DECLARED_PORT: u16 = 28356;
+const FOREGROUND_PORT: u16 = 28357;
+const GONE_PORT: u16 = 28359;
+const ORPHAN_PORT: u16 = 28360;
 
 /// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
 async fn recording_scene(
@@ -78,6 +85,47 @@ pub async fn wait_until_gone(scene: &Scene, pod: &str) {
         found.map_or(Ok(()), |pod| Err(format!("{:?}", pod.status)))
     })
     .await;
+}
+
+pub async fn wait_until_site_is_deleted(scene: &Scene) {
+    eventually("the Site is deleted", HANG, || async {
+        let left = scene.namespace.api::<Site>().get_opt(SITE).await.map_err(|e| e.to_string())?;
+        left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
+    })
+    .await;
+}
+
+/// Returns the names of a Site's children of one kind.
+async fn children<K>(scene: &Scene) -> Vec<String>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let params = ListParams::default().labels(&format!("toezicht.dev/site={SITE}"));
+    let found = scene.namespace.api::<K>().list(&params).await.unwrap();
+    found.items.iter().map(ResourceExt::name_any).collect()
+}
+
+/// Asserts that a deleted Site left nothing behind. No garbage collector deletes its children.
+pub async fn assert_no_children(scene: &Scene) {
+    let mut left = children::<StatefulSet>(scene).await;
+    left.extend(children::<Secret>(scene).await);
+    left.extend(children::<Service>(scene).await);
+    left.extend(children::<ServiceAccount>(scene).await);
+    assert_eq!(left, [""; 0]);
+}
+
+/// Returns the note of the event that reports lost recordings.
+async fn wait_for_loss(scene: &Scene) -> String {
+    eventually("the loss is reported", HANG, || async {
+        let events = scene.namespace.api::<Event>().list(&ListParams::default()).await;
+        let events = events.map_err(|e| e.to_string())?.items;
+        let lost = events.into_iter().find(|event| event.reason.as_deref() == Some("RecordingsLost"));
+        lost.and_then(|event| event.note).ok_or_else(|| "no RecordingsLost".to_owned())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,11 +292,8 @@ async fn deleted_site_under_hold_waits_for_silent_recorder_until_its_spool_is_gi
         assert!(note.contains("the disk burned") && note.contains(&first), "{note}");
         proxy.set_down(false);
         scene.resolve("inbraak").await;
-        eventually("the Site is deleted", HANG, || async {
-            let left = sites.get_opt(SITE).await.map_err(|e| e.to_string())?;
-            left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
-        })
-        .await;
+        wait_until_site_is_deleted(&scene).await;
+        assert_no_children(&scene).await;
         let discards = keys_under(&scene.bucket, "ledger/discards/").await;
         assert_eq!(discards.len(), 1, "the ledger has the loss, once the store is back: {discards:?}");
     })
@@ -305,11 +350,122 @@ async fn hold_declared_while_the_store_is_away_keeps_the_spools_of_a_deleted_sit
         ensure_complete("hal", &recorded, &[], deleted - UNWRITTEN).unwrap();
         assert!(sites.get_opt(SITE).await.unwrap().is_some(), "the Site waits for its hold");
         scene.resolve("inbraak").await;
-        eventually("the Site is deleted", HANG, || async {
-            let left = sites.get_opt(SITE).await.map_err(|e| e.to_string())?;
-            left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
+        wait_until_site_is_deleted(&scene).await;
+        assert_no_children(&scene).await;
+    })
+    .await;
+}
+
+/// As Argo CD prunes: Kubernetes deletes what the Site owns at once, although its finalizer keeps it.
+#[tokio::test(flavor = "multi_thread")]
+async fn site_that_is_deleted_in_the_foreground_loses_no_spool() {
+    with_chart_scaled_down("spool-foreground", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, FOREGROUND_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-foreground", &proxy, &["hal"]).await;
+        let from = Timestamp::now() - SignedDuration::from_secs(60);
+        scene.declare("inbraak", &["hal"], from, None).await;
+        scene.wait_for_hold("inbraak", "Placed", "True", HANG).await;
+        let (first, away) = (format!("{RECORDER}-0"), Timestamp::now());
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 1).await;
+        let (workloads, pods) = (scene.namespace.api::<StatefulSet>(), scene.namespace.api::<Pod>());
+        let (secrets, config) = (scene.namespace.api::<Secret>(), format!("{RECORDER}-config"));
+        let uids = || async {
+            let workload = workloads.get(RECORDER).await.unwrap().metadata;
+            let pod = pods.get(&first).await.unwrap().metadata;
+            let secret = secrets.get(&config).await.unwrap().metadata;
+            [workload, pod, secret].map(|metadata| (metadata.uid, metadata.deletion_timestamp))
+        };
+        let before = uids().await;
+
+        let sites = scene.namespace.api::<Site>();
+        sites.delete(SITE, &DeleteParams::foreground()).await.unwrap();
+        eventually("the garbage collector has looked for what the Site owns", HANG, || async {
+            let site = sites.get(SITE).await.map_err(|e| e.to_string())?;
+            let is_waiting = site.finalizers().iter().any(|name| name == "foregroundDeletion");
+            if is_waiting { Err(format!("{:?}", site.metadata)) } else { Ok(()) }
         })
         .await;
+        wait_for_ready_message(&scene, &[&format!("in the spools of {first}"), "this wait has no end"]).await;
+        assert_eq!(uids().await, before, "the hold covers what is in the spool");
+
+        proxy.set_down(false);
+        wait_until_gone(&scene, &first).await;
+        let recorded = segments(&scene.bucket, "hal").await;
+        assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
+        let last = recorded.last().and_then(|segment| segment.frames.last()).map(time);
+        assert!(last > Some(away), "{last:?}, {away}");
+        scene.resolve("inbraak").await;
+        wait_until_site_is_deleted(&scene).await;
+        assert_no_children(&scene).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loss_with_a_deleted_statefulset_of_a_deleted_site_is_reported() {
+    with_chart_scaled_down("spool-gone", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, GONE_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-gone", &proxy, &["hal"]).await;
+        let from = Timestamp::now() - SignedDuration::from_secs(60);
+        scene.declare("inbraak", &["hal"], from, None).await;
+        scene.wait_for_hold("inbraak", "Placed", "True", HANG).await;
+        let first = format!("{RECORDER}-0");
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 1).await;
+        scene.namespace.api::<Site>().delete(SITE, &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(&scene, &[&format!("in the spools of {first}")]).await;
+
+        let workloads = scene.namespace.api::<StatefulSet>();
+        workloads.delete(RECORDER, &DeleteParams::background()).await.unwrap();
+        let note = wait_for_loss(&scene).await;
+        assert!(note.contains(&first) && note.contains("StatefulSet"), "{note}");
+        wait_until_gone(&scene, &first).await;
+        wait_for_ready_message(&scene, &["these holds are open: inbraak"]).await;
+        assert_eq!(children::<StatefulSet>(&scene).await, [""; 0], "nothing is left that it could upload");
+        proxy.set_down(false);
+        eventually("the ledger has the loss", HANG, || async {
+            let discards = keys_under(&scene.bucket, "ledger/discards/").await;
+            if discards.len() == 1 { Ok(()) } else { Err(format!("{discards:?}")) }
+        })
+        .await;
+        scene.resolve("inbraak").await;
+        wait_until_site_is_deleted(&scene).await;
+        assert_no_children(&scene).await;
+    })
+    .await;
+}
+
+/// The recorder itself is not touched, and neither is its spool.
+#[tokio::test(flavor = "multi_thread")]
+async fn recorder_without_statefulset_of_a_deleted_site_uploads_and_stops() {
+    with_chart_scaled_down("spool-orphan", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, ORPHAN_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-orphan", &proxy, &["hal"]).await;
+        let (first, away) = (format!("{RECORDER}-0"), Timestamp::now());
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 1).await;
+        scene.namespace.api::<Site>().delete(SITE, &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(&scene, &[&format!("in the spools of {first}")]).await;
+        let (workloads, pods) = (scene.namespace.api::<StatefulSet>(), scene.namespace.api::<Pod>());
+        let (workload, pod) =
+            (workloads.get(RECORDER).await.unwrap().uid(), pods.get(&first).await.unwrap().uid());
+        workloads.delete(RECORDER, &DeleteParams::orphan()).await.unwrap();
+        eventually("another StatefulSet has the pod", HANG, || async {
+            let owner = pods.get(&first).await.map_err(|e| e.to_string())?.metadata.owner_references;
+            let owner = owner.unwrap_or_default().into_iter().next().map(|owner| owner.uid);
+            if owner.is_some() && owner != workload { Ok(()) } else { Err(format!("{owner:?}")) }
+        })
+        .await;
+        assert_eq!(pods.get(&first).await.unwrap().uid(), pod);
+        proxy.set_down(false);
+        wait_until_site_is_deleted(&scene).await;
+        let recorded = segments(&scene.bucket, "hal").await;
+        assert_eq!(check_frames("hal", &recorded), [], "frames are missing");
+        let last = recorded.last().and_then(|segment| segment.frames.last()).map(time);
+        assert!(last > Some(away), "{last:?}, {away}");
+        assert_no_children(&scene).await;
+        wait_until_gone(&scene, &first).await;
     })
     .await;
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::evaluation::BucketEvaluation;
 use crate::api::{Camera, CameraGap, Site};
-use crate::controllers::camera::gaps::merge;
+use crate::controllers::camera::gaps::{GapStart, merge};
 use crate::controllers::handoff::{BucketIdentity, HoldAck, SiteBucket, SiteHandoff};
 use crate::controllers::site::dereference::ObservedSite;
 use crate::controllers::site::recorders::apply::AppliedPlan;
@@ -100,7 +100,7 @@ fn known_gaps(cameras: &[Camera], replies: &[ShardReply]) -> BTreeMap<String, Ve
         replies.iter().filter_map(|answer| answer.status.as_ref().ok()).flat_map(|status| &status.cameras);
     for report in reports {
         let known = gaps.entry(report.name.clone()).or_default();
-        *known = merge(known, &report.gaps, None);
+        *known = merge(known, &report.gaps, GapStart::default());
     }
     gaps.retain(|_, gaps| !gaps.is_empty());
     gaps

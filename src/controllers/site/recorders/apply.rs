@@ -302,7 +302,7 @@ async fn write_workload(
     if has_claims(live) || has_claims(&desired) {
         return Ok(None);
     }
-    apply_child(workloads, &cache.workloads, FIELD_MANAGER, desired).await.map(Some)
+    apply_child(workloads, &cache.workloads, FIELD_MANAGER, desired, |live| names.owns(live)).await.map(Some)
 }
 
 /// Recorders that exist and are to be removed.
@@ -388,7 +388,7 @@ async fn apply_logged<K: Cacheable + Serialize>(
     desired: K,
 ) -> Result<bool, ApplyError> {
     let api = Api::namespaced(client.clone(), &names.namespace);
-    let applied = apply_child(&api, cached, FIELD_MANAGER, desired).await?;
+    let applied = apply_child(&api, cached, FIELD_MANAGER, desired, |live| names.owns(live)).await?;
     log_write(names, &K::kind(&()), applied.write_reason.as_ref());
     Ok(applied.write_reason.is_some())
 }
@@ -404,8 +404,7 @@ fn closing_plan(
     let is_closing = current.is_some_and(|current| {
         current.cameras.iter().all(|camera| camera.permitted.is_empty()) && !current.cameras.is_empty()
     });
-    let owner = planned.metadata.owner_references.clone().unwrap_or_default();
-    let secret = objects::config_secret(names, &owner, &closed);
+    let secret = objects::config_secret(names, &closed);
     drain::should_close(replies, is_closing).then_some((secret, closed.revision))
 }
 

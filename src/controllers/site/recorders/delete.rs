@@ -1,7 +1,7 @@
 //! Deletion of a Site. Its recorders stop, upload while the store accepts segments, and terminate. The bucket keeps its rules.
 //!
-//! These steps need neither the store, the policy nor a Secret, and create nothing: all of them may be deleted already, and
-//! the namespace may be in deletion.
+//! These steps need neither the store, the policy nor a Secret: all of them may be deleted already, and the namespace may be in
+//! deletion. They create nothing but a StatefulSet that another party deleted: see [`super::missing_workload`].
 
 use std::fmt;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 
 use super::claims::Spools;
-use super::drain::{DrainStatus, drain, is_given_up, report_claims};
-use super::names::{ChildNames, SITE_LABEL};
+use super::drain::{DrainStatus, drain, is_given_up, is_settled, stop_recording};
+use super::missing_workload::{is_orphan, missing_pods, recreate, report_left, report_unproved};
+use super::names::ChildNames;
 use super::site_holds::SiteHolds;
-use super::spool_report::{SpoolReport, report_loss};
+use super::spool_report::{SpoolReport, report_deleted_workload, report_loss};
 use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
 use crate::api::condition::ConditionFinding;
 use crate::api::{IncidentHold, RetentionStatus, Site};
@@ -32,6 +33,9 @@ pub const POD_POLL_INTERVAL: Duration = Duration::from_secs(5);
 pub enum DeletionPhase {
     /// Waiting until these spools are empty.
     Draining(SpoolReport),
+    /// Every spool is proved empty or reported as lost. Only once the status says so, the StatefulSet is deleted: afterwards, one that is
+    /// gone was deleted by another party.
+    Drained,
     /// The StatefulSet is deleted, or the last spools are given up.
     Terminating,
     /// Waiting for these pods to terminate.
@@ -152,48 +156,45 @@ pub async fn delete(
     let (client, names) = (&context.client, ChildNames::of(site));
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
     let live = workloads.get_opt(&names.recorder).await.map_err(ApiError::from)?;
-    if let Some(live) = live.filter(|live| is_own_workload(live, &names) && !meta::is_deleting(live)) {
-        return match drain(context, site, &live, is_held, holds, now).await? {
+    let own = live.as_ref().filter(|live| names.owns(&live.metadata));
+    if let Some(live) = own.filter(|live| !meta::is_deleting(*live)) {
+        return match drain(context, site, live, is_held, holds, now).await? {
             DrainStatus::Pending(report) => Ok(DeletionPhase::Draining(report)),
+            DrainStatus::Done if !is_settled(site) => Ok(DeletionPhase::Drained),
             DrainStatus::Done => {
-                delete_workload(&workloads, &live).await?;
+                delete_workload(&workloads, live).await?;
                 Ok(DeletionPhase::Terminating)
             }
         };
     }
     let pods = list_site_pods(&Api::<Pod>::namespaced(client.clone(), &names.namespace), &names).await?;
-    let remaining = pods.iter().filter(|pod| is_recorder(pod, &names) && !is_terminated(pod));
-    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    // With its node: on one that is off permanently, a pod stays until somebody deletes the Node.
-    let name = |pod: &Pod| match node(pod) {
-        Some(node) => format!("{} on the node {node}", pod.name_any()),
-        None => pod.name_any(),
-    };
-    let remaining: Vec<String> = remaining.map(name).collect();
-    if !remaining.is_empty() {
-        return Ok(DeletionPhase::WaitingForPods(remaining));
+    if own.is_some() {
+        // Until it is gone, it does not say whether its pods go with it.
+        return Ok(waiting_for_pods(&names, &pods).unwrap_or(DeletionPhase::Terminating));
     }
-    delete_claims(context, site, &names, &pods, is_held, now).await
-}
-
-/// Deletes the claims of a deleted Site without recorders. The namespace may be in deletion, so that no pod can upload what is
-/// in them: they then wait as spools of silent recorders do.
-async fn delete_claims(
-    context: &Context,
-    site: &Site,
-    names: &ChildNames,
-    pods: &[Pod],
-    is_held: bool,
-    now: Timestamp,
-) -> Result<DeletionPhase, ApplyError> {
-    let mut spools = Spools::list(context, names, None).await?;
-    let report = report_claims(names, spools.claims(), pods, 0);
-    if !report.is_empty() && is_given_up(site, is_held, now) {
+    let mut spools = Spools::list(context, &names, None).await?;
+    let is_done = is_settled(site) && spools.claims().is_empty();
+    let config = if is_done { None } else { stop_recording(context, &names, holds).await? };
+    let lost = report_unproved(&names, config.as_ref(), &pods, &spools);
+    if !lost.is_empty() && !is_settled(site) {
+        report_deleted_workload(context, site, &lost, now).await;
+        return Ok(DeletionPhase::Drained);
+    }
+    let is_given_up = is_given_up(site, is_held, now);
+    let missing = missing_pods(&names, &pods, &spools, config.is_some() && !is_given_up);
+    if live.is_none() && missing > 0 && Box::pin(recreate(context, site, &names, &spools, missing)).await? {
+        return Ok(DeletionPhase::Draining(report_left(&names, &pods, &spools)));
+    }
+    if let Some(waiting) = waiting_for_pods(&names, &pods) {
+        return Ok(waiting);
+    }
+    let report = report_left(&names, &pods, &spools);
+    if !report.is_empty() && is_given_up {
         report_loss(context, site, &report, now).await;
         spools.give_up(|_| true).await?;
         return Ok(DeletionPhase::Terminating);
     }
-    let remaining = spools.remove_all(pods).await?;
+    let remaining = spools.remove_all(&pods).await?;
     Ok(if !report.is_empty() {
         DeletionPhase::Draining(report)
     } else if remaining.is_empty() {
@@ -203,18 +204,22 @@ async fn delete_claims(
     })
 }
 
-/// Whether `live` is the recorders' StatefulSet. Includes one without an owner, as `kubectl delete --cascade=orphan` creates
-/// it: it would otherwise go on recording.
-fn is_own_workload(live: &StatefulSet, names: &ChildNames) -> bool {
-    let is_orphan = live.owner_references().iter().all(|owner| owner.controller != Some(true))
-        && live.labels().get(SITE_LABEL) == Some(&names.site);
-    is_orphan || meta::is_controlled_by(live, &names.uid)
+/// Returns the wait for the recorders in `pods` that have not terminated, with their nodes: on one that is off permanently, a pod stays
+/// until somebody deletes the Node. `None`: all have terminated.
+fn waiting_for_pods(names: &ChildNames, pods: &[Pod]) -> Option<DeletionPhase> {
+    let is_left = |pod: &&Pod| is_recorder(pod, names) && !is_terminated(pod) || is_orphan(pod, names);
+    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let name = |pod: &Pod| match node(pod) {
+        Some(node) => format!("{} on the node {node}", pod.name_any()),
+        None => pod.name_any(),
+    };
+    let remaining: Vec<String> = pods.iter().filter(is_left).map(name).collect();
+    (!remaining.is_empty()).then_some(DeletionPhase::WaitingForPods(remaining))
 }
 
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use serde_json::json;
 
     use super::*;
     use crate::api::condition::{ConditionType, Reason, merge};
@@ -302,26 +307,6 @@ mod tests {
             assert_eq!(found.may_need_spools(), may_need, "{retention:?}");
             assert!(!found.has_holds(), "a Site whose spools are empty can go");
             assert_eq!(found.spool_wait().contains("no end"), may_need, "{}", found.spool_wait());
-        }
-    }
-
-    #[test]
-    fn own_and_orphaned_workloads_are_stopped() {
-        let names = ChildNames::of(&testing::site());
-        let owned_by = |uid: &str| json!([{"apiVersion": "v1", "kind": "Site", "name": "x", "uid": uid, "controller": true}]);
-        let own = json!({SITE_LABEL: names.site});
-        let another = json!({SITE_LABEL: "another"});
-        for (labels, owners, expected) in [
-            (&own, owned_by(&names.uid), true),
-            (&own, json!([]), true),
-            (&own, owned_by("another"), false),
-            (&another, json!([]), false),
-            (&json!({}), json!([]), false),
-        ] {
-            let live =
-                json!({"metadata": {"name": names.recorder, "labels": labels, "ownerReferences": owners}});
-            let live: StatefulSet = serde_json::from_value(live).unwrap();
-            assert_eq!(is_own_workload(&live, &names), expected, "{:?}", live.metadata);
         }
     }
 }

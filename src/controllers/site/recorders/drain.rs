@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::claims::{SpoolClaim, Spools, has_claims, has_pod, needed_pods};
 use super::names::{ChildNames, FIELD_MANAGER};
@@ -24,7 +24,7 @@ use crate::api::{Site, reject_future};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::apply_child;
-use crate::wire::RecorderStatus;
+use crate::wire::{RecorderConfig, RecorderStatus};
 
 /// Time for the uploads of a deleted Site without holds. A store may be away permanently, and a deletion must end.
 const DRAIN_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
@@ -50,25 +50,10 @@ pub async fn drain(
     holds: &SiteHolds,
     now: Timestamp,
 ) -> Result<DrainStatus, ApplyError> {
-    let Context { client, cache, recorders, .. } = context;
+    let Context { client, recorders, .. } = context;
     let names = ChildNames::of(site);
-    let secrets = Api::<Secret>::namespaced(client.clone(), &names.namespace);
     let pods_api = Api::<Pod>::namespaced(client.clone(), &names.namespace);
-    let config = fetch_recorder_config(secrets.clone(), &names).await?;
-    let closed = match config.map(|config| (draining_config(&config, holds), config)) {
-        Some((closed, config)) if closed != config => {
-            let owner: Vec<_> = site.controller_owner_ref(&()).into_iter().collect();
-            let secret = objects::config_secret(&names, &owner, &closed);
-            match apply_child(&secrets, &cache.recorder_configs, FIELD_MANAGER, secret).await {
-                // The Secret was deleted meanwhile, and in a namespace that is being deleted nothing can be created.
-                Err(ApplyError::Api(error)) if error.is_not_found() || error.is_namespace_terminating() => {
-                    None
-                }
-                result => result.map(|_| Some(closed))?,
-            }
-        }
-        unchanged => unchanged.map(|(closed, _)| closed),
-    };
+    let closed = stop_recording(context, &names, holds).await?;
     let all = list_site_pods(&pods_api, &names).await?;
     let mut spools = Spools::list(context, &names, Some(live)).await?;
     spools.protect().await?;
@@ -103,7 +88,10 @@ pub async fn drain(
         return Ok(DrainStatus::Done);
     }
     if is_given_up(site, is_held, now) {
-        report_loss(context, site, &report, now).await;
+        // Once: what an emptyDir has is still there until the StatefulSet is deleted. A claim that is given up says so.
+        if has_claims(live) || !is_settled(site) {
+            report_loss(context, site, &report, now).await;
+        }
         spools.give_up(|_| true).await?;
         return Ok(DrainStatus::Done);
     }
@@ -113,6 +101,27 @@ pub async fn drain(
         scale_workload(&Api::namespaced(client.clone(), &names.namespace), live, needed).await?;
     }
     Ok(DrainStatus::Pending(report))
+}
+
+/// Writes the configuration with which the recorders of a deleted Site stop recording and follow `holds`. Returns it; `None`: there is
+/// no configuration any more.
+pub async fn stop_recording(
+    context: &Context,
+    names: &ChildNames,
+    holds: &SiteHolds,
+) -> Result<Option<RecorderConfig>, ApplyError> {
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), &names.namespace);
+    let Some(config) = fetch_recorder_config(secrets.clone(), names).await? else { return Ok(None) };
+    let closed = draining_config(&config, holds);
+    if closed == config {
+        return Ok(Some(closed));
+    }
+    let (cached, secret) = (&context.cache.recorder_configs, objects::config_secret(names, &closed));
+    match apply_child(&secrets, cached, FIELD_MANAGER, secret, |live| names.owns(live)).await {
+        // The Secret was deleted meanwhile, and in a namespace that is being deleted nothing can be created.
+        Err(ApplyError::Api(error)) if error.is_not_found() || error.is_namespace_terminating() => Ok(None),
+        result => result.map(|_| Some(closed)),
+    }
 }
 
 /// Returns whether the content of the spools of a deleted Site is given up: by a person, or because its time is over.
@@ -130,6 +139,20 @@ pub fn drain_start(site: &Site, now: Timestamp) -> Timestamp {
     let start = Timestamp::from_second(start.as_second()).unwrap_or(start);
     // A restored status is of another deletion.
     site.metadata.deletion_timestamp.as_ref().map_or(start, |deleted| deleted.0.max(start))
+}
+
+/// Returns the end of the drain of a deleted Site, for its status.
+pub fn drain_end(site: &Site, now: Timestamp) -> Timestamp {
+    // Not before the deletion, by whatever clock.
+    drain_start(site, now).max(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+/// Returns whether the status says that every spool of a deleted Site was proved empty or reported as lost.
+pub fn is_settled(site: &Site) -> bool {
+    let reported = site.status.as_ref().and_then(|status| status.drain_end_time.as_ref());
+    // A restored status is of another deletion.
+    reported
+        .is_some_and(|end| site.metadata.deletion_timestamp.as_ref().is_none_or(|deleted| end.0 >= deleted.0))
 }
 
 /// Returns whether a recorder proves an empty spool at `revision`.
@@ -230,7 +253,7 @@ fn can_have_content(live: &StatefulSet, pods: &[Pod], name: &str) -> bool {
 
 /// Returns whether the recorder in `pod` ever worked. A recorder without a configuration or a writable spool is not ready, and
 /// records nothing.
-fn has_worked(pod: &Pod) -> bool {
+pub fn has_worked(pod: &Pod) -> bool {
     has_started(pod) && !was_never_ready(pod)
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt};
 
 use crate::api::Site;
+use crate::controllers::kubernetes::apply::APPLIED_HASH_ANNOTATION;
 
 /// Field manager of the objects that the Site controller applies.
 pub const FIELD_MANAGER: &str = "toezicht/site";
@@ -26,6 +28,11 @@ pub const SPOOL_VOLUME: &str = "spool";
 /// Annotation of a recorder pod with the revision of its desired configuration.
 pub const REVISION_ANNOTATION: &str = "toezicht.dev/config-revision";
 
+/// Suffix of the name of StatefulSet, Service and ServiceAccount. The name of the Site precedes.
+const RECORDER_SUFFIX: &str = "-recorder";
+/// Suffix of the name of the Secret with the recorders' configuration.
+const CONFIG_SUFFIX: &str = "-recorder-config";
+
 /// Recorders that a message names.
 const MAX_NAMED: usize = 10;
 
@@ -44,11 +51,15 @@ pub fn join_first(mut texts: Vec<String>, separator: &str, others: &str) -> Opti
     (!texts.is_empty()).then(|| texts.join(separator))
 }
 
+/// Names of a Site's children.
+///
+/// No child has an owner reference. A deletion of the Site in the foreground, as Argo CD prunes, would let Kubernetes delete the
+/// StatefulSet and its configuration at once, although the finalizer keeps the Site: the recorders would lose their spools. So the
+/// finalizer's own steps delete every child, and a child belongs to the Site by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildNames {
     pub namespace: String,
     pub site: String,
-    /// UID of the Site, the controller of its children.
     pub uid: String,
     /// Name of StatefulSet, Service and ServiceAccount.
     pub recorder: String,
@@ -62,10 +73,26 @@ impl ChildNames {
         Self {
             namespace: site.namespace().unwrap_or_default(),
             uid: site.uid().unwrap_or_default(),
-            recorder: format!("{name}-recorder"),
-            config: format!("{name}-recorder-config"),
+            recorder: format!("{name}{RECORDER_SUFFIX}"),
+            config: format!("{name}{CONFIG_SUFFIX}"),
             site: name,
         }
+    }
+
+    /// Whether an object with the name of a child is the child of this Site, or of an earlier Site of the same name: the operator
+    /// applied it or it has the label of the Site, and nobody else controls it.
+    ///
+    /// The marks are redundant: another party may remove one, and the operator restores it. Children that an earlier version applied
+    /// have their Site as controller, until they are applied again.
+    pub fn owns(&self, object: &ObjectMeta) -> bool {
+        let mut owners = object.owner_references.iter().flatten();
+        if let Some(owner) = owners.find(|owner| owner.controller == Some(true)) {
+            return owner.api_version == Site::api_version(&())
+                && owner.kind == Site::kind(&())
+                && owner.name == self.site;
+        }
+        let has_label = object.labels.as_ref().and_then(|all| all.get(SITE_LABEL)) == Some(&self.site);
+        has_label || object.annotations.as_ref().is_some_and(|all| all.contains_key(APPLIED_HASH_ANNOTATION))
     }
 
     /// Returns the name of a recorder pod, as the StatefulSet forms it.
@@ -92,5 +119,66 @@ impl ChildNames {
         let more = [("app.kubernetes.io/managed-by", "toezicht"), (SITE_LABEL, self.site.as_str())];
         let more = more.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         self.selector().into_iter().chain(more).collect()
+    }
+}
+
+/// Returns the name of the Site of a child, by its label, or by its name if it has lost the label.
+pub fn site_of_child(child: &impl ResourceExt) -> Option<String> {
+    if let Some(site) = child.labels().get(SITE_LABEL) {
+        return Some(site.clone());
+    }
+    let name = child.name_any();
+    let site = name.strip_suffix(CONFIG_SUFFIX).or_else(|| name.strip_suffix(RECORDER_SUFFIX))?;
+    Some(site.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+    use serde_json::json;
+
+    use super::*;
+    use crate::controllers::testing;
+
+    #[test]
+    fn children_belong_to_the_site_by_label_or_hash_unless_another_controls_them() {
+        let names = ChildNames::of(&testing::site());
+        let owner = |kind: &str, name: &str, uid: &str| json!([{"apiVersion": "toezicht.dev/v1alpha1", "kind": kind, "name": name, "uid": uid, "controller": true}]);
+        let (own, another, none) =
+            (json!({SITE_LABEL: names.site}), json!({SITE_LABEL: "another"}), json!({}));
+        let hash = json!({APPLIED_HASH_ANNOTATION: "0a"});
+        let unowned = json!([]);
+        for (labels, annotations, owners, expected) in [
+            (&own, &none, unowned.clone(), true),
+            // Another party removed the labels.
+            (&none, &hash, unowned.clone(), true),
+            (&none, &none, unowned.clone(), false),
+            (&another, &none, unowned, false),
+            // As an earlier version applied it, for this Site or for one of the same name that is gone.
+            (&own, &hash, owner("Site", &names.site, &names.uid), true),
+            (&own, &hash, owner("Site", &names.site, "gone"), true),
+            (&own, &hash, owner("Site", "another", "another"), false),
+            (&own, &hash, owner("Helm", &names.site, "another"), false),
+        ] {
+            let object = json!({"labels": labels, "annotations": annotations, "ownerReferences": owners});
+            let object: ObjectMeta = serde_json::from_value(object).unwrap();
+            assert_eq!(names.owns(&object), expected, "{object:?}");
+        }
+    }
+
+    #[test]
+    fn site_of_a_child_without_labels_is_known_by_its_name() {
+        let secret = |name: &str, labels| {
+            let object = json!({"metadata": {"name": name, "labels": labels}});
+            serde_json::from_value::<Secret>(object).unwrap()
+        };
+        for (name, labels, expected) in [
+            ("zwembad-recorder-config", json!({}), Some("zwembad")),
+            ("zwembad-recorder", json!({}), Some("zwembad")),
+            ("x", json!({SITE_LABEL: "zwembad"}), Some("zwembad")),
+            ("zwembad-recorder-0", json!({}), None),
+        ] {
+            assert_eq!(site_of_child(&secret(name, labels)).as_deref(), expected, "{name}");
+        }
     }
 }

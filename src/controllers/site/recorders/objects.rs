@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::{
     StatefulSetSpec, StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::claims::{CLAIM_FINALIZER, ClaimStorage};
@@ -19,16 +19,16 @@ use crate::controllers::kubernetes::quantity;
 use crate::wire::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 
 /// Returns the ServiceAccount of the recorders. It has no rights, and its pods have no token for the Kubernetes API.
-pub fn service_account(names: &ChildNames, owner: &[OwnerReference]) -> core::ServiceAccount {
+pub fn service_account(names: &ChildNames) -> core::ServiceAccount {
     core::ServiceAccount {
-        metadata: metadata(names, &names.recorder, owner),
+        metadata: metadata(names, &names.recorder),
         automount_service_account_token: Some(false),
         ..core::ServiceAccount::default()
     }
 }
 
 /// Returns the headless Service that gives each recorder its DNS name.
-pub fn service(names: &ChildNames, owner: &[OwnerReference]) -> core::Service {
+pub fn service(names: &ChildNames) -> core::Service {
     let port = |name: &str, port: u16| core::ServicePort {
         name: Some(name.to_owned()),
         port: i32::from(port),
@@ -37,7 +37,7 @@ pub fn service(names: &ChildNames, owner: &[OwnerReference]) -> core::Service {
         ..core::ServicePort::default()
     };
     core::Service {
-        metadata: metadata(names, &names.recorder, owner),
+        metadata: metadata(names, &names.recorder),
         spec: Some(core::ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             selector: Some(names.selector()),
@@ -53,27 +53,23 @@ pub fn service(names: &ChildNames, owner: &[OwnerReference]) -> core::Service {
     }
 }
 
-pub fn config_secret(
-    names: &ChildNames,
-    owner: &[OwnerReference],
-    document: &RecorderConfig,
-) -> core::Secret {
+pub fn config_secret(names: &ChildNames, document: &RecorderConfig) -> core::Secret {
     // Never fails: the document has no map with keys other than strings.
     let bytes = serde_json::to_vec(document).unwrap_or_default();
     core::Secret {
-        metadata: metadata(names, &names.config, owner),
+        metadata: metadata(names, &names.config),
         type_: Some(CONFIG_SECRET_TYPE.to_owned()),
         data: Some([(CONFIG_KEY.to_owned(), ByteString(bytes))].into()),
         ..core::Secret::default()
     }
 }
 
-pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &RecorderPods<'_>) -> StatefulSet {
+pub fn stateful_set(names: &ChildNames, pods: &RecorderPods<'_>) -> StatefulSet {
     let spool = &pods.settings.spool;
     let storage = |class: &String| ClaimStorage { class: class.clone(), size: spool.size.clone() };
     let claim = spool.storage_class_name.as_ref().map(|class| spool_claim(names, &storage(class)));
     StatefulSet {
-        metadata: metadata(names, &names.recorder, owner),
+        metadata: metadata(names, &names.recorder),
         spec: Some(StatefulSetSpec {
             replicas: Some(i32::try_from(pods.count).unwrap_or(i32::MAX)),
             service_name: Some(names.recorder.clone()),
@@ -184,12 +180,11 @@ fn spool_claim(names: &ChildNames, storage: &ClaimStorage) -> core::PersistentVo
     }
 }
 
-fn metadata(names: &ChildNames, name: &str, owner: &[OwnerReference]) -> ObjectMeta {
+fn metadata(names: &ChildNames, name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(names.namespace.clone()),
         labels: Some(names.labels()),
-        owner_references: Some(owner.to_vec()),
         ..ObjectMeta::default()
     }
 }

@@ -10,8 +10,8 @@ use super::objects;
 use super::rollout::outdated_shards;
 use super::workload::{cached_site_pods, list_site_pods, replicas};
 use crate::controllers::context::Context;
+use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::get_owned;
-use crate::controllers::kubernetes::{ApplyError, meta};
 
 /// What exists of a Site's recorders.
 pub struct ObservedRecorders {
@@ -36,7 +36,7 @@ impl ObservedRecorders {
         let client = &context.client;
         let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
         let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
-        let workload = get_owned(&workloads, &names.recorder, &names.uid).await?;
+        let workload = get_owned(&workloads, &names.recorder, |live| names.owns(live)).await?;
         let pods = list_site_pods(&pods, names).await?;
         let spools = Spools::list(context, names, workload.as_ref()).await?;
         Ok(Self { workload, pods, spools })
@@ -48,7 +48,7 @@ impl ObservedRecorders {
         let workload = StatefulSet::clone(&workload);
         let spools = Spools::cached(context, names, &workload);
         let wanted = WantedSpools::of(desired);
-        let is_in_sync = meta::is_controlled_by(&workload, &names.uid)
+        let is_in_sync = names.owns(&workload.metadata)
             && objects::can_be_updated(desired, &workload)
             && replicas(&workload) == wanted.pods
             && spools.are_in_use(&wanted);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -61,7 +61,6 @@ pub fn plan(
     }
     let held = holds.recorder_scopes(observed.recorder_config.as_ref().map(|config| &config.holds));
     let (document, omitted_cameras) = build_config(site, observed, valid, identity, &held, may_record)?;
-    let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
     let shards = document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect();
     let pods = RecorderPods {
         count: shard::pod_count(&shards),
@@ -70,9 +69,9 @@ pub fn plan(
         has_workload_identity: site.spec.storage.recorder.workload_identity,
     };
     Some(RecorderPlan {
-        service_account: objects::service_account(&valid.names, &owner),
-        service: objects::service(&valid.names, &owner),
-        workload: objects::stateful_set(&valid.names, &owner, &pods),
+        service_account: objects::service_account(&valid.names),
+        service: objects::service(&valid.names),
+        workload: objects::stateful_set(&valid.names, &pods),
         expected: ExpectedRecorders {
             pods: pods.count,
             revision: document.revision.clone(),
@@ -82,7 +81,7 @@ pub fn plan(
             omitted_cameras,
             lost: observed.losses.shards.lost.clone(),
         },
-        config_secret: objects::config_secret(&valid.names, &owner, &document),
+        config_secret: objects::config_secret(&valid.names, &document),
         last_recordings: observed
             .cameras
             .iter()

@@ -7,8 +7,6 @@
 //! A recorder that is to be removed stays until its spool is proved empty, and Kubernetes would replace it first, with what is in its
 //! spool. Until it is gone, the operator deletes the pods of the other recorders itself, and Kubernetes re-creates them.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;

@@ -100,9 +100,32 @@ pub fn describe_discard(site: &Site) -> Option<String> {
 
 /// Publishes the loss of what these spools have, and keeps it for the ledger if a person gave it up.
 pub async fn report_loss(context: &Context, site: &Site, spools: &SpoolReport, now: Timestamp) {
-    let lost = spools.lost();
-    event::publish(&context.events, site, &recordings_lost_event(site, &lost)).await;
-    let (Some(reason), false) = (discard_reason(site), lost.is_empty()) else { return };
+    let (lost, reason) = (spools.lost(), discard_reason(site));
+    let why = match &reason {
+        Some(reason) => format!("given up by the annotation {DISCARD_SPOOLS_ANNOTATION}: {reason}"),
+        None => "not drained within ten minutes".to_owned(),
+    };
+    publish_loss(context, site, &lost, &why).await;
+    if let Some(reason) = reason {
+        keep_for_ledger(context, site, &lost, reason, now);
+    }
+}
+
+/// Publishes that the StatefulSet of these spools is gone, and keeps it for the ledger: somebody else deleted it.
+pub async fn report_deleted_workload(context: &Context, site: &Site, lost: &SpoolReport, now: Timestamp) {
+    let reason = "another party deleted the StatefulSet of the deleted Site";
+    publish_loss(context, site, lost, reason).await;
+    keep_for_ledger(context, site, lost, reason.to_owned(), now);
+}
+
+async fn publish_loss(context: &Context, site: &Site, lost: &SpoolReport, why: &str) {
+    event::publish(&context.events, site, &recordings_lost_event(lost, why)).await;
+}
+
+fn keep_for_ledger(context: &Context, site: &Site, lost: &SpoolReport, reason: String, now: Timestamp) {
+    if lost.is_empty() {
+        return;
+    }
     context.discards.add(SpoolDiscard {
         namespace: site.namespace().unwrap_or_default(),
         site: site.name_any(),
@@ -114,14 +137,10 @@ pub async fn report_loss(context: &Context, site: &Site, spools: &SpoolReport, n
 }
 
 /// Returns an event if the spools were not proved empty.
-fn recordings_lost_event(site: &Site, lost: &SpoolReport) -> Vec<Event> {
+fn recordings_lost_event(lost: &SpoolReport, why: &str) -> Vec<Event> {
     if lost.is_empty() {
         return Vec::new();
     }
-    let why = match discard_reason(site) {
-        Some(reason) => format!("given up by the annotation {DISCARD_SPOOLS_ANNOTATION}: {reason}"),
-        None => "not drained within ten minutes".to_owned(),
-    };
     let note = format!("recorders are removed with their spools, {why}: {lost}");
     vec![event::warning("RecordingsLost", "Delete", &note)]
 }
@@ -213,10 +232,10 @@ mod tests {
     fn empty_spool_with_uploads_in_doubt_is_not_reported_as_lost() {
         let mut report = SpoolReport { in_doubt: vec!["r-0".into()], ..SpoolReport::default() };
         assert!(!report.is_empty(), "{report}");
-        assert!(recordings_lost_event(&testing::site(), &report.lost()).is_empty());
+        assert!(recordings_lost_event(&report.lost(), "why").is_empty());
         report.extend(SpoolReport { filled: vec!["r-0".into(), "r-1".into()], ..SpoolReport::default() });
         assert_eq!(report.filled, ["r-1"], "each pod once");
-        let events = recordings_lost_event(&testing::site(), &report.lost());
+        let events = recordings_lost_event(&report.lost(), "why");
         assert_eq!(events.len(), 1);
         assert!(!events[0].note.as_ref().unwrap().contains("r-0"));
     }

@@ -5,16 +5,18 @@ use std::fmt::Debug;
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::hold_widening::Widening;
 use super::names::{CONFIG_TOUCH_MANAGER, ChildNames, FIELD_MANAGER, REVISION_ANNOTATION, SITE_LABEL};
 use crate::controllers::handoff::HoldScopes;
+use crate::controllers::kubernetes::meta::StoredObject;
 use crate::controllers::kubernetes::{ApiError, ApplyError, apply, meta};
 use crate::controllers::watch_cache::WatchCache;
 use crate::wire::{CONFIG_KEY, RecorderConfig, StatusApi};
@@ -83,10 +85,26 @@ pub fn replicas(workload: &StatefulSet) -> u32 {
 
 /// Deletes this StatefulSet and its pods, but no other that took its name.
 pub async fn delete_workload(api: &Api<StatefulSet>, live: &StatefulSet) -> Result<(), ApiError> {
-    let preconditions = Preconditions { uid: live.uid(), resource_version: None };
-    let params = DeleteParams::background().preconditions(preconditions);
-    match api.delete(&live.name_any(), &params).await.map_err(ApiError) {
-        Err(error) if !error.is_not_found() => Err(error),
+    meta::delete_exactly(api, &live.name_any(), live.uid()).await
+}
+
+/// Deletes the children of a deleted Site beside its StatefulSet and its claims.
+pub async fn delete_other_children(client: &Client, names: &ChildNames) -> Result<(), ApiError> {
+    delete_child::<core::Secret>(client, names, &names.config).await?;
+    delete_child::<core::Service>(client, names, &names.recorder).await?;
+    delete_child::<core::ServiceAccount>(client, names, &names.recorder).await
+}
+
+async fn delete_child<K: StoredObject<Scope = NamespaceResourceScope>>(
+    client: &Client,
+    names: &ChildNames,
+    name: &str,
+) -> Result<(), ApiError> {
+    let api = Api::<K>::namespaced(client.clone(), &names.namespace);
+    match api.get_metadata_opt(name).await? {
+        Some(found) if names.owns(&found.metadata) => {
+            meta::delete_exactly(&api, name, found.metadata.uid).await
+        }
         _ => Ok(()),
     }
 }
@@ -192,7 +210,7 @@ pub async fn fetch_recorder_config(
     api: Api<core::Secret>,
     names: &ChildNames,
 ) -> Result<Option<RecorderConfig>, ApiError> {
-    let secret = match apply::get_owned(&api, &names.config, &names.uid).await {
+    let secret = match apply::get_owned(&api, &names.config, |live| names.owns(live)).await {
         Ok(secret) => secret,
         Err(ApplyError::Api(error) | ApplyError::Invalid { error, .. }) => return Err(error),
         Err(ApplyError::ForeignObject { .. } | ApplyError::NotSerializable(_)) => None,
@@ -203,13 +221,13 @@ pub async fn fetch_recorder_config(
 /// Returns the configuration of the recorders in the watch cache. A foreign or unreadable one counts as none.
 pub fn own_recorder_config(cache: &WatchCache, names: &ChildNames) -> Option<RecorderConfig> {
     let secret = cache.recorder_configs.get(&names.namespace, &names.config)?;
-    read_config(&secret).filter(|_| meta::is_controlled_by(&*secret, &names.uid))
+    read_config(&secret).filter(|_| names.owns(&secret.metadata))
 }
 
 /// Returns the replicas of the recorders' StatefulSet in the watch cache; `None`: there is none, or a foreign one.
 pub fn own_replicas(cache: &WatchCache, names: &ChildNames) -> Option<u32> {
     let workload = cache.workloads.get(&names.namespace, &names.recorder)?;
-    meta::is_controlled_by(&*workload, &names.uid).then(|| replicas(&workload))
+    names.owns(&workload.metadata).then(|| replicas(&workload))
 }
 
 /// Returns the pods of a Site in the watch cache.

@@ -47,6 +47,20 @@ fn recorder_config_is_complete() {
     assert_eq!((expected.revision, expected.pods), (document.revision, 1));
 }
 
+/// In a deletion in the foreground, Kubernetes would delete them before the recorders have uploaded.
+#[test]
+fn children_have_no_owner_reference() {
+    let plan = fixture().plan();
+    for metadata in [
+        &plan.service_account.metadata,
+        &plan.service.metadata,
+        &plan.config_secret.metadata,
+        &plan.workload.metadata,
+    ] {
+        assert_eq!(metadata.owner_references, None, "{:?}", metadata.name);
+    }
+}
+
 #[test]
 fn recorders_forget_a_suspension_a_week_after_its_end() {
     let mut fixture = fixture();

@@ -1,0 +1,323 @@
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::SiteStatus;
+use crate::controllers::config::OperatorConfig;
+use crate::controllers::runner::{Reconciled, Reconciler};
+use crate::controllers::site::SiteReconciler;
+use crate::controllers::site::bucket::BucketCache;
+use crate::controllers::site::fixtures::{OPERATOR_CONFIG, fixture};
+use crate::controllers::site::recorders::delete::{DeletionPhase, delete};
+use crate::controllers::site::recorders::drain::{drain_end, is_settled};
+use crate::controllers::site::recorders::names::{FINALIZER, SITE_LABEL};
+use crate::controllers::site::recorders::site_holds::SiteHolds;
+use crate::controllers::site::recorders::spool_report::DISCARD_SPOOLS_ANNOTATION;
+use crate::controllers::site::recorders::workload::delete_other_children;
+use crate::leader::clock::mock::MockClock;
+use crate::leader::fence::Fence;
+use crate::leader::takeover::TakeoverDelay;
+
+/// API server with what a test puts into it. It notes changes, and applies none.
+#[derive(Default)]
+struct ApiServer {
+    /// Objects by the end of their path.
+    objects: Vec<(String, Value)>,
+    pods: Vec<Value>,
+    claims: Vec<Value>,
+    is_namespace_terminating: bool,
+    changes: Mutex<Vec<(String, Value)>>,
+}
+
+impl ApiServer {
+    fn answer(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let list = |items: &[Value]| {
+            (200, json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}))
+        };
+        let status = |code: u16, details: Value| {
+            let reason = if code == 404 { "NotFound" } else { "Forbidden" };
+            let status = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": "no", "details": details});
+            (code, status)
+        };
+        let found = self.objects.iter().find(|(end, _)| path.ends_with(end.as_str()));
+        match (method, path.rsplit('/').next().unwrap()) {
+            ("GET", "pods") => return list(&self.pods),
+            ("GET", "persistentvolumeclaims") => return list(&self.claims),
+            ("GET", _) => return found.map_or(status(404, json!({})), |(_, object)| (200, object.clone())),
+            _ => {}
+        }
+        self.changes.lock().unwrap().push((format!("{method} {path}"), body.clone()));
+        if self.is_namespace_terminating && found.is_none() && matches!(method, "POST" | "PATCH") {
+            return status(403, json!({"causes": [{"reason": "NamespaceTerminating", "message": "x"}]}));
+        }
+        match method {
+            "PATCH" if path.contains("/persistentvolumeclaims/") => (200, self.claims[0].clone()),
+            "DELETE" => (200, json!({"kind": "Status", "status": "Success"})),
+            _ => (200, body),
+        }
+    }
+
+    /// Returns the changes so far.
+    fn take_changes(&self) -> Vec<(String, Value)> {
+        std::mem::take(&mut *self.changes.lock().unwrap())
+    }
+
+    fn client(self: &Arc<Self>) -> Client {
+        let server = Arc::clone(self);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let server = Arc::clone(&server);
+            async move {
+                let (parts, body) = request.into_parts();
+                let bytes = body.collect_bytes().await.unwrap();
+                let body = serde_json::from_slice(&bytes).unwrap_or_default();
+                let (code, answer) = server.answer(parts.method.as_str(), parts.uri.path(), body);
+                let response = http::Response::builder().status(code);
+                response.body(Body::from(answer.to_string().into_bytes())).map_err(std::io::Error::other)
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn context(self: &Arc<Self>) -> Context {
+        let clock = Arc::new(MockClock::at(1));
+        Context::new(
+            self.client(),
+            OperatorConfig::parse(OPERATOR_CONFIG).unwrap(),
+            "cluster".to_owned(),
+            Fence::new(clock.clone()),
+            Arc::default(),
+            None,
+            TakeoverDelay::begin(clock, false),
+        )
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_790_000_000).unwrap()
+}
+
+/// Returns a deleted Site whose cameras recorded in one pod.
+fn deleted_site() -> Site {
+    let mut site = fixture().site;
+    site.metadata.deletion_timestamp = Some(Time(now()));
+    site
+}
+
+/// Returns `site` as the status says that its spools are empty or reported.
+fn settled(mut site: Site) -> Site {
+    let drain_end_time = Some(Time(drain_end(&site, now())));
+    site.status = Some(SiteStatus { drain_end_time, ..SiteStatus::default() });
+    assert!(is_settled(&site));
+    site
+}
+
+fn names() -> ChildNames {
+    ChildNames::of(&fixture().site)
+}
+
+/// Returns the Secret with the configuration of the recorders.
+fn config_secret() -> (String, Value) {
+    let mut secret = fixture().plan().config_secret;
+    secret.metadata.uid = Some("s".into());
+    (format!("/secrets/{}", names().config), serde_json::to_value(secret).unwrap())
+}
+
+fn orphaned_pod() -> Value {
+    let running = json!([{
+        "name": "recorder", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+        "state": {"running": {}},
+    }]);
+    json!({
+        "metadata": {"name": names().pod(0), "uid": "p", "labels": {SITE_LABEL: names().site}},
+        "status": {"phase": "Running", "containerStatuses": running},
+    })
+}
+
+fn filled_claim() -> Value {
+    let claim: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {
+            "name": names().claim(0), "uid": "c", "resourceVersion": "7", "finalizers": ["toezicht.dev/spool"],
+        },
+        "spec": {
+            "volumeName": "pv", "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }))
+    .unwrap();
+    serde_json::to_value(claim).unwrap()
+}
+
+async fn step(server: &Arc<ApiServer>, context: &Context, site: &Site) -> (DeletionPhase, Vec<String>) {
+    server.take_changes();
+    let phase = delete(context, site, true, &SiteHolds::default(), now()).await.unwrap();
+    (phase, server.changes.lock().unwrap().iter().map(|(request, _)| request.clone()).collect())
+}
+
+fn has_change(changes: &[String], method: &str, part: &str) -> bool {
+    changes.iter().any(|change| change.starts_with(method) && change.contains(part))
+}
+
+#[tokio::test]
+async fn statefulset_is_deleted_once_the_status_has_the_end_of_the_drain() {
+    let mut workload = fixture().plan().workload;
+    workload.metadata.uid = Some("w".into());
+    let path = format!("/statefulsets/{}", names().recorder);
+    // Without pods, an emptyDir has no content.
+    let objects = vec![config_secret(), (path, serde_json::to_value(workload).unwrap())];
+    let server = Arc::new(ApiServer { objects, ..ApiServer::default() });
+    let context = server.context();
+    let (phase, changes) = step(&server, &context, &deleted_site()).await;
+    assert_eq!(phase, DeletionPhase::Drained);
+    assert!(!has_change(&changes, "DELETE", ""), "{changes:?}");
+    let (phase, changes) = step(&server, &context, &settled(deleted_site())).await;
+    assert_eq!(phase, DeletionPhase::Terminating);
+    assert!(has_change(&changes, "DELETE", "/statefulsets/"), "{changes:?}");
+}
+
+#[tokio::test]
+async fn spools_that_went_with_a_deleted_statefulset_are_reported_once() {
+    let server = Arc::new(ApiServer { objects: vec![config_secret()], ..ApiServer::default() });
+    let context = server.context();
+    let (phase, changes) = step(&server, &context, &deleted_site()).await;
+    assert_eq!(phase, DeletionPhase::Drained);
+    assert!(has_change(&changes, "POST", "/events"), "{changes:?}");
+    let discard = context.discards.next("uid-of-site").expect("an entry for the ledger");
+    assert!(discard.reason.contains("StatefulSet"), "{}", discard.reason);
+    assert!(discard.spools.contains("zwembad-recorder-0"), "{}", discard.spools);
+
+    let (phase, changes) = step(&server, &context, &settled(deleted_site())).await;
+    assert_eq!(phase, DeletionPhase::Done);
+    assert!(!has_change(&changes, "POST", "/events"), "{changes:?}");
+    // A Site that never had recorders.
+    let server = Arc::new(ApiServer::default());
+    let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+    assert_eq!((phase, changes), (DeletionPhase::Done, Vec::new()));
+}
+
+/// Returns a pod that its StatefulSet, which may be gone, controls.
+fn owned_pod() -> Value {
+    let mut pod = orphaned_pod();
+    pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": names().recorder, "uid": "w", "controller": true}]);
+    pod
+}
+
+/// With `--cascade=orphan`, its pods keep their owner until the garbage collector has seen them, and then stay.
+#[tokio::test]
+async fn nothing_is_reported_before_a_deleted_statefulset_is_gone() {
+    let mut workload = fixture().plan().workload;
+    workload.metadata.uid = Some("w".into());
+    workload.metadata.deletion_timestamp = Some(Time(now()));
+    let path = format!("/statefulsets/{}", names().recorder);
+    let objects = vec![config_secret(), (path, serde_json::to_value(workload).unwrap())];
+    let server = Arc::new(ApiServer { objects, pods: vec![owned_pod()], ..ApiServer::default() });
+    let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+    assert_eq!((phase, changes), (DeletionPhase::WaitingForPods(vec![names().pod(0)]), Vec::new()));
+}
+
+/// The namespace may be in deletion: then the configuration may be gone before the pods.
+#[tokio::test]
+async fn terminating_recorders_of_a_deleted_statefulset_are_reported() {
+    let server = Arc::new(ApiServer { pods: vec![owned_pod()], ..ApiServer::default() });
+    let context = server.context();
+    let (phase, changes) = step(&server, &context, &deleted_site()).await;
+    assert_eq!(phase, DeletionPhase::Drained);
+    assert!(has_change(&changes, "POST", "/events"), "{changes:?}");
+    let (phase, _) = step(&server, &context, &settled(deleted_site())).await;
+    assert_eq!(phase, DeletionPhase::WaitingForPods(vec![names().pod(0)]));
+}
+
+#[tokio::test]
+async fn claims_with_content_get_a_statefulset_again() {
+    let filled =
+        || ApiServer { objects: vec![config_secret()], claims: vec![filled_claim()], ..ApiServer::default() };
+    let server = Arc::new(filled());
+    let context = server.context();
+    let (phase, changes) = step(&server, &context, &deleted_site()).await;
+    assert!(matches!(&phase, DeletionPhase::Draining(report) if report.unknown.len() == 1), "{phase:?}");
+    assert!(!has_change(&changes, "POST", "/events"), "nothing is lost: {changes:?}");
+    let bodies = server.take_changes();
+    let find = |part: &str| bodies.iter().position(|(request, _)| request.contains(part));
+    let (secret, workload) = (find("/secrets/").unwrap(), find("/statefulsets/").unwrap());
+    assert!(secret < workload, "recorders that start again record nothing");
+    let spec = &bodies[workload].1["spec"];
+    assert_eq!(spec["replicas"], 1);
+    assert_eq!(spec["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
+
+    // Nothing can be created: the claim waits.
+    let server = Arc::new(ApiServer { is_namespace_terminating: true, ..filled() });
+    let (phase, _) = step(&server, &server.context(), &deleted_site()).await;
+    assert!(matches!(&phase, DeletionPhase::Draining(report) if report.unknown.len() == 1), "{phase:?}");
+
+    // Nothing is to be created.
+    let mut site = deleted_site();
+    let reason = (DISCARD_SPOOLS_ANNOTATION.to_owned(), "the disk burned".to_owned());
+    site.metadata.annotations = Some([reason].into());
+    let mut deleted = filled_claim();
+    deleted["metadata"]["deletionTimestamp"] = "2026-09-21T13:00:00Z".into();
+    let with_deleted = ApiServer { claims: vec![deleted], ..filled() };
+    for (server, site) in [(filled(), site), (with_deleted, deleted_site())] {
+        let server = Arc::new(server);
+        let (_, changes) = step(&server, &server.context(), &site).await;
+        assert!(!has_change(&changes, "PATCH", "/statefulsets/"), "{changes:?}");
+    }
+}
+
+#[tokio::test]
+async fn pods_without_an_owner_are_taken_over_and_stopped() {
+    let server = Arc::new(ApiServer {
+        objects: vec![config_secret()],
+        pods: vec![orphaned_pod()],
+        ..ApiServer::default()
+    });
+    let context = server.context();
+    let (phase, changes) = step(&server, &context, &deleted_site()).await;
+    assert!(matches!(&phase, DeletionPhase::Draining(report) if report.unknown.len() == 1), "{phase:?}");
+    assert!(!has_change(&changes, "POST", "/events"), "nothing is lost: {changes:?}");
+    assert!(has_change(&changes, "PATCH", "/statefulsets/"), "{changes:?}");
+    let server = Arc::new(ApiServer {
+        pods: vec![orphaned_pod()],
+        is_namespace_terminating: true,
+        ..ApiServer::default()
+    });
+    let (phase, _) = step(&server, &server.context(), &deleted_site()).await;
+    assert_eq!(phase, DeletionPhase::WaitingForPods(vec![names().pod(0)]));
+}
+
+#[tokio::test]
+async fn deleted_site_leaves_no_child_and_deletes_no_foreign_object() {
+    let plan = fixture().plan();
+    let mut service = serde_json::to_value(plan.service).unwrap();
+    service["metadata"]["labels"] = json!({});
+    let account = serde_json::to_value(plan.service_account).unwrap();
+    let recorder = names().recorder;
+    let objects = vec![
+        config_secret(),
+        (format!("/services/{recorder}"), service),
+        (format!("/serviceaccounts/{recorder}"), account),
+    ];
+    let server = Arc::new(ApiServer { objects, ..ApiServer::default() });
+    delete_other_children(&server.client(), &names()).await.unwrap();
+    let changes: Vec<String> = server.take_changes().into_iter().map(|(request, _)| request).collect();
+    assert!(
+        has_change(&changes, "DELETE", "/secrets/") && has_change(&changes, "DELETE", "/serviceaccounts/")
+    );
+    assert_eq!(changes.len(), 2, "the Service is another party's: {changes:?}");
+}
+
+#[tokio::test]
+async fn old_read_of_a_deleted_site_touches_no_recorder_of_its_successor() {
+    let mut successor = serde_json::to_value(fixture().site).unwrap();
+    successor["metadata"]["uid"] = "successor".into();
+    let objects = vec![config_secret(), (format!("/sites/{}", names().site), successor)];
+    let server = Arc::new(ApiServer { objects, ..ApiServer::default() });
+    let reconciler = SiteReconciler { context: server.context(), bucket_cache: BucketCache::default() };
+    let mut site = deleted_site();
+    site.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    let reconciled = reconciler.reconcile(&site, now()).await.unwrap();
+    assert_eq!((reconciled, server.take_changes()), (Reconciled::AWAIT_CHANGE, Vec::new()));
+}
