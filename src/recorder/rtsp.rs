@@ -4,6 +4,8 @@
 mod address;
 mod challenge;
 mod error;
+pub mod message;
+pub mod oddity;
 mod tunnel;
 
 use std::sync::Arc;

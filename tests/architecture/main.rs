@@ -21,6 +21,19 @@ struct Layer {
     may_not_use: &'static [&'static str],
 }
 
+const PROTOCOL_MAY_NOT_USE: &[&str] = &[
+    "aws_*",
+    "kube",
+    "retina",
+    "tokio",
+    "std::env",
+    "std::fs",
+    "std::net",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "jiff::Timestamp::now",
+];
+
 /// Layers, lowest first: a layer uses only layers listed before it. Pure layers use no clock, no files and no
 /// network.
 const LAYERS: &[Layer] = &[
@@ -87,9 +100,24 @@ const LAYERS: &[Layer] = &[
         may_use: &["api", "rules", "wire", "storage", "leader"],
         may_not_use: &["aws_*", "retina"],
     },
+    // The protocol of cameras gets bytes and times, and makes neither.
+    Layer { path: "recorder::rtsp::oddity", may_use: &[], may_not_use: PROTOCOL_MAY_NOT_USE },
+    Layer {
+        path: "recorder::rtsp::message",
+        may_use: &["recorder::rtsp::oddity"],
+        may_not_use: PROTOCOL_MAY_NOT_USE,
+    },
     Layer {
         path: "recorder",
-        may_use: &["api", "rules", "wire", "storage", "telemetry"],
+        may_use: &[
+            "api",
+            "rules",
+            "wire",
+            "storage",
+            "telemetry",
+            "recorder::rtsp::oddity",
+            "recorder::rtsp::message",
+        ],
         may_not_use: &["aws_*", "kube"],
     },
     Layer {
