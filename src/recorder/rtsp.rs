@@ -3,7 +3,12 @@
 
 mod address;
 mod challenge;
+pub mod control;
 mod error;
+pub mod headers;
+pub mod oddity;
+pub mod rtsp_url;
+pub mod sdp;
 mod tunnel;
 
 use std::sync::Arc;

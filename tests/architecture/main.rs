@@ -21,6 +21,19 @@ struct Layer {
     may_not_use: &'static [&'static str],
 }
 
+/// What code without sockets, files and clocks may not use.
+const NO_IO: &[&str] = &[
+    "tokio",
+    "retina",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "jiff::Timestamp::now",
+    "jiff::Zoned::now",
+];
+
 /// Layers, lowest first: a layer uses only layers listed before it. Pure layers use no clock, no files and no
 /// network.
 const LAYERS: &[Layer] = &[
@@ -87,9 +100,33 @@ const LAYERS: &[Layer] = &[
         may_use: &["api", "rules", "wire", "storage", "leader"],
         may_not_use: &["aws_*", "retina"],
     },
+    // The readers of RTSP get bytes and times from their callers.
+    Layer { path: "recorder::frame", may_use: &[], may_not_use: NO_IO },
+    Layer { path: "recorder::rtsp::oddity", may_use: &[], may_not_use: NO_IO },
+    Layer { path: "recorder::rtsp::rtsp_url", may_use: &["recorder::rtsp::oddity"], may_not_use: NO_IO },
+    Layer {
+        path: "recorder::rtsp::headers",
+        may_use: &["recorder::rtsp::oddity", "recorder::rtsp::rtsp_url"],
+        may_not_use: NO_IO,
+    },
+    Layer {
+        path: "recorder::rtsp::sdp",
+        may_use: &["recorder::frame", "recorder::rtsp::oddity", "recorder::rtsp::rtsp_url"],
+        may_not_use: NO_IO,
+    },
+    Layer {
+        path: "recorder::rtsp::control",
+        may_use: &[
+            "recorder::frame",
+            "recorder::rtsp::oddity",
+            "recorder::rtsp::rtsp_url",
+            "recorder::rtsp::sdp",
+        ],
+        may_not_use: NO_IO,
+    },
     Layer {
         path: "recorder",
-        may_use: &["api", "rules", "wire", "storage", "telemetry"],
+        may_use: &["api", "rules", "wire", "storage", "telemetry", "recorder::frame", "recorder::rtsp"],
         may_not_use: &["aws_*", "kube"],
     },
     Layer {
