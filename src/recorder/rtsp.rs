@@ -3,6 +3,7 @@
 
 mod address;
 mod challenge;
+pub mod control;
 mod error;
 pub mod message;
 pub mod oddity;
