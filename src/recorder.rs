@@ -25,7 +25,7 @@ mod http;
 pub mod in_doubt;
 mod metrics;
 mod mp4;
-pub(crate) mod rtsp;
+pub mod rtsp;
 mod run;
 mod segment;
 mod spool;

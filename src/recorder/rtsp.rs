@@ -2,8 +2,11 @@
 //! (article 1: no hidden audio).
 
 mod address;
+pub mod auth;
 mod challenge;
 mod error;
+pub mod lockout;
+pub mod oddity;
 mod tunnel;
 
 use std::sync::Arc;
