@@ -2,6 +2,7 @@
 //! (article 1: no hidden audio).
 
 mod address;
+pub mod auth;
 mod challenge;
 pub mod control;
 mod error;
