@@ -4,6 +4,9 @@
 mod address;
 mod challenge;
 mod error;
+pub mod oddity;
+pub mod rtcp;
+pub mod rtp;
 mod tunnel;
 
 use std::sync::Arc;

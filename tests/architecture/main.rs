@@ -21,6 +21,22 @@ struct Layer {
     may_not_use: &'static [&'static str],
 }
 
+/// No socket, clock, file or task: the caller passes bytes and times.
+const SANS_IO: &[&str] = &[
+    "aws_*",
+    "kube",
+    "tokio",
+    "retina",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "std::time::SystemTime",
+    "std::time::Instant",
+    "jiff::Timestamp::now",
+    "jiff::Zoned::now",
+];
+
 /// Layers, lowest first: a layer uses only layers listed before it. Pure layers use no clock, no files and no
 /// network.
 const LAYERS: &[Layer] = &[
@@ -87,9 +103,21 @@ const LAYERS: &[Layer] = &[
         may_use: &["api", "rules", "wire", "storage", "leader"],
         may_not_use: &["aws_*", "retina"],
     },
+    Layer { path: "recorder::frame", may_use: &[], may_not_use: SANS_IO },
+    Layer { path: "recorder::rtsp::oddity", may_use: &[], may_not_use: SANS_IO },
+    Layer {
+        path: "recorder::rtsp::rtp",
+        may_use: &["recorder::frame", "recorder::rtsp::oddity"],
+        may_not_use: SANS_IO,
+    },
+    Layer {
+        path: "recorder::rtsp::rtcp",
+        may_use: &["recorder::frame", "recorder::rtsp::oddity", "recorder::rtsp::rtp"],
+        may_not_use: SANS_IO,
+    },
     Layer {
         path: "recorder",
-        may_use: &["api", "rules", "wire", "storage", "telemetry"],
+        may_use: &["api", "rules", "wire", "storage", "telemetry", "recorder::frame", "recorder::rtsp"],
         may_not_use: &["aws_*", "kube"],
     },
     Layer {
@@ -263,6 +291,8 @@ fn violations_are_detected() {
         ("rules::hold", "fn f() { println!(\"{}\", crate::storage::s3::NAME); }"),
         ("api::site", "use crate::rules::Window;"),
         ("recorder::upload", "use aws_sdk_s3 as s3;"),
+        ("recorder::rtsp::rtp::order", "use tokio::time::sleep;"),
+        ("recorder::rtsp::rtcp", "use std::time::{Duration, Instant};"),
         ("controllers::site", "use aws_sdk_s3::Client;"),
         ("helpers", ""),
     ] {
