@@ -183,7 +183,7 @@ mod tests {
                 .sequence_number(sequence)
                 .timestamp(stamp)
                 .ssrc(ssrc)
-                .payload(&payload);
+                .payload(payload.as_slice());
             for source in sources {
                 builder = builder.add_csrc(source);
             }
@@ -195,7 +195,7 @@ mod tests {
             }
             let (read, odd) = parse(&builder.write_vec().unwrap());
             let header = RtpHeader { payload_type, marker, sequence, stamp, ssrc };
-            prop_assert_eq!(read, Some((header, payload)));
+            prop_assert_eq!(read, Some((header, payload.clone())));
             prop_assert_eq!(odd, OddityCounts::default());
         }
     }
