@@ -19,7 +19,7 @@ mod config;
 mod confirmed_clock;
 mod context;
 mod fleet;
-mod frame;
+pub mod frame;
 mod gaps;
 mod http;
 pub mod in_doubt;

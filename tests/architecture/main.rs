@@ -291,6 +291,8 @@ fn violations_are_detected() {
         ("rules::hold", "fn f() { println!(\"{}\", crate::storage::s3::NAME); }"),
         ("api::site", "use crate::rules::Window;"),
         ("recorder::upload", "use aws_sdk_s3 as s3;"),
+        ("recorder::rtsp::rtp::order", "use tokio::time::sleep;"),
+        ("recorder::rtsp::rtcp", "use std::time::{Duration, Instant};"),
         ("controllers::site", "use aws_sdk_s3::Client;"),
         ("helpers", ""),
     ] {
