@@ -6,8 +6,14 @@ pub mod auth;
 mod challenge;
 pub mod control;
 mod error;
+pub mod headers;
+pub mod lockout;
 pub mod message;
 pub mod oddity;
+pub mod rtcp;
+pub mod rtp;
+pub mod rtsp_url;
+pub mod sdp;
 mod tunnel;
 
 use std::sync::Arc;

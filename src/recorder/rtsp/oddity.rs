@@ -34,6 +34,87 @@ pub enum Oddity {
     OtherSequence,
     /// Interleaved data came on a channel that no SETUP named.
     UnassignedChannel,
+    /// The `Session` header has no id that a request can repeat: it is empty, too long, or has blanks within.
+    SessionId,
+    /// The timeout of the `Session` header is zero or no number. The default of 60 seconds counts.
+    SessionTimeout,
+    /// The `Transport` header of an answer names no transport that the recorder knows.
+    TransportProtocol,
+    /// `interleaved` of the `Transport` header names no channel of one byte.
+    TransportChannels,
+    /// `server_port` of the `Transport` header names no port. Some firmware writes 0.
+    TransportPorts,
+    /// `ssrc` of the `Transport` header is not of 6 to 8 hexadecimal digits. Some firmware writes 16 bits.
+    TransportSsrc,
+    /// `source` of the `Transport` header is empty, too long, or has blanks within.
+    TransportSource,
+    /// A header has a URL without scheme or host where RFC 2326 wants an absolute one.
+    RelativeUrl,
+    /// A header has a URL that no request can use. The recorder takes the next best URL.
+    UnusableUrl,
+    /// A URL of the camera holds a login. The recorder removes it.
+    UrlWithLogin,
+    /// A line of the description is not UTF-8.
+    SdpCharset,
+    /// A line of the description is longer than the recorder reads.
+    SdpLongLine,
+    /// The session or one medium has more attributes than the recorder reads.
+    SdpManyAttributes,
+    /// The description has more media, or a medium has more formats, than the recorder reads.
+    SdpManyMedia,
+    /// An `m=` line has no kind or no protocol.
+    SdpMediaLine,
+    /// A format of an `m=` line is no payload type.
+    SdpFormat,
+    /// An `rtpmap` cannot be read, or describes a payload type that the `m=` line does not name.
+    SdpRtpmap,
+    /// A video format has no `rtpmap`. The recorder concludes the codec from its `fmtp`.
+    SdpRtpmapMissing,
+    /// An `fmtp` without payload type, or a frame rate that is none.
+    SdpAttribute,
+    /// An attribute that may stand once stands again. The first counts.
+    SdpRepeated,
+    /// The whole session is marked `sendonly`, which marks a back channel only on a medium.
+    SdpSessionSendonly,
+    /// A control URL that no request can use. The recorder takes the URL of the session.
+    ControlUnusable,
+    /// A control URL names another host than the session's. The recorder sends it as it is, on the same connection.
+    ControlOtherHost,
+    /// A `WWW-Authenticate` header has text that is no scheme and no parameter, or a challenge without a nonce.
+    ChallengeMalformed,
+    /// A 401 has more or longer challenges than the recorder reads. It ignores the surplus.
+    ChallengeOverLimit,
+    /// A challenge names a parameter twice. The last value counts.
+    ChallengeRepeatsParameter,
+    /// A challenge has no realm. The recorder uses the empty realm.
+    ChallengeWithoutRealm,
+    /// A realm, nonce or opaque value has no quotes.
+    ChallengeUnquoted,
+    /// A challenge has bytes outside ASCII. The recorder returns them unchanged.
+    ChallengeNotAscii,
+    /// A challenge names a scheme, algorithm or quality of protection that the recorder does not support.
+    ChallengeUnsupported,
+    /// The camera closes the connection with or after a 401, before it could receive the login.
+    ClosedAfterChallenge,
+    /// A packet on an RTP channel is no RTP: too short, another version, or an extension beyond its end. It is dropped.
+    RtpMalformed,
+    /// An RTP packet has the padding bit, but no valid padding (RFC 3550, section 5.1). All of it counts as payload.
+    RtpPadding,
+    /// An RTP packet has a payload type that the description does not name, such as 50 of Geovision. It is dropped.
+    RtpPayloadType,
+    /// An RTP packet continues neither the known sequence nor a new one, such as those of a dead session on a new
+    /// connection. It is dropped.
+    RtpStranger,
+    /// The sequence numbers began again, as those of an encoder that restarts.
+    RtpRestart,
+    /// The SSRC changed but the sequence numbers go on, as with Uniview at each keyframe.
+    RtpSsrcChanged,
+    /// An RTP packet came twice. The second one is dropped.
+    RtpRepeated,
+    /// An RTP packet came after the client had given it up as lost. It is dropped.
+    RtpLate,
+    /// An RTCP packet has a length or content that does not fit, as with Edimax. It and the rest are dropped.
+    RtcpMalformed,
 }
 
 /// Number of occurrences of each oddity on one connection.
