@@ -190,14 +190,14 @@ impl<A: Copy> MessageReader<A> {
         odd: &mut OddityCounts,
     ) -> Result<Step, MessageError> {
         match start::find(self.unread(), gap != Skipped::Garbage, channels) {
-            Start::Undecided => self.starve(ReaderState::Between(gap)),
+            Start::Undecided => Ok(self.starve(ReaderState::Between(gap))),
             Start::LineEnd if gap != Skipped::Garbage => {
                 self.skip(gap, Skipped::BlankLines, Oddity::BlankLine, odd)
             }
             Start::LineEnd | Start::Garbage => self.skip(gap, Skipped::Garbage, Oddity::Garbage, odd),
             Start::Http => Err(MessageError::NotRtsp),
             Start::Frame { len, .. } if self.unread().len() < FRAME_HEADER.saturating_add(len) => {
-                self.starve(ReaderState::Between(gap))
+                Ok(self.starve(ReaderState::Between(gap)))
             }
             Start::Frame { channel, len } => {
                 self.consume(FRAME_HEADER);
@@ -251,7 +251,7 @@ impl<A: Copy> MessageReader<A> {
                 return Err(MessageError::HeadTooLong);
             }
             self.searched = unread.len();
-            return self.starve(ReaderState::Head { head, len });
+            return Ok(self.starve(ReaderState::Head { head, len }));
         };
         let end = self.searched.saturating_add(end);
         let is_end = head.push_line(unread.get(..end).unwrap_or_default(), odd)?;
@@ -298,13 +298,13 @@ impl<A: Copy> MessageReader<A> {
         if is_complete || body.has_ended {
             return Ok(Step::Complete(body.head.complete(body.data)));
         }
-        self.starve(ReaderState::Body(body))
+        Ok(self.starve(ReaderState::Body(body)))
     }
 
     /// Keeps the state until more bytes come.
-    fn starve(&mut self, state: ReaderState) -> Result<Step, MessageError> {
+    fn starve(&mut self, state: ReaderState) -> Step {
         self.state = state;
-        Ok(Step::Starved)
+        Step::Starved
     }
 
     fn unread(&self) -> &[u8] {

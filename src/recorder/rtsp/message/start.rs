@@ -15,7 +15,7 @@ const MIN_PACKET: usize = 8;
 /// Beginning of the unread bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// More bytes must come before it can be known.
+    /// More bytes must come before the reader can decide.
     Undecided,
     /// CR or LF.
     LineEnd,
