@@ -14,6 +14,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod rtsp_url;
 pub mod sdp;
+pub mod text;
 mod tunnel;
 
 use std::sync::Arc;

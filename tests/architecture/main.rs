@@ -107,16 +107,35 @@ const LAYERS: &[Layer] = &[
     // The protocol of cameras gets bytes and times, and makes neither.
     Layer { path: "recorder::frame", may_use: &[], may_not_use: WITHOUT_IO },
     Layer { path: "recorder::rtsp::oddity", may_use: &[], may_not_use: WITHOUT_IO },
-    Layer { path: "recorder::rtsp::message", may_use: &["recorder::rtsp::oddity"], may_not_use: WITHOUT_IO },
-    Layer { path: "recorder::rtsp::rtsp_url", may_use: &["recorder::rtsp::oddity"], may_not_use: WITHOUT_IO },
+    Layer { path: "recorder::rtsp::text", may_use: &[], may_not_use: WITHOUT_IO },
+    Layer {
+        path: "recorder::rtsp::message",
+        may_use: &["recorder::rtsp::oddity", "recorder::rtsp::text"],
+        may_not_use: WITHOUT_IO,
+    },
+    Layer {
+        path: "recorder::rtsp::rtsp_url",
+        may_use: &["recorder::rtsp::oddity", "recorder::rtsp::text"],
+        may_not_use: WITHOUT_IO,
+    },
     Layer {
         path: "recorder::rtsp::headers",
-        may_use: &["recorder::rtsp::oddity", "recorder::rtsp::rtsp_url"],
+        may_use: &[
+            "recorder::rtsp::oddity",
+            "recorder::rtsp::text",
+            "recorder::rtsp::message",
+            "recorder::rtsp::rtsp_url",
+        ],
         may_not_use: WITHOUT_IO,
     },
     Layer {
         path: "recorder::rtsp::sdp",
-        may_use: &["recorder::frame", "recorder::rtsp::oddity", "recorder::rtsp::rtsp_url"],
+        may_use: &[
+            "recorder::frame",
+            "recorder::rtsp::oddity",
+            "recorder::rtsp::text",
+            "recorder::rtsp::rtsp_url",
+        ],
         may_not_use: WITHOUT_IO,
     },
     Layer {
@@ -124,6 +143,7 @@ const LAYERS: &[Layer] = &[
         may_use: &[
             "recorder::frame",
             "recorder::rtsp::oddity",
+            "recorder::rtsp::text",
             "recorder::rtsp::rtsp_url",
             "recorder::rtsp::sdp",
         ],
@@ -131,10 +151,14 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         path: "recorder::rtsp::auth",
-        may_use: &["wire", "recorder::rtsp::oddity"],
+        may_use: &["wire", "recorder::rtsp::oddity", "recorder::rtsp::text", "recorder::rtsp::message"],
         may_not_use: WITHOUT_IO,
     },
-    Layer { path: "recorder::rtsp::lockout", may_use: &["wire"], may_not_use: WITHOUT_IO },
+    Layer {
+        path: "recorder::rtsp::lockout",
+        may_use: &["wire", "recorder::rtsp::auth"],
+        may_not_use: WITHOUT_IO,
+    },
     Layer {
         path: "recorder::rtsp::rtp",
         may_use: &["recorder::frame", "recorder::rtsp::oddity"],
