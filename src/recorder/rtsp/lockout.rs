@@ -11,10 +11,10 @@ use crate::wire::Login;
 /// Waits after the first refusal, the second, and so on. The last one repeats.
 const WAITS: [Duration; 5] = [
     Duration::from_secs(90),
-    Duration::from_secs(5 * 60),
-    Duration::from_secs(15 * 60),
-    Duration::from_secs(30 * 60),
-    Duration::from_secs(60 * 60),
+    Duration::from_mins(5),
+    Duration::from_mins(15),
+    Duration::from_mins(30),
+    Duration::from_hours(1),
 ];
 
 /// The refusals of one login, and the earliest next attempt with it. Times are the age of any fixed origin of a monotonic
@@ -111,7 +111,7 @@ mod tests {
         lockout.on_refused(&login("right"), LoginRefusal::WrongLogin, Duration::ZERO);
         let other = Login { username: "admin".into(), ..login("right") };
         assert_eq!(lockout.wait(&other, Duration::ZERO), Duration::ZERO);
-        assert_eq!(lockout.wait(&login("right"), Duration::from_secs(30)), Duration::from_secs(60));
+        assert_eq!(lockout.wait(&login("right"), Duration::from_secs(30)), Duration::from_mins(1));
     }
 
     /// Returns the proof of an answer to a request with a login. The camera challenged DESCRIBE before.

@@ -37,6 +37,7 @@ pub(super) enum Start {
 pub(super) struct LineSearch {
     /// Number of the first unread bytes that end no line.
     clear: usize,
+    /// Bytes that were read, here and by [`StartLine::read`].
     #[cfg(test)]
     pub(super) steps: usize,
 }
@@ -137,7 +138,12 @@ fn head(bytes: &[u8], is_in_step: bool, search: &mut LineSearch) -> Start {
         return if bytes.len() < MAX_START_LINE { Start::Undecided } else { Start::Garbage };
     };
     let line = bytes.get(..end).filter(|_| bytes.get(end) == Some(&b'\n'));
-    match line.filter(|line| is_in_step || has_start_words(line)).and_then(StartLine::read) {
+    let line = line.filter(|line| is_in_step || has_start_words(line));
+    #[cfg(test)]
+    {
+        search.steps += line.map_or(0, <[u8]>::len);
+    }
+    match line.and_then(StartLine::read) {
         Some(line) => Start::Head { line, len: end.saturating_add(1) },
         None => Start::Garbage,
     }
