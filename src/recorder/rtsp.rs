@@ -7,13 +7,16 @@ mod challenge;
 pub mod control;
 mod error;
 pub mod headers;
+pub mod hidden_text;
 pub mod lockout;
 pub mod message;
 pub mod oddity;
+pub mod parameters;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp_url;
 pub mod sdp;
+pub mod text;
 mod tunnel;
 
 use std::sync::Arc;
