@@ -110,7 +110,11 @@ const LAYERS: &[Layer] = &[
     Layer { path: "recorder::rtsp::text", may_use: &[], may_not_use: WITHOUT_IO },
     Layer { path: "recorder::rtsp::hidden_text", may_use: &[], may_not_use: WITHOUT_IO },
     Layer { path: "recorder::rtsp::parameters", may_use: &["recorder::rtsp::text"], may_not_use: WITHOUT_IO },
-    Layer { path: "recorder::rtsp::message", may_use: &["recorder::rtsp::oddity"], may_not_use: WITHOUT_IO },
+    Layer {
+        path: "recorder::rtsp::message",
+        may_use: &["recorder::rtsp::oddity", "recorder::rtsp::text"],
+        may_not_use: WITHOUT_IO,
+    },
     Layer {
         path: "recorder::rtsp::rtsp_url",
         may_use: &["recorder::rtsp::hidden_text", "recorder::rtsp::oddity", "recorder::rtsp::text"],
@@ -154,10 +158,14 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         path: "recorder::rtsp::auth",
-        may_use: &["wire", "recorder::rtsp::oddity"],
+        may_use: &["wire", "recorder::rtsp::oddity", "recorder::rtsp::text", "recorder::rtsp::message"],
         may_not_use: WITHOUT_IO,
     },
-    Layer { path: "recorder::rtsp::lockout", may_use: &["wire"], may_not_use: WITHOUT_IO },
+    Layer {
+        path: "recorder::rtsp::lockout",
+        may_use: &["wire", "recorder::rtsp::auth"],
+        may_not_use: WITHOUT_IO,
+    },
     Layer {
         path: "recorder::rtsp::rtp",
         may_use: &["recorder::frame", "recorder::rtsp::oddity"],

@@ -13,23 +13,42 @@ use base64::engine::general_purpose::STANDARD;
 
 pub use self::challenge::{Challenge, DigestChallenge, read_challenges};
 pub use self::digest::{Algorithm, DigestInput, response};
+use super::message::Method;
 use super::oddity::{Oddity, OddityCounts};
+use super::text;
 use crate::wire::Login;
 
-/// Limit of new connections to the camera that one authenticator asks for.
+/// Limit of new connections that one authenticator asks for because the camera closes with its challenges. PLAY resets it.
 const MAX_NEW_CONNECTIONS: u8 = 2;
+/// Limit of the logins that the camera refuses, and of those at which it closes, without one that it accepts.
+const MAX_LOST_LOGINS: u8 = 2;
 
-/// Whether a basic challenge may be answered, which sends the password in clear.
+/// Server that the client speaks to. Its challenges are answered nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    is_tls: bool,
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// The host is compared without case.
+    pub fn new(is_tls: bool, host: &str, port: u16) -> Self {
+        Self { is_tls, host: host.to_ascii_lowercase(), port }
+    }
+}
+
+/// Where a basic challenge may be answered, which sends the password in clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BasicPolicy {
-    Allowed,
-    Forbidden,
+    /// The Camera's `spec.stream.allowBasicAuth` is set.
+    Anywhere,
+    OverTls,
 }
 
 impl BasicPolicy {
-    /// Allows it over TLS, and where the Camera's `spec.stream.allowBasicAuth` does.
-    pub const fn new(is_tls: bool, allow_basic_auth: bool) -> Self {
-        if is_tls || allow_basic_auth { Self::Allowed } else { Self::Forbidden }
+    const fn allows(self, origin: &Origin) -> bool {
+        matches!(self, Self::Anywhere) || origin.is_tls
     }
 }
 
@@ -45,21 +64,22 @@ pub enum AfterUnauthorized {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     SameConnection,
-    /// With the same [`Authenticator`], which knows the challenge.
+    /// With the same [`Authenticator`], which knows the challenge. [`Authenticator::on_connected`] comes first.
     NewConnection,
 }
 
-/// Reason why a 401 cannot be answered.
+/// Reason why a challenge cannot be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum LoginRefusal {
-    #[error("the camera asks for a user and password (401), and none is configured")]
+    #[error("the camera asks for a user and password (401): set spec.stream.credentialsRef")]
     NoLogin,
-    /// The camera refused a login on a fresh challenge. Only this reason counts for [`super::lockout::Lockout`].
+    /// The camera refused a login on a fresh challenge, or closed at two. Only this reason counts for
+    /// [`super::lockout::Lockout`].
     #[error("the camera refused the user or password (401)")]
     WrongLogin,
     #[error(
-        "the camera asks for the password in clear (basic authentication over rtsp://): use rtsps://, or set allowBasicAuth"
+        "the camera asks for the password in clear (basic authentication over rtsp://): use rtsps://, or set spec.stream.allowBasicAuth"
     )]
     BasicNotAllowed,
     #[error(
@@ -68,7 +88,16 @@ pub enum LoginRefusal {
     NoSupportedScheme,
     #[error("the user name contains a control character, such as a line end: remove it")]
     UnusableUser,
+    /// This proves nothing about the login.
+    #[error(
+        "the camera closes each connection on which it asks for a login (401): restart or update the camera"
+    )]
+    ClosesConnections,
 }
+
+/// Evidence that the camera accepted a login. Only [`Authenticator::on_answered`] makes it.
+#[derive(Debug)]
+pub struct LoginProof(());
 
 /// Value of an `Authorization` header. It need not be UTF-8, because it repeats the camera's realm. It has no line ends.
 #[derive(Clone, PartialEq, Eq)]
@@ -90,6 +119,8 @@ impl fmt::Debug for Authorization {
 /// the first request. Some cameras count that refusal as a wrong login.
 #[derive(Clone, Debug)]
 pub struct KnownChallenge {
+    /// Server that sent it.
+    origin: Origin,
     challenge: Challenge,
     /// Number of answers with this nonce.
     nonce_count: u32,
@@ -108,7 +139,7 @@ impl fmt::Debug for SessionNonce {
 
 impl KnownChallenge {
     /// Returns the header for a request. The nonce count increases with each call.
-    fn authorization(&mut self, login: &Login, method: &str, uri: &str, cnonce: &str) -> Authorization {
+    fn authorization(&mut self, login: &Login, method: &str, uri: &[u8], cnonce: &str) -> Authorization {
         let digest = match &self.challenge {
             Challenge::Basic => return basic(login),
             Challenge::Digest(digest) => digest,
@@ -136,7 +167,7 @@ impl KnownChallenge {
         push_quoted(&mut header, "username=", login.username.as_bytes());
         push_quoted(&mut header, ", realm=", &digest.realm);
         push_quoted(&mut header, ", nonce=", &digest.nonce);
-        push_quoted(&mut header, ", uri=", uri.as_bytes());
+        push_quoted(&mut header, ", uri=", uri);
         push_quoted(&mut header, ", response=", response.as_bytes());
         if let Some(opaque) = &digest.opaque {
             push_quoted(&mut header, ", opaque=", opaque);
@@ -176,16 +207,14 @@ impl KnownChallenge {
 }
 
 /// Credibility of the known challenge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// The camera accepted a login on it, or an earlier attempt left it. Its nonce may have expired.
-    Used,
+    /// An earlier attempt left it. Its nonce may have expired, and the login may have changed.
+    Kept,
     /// From a 401 to this method. A refusal on it means that the login is wrong.
-    Fresh {
-        method: String,
-        /// Whether it replaced a nonce that the camera refused.
-        is_renewal: bool,
-    },
+    Fresh(Method),
+    /// The camera accepted a login on it in this attempt. Its nonce may have expired.
+    Accepted,
 }
 
 /// The login of one attempt at a camera. It serves the attempt's connections, one request at a time. It has no clock and
@@ -193,9 +222,15 @@ enum Standing {
 pub struct Authenticator {
     login: Option<Login>,
     basic: BasicPolicy,
+    /// Server of the current connection.
+    origin: Origin,
     known: Option<(KnownChallenge, Standing)>,
     /// Whether the request under way has a login.
     has_sent_login: bool,
+    /// Logins since the last accepted one that the camera refused.
+    refused_logins: u8,
+    /// Logins since the last accepted one at which the camera closed.
+    closed_logins: u8,
     new_connections: u8,
 }
 
@@ -211,35 +246,64 @@ impl fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// Begins an attempt, with the challenge that an earlier attempt at the same camera left.
-    pub fn new(login: Option<Login>, basic: BasicPolicy, kept: Option<KnownChallenge>) -> Self {
-        let known = kept.map(|kept| (kept, Standing::Used));
-        Self { login, basic, known, has_sent_login: false, new_connections: 0 }
+    /// Begins an attempt at this server, with the challenge that an earlier attempt left.
+    pub fn new(
+        login: Option<Login>,
+        basic: BasicPolicy,
+        origin: Origin,
+        kept: Option<KnownChallenge>,
+    ) -> Self {
+        let known = kept.map(|kept| (kept, Standing::Kept));
+        let mut begun = Self {
+            login,
+            basic,
+            origin,
+            known,
+            has_sent_login: false,
+            refused_logins: 0,
+            closed_logins: 0,
+            new_connections: 0,
+        };
+        begun.forget_other_origins();
+        begun
+    }
+
+    /// Reports a further connection, after a redirect perhaps to another server. Another server would refuse the known
+    /// nonce, and must not get a password for which it did not ask.
+    pub fn on_connected(&mut self, origin: Origin) {
+        self.origin = origin;
+        self.has_sent_login = false;
+        self.forget_other_origins();
+    }
+
+    fn forget_other_origins(&mut self) {
+        let origin = &self.origin;
+        self.known.take_if(|(known, _)| known.origin != *origin);
     }
 
     /// Returns the `Authorization` header of a request, or `None` before a challenge. Call it once for each request that is
-    /// sent, with the URI exactly as in the request line. The client nonce is random text of the caller. It must be new for
-    /// each call, and have at most 64 bytes.
-    pub fn authorization(&mut self, method: &str, uri: &str, cnonce: &str) -> Option<Authorization> {
+    /// sent, with the URI exactly as for [`super::message::write_request`]. The client nonce is random text of the caller.
+    /// It must be new for each call, and have at most 64 bytes.
+    pub fn authorization(&mut self, method: Method, uri: &str, cnonce: &str) -> Option<Authorization> {
         self.has_sent_login = false;
-        let login = self.login.as_ref().filter(|login| is_sendable(&login.username))?;
+        let login = self.login.as_ref().filter(|login| text::is_sendable(login.username.as_bytes()))?;
         let (known, _) = self.known.as_mut()?;
-        // The policy is asked here too: a challenge may have been kept from a connection with TLS.
-        if known.challenge == Challenge::Basic && self.basic == BasicPolicy::Forbidden {
+        // The policy is asked here too: the Camera may have changed since the challenge.
+        if known.challenge == Challenge::Basic && !self.basic.allows(&self.origin) {
             return None;
         }
         self.has_sent_login = true;
-        Some(known.authorization(login, method, uri, cnonce))
+        Some(known.authorization(login, method.name(), &text::encode(uri), cnonce))
     }
 
-    /// Reads a 401 to the request under way: the values of all its `WWW-Authenticate` headers. Returns how to repeat the
+    /// Reads a 401 to the request under way: the bytes of all its `WWW-Authenticate` headers. Returns how to repeat the
     /// request, which then has another [`Self::authorization`].
     ///
     /// A request is repeated once for its first challenge, and once for a new nonce.
-    pub fn on_unauthorized<'a>(
+    pub fn on_unauthorized(
         &mut self,
-        method: &str,
-        values: impl IntoIterator<Item = &'a [u8]>,
+        method: Method,
+        values: impl IntoIterator<Item = impl AsRef<[u8]>>,
         connection: AfterUnauthorized,
         odd: &mut OddityCounts,
     ) -> Result<Retry, LoginRefusal> {
@@ -254,66 +318,92 @@ impl Authenticator {
 
     fn answer(
         &mut self,
-        method: &str,
+        method: Method,
         offered: &[Challenge],
         connection: AfterUnauthorized,
         odd: &mut OddityCounts,
     ) -> Result<Retry, LoginRefusal> {
         let login = self.login.as_ref().ok_or(LoginRefusal::NoLogin)?;
-        if !is_sendable(&login.username) {
+        if !text::is_sendable(login.username.as_bytes()) {
             return Err(LoginRefusal::UnusableUser);
         }
-        let refused = self.known.take().filter(|_| self.has_sent_login);
-        let chosen = choose(offered, self.basic);
-        let (nonce_count, is_renewal) = match (&refused, &chosen) {
-            (None, _) => (0, false),
-            // An answer to any further challenge would cost another attempt of the camera's lockout.
-            (Some((known, Standing::Fresh { is_renewal, .. })), chosen) => {
-                let renewed = chosen.as_ref().is_ok_and(|new| is_stale(new) && !known.has_nonce_of(new));
-                if *is_renewal || !renewed {
-                    return Err(LoginRefusal::WrongLogin);
+        let chosen = choose(offered, self.basic.allows(&self.origin));
+        let mut nonce_count = 0;
+        if let Some((known, standing)) = self.known.take().filter(|_| self.has_sent_login) {
+            let has_nonce = chosen.as_ref().is_ok_and(|new| known.has_nonce_of(new));
+            let is_wrong = match standing {
+                // An answer to any further challenge would cost another attempt of the camera's lockout.
+                Standing::Fresh(_) => has_nonce || !chosen.as_ref().is_ok_and(is_stale),
+                Standing::Kept | Standing::Accepted => {
+                    chosen.as_ref().is_ok_and(|new| known.has_same_answer_as(new))
                 }
-                (0, true)
-            }
-            (Some((known, Standing::Used)), Ok(new)) if known.has_same_answer_as(new) => {
+            };
+            if is_wrong || is_last(&mut self.refused_logins) {
                 return Err(LoginRefusal::WrongLogin);
             }
-            (Some((known, Standing::Used)), Ok(new)) if known.has_nonce_of(new) => (known.nonce_count, true),
-            (Some((_, Standing::Used)), _) => (0, true),
-        };
+            if has_nonce {
+                nonce_count = known.nonce_count;
+            }
+        }
         let challenge = chosen?;
         let retry = match connection {
             AfterUnauthorized::KeepsConnection => Retry::SameConnection,
             AfterUnauthorized::ClosesConnection if self.count_new_connection(odd) => Retry::NewConnection,
-            // It refused a login on each connection.
-            AfterUnauthorized::ClosesConnection => return Err(LoginRefusal::WrongLogin),
+            AfterUnauthorized::ClosesConnection => return Err(LoginRefusal::ClosesConnections),
         };
-        let known = KnownChallenge { challenge, nonce_count, session_cnonce: None };
-        self.known = Some((known, Standing::Fresh { method: method.to_owned(), is_renewal }));
+        let origin = self.origin.clone();
+        let known = KnownChallenge { origin, challenge, nonce_count, session_cnonce: None };
+        self.known = Some((known, Standing::Fresh(method)));
         Ok(retry)
     }
 
-    /// Reports an answer other than 401 to the request under way.
-    pub fn on_accepted(&mut self, method: &str) {
-        let Some((_, standing)) = self.known.as_mut().filter(|_| self.has_sent_login) else {
-            return;
+    /// Reports an answer other than 401 to the request under way. Returns the proof if it shows that the camera accepted
+    /// the login.
+    pub fn on_answered(&mut self, method: Method, status: u16) -> Option<LoginProof> {
+        // A provisional answer is followed by another.
+        if status < 200 {
+            return None;
+        }
+        let has_sent_login = std::mem::take(&mut self.has_sent_login);
+        let (_, standing) = self.known.as_mut().filter(|_| has_sent_login)?;
+        // Many cameras answer OPTIONS with any login. That proves nothing, unless OPTIONS was challenged. A camera
+        // that is busy, or has locked the address out, answers the others before it reads the login.
+        let is_unchecked = method == Method::Options && *standing != Standing::Fresh(method);
+        if is_unchecked || matches!(status, 401 | 403 | 453 | 500 | 503) {
+            return None;
+        }
+        *standing = Standing::Accepted;
+        (self.refused_logins, self.closed_logins) = (0, 0);
+        // An earlier request may be accepted on each of endless connections.
+        if method == Method::Play {
+            self.new_connections = 0;
+        }
+        Some(LoginProof(()))
+    }
+
+    /// Reports that the camera ended the connection, unless a 401 has announced it. Returns [`Retry::NewConnection`] if the
+    /// camera may accept the next login: some close after a 401 without a `Connection` header. Others close at a wrong
+    /// login without a 401. So the second close is a refusal.
+    pub fn on_closed(&mut self, odd: &mut OddityCounts) -> Result<Option<Retry>, LoginRefusal> {
+        let has_sent_login = std::mem::take(&mut self.has_sent_login);
+        let Some(standing) = self.known.as_ref().map(|(_, standing)| *standing) else {
+            return Ok(None);
         };
-        self.has_sent_login = false;
-        // Many cameras answer OPTIONS whatever its login is. That proves nothing, unless OPTIONS was challenged.
-        if matches!(standing, Standing::Fresh { method: challenged, .. } if method != "OPTIONS" || challenged == method)
-        {
-            *standing = Standing::Used;
+        match (standing, has_sent_login) {
+            (Standing::Accepted, _) | (Standing::Kept, false) => Ok(None),
+            (Standing::Fresh(_), false) => Ok(self.count_new_connection(odd).then_some(Retry::NewConnection)),
+            (Standing::Kept | Standing::Fresh(_), true) => {
+                odd.note(Oddity::ClosedAfterChallenge);
+                let is_wrong = is_last(&mut self.closed_logins);
+                if is_wrong || standing == Standing::Kept {
+                    self.known = None;
+                }
+                if is_wrong { Err(LoginRefusal::WrongLogin) } else { Ok(Some(Retry::NewConnection)) }
+            }
         }
     }
 
-    /// Reports that the camera ended the connection, unless a 401 has announced it. Returns [`Retry::NewConnection`] if no
-    /// answer has come since a fresh challenge. Some cameras close after a 401 without a `Connection` header.
-    pub fn on_closed(&mut self, odd: &mut OddityCounts) -> Option<Retry> {
-        self.has_sent_login = false;
-        let is_fresh = matches!(self.known, Some((_, Standing::Fresh { .. })));
-        (is_fresh && self.count_new_connection(odd)).then_some(Retry::NewConnection)
-    }
-
+    /// Returns whether the connection is allowed.
     fn count_new_connection(&mut self, odd: &mut OddityCounts) -> bool {
         odd.note(Oddity::ClosedAfterChallenge);
         let is_allowed = self.new_connections < MAX_NEW_CONNECTIONS;
@@ -321,31 +411,32 @@ impl Authenticator {
         is_allowed
     }
 
-    /// Returns the challenge for the next attempt at the same camera. Another camera would refuse its nonce, and may count
-    /// that as a wrong login.
+    /// Returns the challenge for the next attempt at the same camera.
     pub fn into_known_challenge(self) -> Option<KnownChallenge> {
         self.known.map(|(known, _)| known)
     }
 }
 
-/// Returns the first digest challenge, or else a basic challenge if the policy allows it. A camera that offers both never
+/// Counts a lost login. Returns whether the camera gets no other.
+const fn is_last(lost_logins: &mut u8) -> bool {
+    *lost_logins = lost_logins.saturating_add(1);
+    *lost_logins >= MAX_LOST_LOGINS
+}
+
+/// Returns the first digest challenge, or else a basic challenge if that is allowed. A camera that offers both never
 /// gets the password in clear.
-fn choose(offered: &[Challenge], basic: BasicPolicy) -> Result<Challenge, LoginRefusal> {
+fn choose(offered: &[Challenge], is_basic_allowed: bool) -> Result<Challenge, LoginRefusal> {
     let digest = offered.iter().find(|challenge| matches!(challenge, Challenge::Digest(_)));
-    match (digest, offered.first(), basic) {
-        (Some(digest), ..) => Ok(digest.clone()),
-        (None, Some(_), BasicPolicy::Allowed) => Ok(Challenge::Basic),
-        (None, Some(_), BasicPolicy::Forbidden) => Err(LoginRefusal::BasicNotAllowed),
-        (None, None, _) => Err(LoginRefusal::NoSupportedScheme),
+    match (digest, offered.first()) {
+        (Some(digest), _) => Ok(digest.clone()),
+        (None, Some(_)) if is_basic_allowed => Ok(Challenge::Basic),
+        (None, Some(_)) => Err(LoginRefusal::BasicNotAllowed),
+        (None, None) => Err(LoginRefusal::NoSupportedScheme),
     }
 }
 
 const fn is_stale(challenge: &Challenge) -> bool {
     matches!(challenge, Challenge::Digest(digest) if digest.is_stale)
-}
-
-fn is_sendable(username: &str) -> bool {
-    !username.bytes().any(|byte| byte.is_ascii_control())
 }
 
 /// RFC 7617 section 2, in UTF-8.
@@ -355,11 +446,11 @@ fn basic(login: &Login) -> Authorization {
 }
 
 /// Appends a quoted string (RFC 7230 section 3.2.6). Bytes outside ASCII stay as they are: cameras compare bytes, and few
-/// know the `username*` of RFC 7616. Control characters cannot be sent. They would end the header.
+/// know the `username*` of RFC 7616. Bytes that cannot be sent are left out: they would end the header.
 fn push_quoted(header: &mut Vec<u8>, name: &str, value: &[u8]) {
     header.extend_from_slice(name.as_bytes());
     header.push(b'"');
-    for byte in value.iter().filter(|byte| !byte.is_ascii_control()) {
+    for byte in value.iter().filter(|byte| text::is_sendable_byte(**byte)) {
         if matches!(byte, b'"' | b'\\') {
             header.push(b'\\');
         }

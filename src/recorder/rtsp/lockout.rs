@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::auth::{LoginProof, LoginRefusal};
 use crate::wire::Login;
 
 /// Waits after the first refusal, the second, and so on. The last one repeats.
@@ -38,8 +39,12 @@ impl Lockout {
         refused.map_or(Duration::ZERO, |refused| refused.next_attempt.saturating_sub(now))
     }
 
-    /// Counts a refusal of this login on a fresh challenge. The schedule begins again with another login.
-    pub fn on_refused(&mut self, login: &Login, now: Duration) {
+    /// Counts a refusal of this login, if it is wrong: other reasons say nothing of it. The schedule begins again with
+    /// another login.
+    pub fn on_refused(&mut self, login: &Login, refusal: LoginRefusal, now: Duration) {
+        if refusal != LoginRefusal::WrongLogin {
+            return;
+        }
         let before = self.refused.take().filter(|refused| refused.login == *login);
         let refusals = before.map_or(0, |refused| refused.refusals);
         let wait = WAITS.get(refusals).or(WAITS.last()).copied().unwrap_or_default();
@@ -51,13 +56,16 @@ impl Lockout {
     }
 
     /// Ends the schedule: the camera accepted a login.
-    pub fn on_accepted(&mut self) {
+    pub fn on_accepted(&mut self, _: LoginProof) {
         self.refused = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::auth::{AfterUnauthorized, Authenticator, BasicPolicy, Origin};
+    use super::super::message::Method;
+    use super::super::oddity::OddityCounts;
     use super::*;
     use crate::wire::Secret;
 
@@ -69,7 +77,7 @@ mod tests {
     fn waits(lockout: &mut Lockout, login: &Login, now: &mut Duration, refusals: usize) -> Vec<u64> {
         let mut waits = Vec::new();
         for _ in 0..refusals {
-            lockout.on_refused(login, *now);
+            lockout.on_refused(login, LoginRefusal::WrongLogin, *now);
             let wait = lockout.wait(login, *now);
             waits.push(wait.as_secs());
             *now += wait;
@@ -91,7 +99,7 @@ mod tests {
         let (mut lockout, mut now) = (Lockout::default(), Duration::ZERO);
         let (wrong, other) = (login("wrong"), login("other"));
         waits(&mut lockout, &wrong, &mut now, 3);
-        lockout.on_refused(&wrong, now);
+        lockout.on_refused(&wrong, LoginRefusal::WrongLogin, now);
         assert_eq!(lockout.wait(&other, now), Duration::ZERO);
         // One attempt: refused too, it waits as the first one did.
         assert_eq!(waits(&mut lockout, &other, &mut now, 2), [90, 300]);
@@ -100,10 +108,22 @@ mod tests {
     #[test]
     fn changed_user_is_a_changed_login() {
         let mut lockout = Lockout::default();
-        lockout.on_refused(&login("right"), Duration::ZERO);
+        lockout.on_refused(&login("right"), LoginRefusal::WrongLogin, Duration::ZERO);
         let other = Login { username: "admin".into(), ..login("right") };
         assert_eq!(lockout.wait(&other, Duration::ZERO), Duration::ZERO);
         assert_eq!(lockout.wait(&login("right"), Duration::from_secs(30)), Duration::from_secs(60));
+    }
+
+    /// Returns the proof of an answer to a request with a login. The camera challenged DESCRIBE before.
+    fn proof(method: Method, status: u16) -> Option<LoginProof> {
+        let origin = Origin::new(false, "camera", 554);
+        let mut authenticator = Authenticator::new(Some(login("right")), BasicPolicy::OverTls, origin, None);
+        let kept = AfterUnauthorized::KeepsConnection;
+        authenticator
+            .on_unauthorized(Method::Describe, ["Digest nonce=\"n1\""], kept, &mut OddityCounts::default())
+            .unwrap();
+        authenticator.authorization(method, "rtsp://camera/", "c0ffee").unwrap();
+        authenticator.on_answered(method, status)
     }
 
     #[test]
@@ -111,15 +131,29 @@ mod tests {
         let (mut lockout, mut now) = (Lockout::default(), Duration::ZERO);
         let right = login("right");
         waits(&mut lockout, &right, &mut now, 4);
-        lockout.on_accepted();
+        // These answers prove nothing: without a check of the login, locked out, or busy.
+        let unproven = [(Method::Options, 200), (Method::Describe, 403), (Method::Describe, 503)];
+        for (method, status) in unproven {
+            assert!(proof(method, status).is_none(), "{method:?} {status}");
+        }
+        lockout.on_accepted(proof(Method::Describe, 200).unwrap());
         assert_eq!(lockout.wait(&right, now), Duration::ZERO);
         assert_eq!(waits(&mut lockout, &right, &mut now, 1), [90]);
     }
 
     #[test]
+    fn other_refusals_do_not_count() {
+        let mut lockout = Lockout::default();
+        for refusal in [LoginRefusal::ClosesConnections, LoginRefusal::NoSupportedScheme] {
+            lockout.on_refused(&login("right"), refusal, Duration::ZERO);
+        }
+        assert_eq!(lockout.wait(&login("right"), Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
     fn password_is_not_shown() {
         let mut lockout = Lockout::default();
-        lockout.on_refused(&login("Cam-Pass:1"), Duration::ZERO);
+        lockout.on_refused(&login("Cam-Pass:1"), LoginRefusal::WrongLogin, Duration::ZERO);
         assert!(!format!("{lockout:?}").contains("Cam-Pass:1"));
     }
 }

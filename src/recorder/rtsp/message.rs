@@ -1,14 +1,18 @@
-//! RTSP messages (RFC 2326): what the client reads from a camera and writes to it.
+//! RTSP messages (RFC 2326): reader of a camera's messages, and writer of the client's.
 //!
 //! Reading tolerates the deviations that [`Oddity`] lists. Writing is strict: a text that would break a line is refused.
+//! `Debug` omits the camera's own text, because cameras repeat the login of a URL in it.
 
 mod head;
 mod reader;
 mod start;
 
+use std::fmt;
+
 use strum::VariantArray;
 
 use super::oddity::{Oddity, OddityCounts};
+use super::text;
 
 pub use self::reader::MessageReader;
 
@@ -76,9 +80,16 @@ impl Method {
     }
 }
 
-/// Headers in their order. A name may occur more than once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Headers in their order. A name may occur more than once. [`text::decode`] made the values, so [`text::encode`] returns
+/// their bytes.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, String)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Headers({})", self.len())
+    }
+}
 
 impl Headers {
     /// Returns the first value of a header, without the blanks around it. Names are compared without case. The value is
@@ -91,6 +102,16 @@ impl Headers {
     /// Returns all values of a header.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Returns the bytes of all values of a header. A login signs and repeats them.
+    pub fn get_all_bytes<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Vec<u8>> {
+        self.get_all(name).map(text::encode)
+    }
+
+    /// Returns whether the camera closes the connection after this message (RFC 2326 section 12.10).
+    pub fn closes_connection(&self) -> bool {
+        self.get_all("Connection").any(|value| text::lists_word(value, "close"))
     }
 
     /// Returns names and values.
@@ -129,7 +150,7 @@ impl Headers {
 }
 
 /// Request of the camera.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// `None` is a method that RFC 2326 does not define.
     pub method: Option<Method>,
@@ -139,13 +160,35 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Request");
+        debug
+            .field("method", &self.method)
+            .field("headers", &self.headers)
+            .field("body_len", &self.body.len());
+        debug.finish_non_exhaustive()
+    }
+}
+
 /// Answer of the camera. Its reason is not kept: it is the camera's own text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// From 100 to 999.
     pub status: u16,
     pub headers: Headers,
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Response");
+        debug
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("body_len", &self.body.len());
+        debug.finish_non_exhaustive()
+    }
 }
 
 impl Response {
@@ -159,7 +202,7 @@ impl Response {
 }
 
 /// Message of the camera.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Message<'a> {
     Request(Request),
     Response(Response),
@@ -168,6 +211,16 @@ pub enum Message<'a> {
         channel: u8,
         data: &'a mut [u8],
     },
+}
+
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(request) => request.fmt(f),
+            Self::Response(response) => response.fmt(f),
+            Self::Interleaved { channel, data } => write!(f, "Interleaved({channel}, {} bytes)", data.len()),
+        }
+    }
 }
 
 /// Channels that a SETUP asked for or that its answer named.
@@ -192,19 +245,19 @@ impl Channels {
 pub struct UnwritableMessage;
 
 /// Appends a request without a body. `CSeq` is the first header, because some cameras answer 400 to any other order. The
-/// other headers keep their order, and none of them is `CSeq` or Content-Length. If a text cannot be written, `out` stays
-/// unchanged.
+/// other headers keep their order, and none of them is `CSeq` or Content-Length. URI and `CSeq` leave as [`text::encode`]
+/// returns them. If a text cannot be written, `out` stays unchanged.
 pub fn write_request(
     out: &mut Vec<u8>,
     method: Method,
     uri: &str,
     cseq: u32,
-    headers: &[(&str, &str)],
+    headers: &[(&str, &[u8])],
 ) -> Result<(), UnwritableMessage> {
-    if uri.is_empty() || uri.trim() != uri || !is_writable(uri) {
+    if !text::is_sendable_word(uri) {
         return Err(UnwritableMessage);
     }
-    let start_line = format!("{} {uri} RTSP/1.0", method.name());
+    let start_line = [method.name().as_bytes(), b" ", &text::encode(uri), b" RTSP/1.0"].concat();
     write_head(out, &start_line, &cseq.to_string(), headers)
 }
 
@@ -218,44 +271,39 @@ pub enum AnswerStatus {
 /// Appends an answer. `cseq` is the value of the request's `CSeq`, or empty if it had none. If it cannot be written, `out`
 /// stays unchanged.
 pub fn write_answer(out: &mut Vec<u8>, answer: AnswerStatus, cseq: &str) -> Result<(), UnwritableMessage> {
-    let start_line = match answer {
-        AnswerStatus::Ok => "RTSP/1.0 200 OK",
-        AnswerStatus::NotImplemented => "RTSP/1.0 501 Not Implemented",
+    let start_line: &[u8] = match answer {
+        AnswerStatus::Ok => b"RTSP/1.0 200 OK",
+        AnswerStatus::NotImplemented => b"RTSP/1.0 501 Not Implemented",
     };
     write_head(out, start_line, cseq, &[])
 }
 
 fn write_head(
     out: &mut Vec<u8>,
-    start_line: &str,
+    start_line: &[u8],
     cseq: &str,
-    headers: &[(&str, &str)],
+    headers: &[(&str, &[u8])],
 ) -> Result<(), UnwritableMessage> {
     let is_reserved =
         |name: &str| ["CSeq", "Content-Length"].iter().any(|own| own.eq_ignore_ascii_case(name));
-    let is_header = |(name, value): &(&str, &str)| is_token(name) && !is_reserved(name) && is_writable(value);
-    if !is_writable(cseq) || !headers.iter().all(is_header) {
+    let is_header =
+        |(name, value): &(&str, &[u8])| is_token(name) && !is_reserved(name) && text::is_sendable(value);
+    if !text::is_sendable(cseq.as_bytes()) || !headers.iter().all(is_header) {
         return Err(UnwritableMessage);
     }
-    let mut line = |parts: &[&str]| {
+    let mut line = |parts: &[&[u8]]| {
         for part in parts {
-            out.extend_from_slice(part.as_bytes());
+            out.extend_from_slice(part);
         }
         out.extend_from_slice(b"\r\n");
     };
     line(&[start_line]);
-    line(&["CSeq: ", cseq]);
+    line(&[b"CSeq: ", &text::encode(cseq)]);
     for (name, value) in headers {
-        line(&[name, ": ", value]);
+        line(&[name.as_bytes(), b": ", value]);
     }
     line(&[]);
     Ok(())
-}
-
-/// Returns whether a text stays within one line. A camera's control URL stands in the request line, so a control character
-/// in it could begin another header.
-fn is_writable(text: &str) -> bool {
-    !text.chars().any(char::is_control)
 }
 
 /// Returns whether a text is a token (RFC 2326 section 15.1).

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::digest::Algorithm;
 use crate::recorder::rtsp::oddity::{Oddity, OddityCounts};
+use crate::recorder::rtsp::text;
 
 /// Limit of the `WWW-Authenticate` headers of one answer.
 const MAX_HEADERS: usize = 16;
@@ -20,7 +21,7 @@ const MAX_PARAMETERS: usize = 32;
 pub enum Challenge {
     /// RFC 2069, RFC 2617 and RFC 7616.
     Digest(DigestChallenge),
-    /// RFC 7617. The answer contains the password in clear, whatever the realm is.
+    /// RFC 7617. The answer contains the password in clear, for any realm.
     Basic,
 }
 
@@ -51,8 +52,8 @@ impl fmt::Debug for DigestChallenge {
 
 /// Returns the challenges that the recorder can answer, in the camera's order, from the values of all `WWW-Authenticate`
 /// headers of one answer. Each header is read alone, so that a malformed one spoils no other.
-pub fn read_challenges<'a>(
-    values: impl IntoIterator<Item = &'a [u8]>,
+pub fn read_challenges(
+    values: impl IntoIterator<Item = impl AsRef<[u8]>>,
     odd: &mut OddityCounts,
 ) -> Vec<Challenge> {
     let mut read = Vec::new();
@@ -62,12 +63,13 @@ pub fn read_challenges<'a>(
             odd.note(Oddity::ChallengeOverLimit);
             break;
         }
+        let value = text::trim_bytes(value.as_ref());
         if value.len() > MAX_HEADER_BYTES {
             odd.note(Oddity::ChallengeOverLimit);
             continue;
         }
         // The answer repeats the value, so a line end in it would begin a header.
-        if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        if !text::is_sendable(value) {
             odd.note(Oddity::ChallengeMalformed);
             continue;
         }
@@ -178,21 +180,21 @@ impl<'a> ChallengeText<'a> {
         value
     }
 
-    /// Returns the text up to a comma, or up to a blank that the next parameter follows: some realms have blanks, and some
-    /// lists no commas.
+    /// Returns the text up to a comma, or up to a blank or semicolon that the next parameter follows: some realms have
+    /// blanks, and some lists no commas.
     fn unquoted(&mut self) -> Vec<u8> {
         let mut value = Vec::new();
         loop {
-            value.extend_from_slice(self.take_while(|byte| byte != b',' && !is_space(byte)));
+            value.extend_from_slice(self.take_while(|byte| !is_separator(byte)));
             let mut ahead = ChallengeText { rest: self.rest };
-            let blanks = ahead.take_while(is_space);
+            let separators = ahead.take_while(|byte| byte != b',' && is_separator(byte));
             let next = ahead.rest;
             let word = ahead.take_while(is_word);
             ahead.take_while(is_space);
-            if blanks.is_empty() || word.is_empty() || ahead.rest.starts_with(b"=") {
+            if separators.is_empty() || word.is_empty() || ahead.rest.starts_with(b"=") {
                 return value;
             }
-            value.extend_from_slice(blanks);
+            value.extend_from_slice(separators);
             self.rest = next;
         }
     }

@@ -50,7 +50,7 @@ pub struct DigestInput<'a> {
     pub nonce: &'a [u8],
     pub method: &'a str,
     /// URI of the request line, byte for byte.
-    pub uri: &'a str,
+    pub uri: &'a [u8],
     pub cnonce: &'a str,
     /// Eight hexadecimal digits that count the requests with this nonce, if the camera offers `qop=auth`. `None` is the
     /// response of RFC 2069.
@@ -65,7 +65,7 @@ pub fn response(input: &DigestInput<'_>) -> String {
     if algorithm.is_session() {
         key = algorithm.hash(&[key.as_bytes(), nonce, cnonce]);
     }
-    let request = algorithm.hash(&[input.method.as_bytes(), input.uri.as_bytes()]);
+    let request = algorithm.hash(&[input.method.as_bytes(), input.uri]);
     match input.nonce_count {
         Some(count) => {
             algorithm.hash(&[key.as_bytes(), nonce, count.as_bytes(), cnonce, b"auth", request.as_bytes()])
@@ -87,7 +87,7 @@ mod tests {
             realm: b"http-auth@example.org",
             nonce: b"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v",
             method: "GET",
-            uri: "/dir/index.html",
+            uri: b"/dir/index.html",
             cnonce: "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
             nonce_count: Some("00000001"),
         })
@@ -111,7 +111,7 @@ mod tests {
             realm: b"testrealm@host.com",
             nonce: b"dcd98b7102dd2f0e8b11d0f600bfb0c093",
             method: "GET",
-            uri: "/dir/index.html",
+            uri: b"/dir/index.html",
             cnonce: "0a4f113b",
             nonce_count: Some("00000001"),
         });
@@ -128,7 +128,7 @@ mod tests {
             realm: b"testrealm@host.com",
             nonce: b"dcd98b7102dd2f0e8b11d0f600bfb0c093",
             method: "GET",
-            uri: "/dir/index.html",
+            uri: b"/dir/index.html",
             cnonce: "",
             nonce_count: None,
         });

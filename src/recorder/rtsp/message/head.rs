@@ -1,11 +1,11 @@
 //! Head of a message: its start line and headers, read line by line.
 
-use super::start::{StartLine, StartLineKind, decode, strip_line_end};
+use super::start::{StartLine, StartLineKind, strip_line_end};
 use super::{Headers, MessageError, Request, Response};
 use crate::recorder::rtsp::oddity::{Oddity, OddityCounts};
+use crate::recorder::rtsp::text::{decode, trim};
 
-/// Head of which some lines were read.
-#[derive(Debug)]
+/// Head that is being read.
 pub(super) struct Head {
     kind: StartLineKind,
     headers: Headers,
@@ -35,11 +35,11 @@ impl Head {
         if !is_utf8 {
             odd.note(Oddity::NotUtf8);
         }
-        if text.starts_with([' ', '\t']) && self.headers.continue_last(text.trim()) {
+        if text.starts_with([' ', '\t']) && self.headers.continue_last(trim(&text)) {
             odd.note(Oddity::FoldedHeader);
             return Ok(false);
         }
-        match text.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
+        match text.split_once(':').map(|(name, value)| (trim(name), trim(value))) {
             Some((name, value)) if !name.is_empty() => {
                 if value.is_empty() {
                     odd.note(Oddity::EmptyHeader);
@@ -87,8 +87,9 @@ impl Head {
         Ok(found.unwrap_or_default())
     }
 
-    pub(super) fn is_response(&self) -> bool {
-        matches!(self.kind, StartLineKind::Status(_))
+    /// Returns whether this is an answer, and no provisional one (RFC 2326 section 7.1.1).
+    pub(super) fn is_final_response(&self) -> bool {
+        matches!(self.kind, StartLineKind::Status(200..))
     }
 
     pub(super) fn complete(self, body: Vec<u8>) -> Complete {

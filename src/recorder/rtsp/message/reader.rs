@@ -1,7 +1,9 @@
 //! Incremental reader of a camera's side of an RTSP connection.
 
+use std::fmt;
+
 use super::head::{Complete, Head};
-use super::start::{self, Start};
+use super::start::{self, LineSearch, Start};
 use super::{Channels, Message, MessageError, MessageLimits};
 use crate::recorder::rtsp::oddity::{Oddity, OddityCounts};
 
@@ -21,16 +23,15 @@ const MIN_SPACE: usize = 4 << 10;
 /// the bytes are divided into reads.
 ///
 /// The buffer takes about 68 KiB at most, and a body its limit in addition. Bytes that belong to no message are skipped up
-/// to the limit. After them, the reader resumes at `RTSP/`, a known method, or interleaved RTP on a channel of ours.
-#[derive(Debug)]
+/// to the limit. After them, the reader resumes at `RTSP/`, a known method, interleaved RTP on a channel of ours, or on any
+/// channel if another message follows. The work of a call is linear in the bytes of the buffer.
 pub struct MessageReader<A> {
     limits: MessageLimits,
     /// `buffer[start..end]` is unread, and the rest is free: `start <= end <= buffer.len()`.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Unread bytes without the end of the current line, so that a long line is searched only once.
-    searched: usize,
+    search: LineSearch,
     /// Bytes skipped since the last message.
     skipped: usize,
     state: ReaderState,
@@ -38,7 +39,16 @@ pub struct MessageReader<A> {
     filled_at: Option<A>,
 }
 
-#[derive(Debug)]
+impl<A> fmt::Debug for MessageReader<A> {
+    /// Omits the camera's own text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unread = self.end.saturating_sub(self.start);
+        let mut debug = f.debug_struct("MessageReader");
+        debug.field("limits", &self.limits).field("unread", &unread).field("skipped", &self.skipped);
+        debug.finish_non_exhaustive()
+    }
+}
+
 enum ReaderState {
     Between(Skipped),
     /// `len` bytes of the head were read.
@@ -57,7 +67,6 @@ enum Skipped {
     Garbage,
 }
 
-#[derive(Debug)]
 struct PendingBody {
     head: Head,
     data: Vec<u8>,
@@ -86,7 +95,7 @@ impl<A: Copy> MessageReader<A> {
             buffer: Vec::new(),
             start: 0,
             end: 0,
-            searched: 0,
+            search: LineSearch::default(),
             skipped: 0,
             state: ReaderState::Between(Skipped::Nothing),
             is_description_expected: false,
@@ -189,14 +198,15 @@ impl<A: Copy> MessageReader<A> {
         channels: &Channels,
         odd: &mut OddityCounts,
     ) -> Result<Step, MessageError> {
-        match start::find(self.unread(), gap != Skipped::Garbage, channels) {
+        let unread = self.buffer.get(self.start..self.end).unwrap_or_default();
+        match start::find(unread, gap != Skipped::Garbage, channels, &mut self.search) {
             Start::Undecided => Ok(self.starve(ReaderState::Between(gap))),
             Start::LineEnd if gap != Skipped::Garbage => {
                 self.skip(gap, Skipped::BlankLines, Oddity::BlankLine, odd)
             }
             Start::LineEnd | Start::Garbage => self.skip(gap, Skipped::Garbage, Oddity::Garbage, odd),
             Start::Http => Err(MessageError::NotRtsp),
-            Start::Frame { len, .. } if self.unread().len() < FRAME_HEADER.saturating_add(len) => {
+            Start::Frame { len, .. } if unread.len() < FRAME_HEADER.saturating_add(len) => {
                 Ok(self.starve(ReaderState::Between(gap)))
             }
             Start::Frame { channel, len } => {
@@ -244,16 +254,13 @@ impl<A: Copy> MessageReader<A> {
         odd: &mut OddityCounts,
     ) -> Result<Step, MessageError> {
         let allowed = self.limits.head.saturating_sub(len);
-        let unread = self.unread();
-        let rest = unread.iter().take(allowed).skip(self.searched);
-        let Some(end) = rest.clone().position(|byte| *byte == b'\n') else {
+        let unread = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let Some(end) = self.search.find(unread, allowed, |byte| *byte == b'\n') else {
             if unread.len() >= allowed {
                 return Err(MessageError::HeadTooLong);
             }
-            self.searched = unread.len();
             return Ok(self.starve(ReaderState::Head { head, len }));
         };
-        let end = self.searched.saturating_add(end);
         let is_end = head.push_line(unread.get(..end).unwrap_or_default(), odd)?;
         let line = end.saturating_add(1);
         self.consume(line);
@@ -261,7 +268,7 @@ impl<A: Copy> MessageReader<A> {
             self.state = ReaderState::Head { head, len: len.saturating_add(line) };
             return Ok(Step::Advanced);
         }
-        let is_description = head.is_response() && std::mem::take(&mut self.is_description_expected);
+        let is_description = head.is_final_response() && std::mem::take(&mut self.is_description_expected);
         let len = head.body_len(is_description, odd)?;
         if len.is_some_and(|len| len > self.limits.body) {
             return Err(MessageError::BodyTooLong);
@@ -313,7 +320,7 @@ impl<A: Copy> MessageReader<A> {
 
     fn consume(&mut self, len: usize) {
         self.start = self.start.saturating_add(len).min(self.end);
-        self.searched = 0;
+        self.search.consume(len);
     }
 }
 
@@ -323,7 +330,8 @@ fn find_end(data: &[u8], unread: &[u8], channels: &Channels) -> (usize, bool) {
     let mut previous = data.last().copied().unwrap_or(b'\n');
     for (at, byte) in unread.iter().enumerate() {
         if *byte == b'$' || previous == b'\n' {
-            match start::find(unread.get(at..).unwrap_or_default(), false, channels) {
+            let rest = unread.get(at..).unwrap_or_default();
+            match start::find(rest, false, channels, &mut LineSearch::default()) {
                 Start::Undecided => return (at, false),
                 Start::Frame { .. } | Start::Head { .. } => return (at, true),
                 Start::LineEnd | Start::Garbage | Start::Http => {}

@@ -95,6 +95,22 @@ fn values_may_lack_quotes_and_commas() {
 }
 
 #[test]
+fn semicolon_ends_a_value_without_quotes() {
+    assert_eq!(
+        digest("Digest realm=cam;nonce=abc; stale=true;"),
+        DigestChallenge { is_stale: true, ..plain(b"cam", b"abc") }
+    );
+    assert_eq!(digest("Digest realm=cam;1, nonce=abc;"), plain(b"cam;1", b"abc"));
+}
+
+#[test]
+fn trailing_nul_is_no_part_of_a_challenge() {
+    let (challenges, odd) = read(&[b"Digest realm=\"cam\", nonce=\"f00\"\0"]);
+    assert_eq!(challenges, [Challenge::Digest(plain(b"cam", b"f00"))]);
+    assert_eq!(odd.iter().count(), 0);
+}
+
+#[test]
 fn realm_need_not_be_utf_8() {
     let (challenges, odd) = read(&[b"Digest realm=\"C\xe2mera\", nonce=\"f00\""]);
     assert_eq!(challenges, [Challenge::Digest(plain(b"C\xe2mera", b"f00"))]);

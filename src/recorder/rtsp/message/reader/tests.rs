@@ -3,8 +3,9 @@ use proptest::prelude::*;
 
 use super::super::{Headers, MAX_HEADERS, Method, Request, Response};
 use super::*;
+use crate::recorder::rtsp::text;
 
-/// What a reader returned.
+/// Result of a reader.
 #[derive(Clone, Debug, PartialEq)]
 enum Read {
     Request(Request),
@@ -136,11 +137,12 @@ fn tolerated_heads_are_named() {
 
 #[test]
 fn headers_of_odd_lines_keep_their_values() {
-    let bytes = b"RTSP/1.0 200 OK\r\nServer:\r\nPublic: PLAY,\r\n\t SETUP \r\nSession : 5 ;timeout=9\r\nRealm: K\xfcche\r\n\r\n";
+    let bytes = b"RTSP/1.0 200 OK\r\nServer:\r\nPublic: PLAY,\r\n\t SETUP \r\nSession : 5 ;timeout=9\0\r\r\nRealm: K\xfcche\r\n\r\n";
     let reading = read(bytes);
     let headers = &response(&reading).headers;
+    let kitchen = text::decode(b"K\xfcche").0;
     let expected =
-        [("Server", ""), ("Public", "PLAY, SETUP"), ("Session", "5 ;timeout=9"), ("Realm", "Küche")];
+        [("Server", ""), ("Public", "PLAY, SETUP"), ("Session", "5 ;timeout=9"), ("Realm", &kitchen)];
     assert_eq!(headers.iter().collect::<Vec<_>>(), expected);
     assert_eq!(reading.odd.get(Oddity::NotUtf8), 1);
 }
@@ -165,7 +167,7 @@ fn requests_of_cameras_are_read() {
 #[test]
 fn http_answer_is_named() {
     assert_eq!(read("HTTP/1.1 400 Bad Request\r\n\r\n").read, [Read::Failed(MessageError::NotRtsp)]);
-    // The body of an unannounced page is garbage, whatever it quotes.
+    // The body of an unannounced page is garbage, even if it quotes messages.
     assert_eq!(read("<p>HTTP/1.1 400</p>").read, []);
 }
 
@@ -335,13 +337,83 @@ fn largest_frame_fits_into_buffer() {
     assert!(reading.reader.allocated() <= 70_000);
 }
 
-/// A long line in small reads must not be searched from its beginning each time.
+/// A long line in small reads is searched once.
 #[test]
-fn head_in_single_bytes_is_read_in_linear_time() {
+fn head_in_single_bytes_is_searched_once() {
     let text = format!("RTSP/1.0 200 OK\r\nX: {}\r\n\r\n", "x".repeat(60_000));
     let mut reading = Reading::new(MessageLimits::default());
     text.as_bytes().chunks(1).for_each(|byte| reading.push(byte));
     assert_eq!(response(&reading).status, 200);
+    let steps = reading.reader.search.steps;
+    assert!(steps <= 3 * text.len(), "{steps}");
+}
+
+/// Each word of garbage could begin a message.
+#[test]
+fn garbage_is_searched_once() {
+    for (word, end) in [
+        ("PLAY ", ""),
+        ("PLAY ", "\n"),
+        ("PLAY ", "\0"),
+        ("PLAY a RTSP/1.0 ", "x\n"),
+        ("RTSP/1.0 200 ", "\0"),
+        ("RTSP/1.0 200 ", ""),
+        ("RTSP/1.0\r200 ", "\n"),
+        ("RTSP/1.0 000 ", "\n"),
+        ("OPTIONS ", "\n"),
+    ] {
+        let line = word.repeat(4000 / word.len()) + end;
+        let garbage = "x".to_owned() + &line.repeat(60_000 / line.len());
+        for chunk in [garbage.len(), 100] {
+            let mut reading = Reading::new(MessageLimits::default());
+            garbage.as_bytes().chunks(chunk).for_each(|chunk| reading.push(chunk));
+            let steps = reading.reader.search.steps;
+            assert!(steps <= 3 * garbage.len(), "{steps} {word:?} {end:?} {chunk}");
+            assert!(reading.read.is_empty(), "{:?}", reading.read);
+        }
+    }
+}
+
+#[test]
+fn data_of_an_older_session_is_no_garbage() {
+    let stray = frame(2, &RTP);
+    for begin in [
+        // An empty frame, an endless one of no packet, and garbage.
+        frame(2, &[]),
+        frame(2, &vec![0; 0xffff]),
+        b"x".to_vec(),
+        b"x$\x02\xff\xff".to_vec(),
+    ] {
+        let mut reading = Reading { channels: Channels::default(), ..Reading::new(MessageLimits::default()) };
+        reading.push(&begin);
+        (0..10_000).for_each(|_| reading.push(&stray));
+        reading.push(OK.as_bytes());
+        assert!(matches!(reading.read.last(), Some(Read::Response(_))), "{:?}", reading.read.last());
+        assert!(reading.read.len() >= 10_000, "{}", reading.read.len());
+    }
+}
+
+#[test]
+fn description_without_length_ends_at_data_of_an_older_session() {
+    let sdp = "v=0\r\na=x:$\x02\r\n";
+    let mut reading = Reading::new(MessageLimits::default());
+    reading.reader.expect_description();
+    reading.push(format!("RTSP/1.0 200 OK\r\n\r\n{sdp}").as_bytes());
+    (0..3).for_each(|_| reading.push(&frame(2, &RTP)));
+    let [Read::Response(answer), Read::Frame(2, _), ..] = &reading.read[..] else {
+        panic!("{:?}", reading.read)
+    };
+    assert_eq!(answer.body, sdp.as_bytes());
+}
+
+#[test]
+fn provisional_answer_is_no_description() {
+    let mut reading = Reading::new(MessageLimits::default());
+    reading.reader.expect_description();
+    reading.push(b"RTSP/1.0 100 Continue\r\n\r\nRTSP/1.0 200 OK\r\n\r\nv=0\r\n");
+    reading.end();
+    let [Read::Response(_), Read::Response(answer)] = &reading.read[..] else { panic!("{:?}", reading.read) };
+    assert_eq!(answer.body, b"v=0\r\n");
 }
 
 #[test]
@@ -357,7 +429,7 @@ fn time_is_that_of_the_last_read() {
     }
 }
 
-/// Pieces of which streams of cameras are made, good and bad.
+/// Good and bad pieces of the streams of cameras.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let text = |text: &'static str| Just(text.as_bytes().to_vec());
     prop_oneof![
