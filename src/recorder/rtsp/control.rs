@@ -3,9 +3,11 @@
 
 use std::num::NonZeroU8;
 
+use super::hidden_text::HiddenText;
 use super::oddity::{Oddity, OddityCounts};
-use super::rtsp_url::{self, RtspUrlParts};
+use super::rtsp_url::{self, RtspUrl};
 use super::sdp::{MediaDescription, MediaKind, OfferedCodec, PayloadFormat, SessionDescription};
+use super::text;
 use crate::recorder::frame::Codec;
 
 /// Clock rate of video in hertz, if the camera names none (RFC 6184, section 8.2.1; RFC 7798, section 7.2.1).
@@ -15,12 +17,17 @@ const VIDEO_CLOCK_RATE: u32 = 90_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum TrackError {
-    #[error("the camera offers no video")]
+    #[error("the camera offers no video: check the path of spec.stream.url")]
     NoVideo,
-    #[error("the camera marks its only video as a back channel (sendonly)")]
+    #[error(
+        "the camera marks its only video as a back channel (sendonly): check the path of spec.stream.url"
+    )]
     OnlyBackChannel,
-    #[error("the camera offers fewer video tracks than the number of the selected track: {offered}")]
+    #[error(
+        "spec.stream.track: the camera has no video track {track}; choose a number from 1 to {offered}, or remove the field"
+    )]
     NoSuchTrack {
+        track: NonZeroU8,
         /// Number of video tracks without back channels.
         offered: usize,
     },
@@ -40,7 +47,7 @@ pub struct VideoTrack {
     /// In hertz, as the camera says. Advisory.
     pub frame_rate: Option<f32>,
     /// To be joined with the base: see [`join`].
-    pub control: Option<String>,
+    pub control: Option<HiddenText>,
 }
 
 /// Returns the first video track in H.264 or H.265, or the track of the given number. Numbers count all video tracks in the
@@ -56,10 +63,10 @@ pub fn pick_video(
         let is_back_channel = description.media.iter().any(|media| is_video(&media));
         return Err(if is_back_channel { TrackError::OnlyBackChannel } else { TrackError::NoVideo });
     }
-    if let Some(number) = track {
+    if let Some(track) = track {
         let offered = videos.len();
-        let wanted = videos.get(usize::from(number.get()).saturating_sub(1)).copied();
-        videos = vec![wanted.ok_or(TrackError::NoSuchTrack { offered })?];
+        let wanted = videos.get(usize::from(track.get()).saturating_sub(1)).copied();
+        videos = vec![wanted.ok_or(TrackError::NoSuchTrack { track, offered })?];
     }
     if let Some(track) = videos.iter().filter(|media| !media.is_encrypted).find_map(|media| read_track(media))
     {
@@ -91,38 +98,43 @@ fn read_track(media: &MediaDescription) -> Option<VideoTrack> {
 pub fn base_url(
     content_base: Option<&str>,
     content_location: Option<&str>,
-    request_url: &str,
+    request: &RtspUrl,
     odd: &mut OddityCounts,
-) -> String {
+) -> RtspUrl {
     [content_base, content_location]
         .into_iter()
         .flatten()
-        .filter(|value| !value.trim().is_empty())
-        .find_map(|value| rtsp_url::read_url(value, request_url, odd))
-        .unwrap_or_else(|| request_url.to_owned())
+        .filter(|value| !text::trim(value).is_empty())
+        .find_map(|value| rtsp_url::read_url(value, request, odd))
+        .unwrap_or_else(|| request.clone())
 }
 
-/// Returns the URL of a request for the session or a track. An absolute control URL stays as it is, whatever its host. A
-/// relative one is appended to the base after a slash, even if the base has a query: cameras that put a query into the base
-/// expect this. Without control URL, or with `*`, it is the base itself. At most one byte longer than both together.
-pub fn join(base: &str, control: Option<&str>, odd: &mut OddityCounts) -> String {
-    let control = match control.map(str::trim) {
-        None | Some("" | "*") => return base.to_owned(),
+/// Returns the URL of a request for the session or a track. An absolute control URL stays as it is, with any host, but
+/// without a login. A relative one is appended to the base after a slash, even if the base has a query: cameras that put a
+/// query into the base expect this. Without control URL, with `*`, or if no request can have the URL, it is the base itself.
+pub fn join(base: &RtspUrl, control: Option<&HiddenText>, odd: &mut OddityCounts) -> RtspUrl {
+    let control = match control.map(|control| text::trim(control.as_str())) {
+        None | Some("" | "*") => return base.clone(),
         Some(control) => control,
     };
-    let base_parts = RtspUrlParts::split(base);
-    if let Some(parts) = RtspUrlParts::split(control).filter(|_| rtsp_url::is_sendable(control)) {
-        if base_parts.is_some_and(|base| !base.host().eq_ignore_ascii_case(parts.host())) {
-            odd.note(Oddity::ControlOtherHost);
-        }
-        return control.to_owned();
-    }
-    if !rtsp_url::is_sendable(control) || rtsp_url::has_scheme(control) {
+    let url = if rtsp_url::has_scheme(control) {
+        RtspUrl::read(control, odd)
+    } else {
+        base.with_path(&join_path(base.path_and_query(), control))
+    };
+    let Some(url) = url else {
         odd.note(Oddity::ControlUnusable);
-        return base.to_owned();
+        return base.clone();
+    };
+    if url.origin().host != base.origin().host {
+        odd.note(Oddity::ControlOtherHost);
     }
-    if let Some(base) = base_parts.filter(|base| repeats_path(base, control)) {
-        return format!("{}://{}{control}", base.scheme, base.authority);
+    url
+}
+
+fn join_path(base: &str, control: &str) -> String {
+    if repeats_path(base, control) {
+        return control.to_owned();
     }
     let is_separated = control.starts_with(['/', '?']);
     match base.strip_suffix('/') {
@@ -133,9 +145,10 @@ pub fn join(base: &str, control: Option<&str>, odd: &mut OddityCounts) -> String
 }
 
 /// Returns whether the control URL is a path from the root that begins with the whole path of the base.
-fn repeats_path(base: &RtspUrlParts, control: &str) -> bool {
-    let path = base.rest.split('?').next().unwrap_or_default().trim_end_matches('/');
-    !path.is_empty() && control.strip_prefix(path).is_some_and(|rest| rest.starts_with(['/', '?']))
+fn repeats_path(base: &str, control: &str) -> bool {
+    let path = base.split('?').next().unwrap_or_default().trim_end_matches('/');
+    let rest = control.strip_prefix(path).filter(|_| !path.is_empty());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 
 #[cfg(test)]

@@ -3,21 +3,24 @@
 
 use std::time::Duration;
 
+use super::hidden_text::HiddenText;
+use super::message::Method;
 use super::oddity::{Oddity, OddityCounts};
-use super::rtsp_url;
+use super::parameters::{find_parameter, split_parameters};
+use super::rtsp_url::{self, RtspUrl};
+use super::text;
 
 /// Timeout of a session that names none (RFC 2326, section 12.37).
 pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest id of a session, and longest text of a parameter, in bytes.
 const MAX_TEXT_BYTES: usize = 256;
-/// Most parameters that a reader reads.
-const MAX_PARAMETERS: usize = 64;
 
 /// The `Session` header (RFC 2326, section 12.37).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionHeader {
-    /// Not empty, at most 256 bytes, without blanks, `;` and control characters. Each request repeats it as it is.
-    pub id: String,
+    /// Not empty, at most 256 bytes, without blanks, `;` and control characters. Each request repeats it as it is. It is
+    /// hidden: anyone who has it can end the session.
+    pub id: HiddenText,
     /// At least one second. 60 seconds if the camera names none, or none that is usable.
     pub timeout: Duration,
 }
@@ -25,12 +28,13 @@ pub struct SessionHeader {
 impl SessionHeader {
     /// Returns `None` if no request can repeat the id.
     pub fn read(value: &str, odd: &mut OddityCounts) -> Option<Self> {
-        let (id, parameters) = value.split_once(';').unwrap_or((value, ""));
-        let Some(id) = sendable_text(id) else {
+        let (id, parameters) = split_parameters(value);
+        let Some(id) = sendable_word(id) else {
             odd.note(Oddity::SessionId);
             return None;
         };
-        let timeout = parameter(parameters, "timeout").map(|seconds| leading_number(seconds).unwrap_or(0));
+        let timeout =
+            find_parameter(parameters, "timeout").map(|seconds| leading_number(seconds).unwrap_or(0));
         let timeout = match timeout {
             None => DEFAULT_SESSION_TIMEOUT,
             Some(0) => {
@@ -39,7 +43,7 @@ impl SessionHeader {
             }
             Some(seconds) => Duration::from_secs(u64::from(seconds)),
         };
-        Some(Self { id, timeout })
+        Some(Self { id: HiddenText::new(id), timeout })
     }
 }
 
@@ -60,8 +64,8 @@ pub struct RtpPair<T> {
     pub rtcp: Option<T>,
 }
 
-/// The `Transport` header of an answer to SETUP (RFC 2326, section 12.39). Every part may be missing. What was asked for
-/// counts instead.
+/// The `Transport` header of an answer to SETUP (RFC 2326, section 12.39). Every part may be missing: the one of the
+/// request counts instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TransportHeader {
     pub lower: Option<LowerTransport>,
@@ -78,8 +82,7 @@ pub struct TransportHeader {
 impl TransportHeader {
     /// Reads the first transport of the value.
     pub fn read(value: &str, odd: &mut OddityCounts) -> Self {
-        let value = first_of_list(value);
-        let (protocol, parameters) = value.split_once(';').unwrap_or((value, ""));
+        let (protocol, parameters) = split_parameters(first_of_list(value));
         let lower = read_lower_transport(protocol);
         if lower.is_none() {
             odd.note(Oddity::TransportProtocol);
@@ -94,7 +97,7 @@ impl TransportHeader {
             server_ports: parameters
                 .read("server_port", Oddity::TransportPorts, |text| read_pair(text, port)),
             ssrc: parameters.read("ssrc", Oddity::TransportSsrc, read_ssrc),
-            source: parameters.read("source", Oddity::TransportSource, sendable_text),
+            source: parameters.read("source", Oddity::TransportSource, sendable_word),
         }
     }
 }
@@ -106,9 +109,9 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Returns what the parameter says. Notes the oddity if it is there and says nothing.
+    /// Returns the value of the parameter. Notes the oddity if the parameter is there and unreadable.
     fn read<T>(&mut self, name: &str, oddity: Oddity, read: impl Fn(&'a str) -> Option<T>) -> Option<T> {
-        let value = read(parameter(self.text, name)?);
+        let value = read(find_parameter(self.text, name)?);
         if value.is_none() {
             self.odd.note(oddity);
         }
@@ -117,16 +120,14 @@ impl<'a> Parameters<'a> {
 }
 
 /// Returns whether a `Public` or `Allow` header lists the method (RFC 2326, sections 12.4 and 12.28).
-pub fn lists_method(value: &str, method: &str) -> bool {
-    value
-        .split(|separator: char| separator.is_whitespace() || matches!(separator, ',' | ';' | '"'))
-        .any(|listed| listed.eq_ignore_ascii_case(method))
+pub fn lists_method(value: &str, method: Method) -> bool {
+    text::lists_word(value, method.name())
 }
 
 /// Returns the absolute URL that a `Location` header names (RFC 2326, section 12.25), without a login. It may lead
 /// elsewhere: see [`rtsp_url::may_follow`].
-pub fn read_location(value: &str, request_url: &str, odd: &mut OddityCounts) -> Option<String> {
-    rtsp_url::read_url(value, request_url, odd)
+pub fn read_location(value: &str, request: &RtspUrl, odd: &mut OddityCounts) -> Option<RtspUrl> {
+    rtsp_url::read_url(value, request, odd)
 }
 
 /// Returns the part before the first comma that stands outside quotation marks.
@@ -139,22 +140,9 @@ fn first_of_list(value: &str) -> &str {
     end.and_then(|end| value.get(..end)).unwrap_or(value)
 }
 
-/// Returns the first value of the parameter, without blanks and quotation marks around it.
-fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
-    parameters
-        .split(';')
-        .take(MAX_PARAMETERS)
-        .filter_map(|parameter| parameter.split_once('='))
-        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.trim_matches(|c: char| c.is_whitespace() || c == '"'))
-}
-
-fn sendable_text(text: &str) -> Option<String> {
-    let text = text.trim();
-    let is_usable = !text.is_empty()
-        && text.len() <= MAX_TEXT_BYTES
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    is_usable.then(|| text.to_owned())
+fn sendable_word(word: &str) -> Option<String> {
+    let word = text::trim(word);
+    (word.len() <= MAX_TEXT_BYTES && text::is_sendable_word(word)).then(|| word.to_owned())
 }
 
 /// Returns the number at the beginning of the text. Firmware writes units or further words after it.
@@ -164,7 +152,7 @@ fn leading_number(text: &str) -> Option<u32> {
 }
 
 fn read_lower_transport(protocol: &str) -> Option<LowerTransport> {
-    let protocol = protocol.trim().to_ascii_uppercase();
+    let protocol = text::trim(protocol).to_ascii_uppercase();
     match protocol.rsplit('/').next()? {
         "TCP" => Some(LowerTransport::Tcp),
         // UDP is the default of RTP.
@@ -174,11 +162,11 @@ fn read_lower_transport(protocol: &str) -> Option<LowerTransport> {
 }
 
 /// Reads `n` or `n-m`.
-fn read_pair<T: Copy + PartialEq>(text: &str, convert: impl Fn(u32) -> Option<T>) -> Option<RtpPair<T>> {
-    let (first, second) = text.split_once('-').unwrap_or((text, ""));
-    let number = leading_number(first.trim())?;
+fn read_pair<T: Copy + PartialEq>(pair: &str, convert: impl Fn(u32) -> Option<T>) -> Option<RtpPair<T>> {
+    let (first, second) = pair.split_once('-').unwrap_or((pair, ""));
+    let number = leading_number(text::trim(first))?;
     let rtp = convert(number)?;
-    let second = leading_number(second.trim()).or_else(|| number.checked_add(1));
+    let second = leading_number(text::trim(second)).or_else(|| number.checked_add(1));
     Some(RtpPair { rtp, rtcp: second.and_then(convert).filter(|rtcp| *rtcp != rtp) })
 }
 
@@ -196,7 +184,7 @@ mod tests {
 
     fn session(value: &str) -> Option<(String, u64)> {
         let header = SessionHeader::read(value, &mut OddityCounts::default())?;
-        Some((header.id, header.timeout.as_secs()))
+        Some((header.id.as_str().to_owned(), header.timeout.as_secs()))
     }
 
     fn transport(value: &str) -> TransportHeader {
@@ -220,6 +208,8 @@ mod tests {
             ("12345678;timeout=20", 20),
             (" 12345678 ; Timeout = 20 ", 20),
             ("12345678;timeout=\"20\"", 20),
+            ("12345678;timeout=20\0", 20),
+            ("12345678\0", 60),
             ("12345678;timeout=20;x", 20),
             ("12345678;x;timeout=20s", 20),
             ("12345678;timeout=0", 60),
@@ -242,6 +232,12 @@ mod tests {
         for wrong in ["", " ", ";timeout=60", "a b", "a\rX: y", "a\u{7f}", &"x".repeat(MAX_TEXT_BYTES + 1)] {
             assert_eq!(session(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn session_id_is_not_shown() {
+        let header = SessionHeader::read("12345678", &mut OddityCounts::default());
+        assert!(!format!("{header:?}").contains("12345678"));
     }
 
     #[test]
@@ -319,19 +315,20 @@ mod tests {
 
     #[test]
     fn public_lists_methods_in_any_form() {
-        let value = "OPTIONS, DESCRIBE,setup ;GET_PARAMETER";
-        for method in ["OPTIONS", "DESCRIBE", "SETUP", "GET_PARAMETER"] {
-            assert!(lists_method(value, method), "{method}");
+        let value = "OPTIONS, DESCRIBE,setup ;GET_PARAMETER\0";
+        for method in [Method::Options, Method::Describe, Method::Setup, Method::GetParameter] {
+            assert!(lists_method(value, method), "{method:?}");
         }
-        assert!(!lists_method(value, "SET_PARAMETER"));
-        assert!(!lists_method("", "OPTIONS"));
+        assert!(!lists_method(value, Method::SetParameter));
+        assert!(!lists_method("", Method::Options));
     }
 
     #[test]
     fn location_is_absolute() {
-        let read = |value| read_location(value, "rtsp://cam/a", &mut OddityCounts::default());
-        assert_eq!(read("rtsp://cam:8554/b").as_deref(), Some("rtsp://cam:8554/b"));
-        assert_eq!(read("/b").as_deref(), Some("rtsp://cam/b"));
+        let request = RtspUrl::parse("rtsp://cam/a").unwrap();
+        let read = |value| read_location(value, &request, &mut OddityCounts::default());
+        assert_eq!(read("rtsp://cam:8554/b"), RtspUrl::parse("rtsp://cam:8554/b"));
+        assert_eq!(read("/b"), RtspUrl::parse("rtsp://cam/b"));
         assert_eq!(read("http://cam/b"), None);
     }
 
@@ -340,15 +337,15 @@ mod tests {
         fn any_value_is_read_within_bounds(value in "(RTP/AVP(/TCP)?|[0-9a-f]{8})?([;,=\" -]|.|timeout=|ssrc=|source=|interleaved=|server_port=|[0-9]{1,6}){0,40}") {
             let mut odd = OddityCounts::default();
             if let Some(session) = SessionHeader::read(&value, &mut odd) {
-                prop_assert!(!session.id.is_empty() && session.id.len() <= MAX_TEXT_BYTES);
-                prop_assert!(!session.id.contains(|c: char| c.is_whitespace() || c.is_control() || c == ';'));
+                let id = session.id.as_str();
+                prop_assert!(id.len() <= MAX_TEXT_BYTES && text::is_sendable_word(id) && !id.contains(';'));
                 prop_assert!(session.timeout >= Duration::from_secs(1));
             }
             let transport = TransportHeader::read(&value, &mut odd);
             prop_assert!(transport.interleaved.is_none_or(|pair| pair.rtcp != Some(pair.rtp)));
             prop_assert!(transport.server_ports.is_none_or(|pair| pair.rtp > 0 && pair.rtcp != Some(0)));
             prop_assert!(transport.source.is_none_or(|source| source.len() <= MAX_TEXT_BYTES));
-            lists_method(&value, "OPTIONS");
+            lists_method(&value, Method::Options);
         }
     }
 }

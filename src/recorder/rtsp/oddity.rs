@@ -72,11 +72,11 @@ pub enum Oddity {
     SdpRtpmapMissing,
     /// An `fmtp` without payload type, or a frame rate that is none.
     SdpAttribute,
-    /// An attribute that may stand once stands again. The first counts.
+    /// An attribute that may stand once stands again. The first one counts. A second `fmtp` adds its parameters.
     SdpRepeated,
     /// The whole session is marked `sendonly`, which marks a back channel only on a medium.
     SdpSessionSendonly,
-    /// A control URL that no request can use. The recorder takes the URL of the session.
+    /// A control URL that no request can use, alone or joined with its base. The recorder takes the base.
     ControlUnusable,
     /// A control URL names another host than the session's. The recorder sends it as it is, on the same connection.
     ControlOtherHost,
@@ -102,6 +102,9 @@ pub enum Oddity {
     RtpPadding,
     /// An RTP packet has a payload type that the description does not name, such as 50 of Geovision. It is dropped.
     RtpPayloadType,
+    /// A track sends only a payload type that the description does not name. It names one format, so the recorder takes the
+    /// packets for that format.
+    RtpPayloadTypeAdopted,
     /// An RTP packet continues neither the known sequence nor a new one, such as those of a dead session on a new
     /// connection. It is dropped.
     RtpStranger,
@@ -113,7 +116,8 @@ pub enum Oddity {
     RtpRepeated,
     /// An RTP packet came after the client had given it up as lost. It is dropped.
     RtpLate,
-    /// An RTCP packet has a length or content that does not fit, as with Edimax. It and the rest are dropped.
+    /// An RTCP packet does not fit, as with Edimax. If its content is wrong, it is dropped. If its length is wrong, the rest
+    /// of the compound packet is dropped too.
     RtcpMalformed,
 }
 

@@ -114,7 +114,7 @@ fn read_packet(packet: &[u8], items: &mut Vec<RtcpItem>) -> bool {
 
 /// Writes receiver reports, with the canonical name that each compound packet must have (RFC 3550, section 6.1).
 ///
-/// Some cameras end a session without them, and some adapt the rate of the video to the loss that they tell.
+/// Some cameras end a session without them, and some adapt the rate of the video to the reported loss.
 #[derive(Debug)]
 pub struct ReceiverReporter {
     ssrc: u32,
@@ -134,7 +134,7 @@ impl ReceiverReporter {
         Self { ssrc: u32::from_be_bytes([a, b, c, d]), cname, reported: None, sender_report: None }
     }
 
-    /// Notes a sender report: the next receiver report names it.
+    /// Notes a sender report, for the next receiver report.
     pub fn note(&mut self, report: SenderReport, at: Arrival) {
         self.sender_report = Some((report, at.monotonic_us));
     }
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn report_tells_reception_and_last_sender_report() {
+    fn report_has_reception_and_last_sender_report() {
         let mut reporter =
             ReceiverReporter::new([[1, 2, 3, 4].as_slice(), &NAME].concat().try_into().unwrap());
         let RtcpItem::SenderReport(sender_report) = REPORT else { unreachable!() };
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(bytes[..32], expected);
         assert_eq!(bytes.len(), 60);
         assert_eq!(read(&bytes), (vec![], 0));
-        // The next one tells the loss since, and no sender report of another source.
+        // The next one has the loss since then, and no sender report of another source.
         let reception = Reception { ssrc: 8, expected: 200, received: 175, ..reception };
         let bytes = reporter.write(Some(reception), at(8_000_000));
         assert_eq!(bytes[8..32], [&[0, 0, 0, 8, 0, 0, 0, 25, 0, 1, 0, 2][..], &[0; 12]].concat());

@@ -13,7 +13,7 @@ pub struct RtpHeader {
     /// 0 to 127.
     pub payload_type: u8,
     /// With video, the last packet of a frame has it. Some cameras set it on every packet, or never.
-    pub marker: bool,
+    pub has_marker: bool,
     pub sequence: u16,
     /// RTP timestamp, in ticks of the clock rate of the track. It wraps.
     pub stamp: u32,
@@ -55,7 +55,7 @@ impl<'a> RtpPacket<'a> {
         let begin = packet.payload_offset();
         let header = RtpHeader {
             payload_type: packet.payload_type(),
-            marker: packet.marker_bit(),
+            has_marker: packet.marker_bit(),
             sequence: packet.sequence_number(),
             stamp: packet.timestamp(),
             ssrc: packet.ssrc(),
@@ -96,7 +96,7 @@ mod tests {
         let (read, odd) = parse(&packet(0x80, &[0x65, 1, 2]));
         let header = RtpHeader {
             payload_type: 96,
-            marker: true,
+            has_marker: true,
             sequence: 0xfffe,
             stamp: 0x0102_0304,
             ssrc: 0xa0b0_c0d0,
@@ -175,11 +175,11 @@ mod tests {
             padding in proptest::option::of(1_u8..=255),
             payload in proptest::collection::vec(any::<u8>(), 0..99),
         ) {
-            let (payload_type, marker, sequence, stamp, ssrc) = header;
+            let (payload_type, has_marker, sequence, stamp, ssrc) = header;
             let extension = extension.map(|words| words.concat());
             let mut builder = rtp_types::RtpPacketBuilder::<&[u8], &[u8]>::new()
                 .payload_type(payload_type)
-                .marker_bit(marker)
+                .marker_bit(has_marker)
                 .sequence_number(sequence)
                 .timestamp(stamp)
                 .ssrc(ssrc)
@@ -194,7 +194,7 @@ mod tests {
                 builder = builder.padding(padding);
             }
             let (read, odd) = parse(&builder.write_vec().unwrap());
-            let header = RtpHeader { payload_type, marker, sequence, stamp, ssrc };
+            let header = RtpHeader { payload_type, has_marker, sequence, stamp, ssrc };
             prop_assert_eq!(read, Some((header, payload.clone())));
             prop_assert_eq!(odd, OddityCounts::default());
         }

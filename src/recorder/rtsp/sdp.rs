@@ -2,8 +2,10 @@
 //! are of no use to a player, and cameras write the oddest `o=` and `c=` lines. No line is needed, and lines of one medium
 //! may stand in any order.
 
+use super::hidden_text::HiddenText;
 use super::oddity::{Oddity, OddityCounts};
-use super::rtsp_url;
+use super::parameters::find_parameter;
+use super::{rtsp_url, text};
 use crate::recorder::frame::Codec;
 
 /// Longest description, in bytes.
@@ -21,16 +23,16 @@ const MAX_FRAME_RATE: f32 = 1000.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum SdpError {
-    #[error("the camera's description of the stream is longer than 1 MiB")]
+    #[error("the camera's description of the stream is longer than 1 MiB: check the path of spec.stream.url")]
     SdpTooLong,
-    #[error("the camera's description of the stream names no media")]
+    #[error("the camera's description of the stream names no media: check the path of spec.stream.url")]
     NoMedia,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionDescription {
     /// Control URL of the whole session: absolute, relative, or `*`.
-    pub control: Option<String>,
+    pub control: Option<HiddenText>,
     /// In the order of the `m=` lines: 1 to 64.
     pub media: Vec<MediaDescription>,
 }
@@ -41,7 +43,7 @@ pub struct MediaDescription {
     /// In the order of the `m=` line, the first of them preferred: 0 to 64.
     pub formats: Vec<PayloadFormat>,
     /// Control URL of the medium: absolute, relative, or `*`. A request line can have it.
-    pub control: Option<String>,
+    pub control: Option<HiddenText>,
     /// The medium's own direction.
     pub direction: Option<Direction>,
     /// In hertz, above 0, at most 1000. Advisory.
@@ -178,18 +180,14 @@ impl OfferedCodec {
     }
 }
 
-/// The parameters of an `fmtp` line, as written.
+/// The parameters of the `fmtp` lines of a format, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FormatParameters(String);
 
 impl FormatParameters {
-    /// Returns the first value of the parameter, without blanks around it. Names ignore case. A value may contain `=`.
+    /// Returns the first value of the parameter, without blanks and quotation marks around it. Names ignore case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .split(';')
-            .filter_map(|parameter| parameter.split_once('='))
-            .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.trim())
+        find_parameter(&self.0, name)
     }
 }
 
@@ -202,7 +200,7 @@ pub fn read_sdp(text: &[u8], odd: &mut OddityCounts) -> Result<SessionDescriptio
     let mut session = Section::default();
     let mut media: Vec<Section> = Vec::new();
     let mut is_beyond_limit = false;
-    for line in text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii) {
+    for line in text.split(|byte| matches!(byte, b'\n' | b'\r')).map(text::trim_bytes) {
         let is_media = line.starts_with(b"m=");
         if !is_media && !line.starts_with(b"a=") {
             continue;
@@ -218,11 +216,11 @@ pub fn read_sdp(text: &[u8], odd: &mut OddityCounts) -> Result<SessionDescriptio
         if is_long {
             odd.note(Oddity::SdpLongLine);
         }
-        let text = String::from_utf8_lossy(if is_long { b"" } else { line });
-        if matches!(text, std::borrow::Cow::Owned(_)) {
+        let (line, is_utf8) = text::decode(if is_long { b"" } else { line });
+        if !is_utf8 {
             odd.note(Oddity::SdpCharset);
         }
-        let value = text.get(2..).unwrap_or_default().trim_matches(is_blank);
+        let value = line.get(2..).unwrap_or_default();
         if is_media {
             media.push(Section::begin(value, odd));
         } else {
@@ -239,11 +237,6 @@ pub fn read_sdp(text: &[u8], odd: &mut OddityCounts) -> Result<SessionDescriptio
     Ok(SessionDescription { control: session.control, media })
 }
 
-/// Blanks, and what firmware in C leaves at the end of a text.
-fn is_blank(character: char) -> bool {
-    character.is_whitespace() || character == '\0'
-}
-
 /// The lines of a medium, or those before the first one, until all are read.
 #[derive(Default)]
 struct Section {
@@ -252,7 +245,7 @@ struct Section {
     listed: Vec<u8>,
     rtpmaps: Vec<RtpMap>,
     fmtps: Vec<(u8, String)>,
-    control: Option<String>,
+    control: Option<HiddenText>,
     direction: Option<Direction>,
     frame_rate: Option<f32>,
     attributes: usize,
@@ -293,15 +286,15 @@ impl Section {
         Self { kind: Some(kind), is_encrypted, listed, ..Self::default() }
     }
 
-    fn attribute(&mut self, text: &str, odd: &mut OddityCounts) {
+    fn attribute(&mut self, attribute: &str, odd: &mut OddityCounts) {
         self.attributes = self.attributes.saturating_add(1);
         if self.attributes > MAX_ATTRIBUTES {
             odd.note(Oddity::SdpManyAttributes);
             return;
         }
-        let (name, value) = text.split_once(':').unwrap_or((text, ""));
-        let value = value.trim_matches(is_blank);
-        match name.trim().to_ascii_lowercase().as_str() {
+        let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
+        let value = text::trim(value);
+        match text::trim(name).to_ascii_lowercase().as_str() {
             "rtpmap" => match read_rtpmap(value) {
                 Some(map) if self.rtpmaps.iter().any(|other| other.payload_type == map.payload_type) => {
                     odd.note(Oddity::SdpRepeated);
@@ -310,15 +303,12 @@ impl Section {
                 None => odd.note(Oddity::SdpRtpmap),
             },
             "fmtp" => match read_fmtp(value) {
-                Some((payload_type, _)) if self.fmtps.iter().any(|(other, _)| *other == payload_type) => {
-                    odd.note(Oddity::SdpRepeated);
-                }
-                Some(fmtp) => self.fmtps.push(fmtp),
+                Some((payload_type, parameters)) => self.add_fmtp(payload_type, parameters, odd),
                 None => odd.note(Oddity::SdpAttribute),
             },
             "control" if value.is_empty() => {}
             "control" if !rtsp_url::is_sendable(value) => odd.note(Oddity::ControlUnusable),
-            "control" => set_once(&mut self.control, value.to_owned(), odd),
+            "control" => set_once(&mut self.control, HiddenText::new(value), odd),
             "framerate" | "x-framerate" => match read_frame_rate(value) {
                 Some(rate) => set_once(&mut self.frame_rate, rate, odd),
                 None => odd.note(Oddity::SdpAttribute),
@@ -328,6 +318,17 @@ impl Section {
             "recvonly" => set_once(&mut self.direction, Direction::RecvOnly, odd),
             "inactive" => set_once(&mut self.direction, Direction::Inactive, odd),
             _ => {}
+        }
+    }
+
+    /// Some firmware divides the parameters of a format among several lines.
+    fn add_fmtp(&mut self, payload_type: u8, parameters: &str, odd: &mut OddityCounts) {
+        if let Some((_, known)) = self.fmtps.iter_mut().find(|(other, _)| *other == payload_type) {
+            odd.note(Oddity::SdpRepeated);
+            known.push(';');
+            known.push_str(parameters);
+        } else {
+            self.fmtps.push((payload_type, parameters.to_owned()));
         }
     }
 
@@ -383,7 +384,7 @@ fn read_payload_type(word: &str) -> Option<u8> {
 
 /// Reads `96 H264/90000`, perhaps with further parts. The clock rate may be missing.
 fn read_rtpmap(value: &str) -> Option<RtpMap> {
-    let (payload_type, encoding) = value.split_once(is_blank)?;
+    let (payload_type, encoding) = value.split_once(char::is_whitespace)?;
     let mut parts = encoding.split('/').map(str::trim);
     let name = parts.next().filter(|name| !name.is_empty())?;
     Some(RtpMap {
@@ -394,9 +395,9 @@ fn read_rtpmap(value: &str) -> Option<RtpMap> {
 }
 
 /// Reads `96 name=value;…`.
-fn read_fmtp(value: &str) -> Option<(u8, String)> {
-    let (payload_type, parameters) = value.split_once(is_blank)?;
-    Some((read_payload_type(payload_type)?, parameters.trim_matches(is_blank).to_owned()))
+fn read_fmtp(value: &str) -> Option<(u8, &str)> {
+    let (payload_type, parameters) = value.split_once(char::is_whitespace)?;
+    Some((read_payload_type(payload_type)?, text::trim(parameters)))
 }
 
 fn read_frame_rate(value: &str) -> Option<f32> {

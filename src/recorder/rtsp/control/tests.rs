@@ -1,10 +1,19 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::recorder::rtsp::rtsp_url::MAX_URL_BYTES;
 use crate::recorder::rtsp::sdp::read_sdp;
 
+fn url(url: &str) -> RtspUrl {
+    RtspUrl::parse(url).unwrap()
+}
+
 fn joined(base: &str, control: &str) -> String {
-    join(base, Some(control), &mut OddityCounts::default())
+    join_counted(base, Some(control), &mut OddityCounts::default())
+}
+
+fn join_counted(base: &str, control: Option<&str>, odd: &mut OddityCounts) -> String {
+    join(&url(base), control.map(HiddenText::new).as_ref(), odd).as_str().to_owned()
 }
 
 #[test]
@@ -27,6 +36,8 @@ fn relative_control_is_appended_to_the_base() {
         ("rtsp://cam:554/live", "/live/track1", "rtsp://cam:554/live/track1"),
         ("rtsp://cam:554/live/?x=1", "/live/track1?x=1", "rtsp://cam:554/live/track1?x=1"),
         ("rtsp://cam/live", "/live2/track1", "rtsp://cam/live/live2/track1"),
+        ("rtsp://cam/live", "/live", "rtsp://cam/live"),
+        ("rtsp://cam/live/?x=1", "/live", "rtsp://cam/live"),
         // Neither is normalised.
         ("rtsp://cam/a;b/%2f/../", "x%2F;y", "rtsp://cam/a;b/%2f/../x%2F;y"),
         ("rtsp://cam/a/", "track?from=rtsp://x/", "rtsp://cam/a/track?from=rtsp://x/"),
@@ -38,37 +49,83 @@ fn relative_control_is_appended_to_the_base() {
 #[test]
 fn absolute_control_stays_as_it_is() {
     let mut odd = OddityCounts::default();
-    let url = "rtsp://cam/axis-media/media.amp/stream=0?videocodec=h264";
-    assert_eq!(join("rtsp://cam/axis-media/media.amp/", Some(url), &mut odd), url);
-    assert_eq!(join("rtsp://CAM:554/a", Some(" rtsp://cam/b "), &mut odd), "rtsp://cam/b");
-    assert_eq!(odd.get(Oddity::ControlOtherHost), 0);
-    assert_eq!(join("rtsp://cam/a", Some("rtsp://192.0.2.9:554/a/1"), &mut odd), "rtsp://192.0.2.9:554/a/1");
+    let mut join = |base, control| join_counted(base, Some(control), &mut odd);
+    let control = "rtsp://cam/axis-media/media.amp/stream=0?videocodec=h264";
+    assert_eq!(join("rtsp://cam/axis-media/media.amp/", control), control);
+    assert_eq!(join("rtsp://CAM:554/a", " rtsp://cam/b\0"), "rtsp://cam/b");
+    // A port that does not exist does no harm: nobody connects to it.
+    assert_eq!(join("rtsp://cam/a", "rtsp://cam:0/b"), "rtsp://cam:0/b");
+    assert_eq!(odd.iter().collect::<Vec<_>>(), []);
+    let control = "rtsp://192.0.2.9:554/a/1";
+    assert_eq!(join_counted("rtsp://cam/a", Some(control), &mut odd), control);
     assert_eq!(odd.get(Oddity::ControlOtherHost), 1);
+}
+
+#[test]
+fn login_in_a_control_url_is_removed() {
+    let mut odd = OddityCounts::default();
+    let control = Some("rtsp://admin:p@ss@cam/track1");
+    assert_eq!(join_counted("rtsp://cam/a", control, &mut odd), "rtsp://cam/track1");
+    assert_eq!(odd.iter().collect::<Vec<_>>(), [(Oddity::UrlWithLogin, 1)]);
 }
 
 #[test]
 fn missing_or_unusable_control_is_the_base() {
     let mut odd = OddityCounts::default();
     for control in [None, Some("*"), Some(""), Some(" * ")] {
-        assert_eq!(join("rtsp://cam/a?b", control, &mut odd), "rtsp://cam/a?b");
+        assert_eq!(join_counted("rtsp://cam/a?b", control, &mut odd), "rtsp://cam/a?b");
     }
     assert_eq!(odd.get(Oddity::ControlUnusable), 0);
-    for control in ["http://cam/a", "a b", "a\r\nb", "rtsp://cam/a b"] {
-        assert_eq!(join("rtsp://cam/a", Some(control), &mut odd), "rtsp://cam/a", "{control}");
+    for control in ["http://cam/a", "a b", "a\r\nb", "rtsp://cam/a b", "rtsp:///a"] {
+        assert_eq!(join_counted("rtsp://cam/a", Some(control), &mut odd), "rtsp://cam/a", "{control}");
     }
-    assert_eq!(odd.get(Oddity::ControlUnusable), 4);
+    assert_eq!(odd.get(Oddity::ControlUnusable), 5);
+}
+
+#[test]
+fn joined_url_is_bounded() {
+    let base = format!("rtsp://cam/{}", "x".repeat(1000));
+    for (bytes, is_usable) in [(MAX_URL_BYTES - base.len() - 1, true), (MAX_URL_BYTES - base.len(), false)] {
+        let mut odd = OddityCounts::default();
+        let joined = join_counted(&base, Some(&"y".repeat(bytes)), &mut odd);
+        assert_eq!(joined.len(), if is_usable { MAX_URL_BYTES } else { base.len() });
+        assert_eq!(odd.get(Oddity::ControlUnusable), u64::from(!is_usable));
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf_8_stay_as_they_are() {
+    let sdp = b"m=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\na=control:track\xe9\xa0\n";
+    let description = read_sdp(sdp, &mut OddityCounts::default()).unwrap();
+    let track = pick_video(&description, None).unwrap();
+    let mut odd = OddityCounts::default();
+    let (content_base, _) = text::decode(b"/caf\xe9/\xc3\xa0");
+    let base = base_url(Some(&content_base), None, &url("rtsp://cam/"), &mut odd);
+    let joined = join(&base, track.control.as_ref(), &mut odd);
+    assert_eq!(text::encode(joined.as_str()), b"rtsp://cam/caf\xe9/\xc3\xa0/track\xe9\xa0");
+}
+
+#[test]
+fn control_is_not_shown() {
+    let sdp =
+        "a=control:/pw=secret\nm=video 0 RTP/AVP 96\na=rtpmap:96 H264\na=control:rtsp://u:secret@cam/\n";
+    let description = read_sdp(sdp.as_bytes(), &mut OddityCounts::default()).unwrap();
+    let track = pick_video(&description, None).unwrap();
+    assert!(!format!("{description:?} {track:?}").contains("secret"));
 }
 
 #[test]
 fn base_is_the_first_usable_url() {
     let request = "rtsp://cam:554/live?x=1";
     let base = |content_base, content_location| {
-        base_url(content_base, content_location, request, &mut OddityCounts::default())
+        let base = base_url(content_base, content_location, &url(request), &mut OddityCounts::default());
+        base.as_str().to_owned()
     };
     assert_eq!(base(Some("rtsp://cam/b/"), Some("rtsp://cam/l")), "rtsp://cam/b/");
     assert_eq!(base(None, Some("rtsp://cam/l")), "rtsp://cam/l");
     assert_eq!(base(None, None), request);
     assert_eq!(base(Some(""), None), request);
+    assert_eq!(base(Some("\0"), None), request);
     assert_eq!(base(Some("http://cam/"), Some("rtsp://cam/l")), "rtsp://cam/l");
     assert_eq!(base(Some("cam:8086/"), None), "rtsp://cam:8086/");
     assert_eq!(base(Some("/b/"), None), "rtsp://cam:554/b/");
@@ -77,7 +134,8 @@ fn base_is_the_first_usable_url() {
 fn pick(sdp: &str, track: u8) -> Result<(Codec, u8, String), TrackError> {
     let description = read_sdp(sdp.as_bytes(), &mut OddityCounts::default()).unwrap();
     let track = pick_video(&description, NonZeroU8::new(track))?;
-    Ok((track.codec, track.format.payload_type, track.control.unwrap_or_default()))
+    let control = track.control.map(|control| control.as_str().to_owned());
+    Ok((track.codec, track.format.payload_type, control.unwrap_or_default()))
 }
 
 const TWO_LENSES: &str = "m=audio 0 RTP/AVP 0\na=control:0\n\
@@ -101,7 +159,10 @@ fn numbered_track_counts_videos_without_back_channels() {
     assert_eq!(pick(TWO_LENSES, 1), Err(TrackError::UnsupportedCodec { offered: OfferedCodec::Mjpeg }));
     assert_eq!(pick(TWO_LENSES, 2), Ok((Codec::H265, 97, "4".into())));
     assert_eq!(pick(TWO_LENSES, 3), Ok((Codec::H264, 99, "5".into())));
-    assert_eq!(pick(TWO_LENSES, 4), Err(TrackError::NoSuchTrack { offered: 3 }));
+    let error = pick(TWO_LENSES, 4).unwrap_err();
+    assert_eq!(error, TrackError::NoSuchTrack { track: NonZeroU8::new(4).unwrap(), offered: 3 });
+    let message = "spec.stream.track: the camera has no video track 4; choose a number from 1 to 3, or remove the field";
+    assert_eq!(error.to_string(), message);
 }
 
 #[test]
@@ -132,16 +193,22 @@ fn error_names_the_offered_codec() {
 proptest! {
     #[test]
     fn joined_url_can_be_sent_and_keeps_its_parts(
-        base in "rtsp://[a-z0-9.:]{1,9}(/[!-~]{0,30})?", control in "(rtsp://|/)?.{0,30}",
+        base in "rtsp://[a-z0-9]{1,9}(:554)?(/[!-~]{0,30})?",
+        base_bytes in 0_usize..2048,
+        control in "(rtsp://|/)?.{0,30}",
+        control_bytes in prop_oneof![0_usize..9, 0_usize..2048],
     ) {
-        let url = joined(&base, &control);
-        prop_assert!(rtsp_url::is_sendable(&url));
-        let control = control.trim();
-        prop_assert!(url == base || url.ends_with(control));
-        prop_assert!(url.len() <= base.len() + control.len() + 1);
-        if RtspUrlParts::split(control).is_none() {
-            let authority = |url: &str| RtspUrlParts::split(url).map(|parts| parts.authority.to_owned());
-            prop_assert_eq!(authority(&url), authority(&base));
+        // Often near the limit.
+        let base = format!("{base}/{}", "b".repeat(base_bytes.saturating_sub(base.len())));
+        let control = format!("{control}{}", "c".repeat(control_bytes));
+        let Some(base) = RtspUrl::parse(&base) else { return Ok(()) };
+        let joined = join(&base, Some(&HiddenText::new(control.as_str())), &mut OddityCounts::default());
+        prop_assert!(rtsp_url::is_sendable(joined.as_str()));
+        prop_assert_eq!(RtspUrl::parse(joined.as_str()), Some(joined.clone()));
+        let control = text::trim(&control);
+        if !rtsp_url::has_scheme(control) {
+            prop_assert!(joined == base || joined.as_str().ends_with(control));
+            prop_assert_eq!(joined.origin(), base.origin());
         }
     }
 

@@ -1,6 +1,7 @@
 //! RTP packets of one track in the order of their sequence numbers, each at most once.
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
 use super::super::super::frame::Arrival;
 use super::super::oddity::{Oddity, OddityCounts};
@@ -14,7 +15,8 @@ const MAX_MISORDER: i64 = 100;
 const MAX_SSRC_GAP: i64 = 32;
 /// Distance of two packets off the known sequence that begin a new one.
 const MAX_NEW_GAP: u16 = 64;
-/// Silence of the known sequence after which another SSRC replaces it, in microseconds.
+/// Silence of the known sequence after which another SSRC replaces it, and age of a packet off a living sequence that begins
+/// no new one any more, in microseconds.
 const SILENCE_US: i64 = 1_000_000;
 /// Position of sequence number 0, so that no position is negative.
 const ORIGIN: i64 = 1 << 16;
@@ -41,6 +43,10 @@ impl PayloadTypes {
     pub fn contains(self, payload_type: u8) -> bool {
         self.0 & bit(payload_type) != 0
     }
+
+    fn is_single(self) -> bool {
+        self.0.is_power_of_two()
+    }
 }
 
 impl FromIterator<u8> for PayloadTypes {
@@ -57,7 +63,7 @@ fn bit(number: u8) -> u128 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ordered<'a> {
     pub stamp: u32,
-    pub marker: bool,
+    pub has_marker: bool,
     /// Packets that are missing just before this one. 0 with `is_restart`.
     pub lost_before: u16,
     /// First packet of a sequence: nobody knows what is missing before it.
@@ -81,22 +87,31 @@ pub struct Reception {
 /// Puts the packets of a track in order.
 ///
 /// The channel or port says which track it is, not the SSRC: a packet with another SSRC is taken if it continues the
-/// sequence. A packet off the sequence is held back. If another follows it, both begin a new sequence, at once if the SSRC
-/// is the same, else only if the known sequence is silent. So packets of a dead session do not disturb a living one.
+/// sequence. A packet off the sequence is held back until another of its SSRC follows it:
+/// - If the SSRC is the known one, or the known sequence is silent, both begin a new sequence.
+/// - If the known sequence sent nothing between the two, and both lie ahead within [`MAX_DROPOUT`], they continue it after
+///   a loss.
+///
+/// So packets of a dead session do not disturb a living one.
+///
+/// Over TCP, a track of one format may send a payload type that the description does not name, if it sends no other. Two
+/// packets in sequence prove it. The named payload type ends this.
 ///
 /// Holds at most one packet over TCP and 66 over UDP.
 #[derive(Debug)]
 pub struct PacketOrder {
     window: ReorderWindow,
     payload_types: PayloadTypes,
+    /// Payload type that the track sends instead of the named one.
+    adopted_type: Option<u8>,
     known: Option<Sequence>,
     /// Last packet off the known sequence.
-    candidate: Option<Held>,
+    candidate: Option<Candidate>,
 }
 
 impl PacketOrder {
     pub fn new(window: ReorderWindow, payload_types: PayloadTypes) -> Self {
-        Self { window, payload_types, known: None, candidate: None }
+        Self { window, payload_types, adopted_type: None, known: None, candidate: None }
     }
 
     /// Takes a packet that arrived, and delivers those whose turn it is.
@@ -107,40 +122,83 @@ impl PacketOrder {
         odd: &mut OddityCounts,
         deliver: &mut dyn FnMut(Ordered<'_>),
     ) {
-        if !self.payload_types.contains(packet.header.payload_type) {
-            odd.note(Oddity::RtpPayloadType);
+        if !self.accepts_type(packet, at, odd, deliver) {
             return;
         }
         let Some(known) = &mut self.known else {
-            let mut first = Sequence::new(&packet.header, self.window);
-            first.push(first.highest, packet, at, odd, deliver);
-            self.known = Some(first);
+            self.known = Some(Sequence::begin(packet, at, self.window, odd, deliver));
             return;
         };
         if let Some(position) = known.position(&packet.header) {
             known.push(position, packet, at, odd, deliver);
             return;
         }
-        let candidate = self.candidate.take();
-        match candidate {
-            Some(candidate) if candidate.precedes(&packet.header) && known.may_end(&packet.header, at) => {
-                odd.note(Oddity::RtpRestart);
-                known.flush(deliver);
-                let mut next = Sequence::new(&candidate.header, self.window);
-                next.push(next.highest, &candidate.packet(), candidate.at, odd, deliver);
-                match next.position(&packet.header) {
-                    Some(position) => next.push(position, packet, at, odd, deliver),
-                    None => odd.note(Oddity::RtpStranger),
-                }
-                self.known = Some(next);
+        let candidate = self.candidate.take().filter(|candidate| {
+            let is_usable = !candidate.is_expired(known, at) && candidate.held.precedes(&packet.header);
+            if !is_usable {
+                odd.note(Oddity::RtpStranger);
             }
-            replaced => {
-                if replaced.is_some() {
-                    odd.note(Oddity::RtpStranger);
-                }
-                self.candidate = Some(Held::new(packet, at));
+            is_usable
+        });
+        let Some(candidate) = candidate else {
+            self.candidate = Some(Candidate::new(packet, at, known.received));
+            return;
+        };
+        let held = &candidate.held;
+        if known.may_end(&packet.header, at) {
+            odd.note(Oddity::RtpRestart);
+            known.flush(deliver);
+            *known = Sequence::begin(&held.packet(), held.at, self.window, odd, deliver);
+            match known.position(&packet.header) {
+                Some(position) => known.push(position, packet, at, odd, deliver),
+                None => odd.note(Oddity::RtpStranger),
             }
+        } else if let Some((first, second)) = candidate.continuation(known, &packet.header) {
+            known.push(first, &held.packet(), held.at, odd, deliver);
+            known.push(second, packet, at, odd, deliver);
+        } else {
+            odd.note(Oddity::RtpStranger);
+            self.candidate = Some(Candidate::new(packet, at, known.received));
         }
+    }
+
+    /// Returns whether the packet belongs to the track by its payload type. Counts it if it is dropped.
+    fn accepts_type(
+        &mut self,
+        packet: &RtpPacket<'_>,
+        at: Arrival,
+        odd: &mut OddityCounts,
+        deliver: &mut dyn FnMut(Ordered<'_>),
+    ) -> bool {
+        let payload_type = packet.header.payload_type;
+        let is_named = self.payload_types.contains(payload_type);
+        if is_named && self.adopted_type.take().is_some() {
+            self.known = None;
+        }
+        if is_named || self.adopted_type == Some(payload_type) {
+            // Before the first sequence, only packets of other types are held.
+            if self.known.is_none() && self.candidate.take().is_some() {
+                odd.note(Oddity::RtpPayloadType);
+            }
+            return true;
+        }
+        if self.known.is_some() || !self.payload_types.is_single() || self.window != ReorderWindow::TCP {
+            odd.note(Oddity::RtpPayloadType);
+            return false;
+        }
+        let Some(candidate) = self.candidate.replace(Candidate::new(packet, at, 0)) else {
+            return false;
+        };
+        if candidate.held.header.payload_type != payload_type || !candidate.held.precedes(&packet.header) {
+            odd.note(Oddity::RtpPayloadType);
+            return false;
+        }
+        odd.note(Oddity::RtpPayloadTypeAdopted);
+        self.adopted_type = Some(payload_type);
+        self.candidate = None;
+        let held = &candidate.held;
+        self.known = Some(Sequence::begin(&held.packet(), held.at, self.window, odd, deliver));
+        true
     }
 
     /// Returns when [`Self::expire`] is due, in microseconds of the monotonic clock of the arrivals.
@@ -201,6 +259,33 @@ impl Held {
     }
 }
 
+/// A packet off the known sequence.
+#[derive(Debug)]
+struct Candidate {
+    held: Held,
+    /// Packets of the known sequence that had arrived before it.
+    known_received: u64,
+}
+
+impl Candidate {
+    fn new(packet: &RtpPacket<'_>, at: Arrival, known_received: u64) -> Self {
+        Self { held: Held::new(packet, at), known_received }
+    }
+
+    /// Returns whether the known sequence outlived the packet. Without a living sequence, a packet does not expire: a still
+    /// scene may send one in ten seconds.
+    fn is_expired(&self, known: &Sequence, now: Arrival) -> bool {
+        let age = now.monotonic_us.saturating_sub(self.held.at.monotonic_us);
+        known.received != self.known_received && age >= SILENCE_US
+    }
+
+    /// Returns the positions of this packet and the next one if both continue the known sequence after a loss.
+    fn continuation(&self, known: &Sequence, next: &RtpHeader) -> Option<(i64, i64)> {
+        let is_next = known.received == self.known_received;
+        Some((known.position_ahead(&self.held.header)?, known.position_ahead(next)?)).filter(|_| is_next)
+    }
+}
+
 /// A run of sequence numbers. Positions are sequence numbers that do not wrap.
 #[derive(Debug)]
 struct Sequence {
@@ -238,16 +323,37 @@ impl Sequence {
         }
     }
 
+    /// Returns the sequence that a packet begins.
+    fn begin(
+        packet: &RtpPacket<'_>,
+        at: Arrival,
+        window: ReorderWindow,
+        odd: &mut OddityCounts,
+        deliver: &mut dyn FnMut(Ordered<'_>),
+    ) -> Self {
+        let mut sequence = Self::new(&packet.header, window);
+        sequence.push(sequence.highest, packet, at, odd, deliver);
+        sequence
+    }
+
     /// Returns the position of a packet, or `None` if it does not continue this sequence.
     fn position(&self, header: &RtpHeader) -> Option<i64> {
+        if header.ssrc == self.ssrc {
+            self.position_within(header, -MAX_MISORDER..MAX_DROPOUT)
+        } else {
+            self.position_within(header, 0..=MAX_SSRC_GAP.saturating_add(self.window.packets.into()))
+        }
+    }
+
+    /// Returns the position of a packet that comes after a loss, with any SSRC.
+    fn position_ahead(&self, header: &RtpHeader) -> Option<i64> {
+        self.position_within(header, 0..MAX_DROPOUT)
+    }
+
+    fn position_within(&self, header: &RtpHeader, steps: impl RangeBounds<i64>) -> Option<i64> {
         let next = u16::try_from(self.next.rem_euclid(1 << 16)).ok()?;
         let step = i64::from(header.sequence.wrapping_sub(next).cast_signed());
-        let continues = if header.ssrc == self.ssrc {
-            (-MAX_MISORDER..MAX_DROPOUT).contains(&step)
-        } else {
-            (0..=MAX_SSRC_GAP.saturating_add(self.window.packets.into())).contains(&step)
-        };
-        continues.then(|| self.next.saturating_add(step))
+        steps.contains(&step).then(|| self.next.saturating_add(step))
     }
 
     /// Returns whether a packet off this sequence may end it.
@@ -337,7 +443,7 @@ impl Sequence {
         let is_restart = !std::mem::replace(&mut self.is_started, true);
         deliver(Ordered {
             stamp: packet.header.stamp,
-            marker: packet.header.marker,
+            has_marker: packet.header.has_marker,
             lost_before: if is_restart { 0 } else { u16::try_from(missing).unwrap_or(u16::MAX) },
             is_restart,
             payload: packet.payload,

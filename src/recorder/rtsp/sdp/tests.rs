@@ -41,13 +41,13 @@ const REGULAR: &str = "v=0\r\n\
 #[test]
 fn regular_description_is_read() {
     let description = read(REGULAR);
-    assert_eq!(description.control.as_deref(), Some("*"));
+    assert_eq!(description.control, Some(HiddenText::new("*")));
     let [video, audio, metadata] = description.media.as_slice() else { panic!("three media") };
     let fmtp = "packetization-mode=1; profile-level-id=64002A;sprop-parameter-sets=Z2QAKg==,aO4=;";
     let expected = MediaDescription {
         kind: MediaKind::Video,
         formats: vec![format(96, OfferedCodec::H264, Some(90_000), fmtp)],
-        control: Some("trackID=0".into()),
+        control: Some(HiddenText::new("trackID=0")),
         direction: Some(Direction::RecvOnly),
         frame_rate: Some(15.0),
         is_encrypted: false,
@@ -84,6 +84,17 @@ fn format_parameters_end_in_a_semicolon_or_have_blanks() {
     assert_eq!(parameters.get("sprop-parameter-sets"), Some("Z2QAKg==,aO4="));
     assert_eq!(parameters.get("x"), None);
     assert_eq!(FormatParameters::default().get("x"), None);
+}
+
+#[test]
+fn second_fmtp_adds_its_parameters() {
+    let text = "m=video 0 RTP/AVP 96\na=rtpmap:96 H265/90000\na=fmtp:96 sprop-sps=QgE=; x=1\n\
+        a=fmtp:96 sprop-max-don-diff=2;x=2\n";
+    let parameters = &read(text).media[0].formats[0].parameters;
+    assert_eq!(parameters.get("sprop-sps"), Some("QgE="));
+    assert_eq!(parameters.get("sprop-max-don-diff"), Some("2"));
+    assert_eq!(parameters.get("x"), Some("1"));
+    assert_eq!(oddities(text), [(Oddity::SdpRepeated, 1)]);
 }
 
 #[test]
@@ -125,9 +136,9 @@ fn odd_attributes_are_counted() {
         a=framerate:nan\na=framerate:-1\na=x-framerate: 25\na=rtpmap:96\na=rtpmap:96 H264/90000\n\
         a=rtpmap:96 H265/90000\na=fmtp:x\na=fmtp:96 a=1\na=fmtp:96 a=2\na=recvonly\na=inactive\n";
     let media = &read(text).media[0];
-    assert_eq!(media.control.as_deref(), Some("t=1"));
+    assert_eq!(media.control, Some(HiddenText::new("t=1")));
     assert_eq!(media.frame_rate, Some(25.0));
-    assert_eq!(media.formats, [format(96, OfferedCodec::H264, Some(90_000), "a=1")]);
+    assert_eq!(media.formats, [format(96, OfferedCodec::H264, Some(90_000), "a=1;a=2")]);
     assert_eq!(media.direction, Some(Direction::RecvOnly));
     assert!(media.is_encrypted);
     assert_eq!(
@@ -215,7 +226,7 @@ fn medium() -> impl Strategy<Value = (Vec<String>, MediaDescription)> {
             let expected = MediaDescription {
                 kind: kind.1,
                 formats: expected,
-                control,
+                control: control.map(HiddenText::new),
                 direction: direction.map(|direction| direction.1),
                 frame_rate: frame_rate.map(f32::from),
                 is_encrypted: false,
@@ -251,7 +262,7 @@ proptest! {
         let head = head.into_iter().map(str::to_owned);
         let lines: Vec<String> = head.chain(media.iter().flat_map(|(lines, _)| lines.clone())).collect();
         let description = read(&lines.join(end));
-        prop_assert_eq!(description.control.as_deref(), Some("*"));
+        prop_assert_eq!(description.control, Some(HiddenText::new("*")));
         let expected: Vec<MediaDescription> = media.into_iter().map(|(_, expected)| expected).collect();
         prop_assert_eq!(description.media, expected);
     }
@@ -273,7 +284,7 @@ proptest! {
         prop_assert!((1..=MAX_MEDIA).contains(&description.media.len()));
         for media in description.media {
             prop_assert!(media.formats.len() <= MAX_MEDIA);
-            prop_assert!(media.control.is_none_or(|control| rtsp_url::is_sendable(&control)));
+            prop_assert!(media.control.is_none_or(|control| rtsp_url::is_sendable(control.as_str())));
             prop_assert!(media.frame_rate.is_none_or(|rate| rate > 0.0 && rate <= MAX_FRAME_RATE));
             for format in media.formats {
                 prop_assert!(format.payload_type < 128 && format.clock_rate != Some(0));

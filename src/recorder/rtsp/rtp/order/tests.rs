@@ -46,7 +46,7 @@ impl Harness {
     }
 
     fn header(ssrc: u32, sequence: u16, number: u32) -> RtpHeader {
-        RtpHeader { payload_type: 96, marker: false, sequence, stamp: number, ssrc }
+        RtpHeader { payload_type: 96, has_marker: false, sequence, stamp: number, ssrc }
     }
 
     fn push_header(&mut self, header: RtpHeader, time: Arrival) {
@@ -190,10 +190,57 @@ fn payload_type_of_nobody_is_dropped() {
         harness.push_header(RtpHeader { payload_type, ..Harness::header(KNOWN, 1, 1) }, at(0));
     }
     assert_eq!((harness.take(), harness.order.reception()), (vec![], None));
-    assert_eq!(harness.oddities(), [(Oddity::RtpPayloadType, 4)]);
+    // The last one waits for another.
+    assert_eq!(harness.oddities(), [(Oddity::RtpPayloadType, 3)]);
     let types: PayloadTypes = [0, 96, 127, 128, 255].into_iter().collect();
     let contained: Vec<u8> = (0..=255).filter(|payload_type| types.contains(*payload_type)).collect();
     assert_eq!(contained, [0, 96, 127]);
+}
+
+impl Harness {
+    fn push_type(&mut self, payload_type: u8, sequence: u16) {
+        let header = Self::header(KNOWN, sequence, sequence.into());
+        self.push_header(RtpHeader { payload_type, ..header }, at(0));
+    }
+}
+
+#[test]
+fn unnamed_payload_type_is_adopted_over_tcp() {
+    let mut harness = Harness::tcp();
+    harness.push_type(97, 1);
+    assert_eq!(harness.take(), []);
+    for (payload_type, sequence) in [(97, 2), (98, 3), (97, 4)] {
+        harness.push_type(payload_type, sequence);
+    }
+    assert_eq!(harness.take(), [restart(1), delivered(2, 0), delivered(4, 1)]);
+    assert_eq!(harness.oddities(), [(Oddity::RtpPayloadType, 1), (Oddity::RtpPayloadTypeAdopted, 1)]);
+    // The named type ends it.
+    harness.push_type(96, 5);
+    harness.push_type(97, 6);
+    harness.push_type(97, 7);
+    harness.push_type(96, 8);
+    assert_eq!(harness.take(), [restart(5), delivered(8, 2)]);
+    assert_eq!(harness.oddities(), [(Oddity::RtpPayloadType, 3), (Oddity::RtpPayloadTypeAdopted, 1)]);
+}
+
+#[test]
+fn unnamed_payload_type_is_not_adopted_without_need() {
+    // Beside the named one.
+    let mut harness = Harness::tcp();
+    for (payload_type, sequence) in [(50, 1), (96, 2), (50, 3), (50, 4), (96, 5)] {
+        harness.push_type(payload_type, sequence);
+    }
+    assert_eq!(harness.take(), [restart(2), delivered(5, 2)]);
+    assert_eq!(harness.oddities(), [(Oddity::RtpPayloadType, 3)]);
+    // Over UDP, and with two formats.
+    let two = PacketOrder::new(ReorderWindow::TCP, [96, 99].into_iter().collect());
+    for mut harness in [Harness::udp(), Harness { order: two, ..Harness::tcp() }] {
+        harness.push_type(97, 1);
+        harness.push_type(97, 2);
+        harness.flush();
+        assert_eq!(harness.take(), []);
+        assert_eq!(harness.oddities(), [(Oddity::RtpPayloadType, 2)]);
+    }
 }
 
 #[test]
@@ -237,10 +284,10 @@ fn another_ssrc_replaces_a_silent_one() {
     let mut harness = Harness::started(ReorderWindow::TCP, 10);
     harness.push(KNOWN, 11, 0);
     harness.take();
-    for (sequence, time) in [(500, 900), (501, 999), (502, 1000), (503, 1001)] {
+    for (sequence, time) in [(30_500, 900), (30_501, 999), (30_502, 1000), (30_503, 1001)] {
         harness.push(OTHER, sequence, time);
     }
-    assert_eq!(harness.take(), [restart(501), delivered(502, 0), delivered(503, 0)]);
+    assert_eq!(harness.take(), [restart(30_501), delivered(30_502, 0), delivered(30_503, 0)]);
     assert_eq!(harness.oddities(), [(Oddity::RtpStranger, 1), (Oddity::RtpRestart, 1)]);
     // The old one is the stranger now.
     harness.push(KNOWN, 12, 1002);
@@ -254,18 +301,74 @@ fn another_ssrc_replaces_one_that_said_goodbye() {
     harness.push(KNOWN, 11, 0);
     harness.take();
     harness.order.source_ended(OTHER);
-    harness.push(OTHER, 500, 1);
-    harness.push(OTHER, 501, 1);
+    harness.push(OTHER, 30_500, 1);
+    harness.push(OTHER, 30_501, 1);
     assert_eq!(harness.take(), []);
     harness.order.source_ended(KNOWN);
-    harness.push(OTHER, 502, 2);
-    assert_eq!(harness.take(), [restart(501), delivered(502, 0)]);
+    harness.push(OTHER, 30_502, 2);
+    assert_eq!(harness.take(), [restart(30_501), delivered(30_502, 0)]);
     // One that goes on after its goodbye stays.
     harness.order.source_ended(OTHER);
-    harness.push(OTHER, 503, 3);
+    harness.push(OTHER, 30_503, 3);
     harness.push(KNOWN, 12, 3);
     harness.push(KNOWN, 13, 3);
-    assert_eq!(harness.take(), [delivered(503, 0)]);
+    assert_eq!(harness.take(), [delivered(30_503, 0)]);
+}
+
+#[test]
+fn other_ssrc_continues_after_a_long_loss() {
+    for window in [ReorderWindow::TCP, ReorderWindow::UDP] {
+        let mut harness = Harness::started(window, 65_500);
+        for (ssrc, sequence) in [(KNOWN, 65_501), (OTHER, 364), (OTHER, 365), (OTHER, 366)] {
+            harness.push(ssrc, sequence, 1);
+        }
+        harness.flush();
+        let expected = [delivered(65_501, 0), delivered(364, 398), delivered(365, 0), delivered(366, 0)];
+        assert_eq!(harness.take(), expected);
+        assert_eq!(harness.oddities(), [(Oddity::RtpSsrcChanged, 1)]);
+    }
+    // A packet of the known sequence between the two: it lives.
+    let mut harness = Harness::started(ReorderWindow::TCP, 10);
+    for (ssrc, sequence) in [(KNOWN, 11), (OTHER, 400), (KNOWN, 12), (OTHER, 401), (KNOWN, 13)] {
+        harness.push(ssrc, sequence, 1);
+    }
+    assert_eq!(harness.take(), [delivered(11, 0), delivered(12, 0), delivered(13, 0)]);
+    // Behind, or too far ahead.
+    for sequence in [9, 3100, 60_000] {
+        let mut harness = Harness::started(ReorderWindow::TCP, 10);
+        harness.push(KNOWN, 11, 1);
+        harness.take();
+        harness.push(OTHER, sequence, 1);
+        harness.push(OTHER, sequence + 1, 1);
+        assert_eq!(harness.take(), [], "{sequence}");
+    }
+}
+
+#[test]
+fn packet_off_a_living_sequence_expires() {
+    let mut harness = Harness::started(ReorderWindow::TCP, 10);
+    harness.push(KNOWN, 11, 0);
+    harness.push(OTHER, 30_000, 1);
+    harness.push(KNOWN, 12, 2);
+    harness.take();
+    // The known sequence ended. Its stranger sends one packet, not two in sequence.
+    harness.push(OTHER, 30_001, 1002);
+    assert_eq!(harness.take(), []);
+    assert_eq!(harness.oddities(), [(Oddity::RtpStranger, 1)]);
+    harness.push(OTHER, 30_002, 1003);
+    assert_eq!(harness.take(), [restart(30_001), delivered(30_002, 0)]);
+}
+
+#[test]
+fn slow_camera_may_restart() {
+    for ssrc in [KNOWN, OTHER] {
+        let mut harness = Harness::started(ReorderWindow::TCP, 10);
+        harness.push(KNOWN, 11, 12_000);
+        harness.take();
+        harness.push(ssrc, 30_000, 24_000);
+        harness.push(ssrc, 30_001, 36_000);
+        assert_eq!(harness.take(), [restart(30_000), delivered(30_001, 0)]);
+    }
 }
 
 #[test]
