@@ -11,7 +11,7 @@ use toezicht::rules::recording::key::Key;
 
 use super::settings::S3Server;
 use super::tools::{Frame, Mp4Contents, read_mp4_files, run, script};
-use super::wait::{HANG, eventually};
+use super::wait::{HANG, eventually_every};
 
 /// Longest time of frames that a recorder has received and not written when it ends. Shorter than a segment, so that a lost
 /// segment shows.
@@ -175,6 +175,9 @@ fn begins_at_an_end(gap: &FrameGap, ends: &[[Timestamp; 2]]) -> bool {
     ends.iter().any(|[from, to]| *from - UNWRITTEN <= gap.from && gap.from <= *to)
 }
 
+/// While a bucket is read, its policy lets no recorder put anything. The pause leaves time for that.
+const READING_PAUSE: Duration = Duration::from_secs(10);
+
 /// Waits until everything is in the bucket that recorders wrote, as [`ensure_complete`] has it, and returns the gaps.
 pub async fn wait_until_complete(
     bucket: &Bucket,
@@ -182,7 +185,7 @@ pub async fn wait_until_complete(
     ends: &[[Timestamp; 2]],
     until: Timestamp,
 ) -> Vec<FrameGap> {
-    eventually("all frames are in the bucket", HANG, || async {
+    eventually_every(READING_PAUSE, "all frames are in the bucket", HANG, || async {
         ensure_complete(camera, &segments(bucket, camera).await, ends, until)
     })
     .await
