@@ -227,25 +227,19 @@ pub fn time(frame: &Frame) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(frame.wall_ns)).unwrap()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gap_of_a_lost_backlog_begins_before_its_recorder_ended() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let begins_at_an_end = |from| {
-            let gap = FrameGap { from: at(from), until: at(200), frames: 1 };
-            super::begins_at_an_end(&gap, &[[at(50), at(52)], [at(100), at(110)]])
-        };
-        for from in [48, 52, 98, 100, 110] {
-            assert!(begins_at_an_end(from), "{from}");
-        }
-        // A segment of six seconds is lost, or all since the earlier end.
-        for from in [94, 60, 40, 120] {
-            assert!(!begins_at_an_end(from), "{from}");
-        }
-        let missing = ensure_complete("hal", &[], &[], at(100));
-        assert!(missing.is_err(), "a backlog of everything");
+#[test]
+fn gap_of_a_lost_backlog_begins_before_its_recorder_ended() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let is_at_an_end = |from| {
+        let gap = FrameGap { from: at(from), until: at(200), frames: 1 };
+        begins_at_an_end(&gap, &[[at(50), at(52)], [at(100), at(110)]])
+    };
+    for from in [48, 52, 98, 100, 110] {
+        assert!(is_at_an_end(from), "{from}");
     }
+    // A segment of six seconds is lost, or all since the earlier end.
+    for from in [94, 60, 40, 120] {
+        assert!(!is_at_an_end(from), "{from}");
+    }
+    assert!(ensure_complete("hal", &[], &[], at(100)).is_err(), "a backlog of everything");
 }
