@@ -11,7 +11,7 @@ use toezicht::rules::recording::key::Key;
 
 use super::settings::S3Server;
 use super::tools::{Frame, Mp4Contents, read_mp4_files, run, script};
-use super::wait::{HANG, eventually};
+use super::wait::{HANG, eventually_every};
 
 /// Longest time of frames that a recorder has received and not written when it ends. Shorter than a segment, so that a lost
 /// segment shows.
@@ -175,6 +175,9 @@ fn begins_at_an_end(gap: &FrameGap, ends: &[[Timestamp; 2]]) -> bool {
     ends.iter().any(|[from, to]| *from - UNWRITTEN <= gap.from && gap.from <= *to)
 }
 
+/// While a bucket is read, its policy lets no recorder put anything. The pause leaves time for that.
+const READING_PAUSE: Duration = Duration::from_secs(10);
+
 /// Waits until everything is in the bucket that recorders wrote, as [`ensure_complete`] has it, and returns the gaps.
 pub async fn wait_until_complete(
     bucket: &Bucket,
@@ -182,7 +185,7 @@ pub async fn wait_until_complete(
     ends: &[[Timestamp; 2]],
     until: Timestamp,
 ) -> Vec<FrameGap> {
-    eventually("all frames are in the bucket", HANG, || async {
+    eventually_every(READING_PAUSE, "all frames are in the bucket", HANG, || async {
         ensure_complete(camera, &segments(bucket, camera).await, ends, until)
     })
     .await
@@ -224,25 +227,19 @@ pub fn time(frame: &Frame) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(frame.wall_ns)).unwrap()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gap_of_a_lost_backlog_begins_before_its_recorder_ended() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let begins_at_an_end = |from| {
-            let gap = FrameGap { from: at(from), until: at(200), frames: 1 };
-            super::begins_at_an_end(&gap, &[[at(50), at(52)], [at(100), at(110)]])
-        };
-        for from in [48, 52, 98, 100, 110] {
-            assert!(begins_at_an_end(from), "{from}");
-        }
-        // A segment of six seconds is lost, or all since the earlier end.
-        for from in [94, 60, 40, 120] {
-            assert!(!begins_at_an_end(from), "{from}");
-        }
-        let missing = ensure_complete("hal", &[], &[], at(100));
-        assert!(missing.is_err(), "a backlog of everything");
+#[test]
+fn gap_of_a_lost_backlog_begins_before_its_recorder_ended() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let is_at_an_end = |from| {
+        let gap = FrameGap { from: at(from), until: at(200), frames: 1 };
+        begins_at_an_end(&gap, &[[at(50), at(52)], [at(100), at(110)]])
+    };
+    for from in [48, 52, 98, 100, 110] {
+        assert!(is_at_an_end(from), "{from}");
     }
+    // A segment of six seconds is lost, or all since the earlier end.
+    for from in [94, 60, 40, 120] {
+        assert!(!is_at_an_end(from), "{from}");
+    }
+    assert!(ensure_complete("hal", &[], &[], at(100)).is_err(), "a backlog of everything");
 }

@@ -4,23 +4,37 @@ use std::time::{Duration, Instant};
 
 /// Timeout after which a test counts as hung. It is longer than any step takes on a loaded machine.
 pub const HANG: Duration = Duration::from_mins(10);
-/// Pause between two polls.
+/// Shortest pause between two polls.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Polls until `check` returns a value. Panics with the last error of `check` after [`HANG`] or `limit`, whichever is
 /// longer.
-pub async fn eventually<T, F>(description: &str, limit: Duration, mut check: impl FnMut() -> F) -> T
+pub async fn eventually<T, F>(description: &str, limit: Duration, check: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    eventually_every(PAUSE, description, limit, check).await
+}
+
+/// Polls as [`eventually`], with at least this pause. It is as long as the check, which shares the machine with what it waits for.
+pub async fn eventually_every<T, F>(
+    pause: Duration,
+    description: &str,
+    limit: Duration,
+    mut check: impl FnMut() -> F,
+) -> T
 where
     F: Future<Output = Result<T, String>>,
 {
     let (start, limit) = (Instant::now(), limit.max(HANG));
     loop {
+        let began = Instant::now();
         match check().await {
             Ok(value) => return value,
             Err(last) if start.elapsed() > limit => {
                 panic!("{description}: not within {limit:?}; last result: {last}")
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(_) => tokio::time::sleep(began.elapsed().max(pause)).await,
         }
     }
 }

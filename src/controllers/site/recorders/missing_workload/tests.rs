@@ -318,6 +318,6 @@ async fn old_read_of_a_deleted_site_touches_no_recorder_of_its_successor() {
     let reconciler = SiteReconciler { context: server.context(), bucket_cache: BucketCache::default() };
     let mut site = deleted_site();
     site.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
-    let reconciled = reconciler.reconcile(&site, now()).await.unwrap();
-    assert_eq!((reconciled, server.take_changes()), (Reconciled::AWAIT_CHANGE, Vec::new()));
+    let outcome = reconciler.reconcile(&site, now()).await.unwrap();
+    assert_eq!((outcome, server.take_changes()), (Reconciled::AWAIT_CHANGE, Vec::new()));
 }
