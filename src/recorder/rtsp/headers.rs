@@ -11,7 +11,7 @@ use super::rtsp_url::{self, RtspUrl};
 use super::text;
 
 /// Timeout of a session that names none (RFC 2326, section 12.37).
-pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest id of a session, and longest text of a parameter, in bytes.
 const MAX_TEXT_BYTES: usize = 256;
 
@@ -197,8 +197,8 @@ mod tests {
         odd.iter().map(|(oddity, _)| oddity).collect()
     }
 
-    fn pair<T>(rtp: T, rtcp: T) -> RtpPair<T> {
-        RtpPair { rtp, rtcp: Some(rtcp) }
+    fn pair<T>(of_packets: T, of_control: T) -> RtpPair<T> {
+        RtpPair { rtp: of_packets, rtcp: Some(of_control) }
     }
 
     #[test]

@@ -82,7 +82,7 @@ mod tests {
 
     /// Returns a packet whose first byte is `first`, with `rest` after the twelve bytes of the header.
     fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
-        let mut data = vec![first, 0x80 | 96, 0xff, 0xfe, 0x01, 0x02, 0x03, 0x04, 0xa0, 0xb0, 0xc0, 0xd0];
+        let mut data = vec![first, 0x80 | 0x60, 0xff, 0xfe, 0x01, 0x02, 0x03, 0x04, 0xa0, 0xb0, 0xc0, 0xd0];
         data.extend_from_slice(rest);
         data
     }

@@ -217,13 +217,13 @@ proptest! {
     fn only_offered_video_is_picked(
         media in proptest::collection::vec((0_usize..3, any::<bool>(), 0_usize..3), 1..8), track in 0_u8..9,
     ) {
-        let sdp: String = media.iter().enumerate().map(|(index, (kind, is_back_channel, codec))| {
+        let sdp: Vec<String> = media.iter().enumerate().map(|(index, (kind, is_back_channel, codec))| {
             let kind = ["video", "audio", "application"][*kind];
             let codec = ["H264", "H265", "VP8"][*codec];
             let direction = if *is_back_channel { "sendonly" } else { "recvonly" };
             format!("m={kind} 0 RTP/AVP 96\na=control:{index}\na={direction}\na=rtpmap:96 {codec}/90000\n")
         }).collect();
-        if let Ok((_, _, control)) = pick(&sdp, track) {
+        if let Ok((_, _, control)) = pick(&sdp.concat(), track) {
             let (kind, is_back_channel, codec) = media[control.parse::<usize>().unwrap()];
             prop_assert!(kind == 0 && !is_back_channel && codec < 2);
         } else if track == 0 {

@@ -173,8 +173,8 @@ fn description_is_bounded() {
     let many = format!("{}a=control:last\n", "m=video 0 RTP/AVP 96\n".repeat(MAX_MEDIA + 2));
     assert_eq!(read(&many).media.len(), MAX_MEDIA);
     assert!(read(&many).media.iter().all(|media| media.control.is_none()));
-    let types: String = (0..128).map(|payload_type| format!(" {payload_type}")).collect();
-    assert_eq!(read(&format!("m=audio 0 RTP/AVP{types}\n")).media[0].formats.len(), MAX_MEDIA);
+    let types: Vec<String> = (0..128).map(|payload_type| payload_type.to_string()).collect();
+    assert_eq!(read(&format!("m=audio 0 RTP/AVP {}\n", types.join(" "))).media[0].formats.len(), MAX_MEDIA);
     let attributes = format!("m=video 0 RTP/AVP 96\n{}a=recvonly\n", "a=x\n".repeat(MAX_ATTRIBUTES));
     assert_eq!(read(&attributes).media[0].direction, None);
     assert_eq!(oddities(&attributes)[0], (Oddity::SdpManyAttributes, 1));
