@@ -158,12 +158,18 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         path: "recorder::rtsp::auth",
-        may_use: &["wire", "recorder::rtsp::oddity", "recorder::rtsp::text", "recorder::rtsp::message"],
+        may_use: &[
+            "wire",
+            "recorder::rtsp::oddity",
+            "recorder::rtsp::text",
+            "recorder::rtsp::message",
+            "recorder::rtsp::rtsp_url",
+        ],
         may_not_use: WITHOUT_IO,
     },
     Layer {
         path: "recorder::rtsp::lockout",
-        may_use: &["wire", "recorder::rtsp::auth"],
+        may_use: &["wire", "recorder::rtsp::auth", "recorder::rtsp::rtsp_url"],
         may_not_use: WITHOUT_IO,
     },
     Layer {

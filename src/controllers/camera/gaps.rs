@@ -18,7 +18,7 @@ pub fn latest(gaps: &[CameraGap]) -> Vec<CameraGap> {
     gaps.get(gaps.len().saturating_sub(MAX_GAPS)..).unwrap_or_default().to_vec()
 }
 
-/// What the operator knows of a gap whose beginning the recorder does not know.
+/// Knowledge about a gap whose beginning its recorder does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GapStart {
     /// Its beginning; `None`: nobody knows it.

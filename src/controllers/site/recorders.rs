@@ -1,8 +1,8 @@
 //! Recorders of a Site: creation, queries and removal of their pods.
 //!
 //! `plan` decides. `objects` and `pod` build the Kubernetes objects. `apply` writes them, `query` asks the recorders, `drain`
-//! and `delete` remove them, and `claims` keeps their volume claims until nothing is in them. `missing_workload` creates a StatefulSet again that a
-//! deleted Site still needs.
+//! and `delete` remove them, and `claims` keeps their volume claims until nothing is in them. `missing_workload` creates a
+//! StatefulSet again that a deleted Site still needs.
 
 pub(crate) mod apply;
 pub(crate) mod camera_limit;

@@ -15,6 +15,7 @@ pub use self::challenge::{Challenge, DigestChallenge, read_challenges};
 pub use self::digest::{Algorithm, DigestInput, response};
 use super::message::Method;
 use super::oddity::{Oddity, OddityCounts};
+use super::rtsp_url::RtspOrigin;
 use super::text;
 use crate::wire::Login;
 
@@ -22,21 +23,6 @@ use crate::wire::Login;
 const MAX_NEW_CONNECTIONS: u8 = 2;
 /// Limit of the logins that the camera refuses, and of those at which it closes, without one that it accepts.
 const MAX_LOST_LOGINS: u8 = 2;
-
-/// Server that the client speaks to. Its challenges are answered nowhere else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    is_tls: bool,
-    host: String,
-    port: u16,
-}
-
-impl Origin {
-    /// The host is compared without case.
-    pub fn new(is_tls: bool, host: &str, port: u16) -> Self {
-        Self { is_tls, host: host.to_ascii_lowercase(), port }
-    }
-}
 
 /// Where a basic challenge may be answered, which sends the password in clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +33,7 @@ pub enum BasicPolicy {
 }
 
 impl BasicPolicy {
-    const fn allows(self, origin: &Origin) -> bool {
+    const fn allows(self, origin: &RtspOrigin) -> bool {
         matches!(self, Self::Anywhere) || origin.is_tls
     }
 }
@@ -120,7 +106,8 @@ impl fmt::Debug for Authorization {
 #[derive(Clone, Debug)]
 pub struct KnownChallenge {
     /// Server that sent it.
-    origin: Origin,
+    /// Server that the client speaks to. Its challenges are answered nowhere else.
+    origin: RtspOrigin,
     challenge: Challenge,
     /// Number of answers with this nonce.
     nonce_count: u32,
@@ -223,7 +210,7 @@ pub struct Authenticator {
     login: Option<Login>,
     basic: BasicPolicy,
     /// Server of the current connection.
-    origin: Origin,
+    origin: RtspOrigin,
     known: Option<(KnownChallenge, Standing)>,
     /// Whether the request under way has a login.
     has_sent_login: bool,
@@ -250,7 +237,7 @@ impl Authenticator {
     pub fn new(
         login: Option<Login>,
         basic: BasicPolicy,
-        origin: Origin,
+        origin: RtspOrigin,
         kept: Option<KnownChallenge>,
     ) -> Self {
         let known = kept.map(|kept| (kept, Standing::Kept));
@@ -270,7 +257,7 @@ impl Authenticator {
 
     /// Reports a further connection, after a redirect perhaps to another server. Another server would refuse the known
     /// nonce, and must not get a password for which it did not ask.
-    pub fn on_connected(&mut self, origin: Origin) {
+    pub fn on_connected(&mut self, origin: RtspOrigin) {
         self.origin = origin;
         self.has_sent_login = false;
         self.forget_other_origins();

@@ -63,9 +63,10 @@ impl Lockout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::auth::{AfterUnauthorized, Authenticator, BasicPolicy, Origin};
+    use super::super::auth::{AfterUnauthorized, Authenticator, BasicPolicy};
     use super::super::message::Method;
     use super::super::oddity::OddityCounts;
+    use super::super::rtsp_url::RtspUrl;
     use super::*;
     use crate::wire::Secret;
 
@@ -116,7 +117,7 @@ mod tests {
 
     /// Returns the proof of an answer to a request with a login. The camera challenged DESCRIBE before.
     fn proof(method: Method, status: u16) -> Option<LoginProof> {
-        let origin = Origin::new(false, "camera", 554);
+        let origin = RtspUrl::parse("rtsp://camera/").unwrap().origin().clone();
         let mut authenticator = Authenticator::new(Some(login("right")), BasicPolicy::OverTls, origin, None);
         let kept = AfterUnauthorized::KeepsConnection;
         authenticator

@@ -38,7 +38,7 @@ pub struct ExpectedRecorders {
     pub lost: BTreeSet<u32>,
 }
 
-/// What the status of a Camera knows of its recordings.
+/// Last recording of a camera, by its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastRecording {
     /// Recorder that the camera is configured for.

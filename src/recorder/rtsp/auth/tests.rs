@@ -4,6 +4,7 @@ use http_auth::{PasswordClient, PasswordParams};
 use proptest::prelude::*;
 use strum::VariantArray;
 
+use super::super::rtsp_url::RtspUrl;
 use super::*;
 use crate::wire::Secret;
 
@@ -16,8 +17,12 @@ fn login() -> Login {
     Login { username: "camera".into(), password: Secret::new("Cam-Pass:1") }
 }
 
-fn origin() -> Origin {
-    Origin::new(false, "Camera", 554)
+fn origin_of(url: &str) -> RtspOrigin {
+    RtspUrl::parse(url).unwrap().origin().clone()
+}
+
+fn origin() -> RtspOrigin {
+    origin_of("rtsp://Camera/")
 }
 
 fn begin(login: Option<Login>, basic: BasicPolicy) -> Authenticator {
@@ -427,9 +432,9 @@ fn answer_proves_the_login_or_not() {
 #[test]
 fn challenge_is_answered_only_at_its_origin() {
     let others = [
-        Origin::new(true, "camera", 554),
-        Origin::new(false, "camera2", 554),
-        Origin::new(false, "camera", 8554),
+        origin_of("rtsps://camera:554/"),
+        origin_of("rtsp://camera2:554/"),
+        origin_of("rtsp://camera:8554/"),
     ];
     for values in [BASIC, DIGEST] {
         let mut camera = Dialogue::new(Some(login()), BasicPolicy::Anywhere);
@@ -443,7 +448,7 @@ fn challenge_is_answered_only_at_its_origin() {
             assert_eq!(begun.authorization(Method::Describe, URI, "c0ffee"), None);
             let mut redirected =
                 Authenticator::new(Some(login()), BasicPolicy::Anywhere, origin(), kept.clone());
-            redirected.on_connected(Origin::new(false, "CAMERA", 554));
+            redirected.on_connected(origin_of("rtsp://CAMERA:554/"));
             assert!(redirected.authorization(Method::Describe, URI, "c0ffee").is_some());
             redirected.on_connected(other.clone());
             assert_eq!(redirected.authorization(Method::Describe, URI, "c0ffee"), None);
@@ -454,7 +459,7 @@ fn challenge_is_answered_only_at_its_origin() {
 #[test]
 fn policy_is_that_of_the_connection() {
     let mut camera = Dialogue::new(Some(login()), BasicPolicy::OverTls);
-    camera.authenticator.on_connected(Origin::new(true, "camera", 322));
+    camera.authenticator.on_connected(origin_of("rtsps://camera:322/"));
     assert_eq!(camera.refuse(Method::Describe, &[BASIC]), Ok(Retry::SameConnection));
     camera.accept(Method::Describe);
     camera.authenticator.on_connected(origin());
