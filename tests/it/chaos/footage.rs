@@ -25,6 +25,9 @@ const FROZEN: f64 = 12.0;
 const RECONNECTION: f64 = 75.0;
 /// Time between two queries of a recorder by the operator. It knows the end of a lost recording no better.
 const QUERY: f64 = 16.0;
+/// Longest time from the end of a fault of the operator to true statuses: another one gets the Lease after its 15 s, reads all
+/// objects, and queries the recorders.
+const RECOVERY: f64 = 35.0;
 
 /// A camera's frames.
 pub struct Footage {
@@ -263,7 +266,7 @@ impl Run<'_> {
     /// Returns the parts of a period in which the operator cannot be expected to have written a status.
     pub fn operator_outages(&self) -> Vec<Span> {
         let of_operator = self.faults.iter().filter(|fault| fault.planned.kind.stops_operator());
-        of_operator.map(|fault| widened(self.effect(fault), 1.0, 60.0)).collect()
+        of_operator.map(|fault| widened(self.effect(fault), 1.0, RECOVERY)).collect()
     }
 
     /// Returns claims of `Recording` that the footage refutes, and denials without a disturbance.

@@ -22,13 +22,17 @@ export PATH=$CACHE/bin:$CACHE/venv/bin:$CACHE/go/bin:${CARGO_HOME:-$HOME/.cargo}
 say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
 die() { echo "bed: $*" >&2; exit 1; }
 
-# wait_for WHAT SECONDS COMMAND…: polls until COMMAND succeeds; at the limit it says
-# what COMMAND printed last.
+# Seconds after which something hangs. It says nothing about speed: the machine may be busy with other tests.
+HANG=300
+
+# wait_for WHAT SECONDS COMMAND…: polls until COMMAND succeeds; at the limit, or if COMMAND returns 3 because it never
+# will, it says what COMMAND printed last.
 wait_for() {
-  local what=$1 limit=$2 end seen; shift 2
+  local what=$1 limit=$2 end seen code; shift 2
   end=$((SECONDS + limit))
   until seen=$("$@" 2>&1); do
-    if ((SECONDS >= end)); then
+    code=$?
+    if ((code == 3 || SECONDS >= end)); then
       echo "bed: not within ${limit} s: $what; last seen: ${seen:-nothing}" >&2
       return 1
     fi

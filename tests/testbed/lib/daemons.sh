@@ -22,15 +22,16 @@ alive() { [ -e "$RUN/pid/$1" ] && kill -0 "$(cat "$RUN/pid/$1")" 2>/dev/null; }
 ended() { ! alive "$1" || { echo "$1 still runs"; return 1; }; }
 known() { [ -e "$RUN/command/$1" ] || die "no daemon '$1'; there are: $(cd "$RUN/command" && echo *)"; }
 
-# answers NAME: does it do its work? Says what is missing when it does not.
+# answers NAME: does it do its work? Says what is missing when it does not; one that has ended never will.
 answers() {
+  [ ! -e "$RUN/pid/$1" ] || alive "$1" || { echo "it has ended; see $LOG/$1.log"; return 3; }
   case $1 in
     apiserver) readyz 6443 ;;
     apiserver-newest) readyz 7443 ;;
     containerd) ctr version ;;
     # The second asks its master for a place to write, which needs the volume server.
     seaweedfs) curl -sS -o /dev/null "http://$HOST_IP:8333/" && curl -sS --fail-with-body "http://$HOST_IP:9333/dir/assign" ;;
-    ceph-mon) alive ceph-mon && ceph --connect-timeout 5 mon stat ;;
+    ceph-mon) ceph --connect-timeout 5 mon stat ;;
     issuer) curl -sS -o /dev/null --fail "http://$HOST_IP:7481/keys" ;;
     ceph-rgw) curl -sS -o /dev/null "http://$HOST_IP:7480/" ;;
     cameras) (exec 3<>"/dev/tcp/$HOST_IP/8554") ;;
@@ -59,12 +60,12 @@ stop() {
   known "$1"; alive "$1" || return 0
   kill "$(cat "$RUN/pid/$1")"
   wait_for "$1 has ended" 5 ended "$1" 2>/dev/null || kill -9 "$(cat "$RUN/pid/$1")"
-  wait_for "$1 has ended" 10 ended "$1"
+  wait_for "$1 has ended" $HANG ended "$1"
 }
 
 start() {
   known "$1"; alive "$1" || launch "$1"
-  wait_for "$1 answers" 60 answers "$1"
+  wait_for "$1 answers" $HANG answers "$1"
 }
 
 # days SECONDS|real: how long a day of Ceph's lifecycle lasts. Longer ones count at once. For shorter ones the gateway, which

@@ -13,8 +13,8 @@ down() {
 # of the PID namespace ends all processes, and their mounts and network go with them.
 # Only cgroups and files stay, so these are removed here.
 clear_away() {
-  wait_for "all processes of the bed have ended" 30 end_processes
-  wait_for "the bed's cgroups are removed" 30 remove_cgroups
+  wait_for "all processes of the bed have ended" $HANG end_processes
+  wait_for "the bed's cgroups are removed" $HANG remove_cgroups
   rm -rf "$RUN" "$STATE/s3"
 }
 

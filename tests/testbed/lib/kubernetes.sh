@@ -36,7 +36,7 @@ kubernetes() {
     --kubelet-client-certificate="$RUN/pki/admin.crt" --kubelet-client-key="$RUN/pki/admin.key" \
     --kubelet-certificate-authority="$RUN/pki/ca.crt" --kubelet-preferred-address-types=InternalIP \
     --audit-policy-file="$BED/audit-policy.yaml" --audit-log-path="$LOG/audit.log" --audit-log-format=json
-  wait_for "the API server is ready" 90 answers apiserver
+  wait_for "the API server is ready" $HANG answers apiserver
   daemon controller-manager kube-controller-manager --kubeconfig="$RUN/controllers.kubeconfig" \
     --authentication-kubeconfig="$RUN/controllers.kubeconfig" --authorization-kubeconfig="$RUN/controllers.kubeconfig" \
     --root-ca-file="$RUN/pki/ca.crt" --service-account-private-key-file="$RUN/pki/sa.key" \
@@ -53,11 +53,11 @@ issuer() {
   printf '{"issuer": "%s", "jwks_uri": "%s/keys"}' "$ISSUER" "$ISSUER" >"$RUN/issuer/.well-known/openid-configuration"
   printf '{"keys": [{"x5c": ["%s"]}]}' "$(openssl x509 -in "$RUN/pki/sa.crt" -outform DER | base64 -w0)" >"$RUN/issuer/keys"
   daemon issuer /usr/bin/python3 -m http.server --bind "$HOST_IP" --directory "$RUN/issuer" "${ISSUER##*:}"
-  wait_for "the issuer answers" 30 answers issuer
+  wait_for "the issuer answers" $HANG answers issuer
 }
 
 kubernetes_newest() {
   etcd_up etcd-newest 12379 12380
   api_server apiserver-newest kube-apiserver-newest 7443 12379
-  wait_for "the newest API server is ready" 120 answers apiserver-newest
+  wait_for "the newest API server is ready" $HANG answers apiserver-newest
 }

@@ -62,7 +62,7 @@ C
 containerd_up() {
   containerd_configuration
   daemon containerd containerd --config "$NODE_DIR/containerd.toml"
-  wait_for "containerd answers" 30 answers containerd
+  wait_for "containerd answers" $HANG answers containerd
   import_image "$CACHE/images/pause.tar"
   if [ -e "$STATE/image/stamp" ]; then
     import_image "$STATE/image/toezicht.tar"
@@ -146,12 +146,12 @@ node() {
   proxy_configuration >"$RUN/proxy.yaml"
   echo "nameserver 127.0.0.1" >"$RUN/resolv.conf"
   # A kubelet that starts before the API server waits long before it tries again.
-  wait_for "the API server is ready" 90 answers apiserver
-  wait_for "containerd answers" 30 answers containerd
+  wait_for "the API server is ready" $HANG answers apiserver
+  wait_for "containerd answers" $HANG answers containerd
   local command; mapfile -t command < <(kubelet_command)
   daemon kubelet "${command[@]}"
   daemon proxy kube-proxy --config="$RUN/proxy.yaml"
-  wait_for "the node is ready" 90 node_ready
-  wait_for "the default service account is there" 30 \
+  wait_for "the node is ready" $HANG node_ready
+  wait_for "the default service account is there" $HANG \
     kubectl --kubeconfig "$RUN/admin.kubeconfig" get serviceaccount -n default default
 }

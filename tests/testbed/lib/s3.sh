@@ -54,7 +54,7 @@ seaweedfs() {
   daemon seaweedfs env WEED_MASTER_VOLUME_GROWTH_COPY_1=1 unshare --mount sh -c 'mount --bind /run/seaweedfs-tmp /tmp && cd / && exec "$@"' - \
     /run/weed mini -dir=/run/seaweedfs -ip="$HOST_IP" -ip.bind="$HOST_IP" -s3.config=/run/seaweedfs/s3.json \
     -master.volumeSizeLimitMB=64 -volume.max=4096 -s3.port.iceberg=0 -s3.port.lance=0 -admin.ui=false -webdav=false
-  wait_for "SeaweedFS answers" 60 answers seaweedfs
+  wait_for "SeaweedFS answers" $HANG answers seaweedfs
   server_file seaweedfs "http://$HOST_IP:8333" arn:aws:iam::000000000000:user/ admin operator-admin operator-scoped $PEOPLE
 }
 
@@ -122,7 +122,7 @@ ceph_up() {
   ceph-mon -i a --mkfs --monmap "$dir/monmap" --keyring "$dir/keyring"
   daemon ceph-mon ceph-mon -f -i a --keyring "$dir/keyring"
   # A monitor that gave up says why in its log; its clients would wait for it for five minutes.
-  wait_for "Ceph's monitor answers" 30 answers ceph-mon || { tail -n 3 "$LOG/ceph-mon.log" >&2; return 1; }
+  wait_for "Ceph's monitor answers" $HANG answers ceph-mon || { tail -n 3 "$LOG/ceph-mon.log" >&2; return 1; }
   ceph auth get-or-create mgr.x mon 'allow profile mgr' osd 'allow *' -o "$dir/mgr/keyring"
   daemon ceph-mgr ceph-mgr -f -i x
   secret=$(ceph-authtool --gen-print-key)
@@ -132,7 +132,7 @@ ceph_up() {
   daemon ceph-osd ceph-osd -f -i 0
   ceph auth get-or-create client.rgw mon 'allow *' osd 'allow *' mgr 'allow *' -o "$dir/rgw/keyring"
   daemon ceph-rgw radosgw -f -n client.rgw
-  wait_for "Ceph's gateway answers" 90 answers ceph-rgw
+  wait_for "Ceph's gateway answers" $HANG answers ceph-rgw
   for who in admin $PEOPLE; do
     radosgw-admin user create --uid="$who" --display-name="$who" \
       --access-key="${who}key" --secret-key="${who}secret" >/dev/null

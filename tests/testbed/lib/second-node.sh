@@ -27,7 +27,7 @@ sysctl -qw net.ipv4.ip_forward=1
 containerd_configuration
 kubelet_configuration >"$NODE_DIR/kubelet.yaml"
 containerd --config "$NODE_DIR/containerd.toml" >>"$LOG/second-containerd.log" 2>&1 </dev/null &
-wait_for "containerd answers" 30 ctr version
+wait_for "containerd answers" $HANG ctr version
 touch /run/containerd-answers                           # in a /run of its own
 mapfile -t command < <(kubelet_command)
 exec "${command[@]}" >>"$LOG/second-kubelet.log" 2>&1 </dev/null

@@ -15,7 +15,7 @@ ended() { [ -z "$(second_pid)" ] || { echo "it still runs"; return 1; }; }
 
 up() {
   began=$(date -u +%FT%TZ)
-  [ -z "$(second_pid)" ] || { join; wait_for "the second node is ready" 90 second_ready; return; }
+  [ -z "$(second_pid)" ] || { join; wait_for "the second node is ready" $HANG second_ready; return; }
   mkdir -p "$NODE_DIR"
   if [ ! -e "$RUN/$NODE_KUBELET.kubeconfig" ]; then
     certificate $NODE_KUBELET system:node:$NODE system:nodes "IP:$NODE_IP,DNS:$NODE"
@@ -25,17 +25,17 @@ up() {
   env "$MARK" setsid unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private \
     /usr/bin/python3 "$BED/lib/init.py" "$NAME-second" "$BED/lib/second-node.sh" \
     >>"$LOG/second.log" 2>&1 </dev/null 8>&- 9>&- &
-  wait_for "the second node's first process runs" 10 second_pid_known
+  wait_for "the second node's first process runs" $HANG second_pid_known
   ip link add second type veth peer name uplink netns "$(second_pid)"
   ip addr add $LINK_FIRST/30 dev second
   ip link set second up
   ip route add $NODE_PODS via $NODE_IP
   # Not `ctr version`: until the node has mounts of its own, the first node's containerd answers it.
-  wait_for "the second node's containerd answers" 30 second_containerd
+  wait_for "the second node's containerd answers" $HANG second_containerd
   # What a lost node had is there still.
   import "$CACHE/images/pause.tar"
   [ ! -e "$RUN/image" ] || import "$STATE/image/toezicht.tar"
-  wait_for "the second node is ready" 90 second_ready
+  wait_for "the second node is ready" $HANG second_ready
 }
 
 # Ready, and not by what Kubernetes heard of it before.
@@ -46,7 +46,10 @@ second_ready() {
   node_ready 2>/dev/null
 }
 
-second_containerd() { on_second test -e /run/containerd-answers || { echo "it does not"; return 1; }; }
+second_containerd() {
+  [ -n "$(second_pid)" ] || { tail -n 3 "$LOG/second.log"; return 3; }
+  on_second test -e /run/containerd-answers || { echo "it does not"; return 1; }
+}
 second_pid_known() { [ -n "$(second_pid)" ] || { echo "it does not"; return 1; }; }
 
 import() {
@@ -61,9 +64,9 @@ kill_node() {
   ip link del second 2>/dev/null || true
   local pid; pid=$(second_pid)
   [ -z "$pid" ] || kill -9 "$pid"
-  wait_for "the second node has ended" 30 ended
+  wait_for "the second node has ended" $HANG ended
   join
-  wait_for "the second node's cgroups are removed" 30 remove_second_cgroups
+  wait_for "the second node's cgroups are removed" $HANG remove_second_cgroups
 }
 
 remove_second_cgroups() {

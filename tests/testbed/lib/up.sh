@@ -33,7 +33,7 @@ part() {
 cameras() {
   daemon cameras /usr/bin/python3 "$BED/cameras.py" --address "$HOST_IP" --port 8554 \
     --clips "$CACHE/clips" --count 12 --user camera --password kijk-mee-niet
-  wait_for "the cameras answer on port 8554" 30 answers cameras
+  wait_for "the cameras answer on port 8554" $HANG answers cameras
 }
 
 say "starting $NAME"
