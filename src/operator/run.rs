@@ -317,44 +317,31 @@ async fn check_prerequisites(client: &Client, config: &OperatorConfig) -> Result
 
 #[cfg(test)]
 mod tests {
-    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
+    use crate::controllers::testing;
 
     /// Answers as an API server that gives a list with a field selector this status code.
     fn api_server(code_of_selection: u16) -> Client {
-        let service = tower::service_fn(move |request: http::Request<Body>| {
+        testing::api_server(move |_, uri, _| {
             let kinds = ["recordingpolicies", "sites", "cameras", "incidentholds"];
             let kinds = kinds.map(|name| json!({"name": name, "kind": "K", "namespaced": true, "singularName": "", "verbs": []}));
-            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-            let (code, body) = match path.rsplit('/').next().unwrap() {
+            let is_selection =
+                uri.query().is_some_and(|query| query.contains("fieldSelector=spec.siteRef.name"));
+            match uri.path().rsplit('/').next().unwrap() {
                 "v1alpha1" => (
                     200,
                     json!({"kind": "APIResourceList", "groupVersion": "toezicht.dev/v1alpha1", "resources": kinds}),
                 ),
-                "incidentholds"
-                    if query.contains("fieldSelector=spec.siteRef.name") && code_of_selection == 200 =>
-                {
-                    (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []}))
-                }
-                "incidentholds" => {
-                    let reason = if code_of_selection == 403 { "Forbidden" } else { "BadRequest" };
-                    (
-                        code_of_selection,
-                        json!({"kind": "Status", "status": "Failure", "code": code_of_selection, "reason": reason, "message": "no"}),
-                    )
-                }
+                "incidentholds" if is_selection && code_of_selection == 200 => testing::list_response(&[]),
+                "incidentholds" => testing::error_response(code_of_selection, &json!({})),
                 _ => (
                     200,
                     json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "kube-system", "uid": "u-1"}}),
                 ),
-            };
-            let response =
-                http::Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
-            std::future::ready(response.map_err(std::io::Error::other))
-        });
-        Client::new(service, "default")
+            }
+        })
     }
 
     /// An API server without selectable fields of custom resources answers 400: Kubernetes before 1.30, or before 1.31 by default.

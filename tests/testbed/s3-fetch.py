@@ -7,8 +7,9 @@ Prints the keys under PREFIX in their order, the first N of them; with --to, eac
 into DIR. With --as, as this identity and no more; --exactly takes PREFIX for a key, which nobody need list.
 
 Without --as, as the store's administrator or the bucket's owner. Nobody may read recordings that no incident holds:
-where the bucket's policy denies even these, another takes its place for the length of the reading. (Without any,
-Ceph lets only the recorder read what it wrote.) Where an operator puts it back meanwhile, that is done once more.
+where the bucket's policy denies even these, another takes its place for the length of the reading. It allows what that
+one allowed, or no recorder could upload meanwhile. (Without any, Ceph lets only the recorder read what it wrote.) Where
+an operator puts it back meanwhile, that is done once more.
 """
 import argparse
 import json
@@ -61,7 +62,8 @@ def read_with_own_policy(client, args, principal):
         "Action": ["s3:GetObject", "s3:ListBucket"],
         "Resource": [bucket, f"{bucket}/*"],
     }
-    own = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    allowed = [other for other in json.loads(policy)["Statement"] if other["Effect"] == "Allow"]
+    own = json.dumps({"Version": "2012-10-17", "Statement": [*allowed, statement]})
     try:
         for _ in range(TRIES):
             client.put_bucket_policy(Bucket=args.bucket, Policy=own)

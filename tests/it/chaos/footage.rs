@@ -9,7 +9,7 @@ use super::chronicle::Reports;
 use super::inject::Fault;
 use super::plan::Kind;
 use super::restarts::Restart;
-use super::spans::{Span, is_overlapping, outside, seconds, span, widened, within};
+use super::spans::{Span, is_overlapping, joined, outside, seconds, span, widened, within};
 use super::world::{ChaosCamera, FPS};
 use crate::support::recorded::{Segment, validate};
 
@@ -105,12 +105,6 @@ impl Run<'_> {
             !cut.iter().any(|effect| is_overlapping(widened(*effect, 0.0, QUERY), *span))
         };
         problems.extend(footage.doubled.iter().filter(is_alone).map(|(_, text)| text.clone()));
-        // A gap that ended while a recorder was cut off is lost with the disk of its pod.
-        let is_unheard = |hole: &Span| {
-            let has_volume = camera.site == 0;
-            let mut cut = cut.iter().map(|effect| widened(*effect, QUERY, QUERY));
-            !has_volume && cut.any(|effect| effect[0] < hole[1] && hole[1] < effect[1])
-        };
         let gaps = self.gaps(&camera.name, &footage.missing);
         for hole in &footage.missing {
             let claim = |(span, gap): &(Span, &CameraGap)| {
@@ -123,7 +117,7 @@ impl Run<'_> {
                 if !self.is_disturbed(camera, *hole) {
                     problems.push(self.problem(camera, "frames are lost without a fault", *hole));
                 }
-            } else if !unclaimed.is_empty() && !is_unheard(hole) {
+            } else if !unclaimed.is_empty() && !self.is_unheard(camera, *hole) {
                 let text = format!("{unclaimed:?} are in no segment and in no gap");
                 problems.push(self.problem(camera, &text, *hole));
             }
@@ -147,6 +141,18 @@ impl Run<'_> {
         }
         problems.extend(self.uncovered(camera, footage));
         problems
+    }
+
+    /// Returns whether a gap ended while nobody could ask its recorder, and may be lost with the disk of the pod since: the node was
+    /// cut off, or no operator could work until the pod went.
+    fn is_unheard(&self, camera: &ChaosCamera, hole: Span) -> bool {
+        let has_volume = camera.site == 0;
+        let cut = self.effects(camera, |kind| kind == Kind::NodeCut);
+        let cut: Vec<Span> = cut.into_iter().map(|effect| widened(effect, QUERY, QUERY)).collect();
+        let is_end_in = |period: &Span| period[0] < hole[1] && hole[1] < period[1];
+        let unheard = joined(cut.iter().copied().chain(self.operator_outages()));
+        let is_lost = |period: &Span| is_end_in(period) && self.is_pod_lost(camera, [hole[1], period[1]]);
+        !has_volume && (cut.iter().any(is_end_in) || unheard.iter().any(is_lost))
     }
 
     fn problem(&self, camera: &ChaosCamera, text: &str, at: Span) -> String {

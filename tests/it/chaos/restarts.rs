@@ -9,7 +9,7 @@ use super::footage::Run;
 use super::inject::Fault;
 use super::plan::{Ending, Kind};
 use super::spans::{Span, end_of, is_overlapping, seconds, span, time, undisturbed, widened};
-use super::world::ChaosCamera;
+use super::world::{ChaosCamera, SITES};
 
 /// Longest time from a fault to the end of its recorders, as the watch of the pods shows it.
 const NOTICE: f64 = 30.0;
@@ -72,6 +72,15 @@ impl Run<'_> {
             }
         }
         outages
+    }
+
+    /// Returns whether a pod of a camera's site went in `period`. Which one recorded the camera may be in no status.
+    pub fn is_pod_lost(&self, camera: &ChaosCamera, period: Span) -> bool {
+        let prefix = format!("{}-recorder-", SITES[camera.site as usize]);
+        let mut pods = self.reports.pods.keys().filter(|pod| pod.starts_with(&prefix));
+        pods.any(|pod| {
+            self.outages(pod).iter().any(|outage| is_overlapping([outage[0], outage[0] + 0.1], period))
+        })
     }
 
     fn endings(&self, camera: &ChaosCamera) -> impl Iterator<Item = (&Fault, Ending)> {

@@ -48,6 +48,20 @@ pub fn outside(span: Span, others: &[Span]) -> Vec<Span> {
     left
 }
 
+/// Returns the periods in which at least one of `spans` lasts, in order.
+pub fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut spans: Vec<Span> = spans.collect();
+    spans.sort_by(|one, other| one[0].total_cmp(&other[0]));
+    let mut joined: Vec<Span> = Vec::new();
+    for span in spans {
+        match joined.last_mut().filter(|last| span[0] <= last[1]) {
+            Some(last) => last[1] = last[1].max(span[1]),
+            None => joined.push(span),
+        }
+    }
+    joined
+}
+
 /// Returns the end of `length` seconds from `start` on that are in none of `delays`.
 pub fn end_of(start: f64, length: f64, delays: &[Span]) -> f64 {
     let mut delays = delays.to_vec();
@@ -83,6 +97,13 @@ mod tests {
         assert_eq!(outside([0.0, 10.0], &others), [[0.0, 2.0], [5.0, 8.0]]);
         assert_eq!(within([0.0, 10.0], &others), [[2.0, 4.0], [3.0, 5.0], [8.0, 10.0]]);
         assert_eq!(outside([3.0, 4.5], &others), Vec::<Span>::new());
+    }
+
+    #[test]
+    fn spans_that_touch_are_joined() {
+        let spans = [[8.0, 9.0], [1.0, 3.0], [3.0, 5.0], [2.0, 4.0]];
+        assert_eq!(joined(spans.into_iter()), [[1.0, 5.0], [8.0, 9.0]]);
+        assert_eq!(joined(std::iter::empty()), Vec::<Span>::new());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use toezicht::rules::recording::key::Key;
 
 use super::settings::S3Server;
-use super::tools::{Frame, Mp4Contents, read_mp4_files, run, script};
+use super::tools::{Frame, Mp4Contents, read_mp4_files, run_s3};
 use super::wait::{HANG, eventually_every};
 
 /// Longest time of frames that a recorder has received and not written when it ends. Shorter than a segment, so that a lost
@@ -47,10 +47,10 @@ pub async fn keys_under(bucket: &Bucket, prefix: &str) -> Vec<String> {
 }
 
 async fn fetch(bucket: &Bucket, prefix: &str, to: &[&str]) -> String {
-    let (script, file) = (script("s3-fetch.py"), bucket.server.file.display().to_string());
-    let mut args = vec![script.as_str(), &file, &bucket.name, prefix];
+    let file = bucket.server.file.display().to_string();
+    let mut args = vec![file.as_str(), &bucket.name, prefix];
     args.extend(to);
-    run("python3", &args, None).await
+    run_s3("s3-fetch.py", &args).await
 }
 
 /// Returns all segments of a camera in the order of their keys.
@@ -175,8 +175,8 @@ fn begins_at_an_end(gap: &FrameGap, ends: &[[Timestamp; 2]]) -> bool {
     ends.iter().any(|[from, to]| *from - UNWRITTEN <= gap.from && gap.from <= *to)
 }
 
-/// While a bucket is read, its policy lets no recorder put anything. The pause leaves time for that.
-const READING_PAUSE: Duration = Duration::from_secs(10);
+/// Pause between two readings of a bucket, which put another policy in its place and read all its segments.
+pub const READING_PAUSE: Duration = Duration::from_secs(10);
 
 /// Waits until everything is in the bucket that recorders wrote, as [`ensure_complete`] has it, and returns the gaps.
 pub async fn wait_until_complete(

@@ -1,11 +1,14 @@
 //! Third-party tools that check Toezicht's results independently: boto3 for buckets, ffmpeg for segments.
 
-use std::path::Path;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::settings::{S3Server, root};
@@ -50,19 +53,57 @@ pub fn script(name: &str) -> String {
 
 /// Reads a bucket's object lock, versioning, lifecycle, policy and encryption with boto3.
 pub async fn read_back(server: &S3Server, bucket: &str, identity: &str) -> Value {
-    let file = server.file.display().to_string();
-    let out = run("python3", &[&script("s3-readback.py"), &file, bucket, "--as", identity], None).await;
+    let out = run_s3("s3-readback.py", &[&server.file.display().to_string(), bucket, "--as", identity]).await;
     serde_json::from_str(&out).unwrap()
 }
 
 /// Tries an operation with boto3 and returns `{ok, code, …}`.
 pub async fn attempt(server: &S3Server, bucket: &str, identity: &str, operation: &[&str]) -> Value {
     let file = server.file.display().to_string();
-    let script = script("s3-try.py");
-    let mut args = vec![script.as_str(), &file, bucket, "--as", identity];
+    let mut args = vec![file.as_str(), bucket, "--as", identity];
     args.extend(operation);
-    let (_, out, err) = try_run("python3", &args, None).await;
+    let S3Output { out, err, .. } = try_run_s3("s3-try.py", &args).await;
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{operation:?}: {e}: {out}\n{err}"))
+}
+
+/// Runs a script of the test bed that uses boto3, and returns its standard output. Panics with all its output if it fails.
+pub async fn run_s3(script: &str, args: &[&str]) -> String {
+    let S3Output { code, out, err } = try_run_s3(script, args).await;
+    assert!(code == 0, "{script} {}: {out}\n{err}", args.join(" "));
+    out
+}
+
+/// Output of a script that uses boto3.
+#[derive(Deserialize)]
+struct S3Output {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+async fn try_run_s3(script: &str, args: &[&str]) -> S3Output {
+    /// Answers the calls of this process. It ends with its standard input.
+    static CALLS: LazyLock<(PathBuf, std::process::Child)> = LazyLock::new(start_s3_calls);
+    let mut stream = UnixStream::connect(&CALLS.0).await.unwrap_or_else(|e| panic!("s3-calls.py: {e}"));
+    let call: Vec<&str> = [script].into_iter().chain(args.iter().copied()).collect();
+    let mut answer = Vec::new();
+    stream.write_all(format!("{}\n", serde_json::to_string(&call).unwrap()).as_bytes()).await.unwrap();
+    stream.read_to_end(&mut answer).await.unwrap();
+    serde_json::from_slice(&answer).unwrap_or_else(|e| panic!("{call:?}: {e}: {answer:?}"))
+}
+
+fn start_s3_calls() -> (PathBuf, std::process::Child) {
+    let socket = std::env::temp_dir().join(format!("toezicht-s3-calls-{}", std::process::id()));
+    let mut child = std::process::Command::new("python3")
+        .args([script("s3-calls.py").as_ref(), socket.as_os_str()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("python3: {e}"));
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "listening\n", "s3-calls.py did not start");
+    (socket, child)
 }
 
 /// One access unit of a recording, with the data that the test camera embedded in it.

@@ -151,8 +151,7 @@ mod tests {
 
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::Client;
-    use kube::client::Body;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::controllers::config::OperatorConfig;
@@ -168,32 +167,19 @@ mod tests {
     /// Answers as an API server without recorders and with one claim of them, which accepts no change. Notes the requests.
     fn api_server(names: &ChildNames, requests: &Arc<Mutex<Vec<String>>>) -> Client {
         let (claim, requests) = (names.claim(0), Arc::clone(requests));
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-            let list = |items: Value| {
-                (200, json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}))
-            };
-            let refusal = |code: u16| {
-                (
-                    code,
-                    json!({"kind": "Status", "status": "Failure", "reason": if code == 404 { "NotFound" } else { "Conflict" }, "code": code, "message": "no"}),
-                )
-            };
-            let (status, body) = match (method.as_str(), path.rsplit('/').next().unwrap()) {
-                ("GET", "pods") => list(json!([])),
-                ("GET", "persistentvolumeclaims") => list(json!([{
+        testing::api_server(move |method, uri, _| {
+            let path = uri.path();
+            requests.lock().unwrap().push(format!("{method} {path}"));
+            match (method, path.rsplit('/').next().unwrap()) {
+                ("GET", "pods") => testing::list_response(&[]),
+                ("GET", "persistentvolumeclaims") => testing::list_response(&[json!({
                     "metadata": {"name": claim, "uid": "u", "resourceVersion": "7", "finalizers": ["toezicht.dev/spool"]},
                     "spec": {"volumeName": "pv"},
-                }])),
-                ("GET", _) => refusal(404),
-                _ => refusal(409),
-            };
-            requests.lock().unwrap().push(format!("{method} {path}"));
-            let response =
-                http::Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
-            std::future::ready(response.map_err(std::io::Error::other))
-        });
-        Client::new(service, "default")
+                })]),
+                ("GET", _) => testing::error_response(404, &json!({})),
+                _ => testing::error_response(409, &json!({})),
+            }
+        })
     }
 
     /// Two claims, of which the second changed meanwhile, or a stop: the next reconcile finds the first given up, and reports nothing.

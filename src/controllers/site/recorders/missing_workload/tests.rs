@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Client;
-use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
@@ -20,6 +19,7 @@ use crate::controllers::site::recorders::names::{FINALIZER, SITE_LABEL};
 use crate::controllers::site::recorders::site_holds::SiteHolds;
 use crate::controllers::site::recorders::spool_report::DISCARD_SPOOLS_ANNOTATION;
 use crate::controllers::site::recorders::workload::delete_other_children;
+use crate::controllers::testing::{self, error_response, list_response};
 use crate::leader::clock::mock::MockClock;
 use crate::leader::fence::Fence;
 use crate::leader::takeover::TakeoverDelay;
@@ -37,24 +37,22 @@ struct ApiServer {
 
 impl ApiServer {
     fn answer(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let list = |items: &[Value]| {
-            (200, json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}))
-        };
-        let status = |code: u16, details: Value| {
-            let reason = if code == 404 { "NotFound" } else { "Forbidden" };
-            let status = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": "no", "details": details});
-            (code, status)
-        };
         let found = self.objects.iter().find(|(end, _)| path.ends_with(end.as_str()));
         match (method, path.rsplit('/').next().unwrap()) {
-            ("GET", "pods") => return list(&self.pods),
-            ("GET", "persistentvolumeclaims") => return list(&self.claims),
-            ("GET", _) => return found.map_or(status(404, json!({})), |(_, object)| (200, object.clone())),
+            ("GET", "pods") => return list_response(&self.pods),
+            ("GET", "persistentvolumeclaims") => return list_response(&self.claims),
+            ("GET", _) => {
+                return found
+                    .map_or_else(|| error_response(404, &json!({})), |(_, object)| (200, object.clone()));
+            }
             _ => {}
         }
         self.changes.lock().unwrap().push((format!("{method} {path}"), body.clone()));
         if self.is_namespace_terminating && found.is_none() && matches!(method, "POST" | "PATCH") {
-            return status(403, json!({"causes": [{"reason": "NamespaceTerminating", "message": "x"}]}));
+            return error_response(
+                403,
+                &json!({"causes": [{"reason": "NamespaceTerminating", "message": "x"}]}),
+            );
         }
         match method {
             "PATCH" if path.contains("/persistentvolumeclaims/") => (200, self.claims[0].clone()),
@@ -70,18 +68,7 @@ impl ApiServer {
 
     fn client(self: &Arc<Self>) -> Client {
         let server = Arc::clone(self);
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let server = Arc::clone(&server);
-            async move {
-                let (parts, body) = request.into_parts();
-                let bytes = body.collect_bytes().await.unwrap();
-                let body = serde_json::from_slice(&bytes).unwrap_or_default();
-                let (code, answer) = server.answer(parts.method.as_str(), parts.uri.path(), body);
-                let response = http::Response::builder().status(code);
-                response.body(Body::from(answer.to_string().into_bytes())).map_err(std::io::Error::other)
-            }
-        });
-        Client::new(service, "default")
+        testing::api_server(move |method, uri, body| server.answer(method, uri.path(), body))
     }
 
     fn context(self: &Arc<Self>) -> Context {
