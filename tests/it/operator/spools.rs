@@ -35,6 +35,7 @@ const KIND_PORT: u16 = 28354;
 const BESIDE_PORT: u16 = 28355;
 const DECLARED_PORT: u16 = 28356;
 const FOREGROUND_PORT: u16 = 28357;
+const SIZE_PORT: u16 = 28368;
 const GONE_PORT: u16 = 28359;
 const ORPHAN_PORT: u16 = 28360;
 
@@ -228,6 +229,49 @@ async fn template_change_waits_for_the_store() {
             let pod = pods.get_opt(&first).await.map_err(|e| e.to_string())?;
             let is_new = pod.as_ref().is_some_and(|pod| pod.uid() != uid);
             is_new.then_some(()).ok_or_else(|| format!("{:?}", pod.and_then(|pod| pod.status)))
+        })
+        .await;
+        let replaced = Timestamp::now();
+        scene.wait_for_site("Ready", "True", HANG).await;
+        scene.wait_for_camera("hal", "Recording", "True", HANG).await;
+        let gaps = wait_until_complete(&scene.bucket, "hal", &[[end, replaced]], replaced).await;
+        assert!(gaps.len() <= 1, "only the restart: {gaps:?}");
+    })
+    .await;
+}
+
+/// With the capacity of a volume that it does not have yet, a recorder would fill its own, and Kubernetes would evict it.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_size_of_a_spool_waits_for_its_volume() {
+    with_chart_scaled_down("spool-size", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, SIZE_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-size", &proxy, &["hal"]).await;
+        let (pods, first) = (scene.namespace.api::<Pod>(), format!("{RECORDER}-0"));
+        let limit = || async {
+            pod::metric_of(&scene.namespace, &first, "toezicht_recorder_spool_limit_bytes").await
+        };
+        let before = limit().await.unwrap();
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 2).await;
+        let uid = pods.get(&first).await.unwrap().uid();
+        for size in ["64Mi", "1Gi"] {
+            scene.patch_site(json!({"spec": {"recorder": {"spool": {"size": size}}}})).await;
+            wait_for_ready_message(
+                &scene,
+                &["new template, which waits", &format!("in the spools of {first}")],
+            )
+            .await;
+            // The kubelet renews a mounted Secret within a minute.
+            sleep(Duration::from_secs(75)).await;
+            assert_eq!(limit().await, Ok(before), "{size}");
+            let pod = pods.get(&first).await.unwrap();
+            assert_eq!((pod.uid(), pod.metadata.deletion_timestamp), (uid.clone(), None), "{size}");
+        }
+        let end = Timestamp::now();
+        proxy.set_down(false);
+        eventually("the new pod has the new capacity", HANG, || async {
+            let limit = limit().await?;
+            if limit == (1 << 30) / 100 * 90 { Ok(()) } else { Err(format!("{limit}")) }
         })
         .await;
         let replaced = Timestamp::now();

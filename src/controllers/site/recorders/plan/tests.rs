@@ -136,6 +136,60 @@ fn spool_on_the_nodes_disk_is_requested_and_allowed() {
     }
 }
 
+/// Returns the variable with the bytes that segments may use of a spool.
+fn spool_bytes(workload: &StatefulSet) -> Option<u64> {
+    let pod = workload.spec.as_ref()?.template.spec.as_ref()?;
+    let variables = pod.containers.first()?.env.as_ref()?;
+    let found = variables.iter().find(|variable| variable.name == "TOEZICHT_SPOOL_BYTES")?;
+    found.value.as_ref()?.parse().ok()
+}
+
+/// A running recorder reloads its configuration. With the new limit, it would fill the volume that its pod still has, and Kubernetes
+/// would evict it, or it would evict what that volume still holds.
+#[test]
+fn new_size_reaches_a_recorder_only_with_its_volume() {
+    for class in [None, Some("fast")] {
+        let mut fixture = fixture();
+        fixture.site.spec.recorder.spool.storage_class_name = class.map(str::to_owned);
+        let before = fixture.plan();
+        assert_eq!(spool_bytes(&before.workload), Some((20 << 30) / 100 * 90));
+        for (size, expected) in
+            [("400Mi", (400 << 20) / 100 * 90), ("40Gi", (40 << 30) / 100 * 90), ("a lot", 0)]
+        {
+            let mut changed = after_apply(&fixture, &before);
+            changed.site.spec.recorder.spool.size = size.into();
+            let after = changed.plan();
+            assert_eq!(config_of(&after).spool_bytes, config_of(&before).spool_bytes, "{size}");
+            assert_eq!(spool_bytes(&after.workload).unwrap_or_default(), expected, "{size}");
+        }
+    }
+}
+
+/// A tenant may write Secrets. Recorders reject a document without a limit.
+#[test]
+fn configuration_without_a_limit_gets_one() {
+    let fixture = fixture();
+    let plan = fixture.plan();
+    let mut edited = after_apply(&fixture, &plan);
+    edited.observed.recorder_config.as_mut().unwrap().spool_bytes = 0;
+    assert_eq!(config_of(&edited.plan()).spool_bytes, config_of(&plan).spool_bytes);
+}
+
+/// The kubelet evicts a pod that uses more of the node's disk than its limit, even if its volume has room.
+#[test]
+fn segments_fit_into_the_pods_limit() {
+    for (class, limit, expected) in
+        [(None, "1Gi", 1_u64 << 30), (None, "30Gi", 20 << 30), (Some("fast"), "1Gi", 20 << 30)]
+    {
+        let mut fixture = fixture();
+        let settings = &mut fixture.site.spec.recorder;
+        settings.spool.storage_class_name = class.map(str::to_owned);
+        let resources = json!({"limits": {"ephemeral-storage": limit}});
+        settings.resources = Some(serde_json::from_value(resources).unwrap());
+        assert_eq!(spool_bytes(&fixture.plan().workload), Some(expected / 100 * 90), "{class:?} {limit}");
+    }
+}
+
 #[test]
 fn spool_with_storage_class_uses_volume_claim() {
     let mut fixture = fixture();
@@ -178,6 +232,10 @@ fn spool_can_become_a_claim_and_keep_the_metadata_of_another_template() {
     assert_ne!(of_node.0, of_claim.0);
     assert_eq!((of_node.1, of_claim.1), (false, true));
     assert_eq!(workload, desired);
+    let large = ClaimStorage { class: "fast".into(), size: "40Gi".into() };
+    objects::set_claim_storage(&mut workload, &fixture.valid().names, &large);
+    assert_eq!(spool_bytes(&workload), Some((40 << 30) / 100 * 90), "of the claims that it uses");
+    workload = desired.clone();
 
     let templates = workload.spec.as_mut().unwrap().volume_claim_templates.as_mut().unwrap();
     templates[0].metadata.finalizers = None;
