@@ -10,6 +10,7 @@ pub(crate) mod dereference;
 #[cfg(test)]
 mod fixtures;
 mod missing_reference;
+mod problem;
 pub mod recorders;
 pub(crate) mod secret_finalizers;
 mod spool_persistence;
