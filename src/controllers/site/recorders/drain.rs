@@ -186,7 +186,7 @@ pub fn report_spools<'a>(
             Ok(status) if is_drained(status) => {}
             Ok(status) if is_in_doubt(status) => report.in_doubt.push(name),
             Ok(status) => {
-                report.segments += status.spool.segments;
+                report.segments = report.segments.saturating_add(status.spool.segments);
                 report.filled.push(name);
             }
             Err(_) if !can_have_content(live, pods, &name) => {}

@@ -152,7 +152,7 @@ fn build_config(
     };
     let max_bytes =
         camera_limit::MAX_BYTES_WITHOUT_HOLDS.saturating_sub(to_json(&document).len() + RESERVED_BYTES);
-    let omitted = omitted_cameras(valid, max_bytes);
+    let omitted = omitted_cameras(valid, previous, max_bytes);
     document.omitted_cameras = u32::try_from(omitted.len()).unwrap_or(u32::MAX);
     document.cameras = camera_configs(site, observed, valid, may_record, &omitted);
     set_holds(&mut document, held);
@@ -167,9 +167,18 @@ fn set_holds(document: &mut RecorderConfig, held: &HoldScopes) {
 }
 
 /// Returns the names of the cameras that do not fit into `max_bytes`.
-fn omitted_cameras(valid: &ValidSite, max_bytes: usize) -> BTreeSet<String> {
+fn omitted_cameras(
+    valid: &ValidSite,
+    previous: Option<&RecorderConfig>,
+    max_bytes: usize,
+) -> BTreeSet<String> {
+    // Without their policy, cameras keep the previous windows.
+    let kept = previous.filter(|_| !valid.has_policy).into_iter().flat_map(|config| &config.cameras);
+    let kept = kept.map(|camera| camera.permitted.len()).max().unwrap_or_default();
+    // Policies in succession may have gaps, and each camera has all windows.
+    let windows = valid.permission.windows.as_slice().len().max(kept).max(1);
     // The largest values: which cameras fit must not depend on when they may record, or on their shards.
-    let permitted = vec![Window::new(Timestamp::MAX, Some(Timestamp::MAX))];
+    let permitted = vec![Window::new(Timestamp::MAX, Some(Timestamp::MAX)); windows];
     let size = |camera: &ValidCamera| {
         let config = CameraConfig {
             name: camera.name.clone(),

@@ -46,7 +46,7 @@ impl SpoolReport {
 
     /// Adds the spools of another report.
     pub fn extend(&mut self, other: Self) {
-        self.segments += other.segments;
+        self.segments = self.segments.saturating_add(other.segments);
         self.unknown.extend(other.unknown);
         let is_new = |pod: &String| {
             let known = [&self.filled, &self.in_doubt];

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::condition::{ConditionFinding, ConditionType, Reason, merge};
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{CameraStatus, Ceilings, SiteStatus, Suspension};
 use crate::controllers::kubernetes::quantity;
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
@@ -13,9 +13,10 @@ use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
 use crate::controllers::site::recorders::claims::ClaimStorage;
 use crate::controllers::site::recorders::hold_widening::Widening;
+use crate::controllers::site_policies::FollowingPolicy;
 use crate::controllers::testing::camera;
 use crate::rules::{CameraSelector, Class, HoldScope, Recording};
-use crate::storage::{Claimant, EnforceError};
+use crate::storage::{Claimant, EnforceError, TargetError};
 use crate::wire::{CONFIG_KEY, Window};
 
 fn config_of(plan: &RecorderPlan) -> RecorderConfig {
@@ -733,4 +734,82 @@ fn cameras_of_a_lost_recorder_move_to_another_and_stay_there() {
     returned.observed.losses.shards.lost.clear();
     returned.observed.replicas = Some(2);
     assert_eq!(shards(&returned.plan()), [1, 1]);
+}
+
+#[test]
+fn unusable_operator_key_or_ca_stops_no_recording_of_a_known_bucket() {
+    let first = fixture().plan();
+    let fixture = after_apply(&fixture(), &first);
+    let known = compliant_bucket(fixture.now).status;
+    for error in [TargetError::Credentials, TargetError::Ca, TargetError::Proxy] {
+        for (reported, records) in [(known.as_ref(), true), (None, false)] {
+            let bucket = evaluate_bucket(Err(EnforceError::Target(error)), reported, fixture.now);
+            assert_eq!((bucket.may_record(), bucket.is_stalled), (records, true), "{error}");
+            assert_eq!(bucket.finding.status, ConditionStatus::Unknown, "{error}");
+            let config = config_of(&fixture.plan_with(&bucket).unwrap());
+            assert_eq!(config.cameras.iter().all(|camera| !camera.permitted.is_empty()), records, "{error}");
+        }
+    }
+    let bucket = evaluate_bucket(Err(EnforceError::Target(TargetError::Bucket)), known.as_ref(), fixture.now);
+    assert!(!bucket.may_record(), "another bucket");
+}
+
+#[test]
+fn long_certificate_authority_of_the_store_omits_no_camera() {
+    let mut fixture = after_apply(&fixture(), &fixture().plan());
+    fixture.site.spec.storage.ca_ref = Some(crate::api::LocalRef { name: "ca".into() });
+    let secret = ReferencedSecret::of(&[("ca.crt", "x".repeat(920_000).as_str())]);
+    fixture.observed.camera_secrets.ca_certificates.insert("ca".into(), secret);
+    let plan = fixture.plan();
+    assert_eq!(plan.expected.omitted_cameras, [] as [String; 0]);
+    let (before, now) = (fixture.observed.recorder_config.clone().unwrap(), config_of(&plan));
+    assert_eq!((now.storage, now.cameras), (before.storage, before.cameras), "the recorders keep theirs");
+}
+
+#[test]
+fn long_certificate_authority_of_a_camera_omits_no_other() {
+    let mut fixture = fixture();
+    let long = |fixture: &mut Fixture| {
+        let stream = &mut fixture.observed.cameras[0].spec.stream;
+        stream.ca_ref = Some(crate::api::LocalRef { name: "ca".into() });
+        let secret = ReferencedSecret::of(&[("ca.crt", "x".repeat(890_000).as_str())]);
+        fixture.observed.camera_secrets.ca_certificates.insert("ca".into(), secret);
+    };
+    let before = config_of(&fixture.plan());
+    let mut known = after_apply(&fixture, &fixture.plan());
+    long(&mut known);
+    assert_eq!(config_of(&known.plan()).cameras, before.cameras, "a camera keeps its source");
+    long(&mut fixture);
+    let names = |config: RecorderConfig| config.cameras.into_iter().map(|camera| camera.name);
+    assert!(names(config_of(&fixture.plan())).eq(["kassa"]));
+    assert_eq!(fixture.valid().unusable_cameras, ["hal"]);
+}
+
+/// Each camera has the windows of all policies. If the API server rejected the Secret, no hold or suspension would arrive.
+#[test]
+fn windows_of_many_policies_fit_into_the_secret() {
+    let mut fixture = fixture();
+    fixture.observed.cameras = (0..1200).map(|number| camera(&format!("camera-{number:04}"))).collect();
+    let of_one = fixture.plan();
+    assert_eq!(of_one.expected.omitted_cameras, [] as [String; 0]);
+    for year in 30..41 {
+        let mut policy = crate::controllers::testing::policy();
+        let name = format!("p{year}");
+        policy.metadata.name = Some(name.clone());
+        policy.spec.in_force.from = serde_json::from_value(json!(format!("20{year}-01-01"))).unwrap();
+        policy.spec.in_force.until = serde_json::from_value(json!(format!("20{year}-06-01"))).unwrap();
+        let from = format!("20{year}-01-01T00:00:00Z").parse().unwrap();
+        fixture.observed.policies.following.push(FollowingPolicy { name, from, policy: Some(policy) });
+    }
+    let size = |plan: &RecorderPlan| plan.config_secret.data.as_ref().unwrap()[CONFIG_KEY].0.len();
+    let plan = fixture.plan();
+    assert!(config_of(&plan).cameras[0].permitted.len() > 5);
+    assert!(size(&plan) <= hold_widening::MAX_CONFIG_BYTES, "{}", size(&plan));
+    assert!(!plan.expected.omitted_cameras.is_empty());
+    // The policy is missing for a moment: the cameras keep their windows.
+    let mut missing = after_apply(&fixture, &plan);
+    missing.observed.policies.policy = None;
+    let kept = missing.plan();
+    assert_eq!(kept.expected.omitted_cameras, plan.expected.omitted_cameras);
+    assert!(size(&kept) <= hold_widening::MAX_CONFIG_BYTES);
 }
