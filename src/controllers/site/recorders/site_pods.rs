@@ -1,7 +1,7 @@
 //! Pods of a Site on the API server, whatever labels they have.
 //!
 //! Anybody may remove a label of a pod, and its recorder continues. A pod without the label of the Site is in no list and no
-//! watch, and the StatefulSet releases a pod without a label of its selector, but cannot create another of its name. So each
+//! watch. The StatefulSet releases a pod without a label of its selector, and cannot create another of the same name. So each
 //! shard without a listed pod is read by name, and the operator restores the labels. Kubernetes then adopts the pod again.
 
 use std::collections::BTreeMap;
