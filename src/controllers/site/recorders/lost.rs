@@ -78,7 +78,9 @@ pub async fn observe(
         return Ok(Losses { known, ..Losses::default() });
     };
     let pods = if known.iter().any(may_return) {
-        list_site_pods(context, &names, 0).await?
+        let shards = known.iter().filter_map(|entry| names.shard_of_pod(&entry.pod_name));
+        list_site_pods(context, &names, shards.map(|shard| shard.saturating_add(1)).max().unwrap_or_default())
+            .await?
     } else {
         cached_site_pods(&context.cache, &names)
     };
