@@ -13,11 +13,12 @@ use kube::{Api, ResourceExt};
 
 use super::claims::Spools;
 use super::drain::{DrainStatus, drain, is_given_up, is_settled, stop_recording};
-use super::missing_workload::{is_orphan, missing_pods, recreate, report_left, report_unproved};
+use super::missing_workload::{missing_pods, recreate, report_left, report_unproved};
 use super::names::ChildNames;
 use super::site_holds::SiteHolds;
+use super::site_pods::{configured_pods, list_site_pods};
 use super::spool_report::{SpoolReport, report_deleted_workload, report_loss};
-use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
+use super::workload::{delete_workload, is_orphan, is_recorder, is_terminated, replicas};
 use crate::api::condition::ConditionFinding;
 use crate::api::{IncidentHold, RetentionStatus, Site};
 use crate::controllers::context::Context;
@@ -167,14 +168,17 @@ pub async fn delete(
             }
         };
     }
-    let pods = list_site_pods(&Api::<Pod>::namespaced(client.clone(), &names.namespace), &names).await?;
-    if own.is_some() {
+    if let Some(live) = own {
         // Until it is gone, it does not say whether its pods go with it.
+        let pods = list_site_pods(context, &names, replicas(live)).await?;
         return Ok(waiting_for_pods(&names, &pods).unwrap_or(DeletionPhase::Terminating));
     }
     let mut spools = Spools::list(context, &names, None).await?;
+    spools.protect().await?;
     let is_done = is_settled(site) && spools.claims().is_empty();
     let config = if is_done { None } else { stop_recording(context, &names, holds).await? };
+    let pods =
+        list_site_pods(context, &names, spools.shards_end().max(configured_pods(config.as_ref()))).await?;
     let lost = report_unproved(&names, config.as_ref(), &pods, &spools);
     if !lost.is_empty() && !is_settled(site) {
         report_deleted_workload(context, site, &lost, now).await;

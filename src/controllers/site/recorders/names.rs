@@ -105,6 +105,17 @@ impl ChildNames {
         format!("{SPOOL_VOLUME}-{}", self.pod(shard))
     }
 
+    /// Returns the shard of a recorder pod by its name; `None`: it has another name.
+    pub fn shard_of_pod(&self, name: &str) -> Option<u32> {
+        let shard = name.strip_prefix(&self.recorder)?.strip_prefix('-')?.parse().ok()?;
+        (self.pod(shard) == name).then_some(shard)
+    }
+
+    /// Returns the shard of the claim of a spool by its name; `None`: it has another name.
+    pub fn shard_of_claim(&self, name: &str) -> Option<u32> {
+        self.shard_of_pod(name.strip_prefix(SPOOL_VOLUME)?.strip_prefix('-')?)
+    }
+
     /// Returns the selector of the recorder pods. It must never change: a StatefulSet's selector is immutable.
     pub fn selector(&self) -> BTreeMap<String, String> {
         let pairs = [

@@ -39,6 +39,11 @@ impl SpoolReport {
         self.filled.is_empty() && self.in_doubt.is_empty() && self.unknown.is_empty()
     }
 
+    /// Returns the pods of all these spools.
+    pub fn pods(&self) -> impl Iterator<Item = &String> {
+        self.filled.iter().chain(&self.in_doubt).chain(self.unknown.keys())
+    }
+
     /// Returns the part that is lost with the recorders.
     pub fn lost(&self) -> Self {
         Self { in_doubt: Vec::new(), ..self.clone() }

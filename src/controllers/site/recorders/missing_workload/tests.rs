@@ -36,14 +36,23 @@ struct ApiServer {
 }
 
 impl ApiServer {
-    fn answer(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    fn answer(&self, method: &str, uri: &http::Uri, body: Value) -> (u16, Value) {
+        let path = uri.path();
+        let is_selected = |object: &&Value| {
+            !uri.query().is_some_and(|query| query.contains("labelSelector"))
+                || object["metadata"]["labels"][SITE_LABEL] == names().site
+        };
+        let list = |objects: &[Value]| {
+            list_response(&objects.iter().filter(is_selected).cloned().collect::<Vec<Value>>())
+        };
+        let pod = self.pods.iter().find(|pod| path.ends_with(&format!("/pods/{}", name_of(pod))));
         let found = self.objects.iter().find(|(end, _)| path.ends_with(end.as_str()));
         match (method, path.rsplit('/').next().unwrap()) {
-            ("GET", "pods") => return list_response(&self.pods),
-            ("GET", "persistentvolumeclaims") => return list_response(&self.claims),
+            ("GET", "pods") => return list(&self.pods),
+            ("GET", "persistentvolumeclaims") => return list(&self.claims),
             ("GET", _) => {
-                return found
-                    .map_or_else(|| error_response(404, &json!({})), |(_, object)| (200, object.clone()));
+                let found = found.map(|(_, object)| object).or(pod);
+                return found.map_or_else(|| error_response(404, &json!({})), |object| (200, object.clone()));
             }
             _ => {}
         }
@@ -68,7 +77,7 @@ impl ApiServer {
 
     fn client(self: &Arc<Self>) -> Client {
         let server = Arc::clone(self);
-        testing::api_server(move |method, uri, body| server.answer(method, uri.path(), body))
+        testing::api_server(move |method, uri, body| server.answer(method, uri, body))
     }
 
     fn context(self: &Arc<Self>) -> Context {
@@ -83,6 +92,10 @@ impl ApiServer {
             TakeoverDelay::begin(clock, false),
         )
     }
+}
+
+fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
 }
 
 fn now() -> Timestamp {
@@ -121,7 +134,7 @@ fn orphaned_pod() -> Value {
         "state": {"running": {}},
     }]);
     json!({
-        "metadata": {"name": names().pod(0), "uid": "p", "labels": {SITE_LABEL: names().site}},
+        "metadata": {"name": names().pod(0), "uid": "p", "labels": names().labels()},
         "status": {"phase": "Running", "containerStatuses": running},
     })
 }
@@ -130,6 +143,7 @@ fn filled_claim() -> Value {
     let claim: PersistentVolumeClaim = serde_json::from_value(json!({
         "metadata": {
             "name": names().claim(0), "uid": "c", "resourceVersion": "7", "finalizers": ["toezicht.dev/spool"],
+            "labels": names().labels(),
         },
         "spec": {
             "volumeName": "pv", "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}},
@@ -191,6 +205,43 @@ fn owned_pod() -> Value {
     let mut pod = orphaned_pod();
     pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": names().recorder, "uid": "w", "controller": true}]);
     pod
+}
+
+/// Anybody may remove a label, and the recorder goes on. Without a label of its selector, the StatefulSet releases the pod.
+#[tokio::test]
+async fn recorder_without_its_labels_keeps_the_statefulset_of_a_deleted_site() {
+    let mut workload = fixture().plan().workload;
+    workload.metadata.uid = Some("w".into());
+    let path = format!("/statefulsets/{}", names().recorder);
+    let volumes = json!([{"name": "config", "secret": {"secretName": names().config}}]);
+    let mut unlabelled = owned_pod();
+    unlabelled["metadata"]["labels"].as_object_mut().unwrap().remove(SITE_LABEL);
+    let mut released = orphaned_pod();
+    released["metadata"]["labels"] = json!({});
+    released["spec"] = json!({"containers": [], "volumes": volumes});
+    for pod in [unlabelled, released] {
+        let objects = vec![config_secret(), (path.clone(), serde_json::to_value(&workload).unwrap())];
+        let server = Arc::new(ApiServer { objects, pods: vec![pod], ..ApiServer::default() });
+        let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+        assert!(matches!(&phase, DeletionPhase::Draining(report) if report.unknown.len() == 1), "{phase:?}");
+        let bodies = server.take_changes();
+        let restored =
+            bodies.iter().find(|(request, _)| request.starts_with("PATCH") && request.contains("/pods/"));
+        let labels = restored.map(|(_, body)| &body["metadata"]["labels"]);
+        assert_eq!(labels.map(|labels| &labels[SITE_LABEL]), Some(&json!(names().site)), "{changes:?}");
+    }
+}
+
+#[tokio::test]
+async fn claim_without_its_label_keeps_its_content() {
+    let mut claim = filled_claim();
+    claim["metadata"]["labels"] = json!({});
+    let server =
+        Arc::new(ApiServer { objects: vec![config_secret()], claims: vec![claim], ..ApiServer::default() });
+    let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+    assert!(matches!(&phase, DeletionPhase::Draining(report) if report.unknown.len() == 1), "{phase:?}");
+    assert!(has_change(&changes, "PATCH", "/persistentvolumeclaims/"), "its label is restored: {changes:?}");
+    assert!(has_change(&changes, "PATCH", "/statefulsets/"), "{changes:?}");
 }
 
 /// With `--cascade=orphan`, its pods keep their owner until the garbage collector has seen them, and then stay.
