@@ -2,7 +2,7 @@
 //!
 //! `plan` decides. `objects` and `pod` build the Kubernetes objects. `apply` writes them, `query` asks the recorders, `drain`
 //! and `delete` remove them, and `claims` keeps their volume claims until nothing is in them. `missing_workload` creates a
-//! StatefulSet again that a deleted Site still needs.
+//! StatefulSet again that a deleted Site still needs. `orphans` stops recorders whose Site is gone.
 
 pub(crate) mod apply;
 pub(crate) mod camera_limit;
@@ -17,6 +17,7 @@ pub(crate) mod missing_workload;
 pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod observe;
+pub(crate) mod orphans;
 pub(crate) mod plan;
 pub(crate) mod pod;
 pub(crate) mod queried;
