@@ -278,6 +278,7 @@ impl SiteReconciler {
                 format!("waiting until the spools of the recorders are empty: {spools}; {limit}")
             }
             DeletionPhase::Drained | DeletionPhase::Terminating => "the recorders are terminating".to_owned(),
+            DeletionPhase::Foreign(remedy) => remedy,
             DeletionPhase::WaitingForPods(pods) => {
                 format!("waiting until these recorders have terminated: {}", pods.join(", "))
             }

@@ -77,7 +77,7 @@ pub async fn drain(
         report_spools(live, &names, &all, replies, is_empty)
     } else {
         // Without its token, no recorder answers.
-        let why = format!("the Secret {} is gone", names.config);
+        let why = format!("the Secret {} is gone, unreadable or another party's", names.config);
         let mut silent = report_silent(live, &names, &all, &why);
         for claim in spools.claims().iter().filter(|claim| claim.may_go()) {
             silent.unknown.remove(&names.pod(claim.shard));

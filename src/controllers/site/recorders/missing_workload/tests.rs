@@ -257,6 +257,45 @@ async fn nothing_is_reported_before_a_deleted_statefulset_is_gone() {
     assert_eq!((phase, changes), (DeletionPhase::WaitingForPods(vec![names().pod(0)]), Vec::new()));
 }
 
+/// Its recorders run, so nothing is lost. Nor does it go: only a person knows whether the other party needs it.
+#[tokio::test]
+async fn statefulset_that_another_party_controls_is_reported_and_waited_for() {
+    let mut workload = serde_json::to_value(fixture().plan().workload).unwrap();
+    workload["metadata"]["uid"] = "w".into();
+    let owner =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "t", "controller": true});
+    workload["metadata"]["ownerReferences"] = json!([owner]);
+    let mut unmarked = workload.clone();
+    unmarked["metadata"]["labels"] = json!({});
+    let path = format!("/statefulsets/{}", names().recorder);
+    for (workload, pods) in [
+        (workload.clone(), vec![owned_pod()]),
+        (workload, Vec::new()),
+        // The other party applied its own labels: the pods say whose recorders they are.
+        (unmarked, vec![owned_pod()]),
+    ] {
+        let objects = vec![config_secret(), (path.clone(), workload)];
+        let server = Arc::new(ApiServer { objects, pods, ..ApiServer::default() });
+        let context = server.context();
+        let (phase, changes) = step(&server, &context, &deleted_site()).await;
+        let DeletionPhase::Foreign(remedy) = &phase else { panic!("{phase:?}") };
+        assert!(remedy.contains("remove its controller from metadata.ownerReferences"), "{remedy}");
+        assert!(has_change(&changes, "PATCH", "/secrets/"), "recorders stop: {changes:?}");
+        assert!(!has_change(&changes, "POST", "/events"), "nothing is lost: {changes:?}");
+        assert!(!has_change(&changes, "DELETE", ""), "{changes:?}");
+        assert!(context.discards.next("uid-of-site").is_none());
+    }
+}
+
+#[tokio::test]
+async fn statefulset_that_never_was_the_sites_delays_no_deletion() {
+    let workload = json!({"metadata": {"name": names().recorder, "uid": "w"}, "spec": {"selector": {}, "serviceName": "", "template": {}}});
+    let objects = vec![(format!("/statefulsets/{}", names().recorder), workload)];
+    let server = Arc::new(ApiServer { objects, ..ApiServer::default() });
+    let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+    assert_eq!((phase, changes), (DeletionPhase::Done, Vec::new()));
+}
+
 /// The namespace may be in deletion: then the configuration may be gone before the pods.
 #[tokio::test]
 async fn terminating_recorders_of_a_deleted_statefulset_are_reported() {
