@@ -171,14 +171,14 @@ mod tests {
 
     /// Answers as an API server without recorders and with one claim of them, which accepts no change. Notes the requests.
     fn api_server(names: &ChildNames, requests: &Arc<Mutex<Vec<String>>>) -> Client {
-        let (claim, requests) = (names.claim(0), Arc::clone(requests));
+        let (claim, labels, requests) = (names.claim(0), names.labels(), Arc::clone(requests));
         testing::api_server(move |method, uri, _| {
             let path = uri.path();
             requests.lock().unwrap().push(format!("{method} {path}"));
             match (method, path.rsplit('/').next().unwrap()) {
                 ("GET", "pods") => testing::list_response(&[]),
                 ("GET", "persistentvolumeclaims") => testing::list_response(&[json!({
-                    "metadata": {"name": claim, "uid": "u", "resourceVersion": "7", "finalizers": ["toezicht.dev/spool"]},
+                    "metadata": {"name": claim, "labels": labels, "uid": "u", "resourceVersion": "7", "finalizers": ["toezicht.dev/spool"]},
                     "spec": {"volumeName": "pv"},
                 })]),
                 ("GET", _) => testing::error_response(404, &json!({})),

@@ -80,7 +80,7 @@ impl ApiServer {
             return (code, list);
         }
         self.requests.push((format!("{method} {path}"), body.clone()));
-        let pod = json!({"metadata": {"name": names().pod(0), "uid": "p", "ownerReferences": [{
+        let pod = json!({"metadata": {"name": names().pod(0), "uid": "p", "labels": names().labels(), "ownerReferences": [{
             "apiVersion": "apps/v1", "kind": "StatefulSet", "name": names().recorder, "uid": "w", "controller": true,
         }]}});
         match (method, kind) {
