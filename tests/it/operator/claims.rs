@@ -33,7 +33,7 @@ const CLAIM_PORT: u16 = 28363;
 const CAMERA_PORT: u16 = 28364;
 const CLASS_PORT: u16 = 28365;
 const DELETED_PORT: u16 = 28366;
-const LABEL_PORT: u16 = 28368;
+const LABEL_PORT: u16 = 28376;
 const FOREIGN_PORT: u16 = 28369;
 
 /// A site with a volume claim for each camera.

@@ -35,10 +35,10 @@ const KIND_PORT: u16 = 28354;
 const BESIDE_PORT: u16 = 28355;
 const DECLARED_PORT: u16 = 28356;
 const FOREGROUND_PORT: u16 = 28357;
-const SIZE_PORT: u16 = 28368;
+const SIZE_PORT: u16 = 28374;
 const GONE_PORT: u16 = 28359;
 const ORPHAN_PORT: u16 = 28360;
-const LABEL_PORT: u16 = 28367;
+const LABEL_PORT: u16 = 28375;
 
 /// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
 async fn recording_scene(
