@@ -111,6 +111,7 @@ impl ChildNames {
     }
 
     /// Returns the name of the claim of a recorder's spool, as the StatefulSet forms it.
+    #[cfg(test)]
     pub fn claim(&self, shard: u32) -> String {
         format!("{SPOOL_VOLUME}-{}", self.pod(shard))
     }
