@@ -6,7 +6,7 @@ use crate::recorder::frame::Codec;
 
 /// Payload type of a recovery point, the same in both codecs (H.264, clause D.1.8; H.265, clause D.2.8).
 const RECOVERY_POINT: u32 = 6;
-/// Highest count that the standards allow: MaxFrameNum − 1, or half of MaxPicOrderCntLsb − 1.
+/// Highest count that the standards allow: `MaxFrameNum` − 1, or half of `MaxPicOrderCntLsb` − 1.
 const MAX_FRAMES: u32 = 65_535;
 
 /// Announcement that decoding can begin at this picture, although it is no IDR picture.
