@@ -8,14 +8,16 @@ use crate::recorder::rtsp::oddity::OddityCounts;
 
 const UNITS: &str = include_str!("../../../../tests/expected/nal-units.txt");
 
+/// One of the other lines: a word, values, and a unit.
+type Line = (&'static str, Vec<Option<u32>>, Vec<u8>);
+
 struct Clip {
     name: &'static str,
     codec: Codec,
     size: (u16, u16),
     /// Content of `avcC` or `hvcC`.
     entry: Vec<u8>,
-    /// The other lines: a word, values, and a unit.
-    lines: Vec<(&'static str, Vec<Option<u32>>, Vec<u8>)>,
+    lines: Vec<Line>,
 }
 
 impl Clip {
