@@ -119,6 +119,12 @@ pub enum Oddity {
     /// An RTCP packet does not fit, as with Edimax. If its content is wrong, it is dropped. If its length is wrong, the rest
     /// of the compound packet is dropped too.
     RtcpMalformed,
+    /// A parameter set of the description is not in base64, or none of its codec.
+    SetInDescription,
+    /// A parameter set cannot be read: it ends too early, or has a value out of range. Samples keep it.
+    SetMalformed,
+    /// A parameter set is too long, or there are too many. Samples keep it.
+    SetOverLimit,
 }
 
 /// Number of occurrences of each oddity on one connection.
