@@ -119,6 +119,26 @@ pub enum Oddity {
     /// An RTCP packet does not fit, as with Edimax. If its content is wrong, it is dropped. If its length is wrong, the rest
     /// of the compound packet is dropped too.
     RtcpMalformed,
+    /// A payload is empty or too short for its type. It is dropped.
+    PayloadMalformed,
+    /// A payload is of a type that carries video only in the interleaved mode, or PACI. Its NAL units are lost.
+    PayloadInterleaved,
+    /// A payload is of a type that carries no video. It is dropped.
+    PayloadUnknown,
+    /// A length in an aggregation packet is zero, or points beyond its end.
+    AggregateLength,
+    /// A fragment has the start bit and the end bit. It is a whole NAL unit.
+    FragmentWhole,
+    /// A fragment comes without a NAL unit that it continues, and nothing is missing before it.
+    FragmentWithoutStart,
+    /// A NAL unit in fragments has the marker, but no end bit.
+    FragmentWithoutEnd,
+    /// Another NAL unit begins before the last fragment of one. The recorder drops the unfinished one.
+    FragmentUnfinished,
+    /// A fragment names another NAL unit header than the first one. The first one counts.
+    FragmentOtherHeader,
+    /// A payload has start codes. The recorder divides it there.
+    StartCode,
 }
 
 /// Number of occurrences of each oddity on one connection.
