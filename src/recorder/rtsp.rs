@@ -4,6 +4,7 @@
 mod address;
 pub mod auth;
 mod challenge;
+pub mod codec;
 pub mod control;
 mod error;
 pub mod headers;

@@ -157,6 +157,11 @@ const LAYERS: &[Layer] = &[
         may_not_use: WITHOUT_IO,
     },
     Layer {
+        path: "recorder::rtsp::codec",
+        may_use: &["recorder::frame", "recorder::rtsp::oddity", "recorder::rtsp::sdp"],
+        may_not_use: WITHOUT_IO,
+    },
+    Layer {
         path: "recorder::rtsp::auth",
         may_use: &[
             "wire",

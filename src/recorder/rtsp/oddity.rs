@@ -139,6 +139,12 @@ pub enum Oddity {
     FragmentOtherHeader,
     /// A payload has start codes. The recorder divides it there.
     StartCode,
+    /// A parameter set of the description is not in base64, or none of its codec.
+    SetInDescription,
+    /// A parameter set cannot be read: it ends too early, or has a value out of range. Samples keep it.
+    SetMalformed,
+    /// A parameter set is too long, or there are too many. Samples keep it.
+    SetOverLimit,
 }
 
 /// Number of occurrences of each oddity on one connection.

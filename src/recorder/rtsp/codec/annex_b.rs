@@ -206,8 +206,7 @@ mod tests {
         splitter.abandon(&mut sink);
         splitter.push(&[1, 0x41], &mut sink);
         splitter.finish(&mut sink);
-        let events =
-            [Event::Nal(vec![0x67, 1]), Event::Abandoned(vec![0x65]), Event::Nal(vec![1, 0x41])];
+        let events = [Event::Nal(vec![0x67, 1]), Event::Abandoned(vec![0x65]), Event::Nal(vec![1, 0x41])];
         assert_eq!(sink.events(), events);
     }
 

@@ -227,8 +227,7 @@ mod tests {
     fn marker_before_a_loss_ends_a_nal_unit_only_before_another_stamp() {
         for (stamp, is_whole) in [(0, false), (3000, true)] {
             let after_loss = PacketFacts { stamp, has_marker: false, follows_loss: true };
-            let (events, _) =
-                read_packets(&[(packet(0, true), &[0x7c, 0x85, 1]), (after_loss, &[0x41, 2])]);
+            let (events, _) = read_packets(&[(packet(0, true), &[0x7c, 0x85, 1]), (after_loss, &[0x41, 2])]);
             let first = if is_whole { nal(&[0x65, 1]) } else { Event::Abandoned(vec![0x65, 1]) };
             assert_eq!(events, [first, nal(&[0x41, 2])]);
         }
@@ -246,8 +245,11 @@ mod tests {
         for first in 1..stream.len() {
             for second in first..stream.len() {
                 let parts = [&stream[1..first], &stream[first..second], &stream[second..]];
-                let payloads: Vec<_> =
-                    parts.iter().zip([0x80, 0, 0x40]).map(|(part, fu)| [&[0x1c, fu], *part].concat()).collect();
+                let payloads: Vec<_> = parts
+                    .iter()
+                    .zip([0x80, 0, 0x40])
+                    .map(|(part, fu)| [&[0x1c, fu], *part].concat())
+                    .collect();
                 let payloads: Vec<_> = payloads.iter().map(Vec::as_slice).collect();
                 let events = [nal(&[0x67, 0x42]), nal(&[0x68, 0xce]), nal(&[0x65, 0x88, 9])];
                 assert_read(&payloads, &events, &[(Oddity::StartCode, 1)]);
@@ -257,8 +259,7 @@ mod tests {
 
     #[test]
     fn loss_within_a_byte_stream_loses_nal_units_of_any_kind() {
-        let events =
-            [nal(&[0x67, 1]), Event::Abandoned(vec![0x06, 5]), lost(&[0, 0]), nal(&[0x41, 1])];
+        let events = [nal(&[0x67, 1]), Event::Abandoned(vec![0x06, 5]), lost(&[0, 0]), nal(&[0x41, 1])];
         let odd = [(Oddity::FragmentUnfinished, 1)];
         assert_read(&[&[0x1c, 0x80, 0, 0, 1, 0x67, 1, 0, 0, 1, 6, 5], &[0x41, 1]], &events, &odd);
     }

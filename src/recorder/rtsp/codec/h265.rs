@@ -178,9 +178,13 @@ mod tests {
 
     #[test]
     fn numbers_exist_if_the_largest_difference_is_above_zero() {
-        for (value, order) in
-            [(None, Absent), (Some("0"), Absent), (Some("x"), Absent), (Some("1"), Numbered), (Some("32767"), Numbered)]
-        {
+        for (value, order) in [
+            (None, Absent),
+            (Some("0"), Absent),
+            (Some("x"), Absent),
+            (Some("1"), Numbered),
+            (Some("32767"), Numbered),
+        ] {
             assert_eq!(DecodingOrder::read(value), order);
         }
     }

@@ -1,0 +1,168 @@
+//! Headers of NAL units.
+
+use crate::recorder::frame::Codec;
+
+/// Content of a NAL unit, as far as the recorder distinguishes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NalKind {
+    /// Slice of a picture that is no random access point by its type. In H.264, also data partition A.
+    Slice,
+    /// Slice of an IDR picture: H.264 type 5, H.265 types 19 and 20.
+    Idr,
+    /// Slice of another picture that begins a decodable sequence (H.265: BLA, CRA and the reserved types 22 and 23).
+    OpenIrap,
+    /// Slice of an H.265 picture that cannot be decoded if decoding began at the previous IRAP picture (RASL).
+    Rasl,
+    /// Further data of a slice, which begins no picture: H.264 data partitions B and C.
+    Partition,
+    Vps,
+    Sps,
+    Pps,
+    /// Supplemental enhancement information for the picture that follows.
+    Sei,
+    /// Supplemental enhancement information for the picture before it (H.265 only).
+    SuffixSei,
+    Delimiter,
+    EndOfSequence,
+    EndOfStream,
+    Filler,
+    /// Another unit that stands before the slices of its picture, such as H.264 types 14 to 18.
+    Prefix,
+    /// Another unit that stands between or after the slices of its picture. It decides nothing.
+    Suffix,
+    /// A type that no stream has: 0 of H.264, and the types that RTP uses (RFC 6184, section 5.2; RFC 7798, section 4.4).
+    Invalid,
+}
+
+/// Header of a NAL unit (H.264 and H.265, clause 7.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NalHeader {
+    pub codec: Codec,
+    /// `nal_unit_type`: 0 to 31 of H.264, 0 to 63 of H.265.
+    pub unit_type: u8,
+    /// `nuh_layer_id`, 0 to 63. Always 0 in H.264.
+    pub layer: u8,
+    /// `nal_ref_idc` is not 0. Always true in H.265.
+    pub is_reference: bool,
+    /// `forbidden_zero_bit` is set: somebody on the way knows that the unit is damaged.
+    pub is_marked_damaged: bool,
+}
+
+impl NalHeader {
+    /// Returns `None` if the unit is shorter than its header.
+    pub fn read(codec: Codec, unit: &[u8]) -> Option<Self> {
+        let first = *unit.first()?;
+        let is_marked_damaged = first & 0x80 != 0;
+        Some(match codec {
+            Codec::H264 => Self {
+                codec,
+                unit_type: first & 0x1F,
+                layer: 0,
+                is_reference: first & 0x60 != 0,
+                is_marked_damaged,
+            },
+            Codec::H265 => Self {
+                codec,
+                unit_type: first >> 1 & 0x3F,
+                layer: (first & 1) << 5 | *unit.get(1)? >> 3,
+                is_reference: true,
+                is_marked_damaged,
+            },
+        })
+    }
+
+    /// Length of the header in bytes.
+    pub fn length(self) -> usize {
+        header_length(self.codec)
+    }
+
+    pub fn kind(self) -> NalKind {
+        match self.codec {
+            Codec::H264 => h264_kind(self.unit_type),
+            Codec::H265 => h265_kind(self.unit_type),
+        }
+    }
+
+    /// Returns whether the unit has coded data of a picture's base layer.
+    pub fn is_slice(self) -> bool {
+        self.layer == 0
+            && matches!(
+                self.kind(),
+                NalKind::Slice | NalKind::Idr | NalKind::OpenIrap | NalKind::Rasl | NalKind::Partition
+            )
+    }
+
+    /// Returns whether the unit begins an access unit if it is the first of its kind after the slices of a picture (H.264,
+    /// clause 7.4.1.2.3; H.265, clause 7.4.2.4.4). A slice only does if it is the first one of another picture.
+    pub fn may_begin_unit(self) -> bool {
+        self.layer == 0
+            && match self.kind() {
+                NalKind::Slice
+                | NalKind::Idr
+                | NalKind::OpenIrap
+                | NalKind::Rasl
+                | NalKind::Vps
+                | NalKind::Sps
+                | NalKind::Pps
+                | NalKind::Sei
+                | NalKind::Delimiter
+                | NalKind::Prefix => true,
+                NalKind::Partition
+                | NalKind::SuffixSei
+                | NalKind::EndOfSequence
+                | NalKind::EndOfStream
+                | NalKind::Filler
+                | NalKind::Suffix
+                | NalKind::Invalid => false,
+            }
+    }
+}
+
+/// Returns the length of the headers of a codec in bytes.
+pub fn header_length(codec: Codec) -> usize {
+    match codec {
+        Codec::H264 => 1,
+        Codec::H265 => 2,
+    }
+}
+
+/// H.264, table 7-1.
+fn h264_kind(unit_type: u8) -> NalKind {
+    match unit_type {
+        1 | 2 => NalKind::Slice,
+        3 | 4 => NalKind::Partition,
+        5 => NalKind::Idr,
+        6 => NalKind::Sei,
+        7 => NalKind::Sps,
+        8 => NalKind::Pps,
+        9 => NalKind::Delimiter,
+        10 => NalKind::EndOfSequence,
+        11 => NalKind::EndOfStream,
+        12 => NalKind::Filler,
+        14..=18 => NalKind::Prefix,
+        13 | 19..=23 => NalKind::Suffix,
+        _ => NalKind::Invalid,
+    }
+}
+
+/// H.265, table 7-1.
+fn h265_kind(unit_type: u8) -> NalKind {
+    match unit_type {
+        8 | 9 => NalKind::Rasl,
+        16..=18 | 21..=23 => NalKind::OpenIrap,
+        19 | 20 => NalKind::Idr,
+        0..=31 => NalKind::Slice,
+        32 => NalKind::Vps,
+        33 => NalKind::Sps,
+        34 => NalKind::Pps,
+        35 => NalKind::Delimiter,
+        36 => NalKind::EndOfSequence,
+        37 => NalKind::EndOfStream,
+        38 => NalKind::Filler,
+        39 => NalKind::Sei,
+        40 => NalKind::SuffixSei,
+        41..=44 => NalKind::Prefix,
+        45..=47 => NalKind::Suffix,
+        _ => NalKind::Invalid,
+    }
+}
