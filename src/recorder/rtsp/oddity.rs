@@ -139,6 +139,16 @@ pub enum Oddity {
     FragmentOtherHeader,
     /// A payload has start codes. The recorder divides it there.
     StartCode,
+    /// A NAL unit has the `forbidden_zero_bit`. The recorder clears it.
+    NalForbiddenBit,
+    /// A NAL unit is of a type that no stream has. It is dropped.
+    NalUnknown,
+    /// A NAL unit is empty except its header. It is dropped.
+    NalMalformed,
+    /// The start of a slice cannot be read. Its access unit is dropped.
+    SliceMalformed,
+    /// An access unit is longer than 16 MiB, or the NAL units before its first slice are longer than 4 MiB. It is dropped.
+    UnitTooLarge,
     /// A parameter set of the description is not in base64, or none of its codec.
     SetInDescription,
     /// A parameter set cannot be read: it ends too early, or has a value out of range. Samples keep it.

@@ -3,6 +3,8 @@
 
 use memchr::memmem;
 
+use super::super::oddity::Oddity;
+
 /// `start_code_prefix_one_3bytes`. It cannot occur inside a valid NAL unit (ITU-T H.264, clause 7.4.1).
 const START_CODE: &[u8] = &[0, 0, 1];
 const ZEROS: &[u8] = &[0; 64];
@@ -18,8 +20,11 @@ pub trait NalSink {
     /// Drops the current NAL unit, because a part of it is missing.
     fn abandon(&mut self);
 
-    /// Notes a part of a NAL unit without its beginning. The header is that of the fragment.
+    /// Notes that a NAL unit or a part of it is missing. The header is that of the fragment.
     fn lose(&mut self, header: &[u8]);
+
+    /// Counts an oddity of the payload.
+    fn note(&mut self, oddity: Oddity);
 }
 
 /// Divides the bytes between one start and one end at start codes, which may straddle pieces.
@@ -50,10 +55,13 @@ impl StartCodeSplitter {
         self.zeros = self.zeros.saturating_add(rest.len().saturating_sub(nal.len()));
     }
 
-    /// Ends the last NAL unit.
+    /// Ends the last NAL unit. Counts whether there were start codes.
     pub fn finish(&mut self, sink: &mut impl NalSink) {
         self.zeros = 0;
         self.end_nal(sink);
+        if self.has_split {
+            sink.note(Oddity::StartCode);
+        }
     }
 
     /// Drops the last NAL unit, because a part of it is missing.
@@ -119,12 +127,11 @@ impl StartCodeSplitter {
     }
 }
 
-/// Passes the NAL units of a whole payload. Returns whether there was a start code.
-pub fn split_whole(payload: &[u8], sink: &mut impl NalSink) -> bool {
+/// Passes the NAL units of a whole payload.
+pub fn split_whole(payload: &[u8], sink: &mut impl NalSink) {
     let mut splitter = StartCodeSplitter::default();
     splitter.push(payload, sink);
     splitter.finish(sink);
-    splitter.has_split()
 }
 
 fn trim_zeros(bytes: &[u8]) -> &[u8] {
@@ -224,7 +231,8 @@ mod tests {
             prop_assert_eq!(&nals, &split_by_the_book(&whole));
             prop_assert_eq!(has_split, whole.windows(3).any(|window| window == START_CODE));
             let mut sink = Collected::default();
-            prop_assert_eq!(split_whole(&whole, &mut sink), has_split);
+            split_whole(&whole, &mut sink);
+            prop_assert_eq!(sink.odd.get(Oddity::StartCode), u64::from(has_split));
             prop_assert_eq!(self::nals(sink), nals);
         }
     }

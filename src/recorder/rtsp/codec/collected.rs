@@ -1,5 +1,6 @@
 //! NAL units that a test collects.
 
+use super::super::oddity::{Oddity, OddityCounts};
 use super::annex_b::NalSink;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,7 @@ pub enum Event {
 pub struct Collected {
     events: Vec<Event>,
     open: Option<Vec<u8>>,
+    pub odd: OddityCounts,
 }
 
 impl Collected {
@@ -39,5 +41,9 @@ impl NalSink for Collected {
 
     fn lose(&mut self, header: &[u8]) {
         self.events.push(Event::Lost(header.to_vec()));
+    }
+
+    fn note(&mut self, oddity: Oddity) {
+        self.odd.note(oddity);
     }
 }

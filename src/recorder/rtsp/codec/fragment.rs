@@ -1,6 +1,6 @@
 //! NAL units in fragmentation units: FU-A of H.264 (RFC 6184, section 5.8), FU of H.265 (RFC 7798, section 4.4.3).
 
-use super::super::oddity::{Oddity, OddityCounts};
+use super::super::oddity::Oddity;
 use super::annex_b::{NalSink, StartCodeSplitter};
 
 /// Header for a lost part of a payload whose NAL units are unknown: type 0, which is unspecified in H.264, and a slice in H.265.
@@ -45,22 +45,16 @@ struct OpenNal {
 
 impl Reassembly {
     /// Takes the fragment of a packet.
-    pub fn push(
-        &mut self,
-        fragment: Fragment<'_>,
-        packet: PacketFacts,
-        odd: &mut OddityCounts,
-        sink: &mut impl NalSink,
-    ) {
+    pub fn push(&mut self, fragment: Fragment<'_>, packet: PacketFacts, sink: &mut impl NalSink) {
         if !fragment.is_start && self.continues(packet) {
-            self.append(fragment, packet, odd, sink);
+            self.append(fragment, packet, sink);
             return;
         }
-        self.interrupt(packet, odd, sink);
+        self.interrupt(packet, sink);
         if !fragment.is_start {
             // After a loss, this is no deviation.
             if !packet.follows_loss {
-                odd.note(Oddity::FragmentWithoutStart);
+                sink.note(Oddity::FragmentWithoutStart);
             }
             sink.lose(fragment.header);
             return;
@@ -74,78 +68,67 @@ impl Reassembly {
             header: short_header(fragment.header),
         });
         if fragment.is_end {
-            odd.note(Oddity::FragmentWhole);
+            sink.note(Oddity::FragmentWhole);
         }
-        self.append(fragment, packet, odd, sink);
+        self.append(fragment, packet, sink);
     }
 
     /// Ends or drops the unfinished NAL unit, because this packet does not continue it.
-    pub fn interrupt(&mut self, packet: PacketFacts, odd: &mut OddityCounts, sink: &mut impl NalSink) {
+    pub fn interrupt(&mut self, packet: PacketFacts, sink: &mut impl NalSink) {
         let Some(mut open) = self.open.take() else {
             return;
         };
         // A loss with the same stamp may have had the rest.
         let is_whole = open.has_marker && !(packet.follows_loss && packet.stamp == open.stamp);
         if is_whole {
-            odd.note(Oddity::FragmentWithoutEnd);
-            finish(&mut open.splitter, odd, sink);
+            sink.note(Oddity::FragmentWithoutEnd);
+            open.splitter.finish(sink);
         } else {
             if !packet.follows_loss {
-                odd.note(Oddity::FragmentUnfinished);
+                sink.note(Oddity::FragmentUnfinished);
             }
             abandon(open, sink);
         }
     }
 
-    /// Ends or drops the unfinished NAL unit at the end of the stream, or after a silence.
-    pub fn flush(&mut self, odd: &mut OddityCounts, sink: &mut impl NalSink) {
+    /// Ends or drops the unfinished NAL unit at the end of the stream.
+    pub fn flush(&mut self, sink: &mut impl NalSink) {
         let Some(mut open) = self.open.take() else {
             return;
         };
         if open.has_marker {
-            odd.note(Oddity::FragmentWithoutEnd);
-            finish(&mut open.splitter, odd, sink);
+            sink.note(Oddity::FragmentWithoutEnd);
+            open.splitter.finish(sink);
         } else {
             abandon(open, sink);
         }
     }
 
-    /// Forgets the unfinished NAL unit without a word to the sink.
-    pub fn clear(&mut self) {
-        self.open = None;
+    /// Ends the unfinished NAL unit if its last fragment had the marker.
+    pub fn end_marked(&mut self, sink: &mut impl NalSink) {
+        if self.open.as_ref().is_some_and(|open| open.has_marker) {
+            self.flush(sink);
+        }
     }
 
     fn continues(&self, packet: PacketFacts) -> bool {
         !packet.follows_loss && self.open.as_ref().is_some_and(|open| open.stamp == packet.stamp)
     }
 
-    fn append(
-        &mut self,
-        fragment: Fragment<'_>,
-        packet: PacketFacts,
-        odd: &mut OddityCounts,
-        sink: &mut impl NalSink,
-    ) {
+    fn append(&mut self, fragment: Fragment<'_>, packet: PacketFacts, sink: &mut impl NalSink) {
         let Some(open) = &mut self.open else {
             return;
         };
         if open.header != short_header(fragment.header) {
-            odd.note(Oddity::FragmentOtherHeader);
+            sink.note(Oddity::FragmentOtherHeader);
         }
         open.splitter.push(fragment.data, sink);
         open.has_marker = packet.has_marker;
         if fragment.is_end {
-            finish(&mut open.splitter, odd, sink);
+            open.splitter.finish(sink);
             self.open = None;
         }
     }
-}
-
-fn finish(splitter: &mut StartCodeSplitter, odd: &mut OddityCounts, sink: &mut impl NalSink) {
-    if splitter.has_split() {
-        odd.note(Oddity::StartCode);
-    }
-    splitter.finish(sink);
 }
 
 fn abandon(mut open: OpenNal, sink: &mut impl NalSink) {

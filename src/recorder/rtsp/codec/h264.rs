@@ -1,6 +1,6 @@
 //! RTP payloads of H.264 (RFC 6184), in the single and the non-interleaved mode.
 
-use super::super::oddity::{Oddity, OddityCounts};
+use super::super::oddity::Oddity;
 use super::annex_b::{NalSink, split_whole};
 use super::fragment::{Fragment, PacketFacts, Reassembly};
 
@@ -20,28 +20,25 @@ pub fn depacketize(
     payload: &[u8],
     packet: PacketFacts,
     reassembly: &mut Reassembly,
-    odd: &mut OddityCounts,
     sink: &mut impl NalSink,
 ) {
     let Some((first, rest)) = payload.split_first() else {
-        odd.note(Oddity::PayloadMalformed);
+        sink.note(Oddity::PayloadMalformed);
         return;
     };
     match first & TYPE {
         // Type 0 is unspecified, but also the first byte of a start code.
         0..STAP_A => {
-            reassembly.interrupt(packet, odd, sink);
-            if split_whole(payload, sink) {
-                odd.note(Oddity::StartCode);
-            }
+            reassembly.interrupt(packet, sink);
+            split_whole(payload, sink);
         }
         STAP_A => {
-            reassembly.interrupt(packet, odd, sink);
-            read_aggregate(rest, odd, sink);
+            reassembly.interrupt(packet, sink);
+            read_aggregate(rest, sink);
         }
         FU_A => {
             let Some((fu, data)) = rest.split_first() else {
-                odd.note(Oddity::PayloadMalformed);
+                sink.note(Oddity::PayloadMalformed);
                 return;
             };
             let fragment = Fragment {
@@ -50,34 +47,34 @@ pub fn depacketize(
                 is_end: fu & END != 0,
                 data,
             };
-            reassembly.push(fragment, packet, odd, sink);
+            reassembly.push(fragment, packet, sink);
         }
         STAP_B..=MTAP24 | FU_B => {
-            odd.note(Oddity::PayloadInterleaved);
-            reassembly.interrupt(packet, odd, sink);
+            sink.note(Oddity::PayloadInterleaved);
+            reassembly.interrupt(packet, sink);
             sink.lose(&[0]);
         }
-        _ => odd.note(Oddity::PayloadUnknown),
+        _ => sink.note(Oddity::PayloadUnknown),
     }
 }
 
 /// Reads NAL units, each after its length in two bytes (RFC 6184, section 5.7.1).
-fn read_aggregate(mut rest: &[u8], odd: &mut OddityCounts, sink: &mut impl NalSink) {
+fn read_aggregate(mut rest: &[u8], sink: &mut impl NalSink) {
     while !rest.is_empty() {
         let Some((length, after)) = rest.split_first_chunk() else {
-            odd.note(Oddity::AggregateLength);
+            sink.note(Oddity::AggregateLength);
             return;
         };
         let length = usize::from(u16::from_be_bytes(*length));
         let Some((nal, others)) = after.split_at_checked(length) else {
-            odd.note(Oddity::AggregateLength);
+            sink.note(Oddity::AggregateLength);
             sink.lose(after);
             return;
         };
         if nal.is_empty() {
-            odd.note(Oddity::AggregateLength);
-        } else if split_whole(nal, sink) {
-            odd.note(Oddity::StartCode);
+            sink.note(Oddity::AggregateLength);
+        } else {
+            split_whole(nal, sink);
         }
         rest = others;
     }
@@ -85,6 +82,7 @@ fn read_aggregate(mut rest: &[u8], odd: &mut OddityCounts, sink: &mut impl NalSi
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::oddity::OddityCounts;
     use super::super::collected::{Collected, Event};
     use super::*;
 
@@ -100,12 +98,12 @@ mod tests {
 
     fn read_packets(packets: &[(PacketFacts, &[u8])]) -> (Vec<Event>, OddityCounts) {
         let mut sink = Collected::default();
-        let mut odd = OddityCounts::default();
         let mut reassembly = Reassembly::default();
         for (packet, payload) in packets {
-            depacketize(payload, *packet, &mut reassembly, &mut odd, &mut sink);
+            depacketize(payload, *packet, &mut reassembly, &mut sink);
         }
-        reassembly.flush(&mut odd, &mut sink);
+        reassembly.flush(&mut sink);
+        let odd = sink.odd.clone();
         (sink.events(), odd)
     }
 
@@ -201,7 +199,7 @@ mod tests {
 
     #[test]
     fn marker_without_end_bit_ends_a_nal_unit_that_does_not_continue() {
-        for next in [&[0x7c, 0x81, 7][..], &[0x41, 7]] {
+        for next in [&[0x5c, 0x81, 7][..], &[0x41, 7]] {
             let (events, odd) = read_packets(&[
                 (packet(0, false), &[0x7c, 0x85, 1]),
                 (packet(0, true), &[0x7c, 0x05, 2]),

@@ -1,6 +1,6 @@
 //! RTP payloads of H.265 (RFC 7798).
 
-use super::super::oddity::{Oddity, OddityCounts};
+use super::super::oddity::Oddity;
 use super::annex_b::{NalSink, StartCodeSplitter, split_whole};
 use super::fragment::{Fragment, PacketFacts, Reassembly};
 
@@ -51,56 +51,49 @@ pub fn depacketize(
     decoding_order: DecodingOrder,
     packet: PacketFacts,
     reassembly: &mut Reassembly,
-    odd: &mut OddityCounts,
     sink: &mut impl NalSink,
 ) {
     let Some((header, rest)) = payload.split_first_chunk::<2>() else {
-        odd.note(Oddity::PayloadMalformed);
+        sink.note(Oddity::PayloadMalformed);
         return;
     };
     let [first, second] = *header;
     match (first & TYPE) >> 1 {
         0..AGGREGATE => {
-            reassembly.interrupt(packet, odd, sink);
-            read_single(header, rest, decoding_order, odd, sink);
+            reassembly.interrupt(packet, sink);
+            read_single(header, rest, decoding_order, sink);
         }
         AGGREGATE => {
-            reassembly.interrupt(packet, odd, sink);
-            read_aggregate(rest, decoding_order, odd, sink);
+            reassembly.interrupt(packet, sink);
+            read_aggregate(rest, decoding_order, sink);
         }
         FRAGMENT => {
             let Some((fu, data)) = rest.split_first() else {
-                odd.note(Oddity::PayloadMalformed);
+                sink.note(Oddity::PayloadMalformed);
                 return;
             };
             let is_start = fu & START != 0;
             let header = [first & !TYPE | (fu & FU_TYPE) << 1, second];
             let Some(data) = (if is_start { decoding_order.skip(data, DONL) } else { Some(data) }) else {
-                odd.note(Oddity::PayloadMalformed);
+                sink.note(Oddity::PayloadMalformed);
                 return;
             };
             let fragment = Fragment { header: &header, is_start, is_end: fu & END != 0, data };
-            reassembly.push(fragment, packet, odd, sink);
+            reassembly.push(fragment, packet, sink);
         }
         PACI => {
-            odd.note(Oddity::PayloadInterleaved);
-            reassembly.interrupt(packet, odd, sink);
+            sink.note(Oddity::PayloadInterleaved);
+            reassembly.interrupt(packet, sink);
             sink.lose(&[0, 0]);
         }
-        _ => odd.note(Oddity::PayloadUnknown),
+        _ => sink.note(Oddity::PayloadUnknown),
     }
 }
 
 /// Reads a payload of one NAL unit (RFC 7798, section 4.4.1).
-fn read_single(
-    header: &[u8; 2],
-    rest: &[u8],
-    decoding_order: DecodingOrder,
-    odd: &mut OddityCounts,
-    sink: &mut impl NalSink,
-) {
+fn read_single(header: &[u8; 2], rest: &[u8], decoding_order: DecodingOrder, sink: &mut impl NalSink) {
     let Some(rest) = decoding_order.skip(rest, DONL) else {
-        odd.note(Oddity::PayloadMalformed);
+        sink.note(Oddity::PayloadMalformed);
         sink.lose(header);
         return;
     };
@@ -108,35 +101,27 @@ fn read_single(
     splitter.push(header, sink);
     splitter.push(rest, sink);
     splitter.finish(sink);
-    if splitter.has_split() {
-        odd.note(Oddity::StartCode);
-    }
 }
 
 /// Reads NAL units, each after its length in two bytes (RFC 7798, section 4.4.2).
-fn read_aggregate(
-    mut rest: &[u8],
-    decoding_order: DecodingOrder,
-    odd: &mut OddityCounts,
-    sink: &mut impl NalSink,
-) {
+fn read_aggregate(mut rest: &[u8], decoding_order: DecodingOrder, sink: &mut impl NalSink) {
     let mut number = DONL;
     while !rest.is_empty() {
         let after = decoding_order.skip(rest, std::mem::replace(&mut number, DOND));
         let Some((length, after)) = after.and_then(<[u8]>::split_first_chunk) else {
-            odd.note(Oddity::AggregateLength);
+            sink.note(Oddity::AggregateLength);
             return;
         };
         let length = usize::from(u16::from_be_bytes(*length));
         let Some((nal, others)) = after.split_at_checked(length) else {
-            odd.note(Oddity::AggregateLength);
+            sink.note(Oddity::AggregateLength);
             sink.lose(after);
             return;
         };
         if nal.is_empty() {
-            odd.note(Oddity::AggregateLength);
-        } else if split_whole(nal, sink) {
-            odd.note(Oddity::StartCode);
+            sink.note(Oddity::AggregateLength);
+        } else {
+            split_whole(nal, sink);
         }
         rest = others;
     }
@@ -144,18 +129,19 @@ fn read_aggregate(
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::oddity::OddityCounts;
     use super::super::collected::{Collected, Event};
     use super::*;
 
     fn read(payloads: &[&[u8]], decoding_order: DecodingOrder) -> (Vec<Event>, OddityCounts) {
         let mut sink = Collected::default();
-        let mut odd = OddityCounts::default();
         let mut reassembly = Reassembly::default();
         let packet = PacketFacts { stamp: 0, has_marker: false, follows_loss: false };
         for payload in payloads {
-            depacketize(payload, decoding_order, packet, &mut reassembly, &mut odd, &mut sink);
+            depacketize(payload, decoding_order, packet, &mut reassembly, &mut sink);
         }
-        reassembly.flush(&mut odd, &mut sink);
+        reassembly.flush(&mut sink);
+        let odd = sink.odd.clone();
         (sink.events(), odd)
     }
 
