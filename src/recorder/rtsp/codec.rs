@@ -23,3 +23,6 @@ pub use self::nal::{NalHeader, NalKind};
 pub use self::parameter_sets::{ParameterSets, SetChange};
 pub use self::sei::RecoveryPoint;
 pub use self::slice::{SliceStart, Structure};
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,105 @@ fn h265_kind(unit_type: u8) -> NalKind {
         _ => NalKind::Invalid,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(codec: Codec, expected: &[(std::ops::RangeInclusive<u8>, NalKind)]) {
+        let mut seen = 0;
+        for (types, kind) in expected {
+            for unit_type in types.clone() {
+                let unit = match codec {
+                    Codec::H264 => [0x60 | unit_type, 0],
+                    Codec::H265 => [unit_type << 1, 1],
+                };
+                let header = NalHeader::read(codec, &unit).unwrap();
+                assert_eq!((header.unit_type, header.kind()), (unit_type, *kind));
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, if codec == Codec::H264 { 32 } else { 64 });
+    }
+
+    #[test]
+    fn types_of_h264_are_those_of_table_7_1() {
+        kinds(
+            Codec::H264,
+            &[
+                (0..=0, NalKind::Invalid),
+                (1..=2, NalKind::Slice),
+                (3..=4, NalKind::Partition),
+                (5..=5, NalKind::Idr),
+                (6..=6, NalKind::Sei),
+                (7..=7, NalKind::Sps),
+                (8..=8, NalKind::Pps),
+                (9..=9, NalKind::Delimiter),
+                (10..=10, NalKind::EndOfSequence),
+                (11..=11, NalKind::EndOfStream),
+                (12..=12, NalKind::Filler),
+                (13..=13, NalKind::Suffix),
+                (14..=18, NalKind::Prefix),
+                (19..=23, NalKind::Suffix),
+                (24..=31, NalKind::Invalid),
+            ],
+        );
+    }
+
+    #[test]
+    fn types_of_h265_are_those_of_table_7_1() {
+        kinds(
+            Codec::H265,
+            &[
+                (0..=7, NalKind::Slice),
+                (8..=9, NalKind::Rasl),
+                (10..=15, NalKind::Slice),
+                (16..=18, NalKind::OpenIrap),
+                (19..=20, NalKind::Idr),
+                (21..=23, NalKind::OpenIrap),
+                (24..=31, NalKind::Slice),
+                (32..=32, NalKind::Vps),
+                (33..=33, NalKind::Sps),
+                (34..=34, NalKind::Pps),
+                (35..=35, NalKind::Delimiter),
+                (36..=36, NalKind::EndOfSequence),
+                (37..=37, NalKind::EndOfStream),
+                (38..=38, NalKind::Filler),
+                (39..=39, NalKind::Sei),
+                (40..=40, NalKind::SuffixSei),
+                (41..=44, NalKind::Prefix),
+                (45..=47, NalKind::Suffix),
+                (48..=63, NalKind::Invalid),
+            ],
+        );
+    }
+
+    #[test]
+    fn units_that_begin_an_access_unit_are_those_of_the_standards() {
+        let begins = |codec, first: &dyn Fn(u8) -> [u8; 2], types: std::ops::Range<u8>| -> Vec<u8> {
+            types.filter(|kind| NalHeader::read(codec, &first(*kind)).unwrap().may_begin_unit()).collect()
+        };
+        let h264 = begins(Codec::H264, &|kind| [kind, 0], 0..32);
+        assert_eq!(h264, [1, 2, 5, 6, 7, 8, 9, 14, 15, 16, 17, 18]);
+        let h265 = begins(Codec::H265, &|kind| [kind << 1, 1], 0..64);
+        let expected: Vec<u8> = (0..36).chain([39]).chain(41..45).collect();
+        assert_eq!(h265, expected);
+        // Units of another layer belong to the picture of the base layer.
+        assert!(begins(Codec::H265, &|kind| [kind << 1, 1 << 3 | 1], 0..64).is_empty());
+    }
+
+    #[test]
+    fn headers_have_layer_reference_and_forbidden_bit() {
+        let read = |codec, unit: &[u8]| NalHeader::read(codec, unit);
+        let header = read(Codec::H264, &[0x67]).unwrap();
+        assert!(header.is_reference && !header.is_marked_damaged);
+        assert_eq!((header.layer, header.length()), (0, 1));
+        let header = read(Codec::H264, &[0x81]).unwrap();
+        assert!(!header.is_reference && header.is_marked_damaged);
+        let header = read(Codec::H265, &[0x43, 0x09]).unwrap();
+        assert_eq!((header.unit_type, header.layer, header.length()), (33, 33, 2));
+        assert!(!header.is_slice() && !header.is_marked_damaged);
+        assert_eq!(read(Codec::H265, &[0x42]), None);
+        assert_eq!(read(Codec::H264, &[]), None);
+    }
+}

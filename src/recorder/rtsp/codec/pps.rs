@@ -27,7 +27,7 @@ impl Pps {
     /// Returns `None` if the unit ends too early or an id is out of range.
     pub fn read(codec: Codec, unit: &[u8]) -> Option<Self> {
         let (max_id, max_sps_id) = max_ids(codec);
-        let mut bits = BitReader::new(unit, header_length(codec));
+        let mut bits = BitReader::of_unit(unit, header_length(codec));
         let id = bits.unsigned().filter(|id| *id <= max_id)?;
         let sps_id = bits.unsigned().filter(|id| *id <= max_sps_id)?;
         let extra_slice_bits = match codec {
