@@ -98,7 +98,7 @@ impl Division {
         let is_first = start.map_or_else(|| has_first_bit(header, head), |start| start.is_first);
         if self.picture.as_ref().is_none_or(|picture| self.is_new(picture, start, is_first, begin)) {
             let parameters = start
-                .is_some_and(|start| self.sets.activate(start.pps_id))
+                .is_some_and(|start| start.is_first && self.sets.activate(start.pps_id))
                 .then(|| self.sets.video_parameters())
                 .flatten();
             self.end_picture();
@@ -146,6 +146,7 @@ impl Division {
         let mut picture = Picture::new(prefix, begin, parameters);
         picture.carried = std::mem::take(&mut self.carried);
         picture.losses = std::mem::take(&mut self.losses);
+        picture.sequence = self.sets.sequence();
         self.picture = Some(picture);
         if lacks_first || is_damaged {
             self.damage(self.cause());
@@ -227,7 +228,8 @@ impl Division {
     }
 
     fn drop_picture(&mut self, picture: Picture) {
-        self.losses.add(Losses { packets: 0, is_broken: true });
+        let packets = u16::from(!picture.is_damaged);
+        self.losses.add(Losses { packets, is_broken: true });
         self.losses.add(picture.losses);
         let later = std::mem::replace(&mut self.carried, picture.carried);
         carry_sets(&picture.nals, self.codec, &mut self.carried);
@@ -239,6 +241,7 @@ impl Division {
         let prefix = std::mem::take(&mut self.prefix);
         carry_sets(&prefix.nals, self.codec, &mut self.carried);
         self.prefix.has_sps = prefix.has_sps;
+        self.prefix.is_damaged = prefix.is_damaged;
     }
 
     /// Adds partition B or C of a slice, which is useless without partition A.

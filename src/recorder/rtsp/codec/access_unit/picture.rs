@@ -60,6 +60,8 @@ pub struct Picture {
     /// Parameter sets of dropped units before it.
     pub carried: NalBuffer,
     pub losses: Losses,
+    /// See [`AccessUnit::sequence`].
+    pub sequence: u32,
     kind: Option<NalKind>,
     /// `None` if it is unknown for all slices.
     is_intra: Option<bool>,
@@ -82,6 +84,7 @@ impl Picture {
             is_damaged: false,
             carried: NalBuffer::default(),
             losses: Losses::default(),
+            sequence: 0,
             kind: None,
             is_intra: None,
             recovery: prefix.recovery,
@@ -121,6 +124,7 @@ impl Picture {
             stamp: self.begin.stamp,
             random_access,
             parameters: self.parameters,
+            sequence: self.sequence,
             first_at: self.begin.at,
             last_at: self.last_at,
             lost_packets: self.losses.packets,

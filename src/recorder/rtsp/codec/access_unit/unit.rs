@@ -28,6 +28,9 @@ pub struct AccessUnit {
     pub random_access: RandomAccess,
     /// `None` until the parameter sets of the slices are known.
     pub parameters: Option<Arc<VideoParameters>>,
+    /// Number of the coded video sequence, see `ParameterSets::sequence`. A recording begins a new file at the first random
+    /// access point with another one.
+    pub sequence: u32,
     /// Arrival of the first packet of the first slice.
     pub first_at: Arrival,
     /// Arrival of the last packet with slices.
