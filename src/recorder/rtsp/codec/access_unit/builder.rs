@@ -213,7 +213,7 @@ impl UnitBuilder {
             }
             NalKind::Sei => {
                 self.division.prefix.recovery =
-                    self.division.prefix.recovery.or(RecoveryPoint::read(header, nal))
+                    self.division.prefix.recovery.or(RecoveryPoint::read(header, nal));
             }
             _ => {}
         }

@@ -348,7 +348,7 @@ fn byte_streams_in_fragments_return_each_nal_unit() {
         let mut packets = Vec::new();
         for unit in &expected {
             let stream: Vec<u8> =
-                nals(unit).iter().flat_map(|nal| [&[0, 0, 0, 1], nal.as_slice()].concat()).collect();
+                nals(unit).iter().flat_map(|nal| [&[0, 0, 0, 1][..], nal.as_slice()].concat()).collect();
             let count = stream[1..].chunks(size).count();
             for (index, part) in stream[1..].chunks(size).enumerate() {
                 let (is_start, is_end) = (index == 0, index + 1 == count);
@@ -365,7 +365,7 @@ fn byte_streams_in_fragments_return_each_nal_unit() {
 #[test]
 fn several_pictures_in_one_packet_are_several_units() {
     let sent = &SLICES.nals()[..19];
-    let stream: Vec<u8> = sent.iter().flat_map(|nal| [&[0, 0, 0, 1], nal.as_slice()].concat()).collect();
+    let stream: Vec<u8> = sent.iter().flat_map(|nal| [&[0, 0, 0, 1][..], nal.as_slice()].concat()).collect();
     let (units, odd) = assemble(SLICES.codec, &[Packet::new(0, true, &stream)]);
     assert_eq!(units.len(), 4);
     assert_eq!(units.iter().flat_map(nals).collect::<Vec<_>>(), sent);
@@ -503,7 +503,7 @@ fn sets_of_a_dropped_unit_join_the_next_one() {
     packets[3].lost_before = 1;
     let (units, _) = assemble(Codec::H264, &packets);
     let slice = field(1, "1", 1, false, 2);
-    assert_eq!(nals(&units[0]), [&[0x09, 0xf0], FIELD_SPS, FIELD_PPS, &slice]);
+    assert_eq!(nals(&units[0]), [&[0x09, 0xf0][..], FIELD_SPS, FIELD_PPS, slice.as_slice()]);
     assert!(units[0].parameters.is_some());
     assert_eq!((units[0].lost_packets, units[0].is_contiguous), (1, false));
     assert_eq!(nals(&units[1]), [field(1, "1", 2, false, 4)]);
