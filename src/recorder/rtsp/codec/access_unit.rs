@@ -100,7 +100,8 @@ impl AccessUnitAssembler {
         self.builder.division.pop()
     }
 
-    /// Returns the last unit, at the end of the stream.
+    /// Returns the last unit, at the end of the stream. [`Self::next_unit`] returns a further one: an unfinished NAL unit may be
+    /// a unit of its own.
     pub fn finish(&mut self, odd: &mut OddityCounts) -> Option<AccessUnit> {
         self.reassembly.flush(&mut self.builder.sink(odd));
         self.builder.division.end_unit(true);

@@ -138,7 +138,7 @@ fn assemble(codec: Codec, packets: &[Packet]) -> (Vec<AccessUnit>, OddityCounts)
         assert!(assembler.held() <= 24 << 20);
     }
     units.extend(assembler.finish(&mut odd));
-    assert_eq!(assembler.next_unit(), None);
+    units.extend(std::iter::from_fn(|| assembler.next_unit()));
     for unit in &units {
         assert_well_formed(codec, unit);
     }
