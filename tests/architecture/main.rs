@@ -158,7 +158,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         path: "recorder::rtsp::codec",
-        may_use: &["recorder::frame", "recorder::rtsp::oddity", "recorder::rtsp::sdp"],
+        may_use: &["recorder::frame", "recorder::rtsp::oddity", "recorder::rtsp::rtp", "recorder::rtsp::sdp"],
         may_not_use: WITHOUT_IO,
     },
     Layer {
