@@ -8,6 +8,7 @@ use super::super::hidden_text::HiddenText;
 use super::super::message::{Method, Response, write_request};
 use super::super::oddity::{Oddity, OddityCounts};
 use super::super::rtsp_url::{RtspOrigin, RtspUrl};
+use super::super::text;
 use super::error::SessionError;
 use super::interface::{AttemptRandom, SessionOutput};
 
@@ -122,11 +123,12 @@ impl Dialogue {
         let Question { method, url, headers } = &question;
         let unwritable = SessionError::Unwritable { method: *method };
         let cnonce = self.next_nonce();
-        let authorization = match self.is_login_withheld {
-            true => None,
-            false => self.login.authorization(*method, url.as_str(), &cnonce),
+        let authorization = if self.is_login_withheld {
+            None
+        } else {
+            self.login.authorization(*method, url.as_str(), &cnonce)
         };
-        let session = self.session.as_ref().map(|id| super::super::text::encode(id.as_str()));
+        let session = self.session.as_ref().map(|id| text::encode(id.as_str()));
         let mut all: Vec<(&str, &[u8])> = vec![("User-Agent", USER_AGENT.as_bytes())];
         all.extend(authorization.as_ref().map(|value| ("Authorization", value.as_bytes())));
         all.extend(session.as_ref().map(|id| ("Session", id.as_slice())));

@@ -200,7 +200,7 @@ mod tests {
             assert!(sent.iter().all(|(_, method)| *method != avoided), "{avoided:?}");
         }
         let mut keepalive = Keepalive::new(60 * SECOND, |_| true, 0);
-        assert_eq!(run(&mut keepalive, 1, &[], None), [(15, Options)]);
+        assert_eq!(run(&mut keepalive, 1, &[], None), [(30, Options)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::super::auth::LoginRefusal;
 use super::super::headers::{
     DEFAULT_SESSION_TIMEOUT, LowerTransport, RtpPair, SessionHeader, TransportHeader,
 };
+use super::super::hidden_text::HiddenText;
 use super::super::learned::Learned;
 use super::super::message::{Method, Response};
 use super::super::oddity::{Oddity, OddityCounts};
@@ -64,7 +65,7 @@ pub struct Negotiation {
     routes: Routes,
     setup: Option<SetUp>,
     /// Methods that the answer to OPTIONS names.
-    public: Option<String>,
+    public: Option<HiddenText>,
     /// A packet came since PLAY was sent.
     has_packet: bool,
 }
@@ -98,6 +99,7 @@ impl Negotiation {
         self.send_describe(io)
     }
 
+    /// Returns the dialogue, for requests while it plays.
     pub fn dialogue(&mut self) -> &mut Dialogue {
         &mut self.dialogue
     }
@@ -106,6 +108,7 @@ impl Negotiation {
         self.dialogue
     }
 
+    /// Returns the request under way, and the time in microseconds when it was sent.
     pub fn outstanding(&self) -> Option<(Method, i64)> {
         self.dialogue.outstanding()
     }
@@ -160,7 +163,7 @@ impl Negotiation {
         let SetUp { timeout_us, peer } = self.setup?;
         let start =
             PlayStart { transport: self.transport, timeout_us, peer, has_packet: self.has_packet, now_us };
-        Some((start, self.public.as_deref()))
+        Some((start, self.public.as_ref().map(HiddenText::as_str)))
     }
 
     /// Sends a request for the session.
@@ -193,10 +196,10 @@ impl Negotiation {
     pub fn on_closed(&mut self, odd: &mut OddityCounts) -> Result<Progress, SessionError> {
         let method = self.outstanding().map_or(Method::Setup, |(method, _)| method);
         let refused = |refusal: LoginRefusal| SessionError::Login { method, refusal };
-        match self.dialogue.on_closed(odd).map_err(refused)? {
-            true => Ok(Progress::Reconnects(ReconnectReason::Login)),
-            false => Err(SessionError::Closed { method }),
+        if self.dialogue.on_closed(odd).map_err(refused)? {
+            return Ok(Progress::Reconnects(ReconnectReason::Login));
         }
+        Err(SessionError::Closed { method })
     }
 
     fn send_describe(&mut self, io: &mut SessionIo<'_>) -> Result<Progress, SessionError> {
@@ -234,6 +237,7 @@ impl Negotiation {
         self.send(setup.with("Transport", setup::tcp_header()), io)
     }
 
+    /// Asks for the track on these ports, or over TCP if there are none.
     pub fn on_udp_bound(
         &mut self,
         ports: Option<RtpPair<u16>>,
@@ -294,7 +298,7 @@ impl Negotiation {
         let code = response.status;
         match (method, code) {
             (Method::Options, _) => {
-                self.public = response.headers.get("Public").map(str::to_owned);
+                self.public = response.headers.get("Public").map(HiddenText::new);
                 self.send_describe(io)
             }
             (Method::Describe, 301 | 302 | 303 | 307 | 308) => self.follow(response, io),

@@ -71,21 +71,16 @@ fn camera_that_closes_after_its_challenge_gets_a_new_connection() {
 }
 
 #[test]
-fn camera_that_always_closes_is_busy() {
+fn camera_that_refuses_on_the_new_connection_gets_no_other() {
     let mut script = Script::new(plan_with_login());
-    for _ in 0..2 {
-        script.expect("DESCRIBE");
-        script.answer(&challenge("n1", "Connection: close\r\n"));
-        if script.events.front().is_some_and(|event| event.starts_with("Reconnect")) {
-            script.expect_event("Reconnect(Login)");
-            script.reconnected();
-        }
-    }
-    assert!(
-        script.events.front().is_some_and(|event| event.starts_with("Failed(Login")),
-        "{:?}",
-        script.events
-    );
+    script.expect("DESCRIBE");
+    script.answer(&challenge("n1", "Connection: close\r\n"));
+    script.expect_event("Reconnect(Login)");
+    script.reconnected();
+    script.expect("DESCRIBE");
+    script.answer(&challenge("n1", "Connection: close\r\n"));
+    let refusal = LoginRefusal::WrongLogin;
+    script.expect_failure(SessionError::Login { method: Method::Describe, refusal });
 }
 
 #[test]
