@@ -138,19 +138,12 @@ impl Learned {
 mod tests {
     use super::*;
 
-    fn note(learned: &mut Learned, facts: AttemptFacts) {
-        learned.note(facts);
-    }
-
     #[test]
     fn slow_camera_gets_three_times_its_slowest_answer() {
         let mut learned = Learned::default();
         assert_eq!(learned.answer_limit_us(), 30_000_000);
         for (slowest, limit) in [(9, 30), (29, 87), (1, 87), (80, 120)] {
-            note(
-                &mut learned,
-                AttemptFacts { slowest_answer_us: slowest * 1_000_000, ..AttemptFacts::default() },
-            );
+            learned.note(AttemptFacts { slowest_answer_us: slowest * 1_000_000, ..AttemptFacts::default() });
             assert_eq!(learned.answer_limit_us(), limit * 1_000_000, "{slowest}");
         }
     }
@@ -159,7 +152,7 @@ mod tests {
     fn rare_pictures_extend_the_limit_without_a_packet() {
         let mut learned = Learned::default();
         assert_eq!(learned.packet_limit_us(12_000_000), 60_000_000);
-        note(&mut learned, AttemptFacts { longest_interval_us: 30_000_000, ..AttemptFacts::default() });
+        learned.note(AttemptFacts { longest_interval_us: 30_000_000, ..AttemptFacts::default() });
         assert_eq!(learned.packet_limit_us(0), 120_000_000);
         assert_eq!(learned.packet_limit_us(i64::MAX), 600_000_000);
     }
@@ -168,13 +161,13 @@ mod tests {
     fn method_is_avoided_after_two_sessions_in_a_row_that_ended_at_it() {
         let fatal = || AttemptFacts { fatal: Some(Method::GetParameter), ..AttemptFacts::default() };
         let mut learned = Learned::default();
-        note(&mut learned, fatal());
+        learned.note(fatal());
         assert!(!learned.avoids(Method::GetParameter));
-        note(&mut learned, AttemptFacts { survived: vec![Method::GetParameter], ..AttemptFacts::default() });
-        note(&mut learned, fatal());
+        learned.note(AttemptFacts { survived: vec![Method::GetParameter], ..AttemptFacts::default() });
+        learned.note(fatal());
         assert!(!learned.avoids(Method::GetParameter));
-        note(&mut learned, AttemptFacts::default());
-        note(&mut learned, fatal());
+        learned.note(AttemptFacts::default());
+        learned.note(fatal());
         assert!(learned.avoids(Method::GetParameter) && !learned.avoids(Method::Options));
     }
 
@@ -183,13 +176,13 @@ mod tests {
         let busy = || AttemptFacts { is_busy: true, ..AttemptFacts::default() };
         let mut learned = Learned::default();
         for seconds in [1, 2, 4, 8, 8, 8] {
-            note(&mut learned, busy());
+            learned.note(busy());
             assert_eq!(learned.wait_before_attempt(), Duration::from_secs(seconds));
         }
-        note(&mut learned, AttemptFacts { has_played: true, ..AttemptFacts::default() });
+        learned.note(AttemptFacts { has_played: true, ..AttemptFacts::default() });
         assert_eq!(learned.wait_before_attempt(), Duration::ZERO);
         for _ in 0..100 {
-            note(&mut learned, busy());
+            learned.note(busy());
         }
         assert_eq!(learned.wait_before_attempt(), Duration::from_secs(8));
     }
@@ -197,8 +190,8 @@ mod tests {
     #[test]
     fn old_live555_gets_65_seconds_before_each_attempt() {
         let mut learned = Learned::default();
-        note(&mut learned, AttemptFacts { has_stale_session: true, ..AttemptFacts::default() });
-        note(&mut learned, AttemptFacts { is_busy: true, ..AttemptFacts::default() });
+        learned.note(AttemptFacts { has_stale_session: true, ..AttemptFacts::default() });
+        learned.note(AttemptFacts { is_busy: true, ..AttemptFacts::default() });
         assert_eq!(learned.wait_before_attempt(), Duration::from_secs(65));
     }
 
@@ -206,13 +199,10 @@ mod tests {
     fn transport_that_worked_is_kept_until_it_fails() {
         let mut learned = Learned::default();
         let delivered = |transport| AttemptFacts { delivered_over: transport, ..AttemptFacts::default() };
-        note(&mut learned, delivered(Some(LowerTransport::Udp)));
-        note(&mut learned, delivered(None));
+        learned.note(delivered(Some(LowerTransport::Udp)));
+        learned.note(delivered(None));
         assert_eq!(learned.transport(), Some(LowerTransport::Udp));
-        note(
-            &mut learned,
-            AttemptFacts { silent_over: Some(LowerTransport::Udp), ..AttemptFacts::default() },
-        );
+        learned.note(AttemptFacts { silent_over: Some(LowerTransport::Udp), ..AttemptFacts::default() });
         assert_eq!(learned.transport(), None);
     }
 
@@ -221,7 +211,7 @@ mod tests {
         let mut learned = Learned::default();
         let mut ended = |seconds: Option<i64>| {
             let ended_after_us = seconds.map(|seconds| seconds * 1_000_000);
-            note(&mut learned, AttemptFacts { has_played: true, ended_after_us, ..AttemptFacts::default() });
+            learned.note(AttemptFacts { has_played: true, ended_after_us, ..AttemptFacts::default() });
             learned.has_constant_length()
         };
         assert_eq!([210, 211, 209, 60].map(|seconds| ended(Some(seconds))), [false, true, true, false]);

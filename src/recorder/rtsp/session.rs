@@ -420,9 +420,10 @@ impl Session {
     }
 
     fn on_unreadable(&mut self, error: MessageError) -> Result<(), SessionError> {
-        if self.link == Link::Up {
-            self.link = Link::Unreadable;
+        if self.link != Link::Up {
+            return Ok(());
         }
+        self.link = Link::Unreadable;
         let method = self.negotiation.outstanding().map(|(method, _)| method);
         Err(match error {
             MessageError::NotRtsp => SessionError::NotRtsp,

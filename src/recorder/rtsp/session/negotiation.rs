@@ -138,7 +138,6 @@ impl Negotiation {
 
     /// Notes that the camera has ended the session. Returns whether there was one.
     pub fn drop_session(&mut self) -> bool {
-        self.routes = Routes::default();
         self.setup.take().is_some()
     }
 

@@ -52,7 +52,7 @@ fn write(status: AnswerStatus, request: &Request) -> Vec<u8> {
 /// Returns whether a request is for our session. One that names none is.
 fn names_session(request: &Request, session: Option<&HiddenText>) -> bool {
     let named = request.headers.get("Session");
-    // What the id looks like is not counted here: an odd one names another session.
+    // An id that cannot be read counts as ours. The connection ends in any case.
     let named = named.and_then(|value| SessionHeader::read(value, &mut OddityCounts::default()));
     match (named, session) {
         (Some(named), Some(session)) => named.id == *session,

@@ -81,8 +81,7 @@ fn check_requests(
     script: &mut Script,
     may_have_login: bool,
     may_have_basic: bool,
-) -> Result<usize, TestCaseError> {
-    let mut logins = 0;
+) -> Result<(), TestCaseError> {
     while let Some(sent) = script.requests.pop_front() {
         if let Some(login) = sent.header("Authorization") {
             prop_assert!(may_have_login);
