@@ -28,7 +28,7 @@ fn headers() -> impl Strategy<Value = String> {
         Just("Session: 4711;timeout=5\r\n".to_owned()),
         "Session: .{0,12}\r\n",
         "Transport: RTP/AVP(/TCP)?;(interleaved=[0-9]{1,2}-[0-9]{1,2};)?(server_port=[0-9]{1,5})?\r\n",
-        "Location: rtsps?://(10.0.0.9|evil)(:8554)?/[a-z]{0,3}\r\n",
+        "Location: rtsps?://(10\\.0\\.0\\.9|evil)(:8554)?/[a-z]{0,3}\r\n",
         "Location: /[a-z]{0,3}\r\n",
         "WWW-Authenticate: Digest realm=\"cam\", nonce=\"[a-c]\"(, qop=\"auth\")?(, stale=true)?\r\n",
         Just("WWW-Authenticate: Basic realm=\"cam\"\r\n".to_owned()),
@@ -166,7 +166,7 @@ proptest! {
             prop_assert!(script.session.next_timer().is_some() || ends > 0, "{:?}", script.session);
         }
         prop_assert!(ends <= 2);
-        prop_assert_eq!(script.sink.begun.is_empty() && script.sink.rtp > 0, false);
+        prop_assert!(!script.sink.begun.is_empty() || script.sink.rtp == 0);
         script.learned(&Learned::default());
     }
 
