@@ -32,6 +32,18 @@ pub enum Oddity {
     ShortBody,
     /// An answer has no `CSeq`, or that of another request.
     OtherSequence,
+    /// An answer came while no request was under way.
+    UnexpectedAnswer,
+    /// An answer to a keepalive came after the next request.
+    LateAnswer,
+    /// PLAY was not answered, but packets came after it. The session plays.
+    PlayUnanswered,
+    /// The answer to SETUP names no session. The requests name none either.
+    MissingSession,
+    /// A request of the camera has a method that the recorder does not serve.
+    RequestMethod,
+    /// TEARDOWN of the camera names another session.
+    OtherSessionTeardown,
     /// Interleaved data came on a channel that no SETUP named.
     UnassignedChannel,
     /// The `Session` header has no id that a request can repeat: it is empty, too long, or has blanks within.
