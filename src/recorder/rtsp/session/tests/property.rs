@@ -121,7 +121,7 @@ proptest! {
                 Event::Frame(channel, data) => script.bytes(&frame(channel, &data)),
                 Event::Datagram(is_rtcp) => {
                     let mut data = RTP;
- script.input(SessionInput::Datagram { is_rtcp, data: &mut data });
+                    script.input(SessionInput::Datagram { is_rtcp, data: &mut data });
                 }
                 Event::Wait(milliseconds) => {
                     script.now_us += milliseconds * 1000;
