@@ -513,6 +513,51 @@ fn unit_ends_half_a_second_after_its_marker() {
     assert_eq!(assembler.finish(&mut odd), None);
 }
 
+#[test]
+fn markers_within_pictures_end_no_unit_in_silence() {
+    let habit = Habit { has_one_stamp: false, markers: Markers::EachSlice };
+    for clip in [&SLICES, &OPEN_GOP] {
+        let packets = habit.packets(clip);
+        let mut assembler = assembler(clip.codec);
+        let mut odd = OddityCounts::default();
+        let mut slices = 0;
+        for packet in &packets {
+            slices += usize::from(packet.has_marker);
+            let ordered = Ordered {
+                stamp: packet.stamp,
+                has_marker: packet.has_marker,
+                lost_before: 0,
+                is_restart: false,
+                payload: &packet.payload,
+                at: Arrival { monotonic_us: packet.at_us, wall_us: 0 },
+            };
+            assembler.push(ordered, &mut odd);
+            if slices > 1 {
+                assert_eq!(assembler.deadline(), None);
+                assert_eq!(assembler.flush(i64::MAX, &mut odd), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn aggregate_that_ends_after_a_length_drops_its_unit() {
+    for clip in [&SLICES, &OPEN_GOP] {
+        let mut packets = clip.packets();
+        let units = clip.units(&packets);
+        let last_slice = clip.slices(&units[3]).pop().unwrap();
+        let packet = packets.iter_mut().find(|packet| packet.picture == 3).unwrap();
+        let position =
+            packet.payload.windows(last_slice.len()).position(|bytes| bytes == last_slice).unwrap();
+        packet.payload.truncate(position);
+        let (found, odd) = assemble(clip.codec, &packets);
+        assert_eq!(odd.get(Oddity::AggregateLength), 1);
+        assert_eq!(found.len(), PICTURES - 1);
+        assert_eq!(clip.slices(&found[3]), clip.slices(&units[4]));
+        assert_eq!((found[3].lost_packets, found[3].is_contiguous), (1, false));
+    }
+}
+
 /// Sets of an interlaced stream (libx264 `tff=1`): `frame_num` and `pic_order_cnt_lsb` have four bits each.
 const FIELD_SPS: &[u8] = &[
     0x67, 0x4d, 0x40, 0x15, 0xf2, 0x08, 0x9b, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03,
@@ -673,6 +718,17 @@ fn units_are_bounded() {
     let (units, odd) = assemble(Codec::H264, &packets);
     assert_eq!(units.iter().map(|unit| (unit.stamp, unit.lost_packets)).collect::<Vec<_>>(), [(3600, 1)]);
     assert_eq!(odd.get(Oddity::UnitTooLarge), 1);
+
+    // Parameter sets of a dropped unit leave no room for so large a unit.
+    let sets = [&[0x67][..], &[7; 60_000]].concat();
+    let mut packets = singles(&[(0, false, &sets), (0, false, &[0x7c, 0x85, 0x88, 0x84, 1])]);
+    packets.push(Packet::new(3600, false, &[0x7c, 0x85, 0x88, 0x84, 1]));
+    packets.extend((0..279).map(|_| Packet::new(3600, false, &part)));
+    packets.push(Packet::new(3600, true, &[0x7c, 0x45, 9]));
+    packets.push(Packet::new(7200, true, &[0x65, 0x88, 0x84, 1]));
+    packets[2].lost_before = 1;
+    let (units, _) = assemble(Codec::H264, &packets);
+    assert_eq!(units.iter().map(|unit| (unit.stamp, unit.lost_packets)).collect::<Vec<_>>(), [(7200, 2)]);
 
     // SEI messages without pictures.
     let sei = [&[0x06, 0x05, 0xff][..], &[7; 60_000]].concat();
