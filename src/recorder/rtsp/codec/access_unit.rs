@@ -25,8 +25,9 @@ const MARKER_SILENCE_US: i64 = 500_000;
 /// Makes access units of the packets of a track.
 ///
 /// A unit ends when the first slice of the next picture comes, 500 ms after a marker, or at the end of the stream. A marker
-/// alone never ends it: cameras set it on each slice, on SEI messages or on parameter sets. NAL units before a first slice
-/// belong to its picture. A unit has a slice, or is not emitted. Both fields of a frame are one unit.
+/// alone never ends it: cameras set it on each slice, on SEI messages or on parameter sets. With a camera that sets it within
+/// pictures, 500 ms end no unit either. NAL units before a first slice belong to its picture. A unit has a slice, or is not
+/// emitted. Both fields of a frame are one unit.
 ///
 /// A unit with a missing or malformed part is dropped and counted as lost. Its parameter sets join the next unit. NAL units stay
 /// as they come, without start codes. Only filler data, NAL units of unknown types and those without content are dropped.
@@ -86,7 +87,8 @@ impl AccessUnitAssembler {
         self.builder.division.pop()
     }
 
-    /// Returns when [`Self::flush`] is due, in microseconds of the monotonic clock of the arrivals.
+    /// Returns when [`Self::flush`] is due, in microseconds of the monotonic clock of the arrivals. Returns `None` without a
+    /// marker, and with a camera that sets it within pictures.
     pub fn deadline(&self) -> Option<i64> {
         Some(self.builder.division.marked_at()?.monotonic_us.saturating_add(MARKER_SILENCE_US))
     }

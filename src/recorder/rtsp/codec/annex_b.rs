@@ -20,7 +20,7 @@ pub trait NalSink {
     /// Drops the current NAL unit, because a part of it is missing.
     fn abandon(&mut self);
 
-    /// Notes that a NAL unit or a part of it is missing. The header is that of the fragment.
+    /// Notes that a NAL unit or a part of it is missing. The header is that of the fragment. It may be incomplete or empty.
     fn lose(&mut self, header: &[u8]);
 
     /// Counts an oddity of the payload.

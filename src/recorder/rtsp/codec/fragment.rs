@@ -28,11 +28,14 @@ pub struct Fragment<'a> {
 /// Joins the fragments of a NAL unit. The bits of a camera alone prove nothing:
 /// - Fragments join only without a loss between them, and with the same stamp.
 /// - A start within a NAL unit, or a packet with another one, drops the unfinished NAL unit.
-/// - If its last fragment had the marker, it was only the end bit that was missing.
+/// - If its last fragment had the marker, it was only the end bit that was missing. Before a loss, this counts only with a
+///   camera that sets no end bit, and no marker within NAL units.
 /// - A fragment without a NAL unit to continue is lost.
 #[derive(Debug, Default)]
 pub struct Reassembly {
     open: Option<OpenNal>,
+    /// The camera sets end bits, or the marker within NAL units.
+    needs_end_bit: bool,
 }
 
 #[derive(Debug)]
@@ -78,8 +81,9 @@ impl Reassembly {
         let Some(mut open) = self.open.take() else {
             return;
         };
-        // A loss with the same stamp may have had the rest.
-        let is_whole = open.has_marker && !(packet.follows_loss && packet.stamp == open.stamp);
+        // A loss may have had the rest.
+        let may_lack_rest = packet.follows_loss && (packet.stamp == open.stamp || self.needs_end_bit);
+        let is_whole = open.has_marker && !may_lack_rest;
         if is_whole {
             sink.note(Oddity::FragmentWithoutEnd);
             open.splitter.finish(sink);
@@ -96,7 +100,7 @@ impl Reassembly {
         let Some(mut open) = self.open.take() else {
             return;
         };
-        if open.has_marker {
+        if open.has_marker && !self.needs_end_bit {
             sink.note(Oddity::FragmentWithoutEnd);
             open.splitter.finish(sink);
         } else {
@@ -106,8 +110,9 @@ impl Reassembly {
 
     /// Ends the unfinished NAL unit if its last fragment had the marker.
     pub fn end_marked(&mut self, sink: &mut impl NalSink) {
-        if self.open.as_ref().is_some_and(|open| open.has_marker) {
-            self.flush(sink);
+        if let Some(mut open) = self.open.take_if(|open| open.has_marker) {
+            sink.note(Oddity::FragmentWithoutEnd);
+            open.splitter.finish(sink);
         }
     }
 
@@ -123,6 +128,7 @@ impl Reassembly {
             sink.note(Oddity::FragmentOtherHeader);
         }
         open.splitter.push(fragment.data, sink);
+        self.needs_end_bit |= open.has_marker || fragment.is_end && !fragment.is_start;
         open.has_marker = packet.has_marker;
         if fragment.is_end {
             open.splitter.finish(sink);

@@ -39,6 +39,8 @@ pub fn depacketize(
         FU_A => {
             let Some((fu, data)) = rest.split_first() else {
                 sink.note(Oddity::PayloadMalformed);
+                reassembly.interrupt(packet, sink);
+                sink.lose(&[]);
                 return;
             };
             let fragment = Fragment {
@@ -281,6 +283,28 @@ mod tests {
     #[test]
     fn unknown_and_malformed_payloads_are_counted() {
         assert_read(&[&[0x7e, 1], &[0x7f]], &[], &[(Oddity::PayloadUnknown, 2)]);
-        assert_read(&[&[], &[0x7c]], &[], &[(Oddity::PayloadMalformed, 2)]);
+        assert_read(&[&[], &[0x7c]], &[lost(&[])], &[(Oddity::PayloadMalformed, 2)]);
+    }
+
+    #[test]
+    fn fragment_without_its_header_cuts_a_nal_unit() {
+        let events = [Event::Abandoned(vec![0x65, 1]), lost(&[]), lost(&[0x65])];
+        let odd = [Oddity::PayloadMalformed, Oddity::FragmentUnfinished, Oddity::FragmentWithoutStart]
+            .map(|o| (o, 1));
+        let (read, counts) = read(&[&[0x7c, 0x85, 1], &[0x7c], &[0x7c, 0x45, 3]]);
+        assert_eq!(read, events);
+        assert!(odd.iter().all(|(oddity, count)| counts.get(*oddity) == *count));
+    }
+
+    #[test]
+    fn marker_before_a_loss_ends_no_nal_unit_of_a_camera_with_end_bits() {
+        let after_loss = PacketFacts { stamp: 3000, has_marker: true, follows_loss: true };
+        let whole = [(packet(0, true), &[0x7c, 0x85, 1][..]), (packet(0, true), &[0x7c, 0x45, 2])];
+        let inside = [(packet(0, true), &[0x7c, 0x85, 1][..]), (packet(0, true), &[0x7c, 0x05, 2])];
+        for first in [whole, inside] {
+            let last = [(packet(0, true), &[0x7c, 0x85, 3][..]), (after_loss, &[0x41, 7])];
+            let (events, _) = read_packets(&[first, last].concat());
+            assert_eq!(events[1..], [Event::Abandoned(vec![0x65, 3]), nal(&[0x41, 7])]);
+        }
     }
 }

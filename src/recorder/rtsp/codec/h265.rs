@@ -70,12 +70,16 @@ pub fn depacketize(
         FRAGMENT => {
             let Some((fu, data)) = rest.split_first() else {
                 sink.note(Oddity::PayloadMalformed);
+                reassembly.interrupt(packet, sink);
+                sink.lose(&[]);
                 return;
             };
             let is_start = fu & START != 0;
             let header = [first & !TYPE | (fu & FU_TYPE) << 1, second];
             let Some(data) = (if is_start { decoding_order.skip(data, DONL) } else { Some(data) }) else {
                 sink.note(Oddity::PayloadMalformed);
+                reassembly.interrupt(packet, sink);
+                sink.lose(&header);
                 return;
             };
             let fragment = Fragment { header: &header, is_start, is_end: fu & END != 0, data };
@@ -235,7 +239,13 @@ mod tests {
     fn odd_payloads_are_counted() {
         assert_read(&[&[0x64, 1, 7]], Absent, &[Event::Lost(vec![0, 0])], &[(Oddity::PayloadInterleaved, 1)]);
         assert_read(&[&[0x66, 1, 7]], Absent, &[], &[(Oddity::PayloadUnknown, 1)]);
-        assert_read(&[&[], &[0x26], &[0x62, 1]], Absent, &[], &[(Oddity::PayloadMalformed, 3)]);
-        assert_read(&[&[0x62, 1, 0x93, 9]], Numbered, &[], &[(Oddity::PayloadMalformed, 1)]);
+        assert_read(
+            &[&[], &[0x26], &[0x62, 1]],
+            Absent,
+            &[Event::Lost(vec![])],
+            &[(Oddity::PayloadMalformed, 3)],
+        );
+        let lost = [Event::Lost(vec![0x26, 1])];
+        assert_read(&[&[0x62, 1, 0x93, 9]], Numbered, &lost, &[(Oddity::PayloadMalformed, 1)]);
     }
 }

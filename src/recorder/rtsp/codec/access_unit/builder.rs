@@ -2,7 +2,7 @@
 
 use super::division::Division;
 use super::nal_buffer::NalBuffer;
-use super::picture::Begin;
+use super::picture::{Begin, MAX_CARRIED};
 use crate::recorder::frame::{Arrival, Codec};
 use crate::recorder::rtsp::codec::annex_b::NalSink;
 use crate::recorder::rtsp::codec::nal::{NalHeader, NalKind};
@@ -10,8 +10,8 @@ use crate::recorder::rtsp::codec::parameter_sets::ParameterSets;
 use crate::recorder::rtsp::codec::sei::RecoveryPoint;
 use crate::recorder::rtsp::oddity::{Oddity, OddityCounts};
 
-/// Most bytes of a unit.
-const MAX_UNIT: usize = 16 << 20;
+/// Most bytes of a unit, with room for the parameter sets of dropped ones.
+const MAX_UNIT: usize = (16 << 20) - MAX_CARRIED;
 /// Most bytes before a picture.
 const MAX_PREFIX: usize = 4 << 20;
 /// Most bytes of all units.
@@ -138,7 +138,7 @@ impl UnitBuilder {
             return;
         };
         let (place, is_slice) = (open.place, open.header.is_some_and(NalHeader::is_slice));
-        if is_slice {
+        if is_slice && place == Place::Picture {
             self.division.continue_slice(self.packet.at);
         }
         let total = self.division.held().saturating_add(bytes.len());
@@ -268,8 +268,11 @@ impl NalSink for UnitSink<'_> {
     }
 
     fn lose(&mut self, header: &[u8]) {
-        if let Some(header) = NalHeader::read(self.builder.codec, header) {
-            self.builder.lose(header, self.builder.packet);
+        let begin = self.builder.packet;
+        match NalHeader::read(self.builder.codec, header) {
+            Some(header) => self.builder.lose(header, begin),
+            // Without a header, nobody knows what is missing.
+            None => self.builder.division.lose_slice(begin),
         }
     }
 

@@ -58,8 +58,11 @@ impl Division {
         self.ready.pop_front()
     }
 
-    /// Returns the arrival of the last packet with slices, if the current picture has a marker.
+    /// Returns the arrival of the last packet with slices, if the current picture has a marker that may end it.
     pub fn marked_at(&self) -> Option<Arrival> {
+        if self.marks.are_inside() {
+            return None;
+        }
         self.picture.as_ref().filter(|picture| picture.is_marked).map(|picture| picture.last_at)
     }
 
@@ -165,7 +168,8 @@ impl Division {
         {
             picture.has_second_field = true;
         }
-        if std::mem::take(&mut picture.is_marked) {
+        // After a loss, the slice may be one of a later picture.
+        if std::mem::take(&mut picture.is_marked) && !self.has_gap {
             self.marks.note_inside();
         }
         picture.nals.append_all(prefix.nals);
@@ -182,8 +186,8 @@ impl Division {
             self.end_picture();
             self.begin_picture(begin, true, None);
         } else {
+            // The part may be one of a later picture, so the gap remains until a slice begins.
             self.damage(self.cause());
-            self.has_gap = false;
         }
     }
 
@@ -266,9 +270,11 @@ impl Division {
         }
     }
 
-    /// Notes the marker.
+    /// Notes the marker. After a loss without a slice, a marker of other NAL units does not say that the picture is whole.
     pub fn mark(&mut self) {
-        if let Some(picture) = &mut self.picture {
+        if let Some(picture) = &mut self.picture
+            && (picture.is_damaged || !self.has_gap)
+        {
             picture.is_marked = true;
         }
     }

@@ -7,8 +7,8 @@ pub struct Marks {
     ends_pictures: bool,
     /// A picture went on after the marker.
     is_inside: bool,
-    /// Slices of the last picture that was whole. 0 if there was none.
-    usual_slices: u32,
+    /// Most slices of a picture that was whole. 0 if there was none.
+    most_slices: u32,
 }
 
 impl Marks {
@@ -17,15 +17,25 @@ impl Marks {
         self.ends_pictures && !self.is_inside
     }
 
-    /// Returns whether a picture before a loss is whole. If the marker does not say so, the number of its slices does.
+    /// Returns whether the marker is known to stand within pictures.
+    pub fn are_inside(self) -> bool {
+        self.is_inside
+    }
+
+    /// Returns whether a picture before a loss is whole. If the marker does not say so, it needs as many slices as any
+    /// other. Until a picture was whole, the marker counts.
     pub fn is_whole(self, is_marked: bool, slices: u32) -> bool {
-        if self.are_trusted() || self.usual_slices == 0 { is_marked } else { slices >= self.usual_slices }
+        if self.are_trusted() || self.most_slices == 0 {
+            is_marked && !self.is_inside
+        } else {
+            slices >= self.most_slices
+        }
     }
 
     /// Notes a picture that nothing is missing of.
     pub fn note_whole(&mut self, is_marked: bool, slices: u32) {
         self.ends_pictures |= is_marked;
-        self.usual_slices = slices;
+        self.most_slices = self.most_slices.max(slices);
     }
 
     /// Notes a marker within a picture.

@@ -1,7 +1,7 @@
 //! NAL units after their lengths.
 
 /// Length of a length, in bytes.
-const LENGTH: usize = 4;
+pub const LENGTH: usize = 4;
 /// First size of a buffer in bytes. It grows by factors of two.
 const INITIAL_BYTES: usize = 1 << 10;
 

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::nal_buffer::NalBuffer;
+use super::nal_buffer::{LENGTH, NalBuffer};
 use super::unit::{AccessUnit, RandomAccess};
 use crate::recorder::frame::{Arrival, Codec, VideoParameters};
 use crate::recorder::rtsp::codec::nal::{NalHeader, NalKind};
 use crate::recorder::rtsp::codec::sei::RecoveryPoint;
 use crate::recorder::rtsp::codec::slice::SliceStart;
 
-/// Most bytes of parameter sets of dropped units that wait for the next unit.
-const MAX_CARRIED: usize = 64 << 10;
+/// Most bytes of parameter sets of dropped units that wait for the next unit, with their lengths.
+pub const MAX_CARRIED: usize = 64 << 10;
 
 /// NAL units before a picture.
 #[derive(Debug, Default)]
@@ -150,10 +150,11 @@ impl Picture {
 pub fn carry_sets(nals: &NalBuffer, codec: Codec, carried: &mut NalBuffer) {
     for nal in nals.nals() {
         let kind = NalHeader::read(codec, nal).map(NalHeader::kind);
-        if !matches!(kind, Some(NalKind::Vps | NalKind::Sps | NalKind::Pps)) || nal.len() > MAX_CARRIED {
+        let len = nal.len().saturating_add(LENGTH);
+        if !matches!(kind, Some(NalKind::Vps | NalKind::Sps | NalKind::Pps)) || len > MAX_CARRIED {
             continue;
         }
-        if carried.len().saturating_add(nal.len()) > MAX_CARRIED {
+        if carried.len().saturating_add(len) > MAX_CARRIED {
             *carried = NalBuffer::default();
         }
         carried.add(nal);
