@@ -3,8 +3,8 @@
 use super::super::headers::lists_method;
 use super::super::message::Method;
 
-/// Methods in the order of preference. Cameras know SET_PARAMETER, but some answer 400 to it and count it against the
-/// session.
+/// Methods in the order of preference. Cameras know `SET_PARAMETER`, but some answer 400 to it and count it against
+/// the session.
 const METHODS: [Method; 3] = [Method::Options, Method::GetParameter, Method::SetParameter];
 /// Shortest interval between two keepalives, in microseconds.
 const MIN_INTERVAL: i64 = 2_000_000;
@@ -17,8 +17,8 @@ const FATAL_TIME: i64 = 2_000_000;
 
 /// Keepalives of one session.
 ///
-/// Some cameras count only GET_PARAMETER as life, although `Public` does not name it, and some only OPTIONS. So both
-/// alternate, twice as often, unless `Public` names GET_PARAMETER.
+/// Some cameras count only `GET_PARAMETER` as life, although `Public` does not name it, and some only `OPTIONS`. So
+/// both alternate, twice as often, unless `Public` names `GET_PARAMETER`.
 #[derive(Clone, Debug)]
 pub struct Keepalive {
     timeout_us: i64,

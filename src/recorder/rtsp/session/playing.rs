@@ -145,6 +145,9 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
+    /// A second, and what happens then.
+    type At<T> = (i64, T);
+
     fn begin(transport: LowerTransport, peer: Option<RtpPair<u16>>) -> Playing {
         let start = PlayStart { transport, timeout_us: 60 * SECOND, peer, has_packet: false, now_us: 0 };
         Playing::new(start, Learned::default(), None)
@@ -155,7 +158,7 @@ mod tests {
         playing: &mut Playing,
         seconds: i64,
         mut hear: impl FnMut(&mut Playing, i64),
-    ) -> (Vec<(i64, Task)>, Option<(i64, TimedEnd)>) {
+    ) -> (Vec<At<Task>>, Option<At<TimedEnd>>) {
         let mut done = Vec::new();
         for second in 0..=seconds {
             let now = second * SECOND;
@@ -171,7 +174,7 @@ mod tests {
         (done, None)
     }
 
-    fn keepalives(done: &[(i64, Task)]) -> Vec<i64> {
+    fn keepalives(done: &[At<Task>]) -> Vec<i64> {
         done.iter()
             .filter(|(_, task)| matches!(task, Task::Keepalive(_)))
             .map(|(second, _)| *second)
@@ -223,7 +226,7 @@ mod tests {
     fn udp_needs_a_packet_within_5_seconds_and_is_punched() {
         let peer = Some(RtpPair { rtp: 6970, rtcp: Some(6971) });
         let (_, end) = run(&mut begin(LowerTransport::Udp, peer), 10, |playing, second| {
-            playing.on_heard(second * SECOND)
+            playing.on_heard(second * SECOND);
         });
         assert_eq!(end, Some((5, TimedEnd::NoDatagrams)));
         let mut playing = begin(LowerTransport::Udp, peer);

@@ -161,12 +161,12 @@ mod tests {
             );
             (kinds, routes.frame_rtcp(&[7]).map(|frame| frame[1]))
         };
-        let (rtp, rtcp) = (Some(PacketKind::Rtp), Some(PacketKind::Rtcp));
-        let asked = ([rtp, rtcp, None, None], Some(1));
+        let [rtp, control] = [PacketKind::Rtp, PacketKind::Rtcp].map(Some);
+        let asked = ([rtp, control, None, None], Some(1));
         assert_eq!(routes("RTP/AVP/TCP;unicast;interleaved=0-1"), asked);
         assert_eq!(routes("RTP/AVP/TCP;unicast"), asked);
         assert_eq!(routes(""), asked);
-        assert_eq!(routes("RTP/AVP/TCP;interleaved=20-21"), ([None, None, rtp, rtcp], Some(21)));
+        assert_eq!(routes("RTP/AVP/TCP;interleaved=20-21"), ([None, None, rtp, control], Some(21)));
         assert_eq!(routes("RTP/AVP/TCP;interleaved=20-20"), ([None, None, rtp, None], None));
         assert_eq!(Routes::default().kind(0), None);
     }

@@ -298,7 +298,7 @@ fn port_without_rtsp_is_named() {
     script.expect_failure(SessionError::NotRtsp);
     let mut script = Script::new(plan());
     script.expect("DESCRIBE");
-    script.bytes(&[0; 70_000]);
+    script.bytes(&vec![0; 70_000]);
     let error = MessageError::TooMuchGarbage;
     script.expect_failure(SessionError::Unreadable { method: Some(Method::Describe), error });
 }
@@ -328,7 +328,7 @@ fn teardown_ends_with_its_answer_or_after_2_seconds() {
             "answer" => script.answer(OK),
             "silence" => script.pass(2, true),
             "close" => script.input(SessionInput::Closed),
-            _ => script.bytes(&[0; 70_000]),
+            _ => script.bytes(&vec![0; 70_000]),
         }
         script.expect_event("Finished");
         script.teardown();

@@ -102,7 +102,7 @@ proptest! {
     ) {
         let basic = if is_basic_allowed { BasicPolicy::Anywhere } else { BasicPolicy::OverTls };
         let begun = if has_login { plan_with_login() } else { plan() };
-        let mut script = Script::new(ConnectPlan { transport, basic, ..begun });
+        let mut script = Script::new(ConnectPlan { basic, transport, ..begun });
         let mut is_tls = false;
         let mut connections = 1;
         let mut ends = 0;
