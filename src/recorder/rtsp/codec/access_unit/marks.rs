@@ -43,3 +43,34 @@ impl Marks {
         self.is_inside = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn picture_with_fewer_slices_than_another_is_not_whole() {
+        let mut marks = Marks::default();
+        marks.note_whole(false, 3);
+        marks.note_whole(false, 2);
+        assert!(marks.is_whole(false, 3));
+        assert!(!marks.is_whole(false, 2));
+    }
+
+    #[test]
+    fn marker_within_the_first_picture_does_not_make_it_whole() {
+        let mut marks = Marks::default();
+        assert!(marks.is_whole(true, 1));
+        marks.note_inside();
+        assert!(!marks.is_whole(true, 2));
+    }
+
+    #[test]
+    fn marker_ends_pictures_until_one_goes_on_after_it() {
+        let mut marks = Marks::default();
+        marks.note_whole(true, 3);
+        assert!(marks.are_trusted() && marks.is_whole(true, 1) && !marks.is_whole(false, 3));
+        marks.note_inside();
+        assert!(!marks.are_trusted() && !marks.is_whole(true, 1) && marks.is_whole(false, 3));
+    }
+}

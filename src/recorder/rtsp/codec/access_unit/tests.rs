@@ -377,10 +377,26 @@ fn lost_packets_cost_only_their_units() {
             for first in first_loss(clip, habit)..end {
                 assert_losses(clip, habit, &[first].into());
                 assert_losses(clip, habit, &[first, first + 1].into());
-                assert_losses(clip, habit, &[first, first + 2].into());
             }
         }
     }
+}
+
+#[test]
+fn loss_before_the_second_picture_does_not_change_what_markers_mean() {
+    // With one stamp, nothing says that the second slice of picture 1 is not one of picture 0.
+    let habit = Habit { has_one_stamp: true, markers: Markers::EndOfPicture };
+    let mut packets = habit.packets(&OPEN_GOP);
+    for picture in [4, 1] {
+        let first = packets.iter().position(|packet| packet.picture == picture).unwrap();
+        packets.remove(first);
+        packets[first].lost_before = 1;
+    }
+    let expected: Vec<_> =
+        OPEN_GOP.units(&OPEN_GOP.packets()).iter().map(|unit| OPEN_GOP.slices(unit)).collect();
+    let (units, _) = assemble(Codec::H265, &packets);
+    let found: Vec<_> = units.iter().map(|unit| OPEN_GOP.slices(unit)).collect();
+    assert_eq!(found, [&expected[2..4], &expected[5..]].concat());
 }
 
 #[test]
