@@ -61,7 +61,7 @@ pub fn depacketize(
     match (first & TYPE) >> 1 {
         0..AGGREGATE => {
             reassembly.interrupt(packet, sink);
-            read_single(header, rest, decoding_order, sink);
+            read_single(*header, rest, decoding_order, sink);
         }
         AGGREGATE => {
             reassembly.interrupt(packet, sink);
@@ -95,14 +95,14 @@ pub fn depacketize(
 }
 
 /// Reads a payload of one NAL unit (RFC 7798, section 4.4.1).
-fn read_single(header: &[u8; 2], rest: &[u8], decoding_order: DecodingOrder, sink: &mut impl NalSink) {
+fn read_single(header: [u8; 2], rest: &[u8], decoding_order: DecodingOrder, sink: &mut impl NalSink) {
     let Some(rest) = decoding_order.skip(rest, DONL) else {
         sink.note(Oddity::PayloadMalformed);
-        sink.lose(header);
+        sink.lose(&header);
         return;
     };
     let mut splitter = StartCodeSplitter::default();
-    splitter.push(header, sink);
+    splitter.push(&header, sink);
     splitter.push(rest, sink);
     splitter.finish(sink);
 }

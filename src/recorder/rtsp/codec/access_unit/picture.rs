@@ -43,6 +43,16 @@ impl Losses {
     }
 }
 
+/// What decides whether decoding can begin at a picture.
+#[derive(Debug)]
+struct AccessFacts {
+    kind: Option<NalKind>,
+    /// `None` if it is unknown for all slices.
+    is_intra: Option<bool>,
+    recovery: Option<RecoveryPoint>,
+    has_sps: bool,
+}
+
 /// A picture that is read.
 #[derive(Debug)]
 pub struct Picture {
@@ -62,11 +72,7 @@ pub struct Picture {
     pub losses: Losses,
     /// See [`AccessUnit::sequence`].
     pub sequence: u32,
-    kind: Option<NalKind>,
-    /// `None` if it is unknown for all slices.
-    is_intra: Option<bool>,
-    recovery: Option<RecoveryPoint>,
-    has_sps: bool,
+    access: AccessFacts,
     parameters: Option<Arc<VideoParameters>>,
 }
 
@@ -85,10 +91,12 @@ impl Picture {
             carried: NalBuffer::default(),
             losses: Losses::default(),
             sequence: 0,
-            kind: None,
-            is_intra: None,
-            recovery: prefix.recovery,
-            has_sps: prefix.has_sps,
+            access: AccessFacts {
+                kind: None,
+                is_intra: None,
+                recovery: prefix.recovery,
+                has_sps: prefix.has_sps,
+            },
             parameters,
         }
     }
@@ -96,7 +104,7 @@ impl Picture {
     /// Notes the start of a slice.
     pub fn add_slice(&mut self, header: NalHeader, start: Option<SliceStart>) {
         self.slices = self.slices.saturating_add(1);
-        self.kind.get_or_insert(header.kind());
+        self.access.kind.get_or_insert(header.kind());
         if start.is_some() {
             self.first = self.first.or(start);
             self.last = start;
@@ -106,13 +114,13 @@ impl Picture {
         if let Some(is_intra) = is_intra
             && !self.has_second_field
         {
-            self.is_intra = Some(is_intra && self.is_intra.unwrap_or(true));
+            self.access.is_intra = Some(is_intra && self.access.is_intra.unwrap_or(true));
         }
     }
 
     /// Returns the unit.
     pub fn into_unit(self, codec: Codec) -> AccessUnit {
-        let random_access = self.random_access();
+        let random_access = self.access.random_access();
         let mut nals = self.nals;
         if !self.carried.is_empty() {
             let first = nals.nals().next().and_then(|nal| NalHeader::read(codec, nal));
@@ -131,7 +139,9 @@ impl Picture {
             is_contiguous: !self.losses.is_broken,
         }
     }
+}
 
+impl AccessFacts {
     fn random_access(&self) -> RandomAccess {
         let is_intra = self.is_intra == Some(true);
         match (self.kind, self.recovery) {

@@ -726,7 +726,7 @@ fn unit_without_a_slice_is_not_emitted() {
 
 #[test]
 fn units_are_bounded() {
-    let part = [&[0x7c, 0x05][..], &[7; 60_000]].concat();
+    let part = [&[0x7c, 0x05][..], &vec![7; 60_000]].concat();
     let mut packets = singles(&[(0, false, &[0x7c, 0x85, 0x88, 0x84, 1])]);
     packets.extend((0..400).map(|_| Packet::new(0, false, &part)));
     packets.push(Packet::new(0, true, &[0x7c, 0x45, 9]));
@@ -736,7 +736,7 @@ fn units_are_bounded() {
     assert_eq!(odd.get(Oddity::UnitTooLarge), 1);
 
     // Parameter sets of a dropped unit leave no room for so large a unit.
-    let sets = [&[0x67][..], &[7; 60_000]].concat();
+    let sets = [&[0x67][..], &vec![7; 60_000]].concat();
     let mut packets = singles(&[(0, false, &sets), (0, false, &[0x7c, 0x85, 0x88, 0x84, 1])]);
     packets.push(Packet::new(3600, false, &[0x7c, 0x85, 0x88, 0x84, 1]));
     packets.extend((0..279).map(|_| Packet::new(3600, false, &part)));
@@ -747,7 +747,7 @@ fn units_are_bounded() {
     assert_eq!(units.iter().map(|unit| (unit.stamp, unit.lost_packets)).collect::<Vec<_>>(), [(7200, 2)]);
 
     // SEI messages without pictures.
-    let sei = [&[0x06, 0x05, 0xff][..], &[7; 60_000]].concat();
+    let sei = [&[0x06, 0x05, 0xff][..], &vec![7; 60_000]].concat();
     let packets: Vec<_> = (0..500).map(|_| Packet::new(0, true, &sei)).collect();
     let (units, odd) = assemble(Codec::H264, &packets);
     assert_eq!(units, []);
