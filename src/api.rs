@@ -17,6 +17,7 @@ pub(crate) mod schema;
 mod site;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text;
 
 pub use self::duration::*;
 pub use camera::*;
@@ -26,6 +27,7 @@ pub use incident_hold::*;
 pub use principal::*;
 pub use recording_policy::*;
 pub use site::*;
+pub use text::*;
 
 /// API group of all four kinds.
 pub const GROUP: &str = "toezicht.dev";

@@ -47,6 +47,7 @@ use self::retention::RetentionReconciler;
 use self::runner::{Reconciler, Watched, run_controller, wait_until_readable};
 use self::site::SiteReconciler;
 use self::site::bucket::BucketCache;
+use self::site::recorders::orphans;
 use self::watch_cache::WatchCache;
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
@@ -165,7 +166,7 @@ fn controllers_in_scope(
     context: &Context,
     scope: Option<&str>,
     leader: &CancellationToken,
-) -> [(ControllerKind, BoxFuture<'static, ()>); 6] {
+) -> [(ControllerKind, BoxFuture<'static, ()>); 7] {
     let new_site = |context| SiteReconciler { context, bucket_cache: BucketCache::default() };
     [
         start(context, leader, policy::controller(context), |context| PolicyReconciler { context }),
@@ -176,6 +177,7 @@ fn controllers_in_scope(
         }),
         start(context, leader, audit::controller(context, scope), |context| AuditReconciler { context }),
         start(context, leader, site::controller(context, scope), new_site),
+        (ControllerKind::OrphanedRecorders, orphans::controller(context, leader.clone()).boxed()),
     ]
 }
 

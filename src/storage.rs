@@ -17,4 +17,4 @@ pub use self::bucket::subresources::{
 };
 pub use self::recordings::{HoldError, OpenHolds, OpenHoldsError, PassErrors};
 pub use self::s3::credentials::check_credentials;
-pub use self::s3::{BucketConnection, DecisionTime, StoreError, TargetError};
+pub use self::s3::{BucketConnection, DecisionTime, StoreError, TargetError, verify_ca};

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::reject_future;
+use super::{reject_future, truncate};
+
+/// Longest message. The schema allows 32768 characters, and the API server rejects a status with a longer one.
+const MAX_MESSAGE_CHARS: usize = 8192;
 
 /// Condition types. `docs/reference/conditions.md` explains each; a test compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
@@ -177,7 +180,7 @@ pub fn merge(
                 type_: type_.to_owned(),
                 status: status.to_owned(),
                 reason: reason.to_owned(),
-                message: finding.message.clone(),
+                message: truncate(&finding.message, MAX_MESSAGE_CHARS),
                 observed_generation: generation,
                 last_transition_time: since.map_or(Time(now), |c| c.last_transition_time.clone()),
             }
@@ -242,6 +245,18 @@ mod tests {
         for row in DOCUMENT.lines().map(cells).filter(|row| row.len() == 6 && truths.contains(&row[1])) {
             assert!(row.iter().skip(1).take(4).all(|cell| !cell.is_empty()), "a cell is empty: {row:?}");
         }
+    }
+
+    /// Such as one that lists 150 recorders.
+    #[test]
+    fn long_message_is_shortened() {
+        let message = |text: &str| {
+            let finding = ConditionFinding::new(ConditionType::Ready, true, Reason::AsRequired, text);
+            merge(&[], &[finding], None, Timestamp::UNIX_EPOCH)[0].message.clone()
+        };
+        assert_eq!(message("kort"), "kort");
+        let long = message(&"é".repeat(40_000));
+        assert!(long.chars().count() == MAX_MESSAGE_CHARS && long.ends_with("é…"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::kubernetes::{ApiError, meta};
 use super::requeue;
 use super::retention::list_holds;
 use super::runner::{Reconciled, Reconciler, write_status_part};
-use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, SiteStatus, reject_future};
+use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, SiteStatus, later, reject_future};
 use crate::leader::fence::NotLeader;
 use crate::rules::Class;
 use crate::rules::hold::resolution::is_resolved;
@@ -68,7 +68,7 @@ impl Reconciler for AuditReconciler {
         let before = site.status.as_ref().and_then(|status| status.audit.as_ref());
         let bucket = self.context.handoff.bucket(site).filter(|_| !meta::is_paused(site));
         let (Some(bucket), Some(reach)) = (bucket, due_reach(before, now)) else {
-            let next = before.map(|before| before.last_boundary_audit_time.0 + audit_interval(before));
+            let next = before.map(|before| later(before.last_boundary_audit_time.0, audit_interval(before)));
             return Ok(Reconciled {
                 action: next.map_or_else(Action::await_change, |next| requeue::at(now, [next])),
                 is_changed: false,
@@ -77,7 +77,7 @@ impl Reconciler for AuditReconciler {
         // Read again: other Sites may have had their turn since, and somebody may have corrected the clock.
         let tally = self.audit(site, &bucket, reach, Timestamp::now()).await?;
         let next = audit_status(before, &tally, reach, &bucket.terms.ceilings, now);
-        let again = now + audit_interval(&next);
+        let again = later(now, audit_interval(&next));
         let part = |audit| SiteStatus { audit: Some(audit), ..SiteStatus::default() };
         let before = before.cloned().map(part);
         let is_changed =

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::kubernetes::secret_ref::{MissingSecret, ReferencedSecret, require_text};
+use super::kubernetes::secret_ref::{MissingSecret, ReferencedSecret, require_bounded_text};
 use crate::api::{CameraSpec, SECRET_TYPE_CA, SECRET_TYPE_CAMERA};
 use crate::wire::{CameraSource, Login, Secret};
 
@@ -38,7 +38,8 @@ pub fn resolve(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<CameraSou
     let url = Url::parse(&stream.url).ok().filter(is_rtsp_url).ok_or(CameraSourceError::InvalidUrl)?;
     let login = stream.credentials_ref.as_ref().map(|reference| read_login(&secrets.logins, &reference.name));
     let ca_pem = stream.ca_ref.as_ref().map(|reference| {
-        require_text(&secrets.ca_certificates, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.stream.caRef")
+        let authorities = &secrets.ca_certificates;
+        require_bounded_text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.stream.caRef")
     });
     Ok(CameraSource {
         url: Secret::new(url.as_str()),
@@ -49,7 +50,8 @@ pub fn resolve(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<CameraSou
 }
 
 fn read_login(secrets: &BTreeMap<String, ReferencedSecret>, name: &str) -> Result<Login, MissingSecret> {
-    let key = |key| require_text(secrets, SECRET_TYPE_CAMERA, name, key, "spec.stream.credentialsRef");
+    let field = "spec.stream.credentialsRef";
+    let key = |key| require_bounded_text(secrets, SECRET_TYPE_CAMERA, name, key, field);
     Ok(Login { username: key("username")?.reveal().to_owned(), password: key("password")? })
 }
 

@@ -2,6 +2,7 @@
 //! and sends the token that the operator gave them.
 
 pub mod camera_recording;
+mod reply_limits;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -237,7 +238,8 @@ async fn try_query(request: reqwest::RequestBuilder) -> Result<StatusResult, req
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(serde_json::from_slice(&body).map_err(|_| RecorderStatusError::InvalidResponse))
+    let status = serde_json::from_slice(&body).map_err(|_| RecorderStatusError::InvalidResponse);
+    Ok(status.map(reply_limits::limit_texts))
 }
 
 fn status_request(client: &reqwest::Client, port: u16, token: &Secret) -> reqwest::RequestBuilder {

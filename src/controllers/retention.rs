@@ -34,7 +34,7 @@ use super::runner::{Reconciled, Reconciler, fetch, select};
 use super::site_policies::site_policies;
 use super::watch_cache::WatchCache;
 use super::{requeue, runner};
-use crate::api::{IncidentHold, RecordingPolicy, Site};
+use crate::api::{IncidentHold, RecordingPolicy, Site, later};
 use crate::storage::recordings::hold::coverage::MAX_UPLOAD_DELAY;
 use crate::storage::recordings::ledger;
 use crate::storage::{PassErrors, Subresource};
@@ -83,7 +83,7 @@ impl Reconciler for RetentionReconciler {
                 false
             };
             return Ok(Reconciled {
-                action: requeue::at(now, [now + UNAVAILABLE_RETRY_INTERVAL]),
+                action: requeue::at(now, [later(now, UNAVAILABLE_RETRY_INTERVAL)]),
                 is_changed,
             });
         };
@@ -234,28 +234,28 @@ pub fn deadlines(plan: &HoldPlan, outcome: &PassOutcome, now: Timestamp) -> Vec<
     // The last segment that overlaps an ended window is still being uploaded, and then a pass must find it.
     let last = MAX_UPLOAD_DELAY + ONGOING_HOLD_INTERVAL * 9;
     let is_ongoing = |entry: &crate::rules::hold::entry::LedgerEntry| {
-        entry.scope.window.until.is_none_or(|until| until + last > now)
+        entry.scope.window.until.is_none_or(|until| later(until, last) > now)
     };
     let mut deadlines = vec![outcome.sweep_at];
     if plan.open.values().any(is_ongoing) {
-        deadlines.push(now + ONGOING_HOLD_INTERVAL);
+        deadlines.push(later(now, ONGOING_HOLD_INTERVAL));
     }
     if outcome.needs_another_pass {
-        deadlines.push(now + FOLLOW_UP_DELAY);
+        deadlines.push(later(now, FOLLOW_UP_DELAY));
     }
     // The Site controller notifies of acknowledgements. The poll covers a missed notification, less and less often.
     if let Some(since) = outcome.unacknowledged_since {
-        deadlines
-            .push(now + (now.duration_since(since) / 4).clamp(FOLLOW_UP_DELAY, MAX_ACKNOWLEDGEMENT_POLL));
+        let wait = (now.duration_since(since) / 4).clamp(FOLLOW_UP_DELAY, MAX_ACKNOWLEDGEMENT_POLL);
+        deadlines.push(later(now, wait));
     }
     let has_failed = outcome.rejection.as_ref().is_some_and(PassErrors::is_transient);
     if !outcome.release_rejections.is_empty() || outcome.has_undecided_versions || has_failed {
-        deadlines.push(now + schedule::REJECTED_RETRY_DELAY);
+        deadlines.push(later(now, schedule::REJECTED_RETRY_DELAY));
     }
     let of_open = outcome.coverage.iter();
     let mut of_open = of_open.filter_map(|(_, coverage)| coverage.errors.as_ref());
     if !outcome.unseen.is_empty() || of_open.any(|refused| !refused.has_versions()) {
-        deadlines.push(now + schedule::UNVISITED_RETRY_DELAY);
+        deadlines.push(later(now, schedule::UNVISITED_RETRY_DELAY));
     }
     deadlines.extend(outcome.verify_at);
     deadlines.extend(outcome.next_opening);

@@ -10,6 +10,7 @@ pub(crate) mod dereference;
 #[cfg(test)]
 mod fixtures;
 mod missing_reference;
+mod problem;
 pub mod recorders;
 pub(crate) mod secret_finalizers;
 mod spool_persistence;
@@ -53,7 +54,7 @@ use super::kubernetes::{ApiError, ApplyError, event, meta};
 use super::runner::{Reconciled, Reconciler};
 use super::{requeue, runner};
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
-use crate::api::{DeletionPolicy, Site, SiteStatus};
+use crate::api::{DeletionPolicy, Site, SiteStatus, later};
 use crate::controllers::hold;
 use crate::controllers::retention::api_holds::list_declared_holds;
 use crate::controllers::site_policies::site_policies;
@@ -204,7 +205,7 @@ impl SiteReconciler {
         };
         // No watch reports the release of a hold, after which the finalizers of its Secrets must go.
         let is_waiting = is_held || is_removal_pending || !replies.is_empty() || !lagging.is_empty();
-        let next_query = is_waiting.then(|| now + interval);
+        let next_query = is_waiting.then(|| later(now, interval));
         let grace_end = match valid.recording {
             RecordingVerdict::AllowedUntil(until) => Some(until),
             RecordingVerdict::Allowed | RecordingVerdict::Stopped => None,
@@ -277,6 +278,7 @@ impl SiteReconciler {
                 format!("waiting until the spools of the recorders are empty: {spools}; {limit}")
             }
             DeletionPhase::Drained | DeletionPhase::Terminating => "the recorders are terminating".to_owned(),
+            DeletionPhase::Foreign(remedy) => remedy,
             DeletionPhase::WaitingForPods(pods) => {
                 format!("waiting until these recorders have terminated: {}", pods.join(", "))
             }

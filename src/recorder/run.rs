@@ -58,6 +58,9 @@ pub struct RecorderOptions {
     /// Maximum time to complete and upload segments after a signal, in seconds. Other segments stay in the spool.
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     pub grace_period_seconds: u64,
+    /// Capacity of the spool in bytes. Without it, the recorder uses that of its first configuration.
+    #[arg(long, value_name = "BYTES", env = "TOEZICHT_SPOOL_BYTES")]
+    pub spool_bytes: Option<u64>,
     /// The spool outlasts this pod. After a signal, segments are completed and left to the next recorder.
     #[arg(long)]
     pub persistent_spool: bool,
@@ -82,6 +85,9 @@ pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Resul
     let started = Timestamp::now();
     let spool = Spool::open(options.spool_dir).await.map_err(RecorderError::Spool)?;
     let (segment_sender, segment_duration) = watch::channel(SignedDuration::from_secs(60));
+    if let Some(bytes) = options.spool_bytes {
+        spool.set_initial_limit(bytes);
+    }
     let context = RecorderContext::new(spool, segment_duration);
     let mut registry = Registry::default();
     context.metrics.register(&mut registry);
@@ -189,7 +195,7 @@ impl SharedSettings {
         let RecorderContext { spool, state, .. } = context;
         let holds: Arc<[HoldScope]> = config.holds.values().cloned().collect();
         spool.set_holds(Arc::clone(&holds));
-        spool.set_limit(config.spool_bytes);
+        spool.set_initial_limit(config.spool_bytes);
         self.segment_duration.send_replace(millis(config.segment_duration_ms));
         // A new uploader starts without connections, and without knowing whether the store supports conditional puts.
         let is_same = self.applied.as_ref().is_some_and(|known| known.storage == config.storage);

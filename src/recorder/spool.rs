@@ -137,7 +137,16 @@ impl Spool {
         lock(&self.index).set_holds(holds);
     }
 
-    /// Sets the capacity.
+    /// Sets the capacity, unless it is set already. Files found at the start fit, even those of a predecessor with a larger capacity:
+    /// a smaller one must not evict them.
+    pub fn set_initial_limit(&self, bytes: u64) {
+        let mut index = lock(&self.index);
+        if index.limit == 0 {
+            index.limit = bytes.max(index.bytes());
+        }
+    }
+
+    #[cfg(test)]
     pub fn set_limit(&self, bytes: u64) {
         lock(&self.index).limit = bytes;
     }

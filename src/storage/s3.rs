@@ -27,7 +27,7 @@ pub(crate) mod target;
 pub(crate) mod truncation;
 
 pub(crate) use self::client::BucketClient;
-pub use self::connection::BucketConnection;
+pub use self::connection::{BucketConnection, verify_ca};
 pub use self::error::StoreError;
 pub use self::http_clients::HttpClients;
 pub(crate) use self::in_doubt_requests::InDoubtRequests;

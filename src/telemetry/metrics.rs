@@ -43,6 +43,8 @@ pub enum ControllerKind {
     Retention,
     /// Audits of a Site's bucket.
     Audit,
+    /// Recorders that are left although their Site is gone.
+    OrphanedRecorders,
 }
 
 const WATCHED_KINDS: [ControllerKind; 4] = [
@@ -55,7 +57,10 @@ const WATCHED_KINDS: [ControllerKind; 4] = [
 const fn readiness_gate(kind: ControllerKind) -> ReadinessGate {
     match kind {
         ControllerKind::RecordingPolicy => ReadinessGate::Policies,
-        ControllerKind::Site | ControllerKind::Retention | ControllerKind::Audit => ReadinessGate::Sites,
+        ControllerKind::Site
+        | ControllerKind::Retention
+        | ControllerKind::Audit
+        | ControllerKind::OrphanedRecorders => ReadinessGate::Sites,
         ControllerKind::Camera => ReadinessGate::Cameras,
         ControllerKind::IncidentHold => ReadinessGate::Holds,
     }
@@ -96,6 +101,7 @@ pub struct OperatorTelemetry {
     errors: Family<Labels, Counter>,
     changes: Family<Labels, Counter>,
     drift: Family<Labels, Counter>,
+    orphaned_recorders: Family<Labels, Gauge>,
     condition_listers: Mutex<Vec<(ControllerKind, ConditionLister)>>,
     site_listers: Mutex<Vec<SiteLister>>,
     segment_listers: Mutex<Vec<SegmentLister>>,
@@ -126,6 +132,9 @@ impl Default for OperatorTelemetry {
         for operation in RETENTION_CHANGES {
             drop(changes.get_or_create(&labels([("operation", operation)])));
         }
+        let orphaned_recorders = Family::<Labels, Gauge>::default();
+        let help = "1 for recorders whose Site is gone although nothing removed them";
+        registry.register("orphaned_recorders", help, orphaned_recorders.clone());
         let readiness = Readiness::default();
         readiness.require(ReadinessGate::CustomResources, 1);
         readiness.require(ReadinessGate::Election, 1);
@@ -138,6 +147,7 @@ impl Default for OperatorTelemetry {
             errors,
             changes,
             drift,
+            orphaned_recorders,
             condition_listers: Mutex::default(),
             site_listers: Mutex::default(),
             segment_listers: Mutex::default(),
@@ -216,6 +226,16 @@ impl OperatorTelemetry {
         let labels =
             labels([("namespace", &namespace), ("site", &name), ("subresource", subresource.into())]);
         self.drift.get_or_create(&labels).inc_by(count);
+    }
+
+    /// Notes whether the recorders of a Site are left although it is gone.
+    pub fn set_orphaned(&self, namespace: &str, site: &str, is_orphaned: bool) {
+        let labels = labels([("namespace", namespace), ("site", site)]);
+        if is_orphaned {
+            self.orphaned_recorders.get_or_create(&labels).set(1);
+        } else {
+            self.orphaned_recorders.remove(&labels);
+        }
     }
 
     fn conditions(&self) -> Family<Labels, Gauge> {

@@ -50,7 +50,7 @@ pub struct RecorderConfig {
     pub segment_duration_ms: u64,
     /// Age in milliseconds past which the recorder purges a segment from the spool and never uploads it.
     pub video_ceiling_ms: u64,
-    /// Capacity of the spool in bytes.
+    /// Capacity of the spool in bytes, for recorders that do not know the one of their pods: those of earlier versions.
     pub spool_bytes: u64,
     /// The cameras of all shards.
     pub cameras: Vec<CameraConfig>,

@@ -259,6 +259,26 @@ const MAY_DELETE: &[(&str, &str)] = &[
     ("storage::s3::objects", "the request, for all others"),
 ];
 
+/// Names of values that are times, in modules that use `jiff::Timestamp`. Also names with these endings.
+const TIMES: &[&str] = &["now", "at", "until", "since", "time", "start_time"];
+const ENDINGS_OF_TIMES: &[&str] = &["_at", "_time"];
+/// Instants of this process, whose sums do not overflow.
+const INSTANTS: &[&str] = &["last_frame_at"];
+
+/// Returns sums of times that may panic: `api::later` and `api::earlier` do not.
+fn panicking_sums(sources: &Sources) -> Vec<String> {
+    let is_time = |name: &str| {
+        let ends = ENDINGS_OF_TIMES.iter().any(|ending| name.ends_with(ending));
+        (TIMES.contains(&name) || ends) && !INSTANTS.contains(&name)
+    };
+    let modules = sources.modules().filter(|(_, module)| module.identifiers.contains("Timestamp"));
+    let sums = modules.flat_map(|(_, module)| {
+        let found = module.sums.iter().filter(|(name, _)| is_time(name));
+        found.map(|(name, line)| format!("{}:{line}: {name}", module.file.display()))
+    });
+    sums.collect()
+}
+
 fn layer(path: &str) -> Option<&'static Layer> {
     let contains = |layer: &&Layer| path == layer.path || path.starts_with(&format!("{}::", layer.path));
     LAYERS.iter().filter(contains).max_by_key(|layer| layer.path.len())
@@ -366,6 +386,23 @@ fn only_listed_modules_delete() {
     let sources = Sources::of(&[("", ""), ("sweep", text)]);
     let (_, sweep) = sources.modules().last().unwrap();
     assert!(["delete_object", "delete_objects"].iter().all(|name| sweep.identifiers.contains(*name)));
+}
+
+/// The store, a status, a spec or a recorder may have any time, and a panic ends the process for all tenants.
+#[test]
+fn times_are_added_without_a_panic() {
+    let sums = panicking_sums(&crate_sources());
+    assert!(sums.is_empty(), "use api::later or api::earlier:\n{}", sums.join("\n"));
+    let is_detected = |text: &str| {
+        let text = format!("fn f(now: Timestamp) {{ {text} }}");
+        !panicking_sums(&Sources::of(&[("", ""), ("rules", &text)])).is_empty()
+    };
+    for text in ["now + HOUR", "self.now - every", "until.map(|at| at + HOUR)", "a.audit_time.0 + HOUR"] {
+        assert!(is_detected(text), "{text}");
+    }
+    for text in ["later(now, HOUR)", "count + 1", "at < now"] {
+        assert!(!is_detected(text), "{text}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, UseTree};
+use syn::{Attribute, BinOp, Expr, Item, Member, UseTree};
 
 /// Segments of a path in this crate (without `crate::`) or of another crate.
 pub type Segments = Vec<String>;
@@ -29,6 +29,8 @@ pub struct Module {
     pub identifiers: BTreeSet<String>,
     /// Types with an inherent `impl` in the module.
     pub implements: BTreeSet<String>,
+    /// Names of the values that `+` or `-` has on its left, with their lines.
+    pub sums: Vec<(String, usize)>,
     /// Lines without those of `mod tests`.
     pub lines: usize,
 }
@@ -220,6 +222,7 @@ fn parse_module(file: PathBuf, name: &[String], text: &str, children: BTreeSet<S
         paths: visitor.paths,
         identifiers: visitor.identifiers,
         implements: visitor.implements,
+        sums: visitor.sums,
         lines,
     }
 }
@@ -253,6 +256,22 @@ fn defined_name(item: &Item) -> Option<String> {
     Some(name.to_string())
 }
 
+/// Returns the name of a value: of a variable, or of its last field or method.
+fn value_name(value: &Expr) -> Option<String> {
+    match value {
+        Expr::Path(path) => path.path.segments.last().map(|last| last.ident.to_string()),
+        Expr::MethodCall(call) => Some(call.method.to_string()),
+        Expr::Paren(inner) => value_name(&inner.expr),
+        Expr::Reference(inner) => value_name(&inner.expr),
+        Expr::Unary(inner) => value_name(&inner.expr),
+        Expr::Field(field) => match &field.member {
+            Member::Named(name) => Some(name.to_string()),
+            Member::Unnamed(_) => value_name(&field.base),
+        },
+        _ => None,
+    }
+}
+
 /// Collects the paths of a file.
 #[derive(Default)]
 struct Visitor {
@@ -263,6 +282,7 @@ struct Visitor {
     paths: Vec<(Reference, usize)>,
     identifiers: BTreeSet<String>,
     implements: BTreeSet<String>,
+    sums: Vec<(String, usize)>,
 }
 
 impl Visitor {
@@ -340,6 +360,15 @@ impl Visitor {
 }
 
 impl<'ast> Visit<'ast> for Visitor {
+    fn visit_expr_binary(&mut self, sum: &'ast syn::ExprBinary) {
+        let is_sum =
+            matches!(sum.op, BinOp::Add(_) | BinOp::Sub(_) | BinOp::AddAssign(_) | BinOp::SubAssign(_));
+        if let Some(name) = value_name(&sum.left).filter(|_| is_sum) {
+            self.sums.push((name, sum.span().start().line));
+        }
+        visit::visit_expr_binary(self, sum);
+    }
+
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         if !is_test(&item.attrs) {
             let prefix: BTreeSet<String> = self.imports.keys().cloned().collect();

@@ -11,6 +11,7 @@ mod killed;
 mod killed_changes;
 mod leader;
 mod namespace_deletion;
+mod orphans;
 pub mod process;
 mod refused;
 mod reports;

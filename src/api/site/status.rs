@@ -152,7 +152,7 @@ impl DriftStatus {
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let previous = previous.filter(|previous| previous.is_recent(now));
         // Earlier versions wrote no count. Such a status stands for one change.
-        let count = 1 + previous.map_or(0, |previous| previous.count.max(1));
+        let count = previous.map_or(0, |previous| previous.count.max(1)).saturating_add(1);
         let earlier = previous
             .map(|previous| format!("; before, at {}: {}", previous.last_detection_time.0, previous.message));
         let message = format!("{change}{}", earlier.unwrap_or_default());

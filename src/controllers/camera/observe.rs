@@ -15,7 +15,7 @@ use crate::api::Camera;
 use crate::controllers::kubernetes::prune::prune;
 use crate::controllers::recorder_client::{self, RecorderClient, RecorderStatusError};
 use crate::controllers::site::recorders::names::ChildNames;
-use crate::controllers::site::recorders::workload::is_recorder;
+use crate::controllers::site::recorders::workload::{is_orphan, is_recorder};
 use crate::controllers::site::recorders::{lost, queried};
 use crate::sync::lock;
 use crate::telemetry::metrics::CameraSegment;
@@ -71,7 +71,11 @@ pub fn may_be_recorded(recorder: Option<&AssignedRecorder>, snapshot: &SiteSnaps
         (Some(recorder), _) => recorder.pod.as_ref().is_some_and(can_record),
         (None, Some(site)) if snapshot.config.is_none() => {
             let names = ChildNames::of(site);
-            snapshot.pods.iter().filter(|pod| is_recorder(pod, &names)).any(can_record)
+            snapshot
+                .pods
+                .iter()
+                .filter(|pod| is_recorder(pod, &names) || is_orphan(pod, &names))
+                .any(can_record)
         }
         (None, _) => false,
     }

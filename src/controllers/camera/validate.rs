@@ -69,7 +69,9 @@ fn accepted(camera: &Camera, snapshot: &SiteSnapshot) -> ConditionFinding {
         return finding(true, Reason::Valid, message);
     };
     let reason = match &error {
-        CameraSourceError::Secret(MissingSecret::NoKey { .. }) => Reason::ReferenceInvalid,
+        CameraSourceError::Secret(MissingSecret::NoKey { .. } | MissingSecret::TooLong { .. }) => {
+            Reason::ReferenceInvalid
+        }
         CameraSourceError::Secret(MissingSecret::NotFound { .. }) => Reason::ReferenceNotFound,
         CameraSourceError::NotVisible | CameraSourceError::InvalidUrl => Reason::InvalidField,
     };

@@ -32,10 +32,20 @@ pub enum ApplyError {
     #[error("{error} for the {kind} {name:?}")]
     #[strum(to_string = "api_invalid")]
     Invalid { kind: String, name: String, error: ApiError },
-    #[error("a {kind} named {name:?} exists and does not belong to this Site: rename or delete it")]
+    #[error("a {kind} named {name:?} exists and does not belong to this Site: {}", foreign_remedy(kind))]
     ForeignObject { kind: String, name: String },
     #[error("the desired object cannot be written as JSON")]
     NotSerializable(#[from] serde_json::Error),
+}
+
+/// Returns the remedy for a foreign object. The Site's own StatefulSet seems foreign if somebody made another object its controller.
+fn foreign_remedy(kind: &str) -> &'static str {
+    if kind == "StatefulSet" {
+        "if its pods are recorders of this Site, remove its controller from metadata.ownerReferences, since its deletion loses what \
+         they have in emptyDir spools; otherwise delete it"
+    } else {
+        "delete it, or remove its controller from metadata.ownerReferences if it was the Site's"
+    }
 }
 
 impl From<kube::Error> for ApplyError {

@@ -49,7 +49,15 @@ pub enum MissingSecret {
     NotFound { field: String, type_: &'static str, name: String },
     #[error("{field}: the Secret {name:?} has no text under the key {key:?}: add it")]
     NoKey { field: String, name: String, key: &'static str },
+    #[error(
+        "{field}: the Secret {name:?} has more than {MAX_TEXT_BYTES} bytes under the key {key:?}: shorten it, since all \
+         recorders of the Site read one Secret of at most 1 MiB"
+    )]
+    TooLong { field: String, name: String, key: &'static str },
 }
+
+/// Longest text of a Secret that recorders read.
+pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 /// Returns those of the Secrets in `namespace` that `references` name or that meet `also`, by name. `cached` has one type.
 pub fn select<'a>(
@@ -79,6 +87,26 @@ pub fn require_text(
         name: name(),
     })?;
     found.text(key).ok_or_else(|| MissingSecret::NoKey { field: field(), name: name(), key })
+}
+
+/// Like [`require_text`], for a text that recorders read. Each camera has its own copy in their configuration, so one long text would
+/// take the place of all cameras.
+pub fn require_bounded_text(
+    secrets: &BTreeMap<String, ReferencedSecret>,
+    type_: &'static str,
+    name: &str,
+    key: &'static str,
+    field: &str,
+) -> Result<Secret, MissingSecret> {
+    let text = require_text(secrets, type_, name, key, field)?;
+    check_length(&text, name, key, field).map(|()| text)
+}
+
+pub fn check_length(text: &Secret, name: &str, key: &'static str, field: &str) -> Result<(), MissingSecret> {
+    if text.reveal().len() <= MAX_TEXT_BYTES {
+        return Ok(());
+    }
+    Err(MissingSecret::TooLong { field: field.to_owned(), name: name.to_owned(), key })
 }
 
 fn read_secret(secret: &core::Secret) -> ReferencedSecret {
@@ -121,6 +149,21 @@ mod tests {
         {
             assert!(message.contains(part), "{part}: {message}");
         }
+    }
+
+    #[test]
+    fn text_for_recorders_is_bounded() {
+        let text = |bytes| {
+            let secret = ReferencedSecret::of(&[("ca.crt", "x".repeat(bytes).as_str())]);
+            let secrets = BTreeMap::from([("ca".to_owned(), secret)]);
+            require_bounded_text(&secrets, "toezicht.dev/ca", "ca", "ca.crt", "spec.stream.caRef")
+        };
+        assert!(text(MAX_TEXT_BYTES).is_ok());
+        let message = text(MAX_TEXT_BYTES + 1).unwrap_err().to_string();
+        assert!(
+            message.starts_with("spec.stream.caRef: the Secret \"ca\" has more than 65536 bytes"),
+            "{message}"
+        );
     }
 
     #[test]

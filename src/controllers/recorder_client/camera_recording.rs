@@ -44,7 +44,7 @@ pub fn evaluate(report: &CameraReport, segment: SignedDuration, now: Timestamp) 
         CameraState::SpoolFull => (
             False,
             Reason::SpoolFull,
-            "the recorder's spool is full: check the store, or enlarge spec.recorder.spool of the Site",
+            "the recorder's spool is full: repair the store; a larger spec.recorder.spool.size of the Site applies once the spool is uploaded",
         ),
     };
     ConditionFinding::new(ConditionType::Recording, status, reason, message)

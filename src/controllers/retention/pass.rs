@@ -10,7 +10,7 @@ use super::error::RetentionPassError;
 use super::outcome::PassOutcome;
 use super::plan::HoldPlan;
 use super::schedule::{SWEEP_INTERVAL, Schedule, effective_interval, next_verify_interval};
-use crate::api::{Days, IncidentHold, ReleaseWait, Site};
+use crate::api::{Days, IncidentHold, ReleaseWait, Site, earlier, later};
 use crate::controllers::handoff::SiteBucket;
 use crate::leader::fence::Fence;
 use crate::rules::hold::proof::{is_placed, may_release};
@@ -61,7 +61,7 @@ impl RetentionPass<'_> {
         let mut outcome = PassOutcome {
             verified_at: schedule.verified_at(),
             verify_interval: schedule.verify_interval(),
-            sweep_at: self.now + SWEEP_INTERVAL,
+            sweep_at: later(self.now, SWEEP_INTERVAL),
             gaps: self.bucket.gaps.clone(),
             lifecycle_period: lifecycle_period(self.bucket.terms.ceilings.video),
             ..PassOutcome::default()
@@ -113,7 +113,7 @@ impl RetentionPass<'_> {
             // A request in doubt may still change these protections, so they are read again after it, even if this pass
             // failed.
             self.protection_cache.evict_before(Timestamp::MAX);
-            outcome.verify_at = outcome.verify_at.min(Some(self.now + left));
+            outcome.verify_at = outcome.verify_at.min(Some(later(self.now, left)));
         }
         placed
     }
@@ -147,7 +147,7 @@ impl RetentionPass<'_> {
             scopes: &scopes,
             cameras: &self.bucket.cameras,
             terms: &self.bucket.terms,
-            since: (!is_full).then(|| self.now - self.recent_window()),
+            since: (!is_full).then(|| earlier(self.now, self.recent_window())),
             is_every_day: schedule.has_misplaced_versions()
                 && (is_full || !schedule.has_previous_rejection()),
             verified_at: proved_at,
@@ -180,7 +180,8 @@ impl RetentionPass<'_> {
         let from = outcome.verified_at.unwrap_or(self.now);
         let is_refused =
             if is_full { outcome.rejection.is_some() } else { schedule.has_previous_rejection() };
-        outcome.verify_at = outcome.verify_interval.map(|every| from + effective_interval(every, is_refused));
+        let interval = outcome.verify_interval.map(|every| effective_interval(every, is_refused));
+        outcome.verify_at = interval.map(|interval| later(from, interval));
         if !is_full {
             outcome.verify_at = outcome.verify_at.into_iter().chain(schedule.retry_at()).min();
         }
@@ -249,7 +250,7 @@ impl RetentionPass<'_> {
             is_placed(coverage.unconfirmed, coverage.errors.is_some(), is_acknowledged)
         });
         outcome.proved = proved.map(|(uid, _)| uid.clone()).collect();
-        self.protection_cache.evict_before(self.now - CACHE_MAX_AGE);
+        self.protection_cache.evict_before(earlier(self.now, CACHE_MAX_AGE));
     }
 
     /// Drops cached manifests of holds that are no longer planned.
@@ -261,7 +262,7 @@ impl RetentionPass<'_> {
 
     /// Returns how far back a pass looks for segments that are new since the last full pass, or whose embargo ends.
     fn recent_window(&self) -> SignedDuration {
-        (MAX_ARRIVAL_DELAY + self.bucket.terms.embargo.age()).min(MAX_RECENT_WINDOW)
+        MAX_ARRIVAL_DELAY.saturating_add(self.bucket.terms.embargo.age()).min(MAX_RECENT_WINDOW)
     }
 
     /// Returns the versions in the manifests of the open holds, in their order, and the reasons that some are unknown.
@@ -320,7 +321,7 @@ impl RetentionPass<'_> {
                 self.protection_cache.in_doubt.protect_in_doubt_for(bucket, &entry.scope, &self.plan.scopes())
             {
                 let left = SignedDuration::try_from(left).unwrap_or_default();
-                outcome.release_from = outcome.release_from.max(Some(self.now + left));
+                outcome.release_from = outcome.release_from.max(Some(later(self.now, left)));
                 outcome.release_waits.insert(entry.uid.clone(), ReleaseWait::EarlierRequests);
                 continue;
             }
@@ -465,7 +466,7 @@ impl RetentionPass<'_> {
         };
         // Versions that expire before the next sweep are deleted now: on a store without lifecycle rules, nothing else
         // would delete them in time.
-        let time = DecisionTime { clock_reading: self.now, now: self.now + SWEEP_INTERVAL * 2 };
+        let time = DecisionTime { clock_reading: self.now, now: later(self.now, SWEEP_INTERVAL * 2) };
         let (target, ceilings) = (&self.bucket.operator, &self.bucket.terms.ceilings);
         let work = sweep(target, ceilings, self.api_holds, self.protection_cache, range, time);
         let swept = self.fence.guard(work).await??;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::plan::HoldPlan;
-use crate::api::{IncidentHold, Placement, RetentionStatus, Site, StoreRejectionStatus, reject_future};
+use crate::api::{
+    IncidentHold, Placement, RetentionStatus, Site, StoreRejectionStatus, earlier, later, reject_future,
+};
 use crate::controllers::handoff::HoldAck;
 use crate::rules::LedgerEntry;
 use crate::storage::PassErrors;
@@ -65,7 +67,7 @@ impl<'a> Schedule<'a> {
     pub(crate) fn sweep_range(&self) -> Result<ScanRange, Timestamp> {
         let last = self.status().and_then(|status| status.last_sweep_time.as_ref());
         let last = last.and_then(|at| reject_future(at.0, self.now));
-        if let Some(next) = last.map(|at| at + SWEEP_INTERVAL).filter(|next| *next > self.now) {
+        if let Some(next) = last.map(|at| later(at, SWEEP_INTERVAL)).filter(|next| *next > self.now) {
             return Err(next);
         }
         let day = |at: Timestamp| jiff::tz::TimeZone::UTC.to_datetime(at).date();
@@ -92,7 +94,7 @@ impl<'a> Schedule<'a> {
     pub(crate) fn is_verify_due(&self) -> bool {
         match (self.verified_at(), self.verify_interval()) {
             (Some(at), Some(every)) => {
-                at + effective_interval(every, self.has_previous_rejection()) <= self.now
+                later(at, effective_interval(every, self.has_previous_rejection())) <= self.now
             }
             _ => true,
         }
@@ -124,7 +126,7 @@ impl<'a> Schedule<'a> {
                 StoreRejectionStatus { versions: 0, .. } => every.max(UNVISITED_RETRY_DELAY),
                 _ => return None,
             };
-            Some(reject_future(rejection.time.0, self.now).map_or(self.now, |at| at + pause))
+            Some(reject_future(rejection.time.0, self.now).map_or(self.now, |at| later(at, pause)))
         };
         let of_site = self.status().and_then(|status| status.store_rejection.as_ref());
         let of_holds = self.placements().filter_map(|(_, placement)| placement?.store_rejection.as_ref());
@@ -221,13 +223,13 @@ impl<'a> Schedule<'a> {
         } else {
             UNVISITED_RETRY_DELAY
         };
-        let again = reject_future(rejection.time.0, self.now)? + pause;
+        let again = later(reject_future(rejection.time.0, self.now)?, pause);
         Some(again).filter(|again| *again > self.now)
     }
 
     /// Returns whether requests of a release may be under way: a hold is being released, or was until recently.
     pub(crate) fn is_releasing(&self) -> bool {
-        let recently = self.now - SignedDuration::try_from(SIGNATURE_VALIDITY).unwrap_or_default();
+        let recently = earlier(self.now, SIGNATURE_VALIDITY);
         let released_at =
             |hold: &IncidentHold| hold.status.as_ref()?.placement.as_ref()?.release_time.clone();
         !self.plan.closing.is_empty()
@@ -249,7 +251,7 @@ impl<'a> Schedule<'a> {
 
     /// Returns the protections that the cache may be trusted for, between full passes: those read since then.
     pub(crate) fn trusted_since(&self) -> Timestamp {
-        self.now - self.verify_interval().unwrap_or(MIN_VERIFY_INTERVAL)
+        earlier(self.now, self.verify_interval().unwrap_or(MIN_VERIFY_INTERVAL))
     }
 }
 

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use self::access::ProbeResults;
 use self::evaluation::{BucketEvaluation, BucketUse, evaluate_bucket, hash, spec_hash, unobserved};
-use crate::api::{ConformanceResult, StorageStatus, reject_future};
+use crate::api::{ConformanceResult, StorageStatus, later, reject_future};
 use crate::controllers::handoff::{BucketIdentity, SiteHandoff};
 use crate::controllers::kubernetes::error::ReconcileBackoff;
 use crate::leader::fence::{Fence, NotLeader};
@@ -131,7 +131,7 @@ impl BucketCache {
         is_probe_pending: bool,
         now: Timestamp,
     ) {
-        let recheck_at = now + wait;
+        let recheck_at = later(now, wait);
         bucket.recheck_at = Some(recheck_at);
         let (access, bucket) = (access.clone(), bucket.clone());
         let uid = access.claim.uid.clone();

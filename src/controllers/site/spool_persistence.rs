@@ -29,8 +29,8 @@ pub fn evaluate(settings: &RecorderSettings, has_claims: Option<bool>) -> Condit
         "set spec.recorder.spool.storageClassName to keep it, and maxLoss to require that"
     };
     let message = format!(
-        "the spools are emptyDirs: a pod that is deleted by force, or a node that does not come back, takes with it the open segment of \
-         each camera and all that waits for the store, held segments too: after an outage, up to 90% of {}; {remedy}",
+        "the spools are emptyDirs: a pod that is evicted or deleted by force, or a node that does not come back, takes with it the \
+         open segment of each camera and all that waits for the store, held segments too: after an outage, up to 90% of {}; {remedy}",
         spool.size
     );
     finding(false, Reason::EmptyDir, message)

@@ -10,23 +10,24 @@ use super::bucket::target::TargetBuilder;
 use super::compliance::SiteCeilings;
 use super::dereference::ObservedSite;
 use super::missing_reference;
+use super::problem::{Effect, Problem};
 use super::recorders::names::ChildNames;
 use super::spool_persistence;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
-    AdoptionPolicy, Ceilings, Duration, GoverningPolicy, RecordingPolicy, RetentionEnforcement,
-    SECRET_TYPE_CA, Site, SiteSpec, is_one_identity,
+    AdoptionPolicy, Camera, Ceilings, Duration, GoverningPolicy, RecordingPolicy, RetentionEnforcement,
+    SECRET_TYPE_CA, Site, SiteSpec, Storage, is_one_identity,
 };
 use crate::controllers::camera_source::{self, CameraSourceError};
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
 use crate::controllers::kubernetes::quantity;
-use crate::controllers::kubernetes::secret_ref::{MissingSecret, require_text};
+use crate::controllers::kubernetes::secret_ref::{MissingSecret, check_length, require_text};
 use crate::controllers::site_policies::{SitePermission, effective_ceilings, governed_since};
 use crate::rules::{Windows, live_view, policy, suspension};
 use crate::storage::bucket::policy::principals;
-use crate::storage::{BucketSpec, Claim, check_credentials};
-use crate::wire::{CameraSource, StorageTarget};
+use crate::storage::{BucketSpec, Claim, TargetError, check_credentials, verify_ca};
+use crate::wire::{CameraSource, Secret, StorageTarget};
 
 /// Smallest spool: a few segments of one camera.
 const MIN_SPOOL_BYTES: u64 = 64 << 20;
@@ -84,50 +85,6 @@ pub enum RecordingVerdict {
 /// Time after its end for which recorders know a suspension: their clocks may be behind. Without a limit, each past suspension
 /// would take room in their Secret, once for each camera.
 const PAST_SUSPENSION_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
-
-/// Effect of a problem on recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
-    StopsRecording,
-    /// Stops recording after a grace.
-    StopsLater,
-    /// Segments wait in the spools.
-    DelaysUploads,
-}
-
-/// Problem of a spec that only a person can solve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Problem {
-    reason: Reason,
-    message: String,
-    effect: Effect,
-}
-
-impl Problem {
-    fn new(reason: Reason, message: impl ToString) -> Self {
-        Self { reason, message: message.to_string(), effect: Effect::StopsRecording }
-    }
-
-    fn with_effect(self, effect: Effect) -> Self {
-        Self { effect, ..self }
-    }
-}
-
-impl From<MissingSecret> for Problem {
-    fn from(missing: MissingSecret) -> Self {
-        let reason = match missing {
-            MissingSecret::NotFound { .. } => Reason::ReferenceNotFound,
-            MissingSecret::NoKey { .. } => Reason::ReferenceInvalid,
-        };
-        Self::new(reason, missing).with_effect(Effect::StopsLater)
-    }
-}
-
-impl From<(Reason, String)> for Problem {
-    fn from((reason, message): (Reason, String)) -> Self {
-        Self::new(reason, message)
-    }
-}
 
 impl ValidSite {
     /// Returns the ceilings for `Compliant`; `None`: none was ever effective.
@@ -229,9 +186,13 @@ fn accepted_finding(
         return ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message);
     };
     let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    let is_upload_delayed = problems.iter().any(|problem| problem.effect == Effect::DelaysUploads);
     let consequence = match recording {
-        RecordingVerdict::Allowed if has_recorders => {
+        RecordingVerdict::Allowed if has_recorders && is_upload_delayed => {
             "; cameras that recorded go on, and segments wait in the recorders' spools".to_owned()
+        }
+        RecordingVerdict::Allowed if has_recorders => {
+            "; cameras that recorded go on, and recorders upload with what they have".to_owned()
         }
         RecordingVerdict::AllowedUntil(until) if has_recorders => {
             format!("; cameras that recorded go on until {until}")
@@ -314,15 +275,24 @@ fn bucket_access(
         let authorities = &observed.camera_secrets.ca_certificates;
         require_text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
     });
+    let ca_pem = ca_pem.transpose()?;
+    let ca_problem = ca_pem.as_ref().and_then(|pem| check_store_ca(storage, pem).err());
     let targets = TargetBuilder {
         storage,
         endpoint: &endpoint,
-        ca_pem: ca_pem.transpose()?.map(|pem| pem.reveal().to_owned()),
+        ca_pem: ca_pem.map(|pem| pem.reveal().to_owned()),
         secrets: &observed.store_secrets,
         egress: &config.egress,
     };
     let operator = targets.operator_target()?;
-    let recorder = recorder_target(&targets).map_err(|problem| problems.push(problem)).ok();
+    // Like a key that the store rejects: it says nothing about the bucket.
+    let operator_problem = check_credentials(&operator.credentials).err();
+    problems.extend(operator_problem.map(|error| {
+        unusable_key("spec.storage.operator.credentialsRef", error).with_effect(Effect::StopsNothing)
+    }));
+    // Recorders keep a certificate authority that they can use.
+    let recorder = ca_problem.map_or_else(|| recorder_target(&targets), Err);
+    let recorder = recorder.map_err(|problem| problems.push(problem)).ok();
     let claim = Claim {
         cluster_id: cluster_id.to_owned(),
         namespace: names.namespace.clone(),
@@ -353,12 +323,22 @@ fn recorder_target(targets: &TargetBuilder<'_>) -> Result<StorageTarget, Problem
     let target = targets.recorder_target().map_err(Problem::from);
     let checked = target.and_then(|target| match check_credentials(&target.credentials) {
         Ok(()) => Ok(target),
-        Err(error) => {
-            let message = format!("spec.storage.recorder.credentialsRef: {error}");
-            Err(Problem::new(Reason::InvalidField, message))
-        }
+        Err(error) => Err(unusable_key("spec.storage.recorder.credentialsRef", error)),
     });
     checked.map_err(|problem| problem.with_effect(Effect::DelaysUploads))
+}
+
+fn unusable_key(field: &str, error: TargetError) -> Problem {
+    Problem::new(Reason::InvalidField, format!("{field}: {error}"))
+}
+
+/// Checks the certificate authority of the store, as far as that needs no request.
+fn check_store_ca(storage: &Storage, pem: &Secret) -> Result<(), Problem> {
+    let name = storage.ca_ref.as_ref().map_or("", |reference| reference.name.as_str());
+    let length = check_length(pem, name, "ca.crt", "spec.storage.caRef").map_err(Problem::from);
+    let checked = length
+        .and_then(|()| verify_ca(pem.reveal()).map_err(|error| Problem::new(Reason::InvalidField, error)));
+    checked.map_err(|problem| problem.with_effect(Effect::StopsNothing))
 }
 
 /// Checks that a grant allows the store, and that a decision covers the exceptions. Returns both.
@@ -476,13 +456,7 @@ fn validate_cameras(
         match camera_source::resolve(&camera.spec, &observed.camera_secrets) {
             Ok(source) => valid.push(valid_camera(source)),
             Err(error) => match known(&name) {
-                // Its Secret is missing, perhaps for a moment.
-                Some(source)
-                    if matches!(error, CameraSourceError::Secret(_))
-                        && missing_reference::is_camera_in_grace(camera, now) =>
-                {
-                    valid.push(valid_camera(source));
-                }
+                Some(source) if keeps_source(&error, camera, now) => valid.push(valid_camera(source)),
                 Some(source) => {
                     denied.push(valid_camera(source));
                     unusable.push(name);
@@ -494,6 +468,17 @@ fn validate_cameras(
     let unreadable = observed.unreadable_recorded_cameras();
     valid.extend(unreadable.map(|(meta, camera)| camera_of(meta, camera.source.clone())));
     (valid, denied, unusable)
+}
+
+/// Returns whether a camera is recorded with the source that the recorders have.
+fn keeps_source(error: &CameraSourceError, camera: &Camera, now: Timestamp) -> bool {
+    match error {
+        // A text that was short enough was replaced: nobody withdrew the camera.
+        CameraSourceError::Secret(MissingSecret::TooLong { .. }) => true,
+        // Its Secret is missing, perhaps for a moment.
+        CameraSourceError::Secret(_) => missing_reference::is_camera_in_grace(camera, now),
+        CameraSourceError::NotVisible | CameraSourceError::InvalidUrl => false,
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ pub struct SpoolIndex {
     pub segment_bytes: u64,
     /// Bytes of files in progress.
     pub open_bytes: u64,
+    /// Capacity in bytes; 0: not known yet. It does not change afterwards: the volume stays as it is.
     pub limit: u64,
     /// Files without a writer, after a crash of a camera's task or of the previous recorder.
     pub orphans: VecDeque<Orphan>,

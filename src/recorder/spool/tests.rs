@@ -431,3 +431,24 @@ fn hanging_disk_stops_no_task() {
         assert!([&one, &two, &three].iter().all(|closed| !spool.path(closed).exists()));
     });
 }
+
+/// A new capacity reaches the configuration before the volume, and a volume may be larger than the capacity of the next recorder.
+#[tokio::test]
+async fn capacity_stays_and_has_room_for_what_is_found() {
+    let (folder, spool) = spool(1000).await;
+    let found = [write_segment(&spool, 10, 400).await, write_segment(&spool, 20, 400).await];
+    for bytes in [100, 5000] {
+        spool.set_initial_limit(bytes);
+        assert_eq!(spool.status().limit, 1000);
+    }
+    drop(spool);
+    let next = Spool::open(folder.path().to_owned()).await.unwrap();
+    next.set_initial_limit(500);
+    assert_eq!(next.status().limit, 800);
+    write_segment(&next, 30, 100).await;
+    assert_eq!(next.take_evicted(), found[..1], "no more than the new segment needs");
+    drop(next);
+    let next = Spool::open(folder.path().to_owned()).await.unwrap();
+    next.set_initial_limit(1000);
+    assert_eq!(next.status().limit, 1000);
+}

@@ -67,8 +67,8 @@ pub enum EnforceError {
     },
     /// There are no credentials to probe with as a recorder. Everything that can be restored without them is restored.
     #[error(
-        "spec.storage.recorder.credentialsRef: names no usable Secret, so the operator cannot probe the recorders' rights; \
-         create or correct that Secret"
+        "spec.storage.recorder.credentialsRef or caRef: names no usable Secret, so the operator cannot probe the recorders' rights; \
+         create or correct that Secret: see Accepted"
     )]
     NoRecorderCredentials {
         /// Everything else reads back as compliant.
@@ -116,6 +116,13 @@ impl EnforceError {
     /// Returns whether the error can pass without a change of the Site: the store recovers, or grants a right.
     pub fn is_retryable(&self) -> bool {
         self.store_error().is_some()
+    }
+
+    /// Returns whether the operator has learned nothing about the bucket: the store failed, or the operator's key or the certificate
+    /// authority cannot be used.
+    pub const fn is_inconclusive(&self) -> bool {
+        self.store_error().is_some()
+            || matches!(self, Self::Target(TargetError::Ca | TargetError::Credentials | TargetError::Proxy))
     }
 
     /// Returns the store's error, if it is all that is known of the bucket.

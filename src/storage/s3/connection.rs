@@ -171,7 +171,7 @@ fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, Ta
 }
 
 /// Rejects a CA that is no certificate: the connector would panic.
-fn verify_ca(pem: &str) -> Result<(), TargetError> {
+pub fn verify_ca(pem: &str) -> Result<(), TargetError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.map_err(|_| TargetError::Ca)?).map_err(|_| TargetError::Ca)?;

@@ -26,6 +26,8 @@ use crate::wire::{AccessKey, Credentials, StorageTarget, WebIdentity};
 
 /// Provider name in the SDK's messages.
 const PROVIDER_NAME: &str = "toezicht";
+/// Longest part of a key in bytes. Session tokens have a few thousand.
+const MAX_KEY_BYTES: usize = 16 * 1024;
 /// Session name at the STS, as in the store's access log.
 const SESSION_NAME: &str = "toezicht";
 /// Remaining validity at which temporary keys are renewed.
@@ -64,7 +66,8 @@ pub fn check_credentials(credentials: &Credentials) -> Result<(), TargetError> {
 fn static_keys(keys: &AccessKey) -> Result<Temporary, TargetError> {
     let token = keys.session_token.as_ref();
     let parts = [Some(&keys.access_key_id), Some(&keys.secret_access_key), token];
-    let is_printable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+    let is_printable =
+        |text: &str| (1..=MAX_KEY_BYTES).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic());
     if !parts.into_iter().flatten().all(|part| is_printable(part.reveal())) {
         return Err(TargetError::Credentials);
     }

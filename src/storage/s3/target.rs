@@ -15,11 +15,14 @@ pub enum TargetError {
     #[error("spec.storage.region must be 1 to 64 of A-Z, a-z, 0-9, '-' and '_'")]
     Region,
     /// The private CA is not a usable certificate.
-    #[error("spec.storage.caRef must hold PEM certificates of a certificate authority")]
-    Ca,
-    /// The credentials are empty or contain characters that a header cannot have.
     #[error(
-        "the Secret of spec.storage: accessKeyId, secretAccessKey and sessionToken must be printable ASCII and not empty"
+        "spec.storage.caRef must hold PEM certificates of a certificate authority: correct ca.crt of that Secret"
+    )]
+    Ca,
+    /// The credentials are empty or too long, or contain characters that a header cannot have.
+    #[error(
+        "the Secret of spec.storage: accessKeyId, secretAccessKey and sessionToken must be 1 to 16384 printable ASCII characters: \
+         correct the key"
     )]
     Credentials,
     /// The proxy is not `http://host[:port]`.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use toezicht::api::{Camera, Site};
 use tokio::time::sleep;
@@ -33,6 +33,8 @@ const CLAIM_PORT: u16 = 28363;
 const CAMERA_PORT: u16 = 28364;
 const CLASS_PORT: u16 = 28365;
 const DELETED_PORT: u16 = 28366;
+const LABEL_PORT: u16 = 28376;
+const FOREIGN_PORT: u16 = 28369;
 
 /// A site with a volume claim for each camera.
 struct ClaimScene {
@@ -279,6 +281,63 @@ async fn deleted_statefulset_of_a_deleted_site_loses_nothing() {
             is_complete.then_some(()).ok_or_else(|| format!("{gaps:?}, end {end}, last {last:?}"))
         })
         .await;
+        scene.end().await;
+    })
+    .await;
+}
+
+/// As `kubectl label pvc spool-die-heijgrave-recorder-1 toezicht.dev/site-`.
+#[tokio::test(flavor = "multi_thread")]
+async fn claim_without_its_label_is_not_abandoned() {
+    with_chart_scaled_down("claims-label", |namespace| async move {
+        let scene =
+            ClaimScene::with_filled_spools(namespace, "claims-label", LABEL_PORT, &["deur", "hal"]).await;
+        let (second, claim) = (format!("{RECORDER}-1"), scene.claim(1).await.unwrap());
+        let claims = scene.scene.namespace.api::<PersistentVolumeClaim>();
+        let label = json!({"metadata": {"labels": {"toezicht.dev/site": null}}});
+        claims.patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
+        let deleted = Timestamp::now();
+        let cameras = scene.scene.namespace.api::<Camera>();
+        cameras.delete("hal", &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(&scene.scene, &[&format!("segments in the spools of {second}")]).await;
+        sleep(Duration::from_secs(30)).await;
+        let kept = scene.claim(1).await.unwrap();
+        assert_eq!((kept.uid(), kept.annotations().get(EMPTY)), (claim.uid(), None));
+        assert_eq!(kept.labels().get("toezicht.dev/site").map(String::as_str), Some(SITE));
+        assert!(scene.pod_uid(1).await.is_some(), "it uploads what is in the claim");
+        scene.proxy.set_down(false);
+        wait_until_gone(&scene.scene, &second).await;
+        scene.wait_until_claim_is_gone(1).await;
+        let recorded = segments(&scene.scene.bucket, "hal").await;
+        ensure_complete("hal", &recorded, &[], deleted - UNWRITTEN).unwrap();
+        scene.end().await;
+    })
+    .await;
+}
+
+/// Another party's claim with the name of a spool. No pod can ever use it.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_claim_that_is_not_bound_adds_no_pods() {
+    with_chart_scaled_down("claims-foreign", |namespace| async move {
+        let scene =
+            ClaimScene::with_filled_spools(namespace, "claims-foreign", FOREIGN_PORT, &["hal"]).await;
+        scene.proxy.set_down(false);
+        let name = format!("spool-{RECORDER}-40");
+        let foreign = serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {"toezicht.dev/site": SITE}},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": scene.volumes.class, "volumeName": "nope",
+                "resources": {"requests": {"storage": "1Mi"}},
+            },
+        }));
+        let claims = scene.scene.namespace.api::<PersistentVolumeClaim>();
+        claims.create(&PostParams::default(), &foreign.unwrap()).await.unwrap();
+        wait_for_ready_message(&scene.scene, &[&name, "is not bound"]).await;
+        sleep(Duration::from_secs(15)).await;
+        let workload = scene.scene.namespace.api::<StatefulSet>().get(RECORDER).await.unwrap();
+        assert_eq!(workload.spec.and_then(|spec| spec.replicas), Some(1));
+        claims.delete(&name, &DeleteParams::default()).await.unwrap();
+        scene.scene.wait_for_site("Ready", "True", HANG).await;
         scene.end().await;
     })
     .await;

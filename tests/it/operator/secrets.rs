@@ -33,9 +33,13 @@ async fn set_secret_key(scene: &Scene, key: &str) {
 }
 
 async fn set_recorder_key(scene: &Scene, data: Value) {
+    set_secret(scene, "s3-recorder", data).await;
+}
+
+async fn set_secret(scene: &Scene, name: &str, data: Value) {
     let secrets = scene.namespace.api::<Secret>();
     let patch = json!({"stringData": data});
-    secrets.patch("s3-recorder", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
 /// Waits until the recorder has `count` frames more.
@@ -84,6 +88,33 @@ async fn unusable_recorder_key_stops_neither_recording_nor_suspensions_nor_holds
         let last = time(recorded.last().unwrap().frames.last().unwrap());
         let late = last.duration_since(from);
         assert!(late < SignedDuration::from_secs(15), "recorded for {late} after the suspension began");
+        scene.resolve("inbraak").await;
+        scene.wait_for_hold("inbraak", "Released", "True", HANG).await;
+    })
+    .await;
+}
+
+/// The operator reaches no bucket with it, which says nothing about the bucket. A hold is placed once the key is corrected.
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_operator_key_stops_no_recording() {
+    with_chart_scaled_down("secret-operator", |namespace| async move {
+        let (_process, scene) = recording_scene(namespace, "secret-operator").await;
+        let key = scene.bucket.server.bucket_maker().secret_key.clone();
+        set_secret(&scene, "s3-operator", json!({"secretAccessKey": "two words"})).await;
+        let message = scene.wait_for_site_reason("Accepted", "InvalidField", HANG).await;
+        assert!(message.starts_with("spec.storage.operator.credentialsRef: "), "{message}");
+        let message = scene.wait_for_site_reason("StorageEnforced", "InvalidField", HANG).await;
+        assert!(message.contains("recording continues"), "{message}");
+        wait_for_frames(&scene, 50).await;
+        let config: Value = serde_json::from_str(&scene.recorder_config().await).unwrap();
+        assert_ne!(config["cameras"][0]["permitted"], json!([]), "the recorders' windows");
+        scene.declare("inbraak", &["hal"], Timestamp::now() - SignedDuration::from_secs(20), None).await;
+        set_secret(&scene, "s3-operator", json!({"secretAccessKey": key})).await;
+        scene.wait_for_site("Accepted", "True", HANG).await;
+        scene.wait_for_site("StorageEnforced", "True", HANG).await;
+        scene.wait_for_hold("inbraak", "Placed", "True", HANG).await;
+        let gaps = wait_until_complete(&scene.bucket, "hal", &[], Timestamp::now() - UNWRITTEN).await;
+        assert_eq!(gaps, [], "frames are missing");
         scene.resolve("inbraak").await;
         scene.wait_for_hold("inbraak", "Released", "True", HANG).await;
     })

@@ -8,7 +8,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -35,8 +35,10 @@ const KIND_PORT: u16 = 28354;
 const BESIDE_PORT: u16 = 28355;
 const DECLARED_PORT: u16 = 28356;
 const FOREGROUND_PORT: u16 = 28357;
+const SIZE_PORT: u16 = 28374;
 const GONE_PORT: u16 = 28359;
 const ORPHAN_PORT: u16 = 28360;
+const LABEL_PORT: u16 = 28375;
 
 /// Starts an operator and a site with one camera for each recorder pod, and waits until all cameras record.
 async fn recording_scene(
@@ -239,6 +241,49 @@ async fn template_change_waits_for_the_store() {
     .await;
 }
 
+/// With the capacity of a volume that it does not have yet, a recorder would fill its own, and Kubernetes would evict it.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_size_of_a_spool_waits_for_its_volume() {
+    with_chart_scaled_down("spool-size", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, SIZE_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-size", &proxy, &["hal"]).await;
+        let (pods, first) = (scene.namespace.api::<Pod>(), format!("{RECORDER}-0"));
+        let limit = || async {
+            pod::metric_of(&scene.namespace, &first, "toezicht_recorder_spool_limit_bytes").await
+        };
+        let before = limit().await.unwrap();
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 2).await;
+        let uid = pods.get(&first).await.unwrap().uid();
+        for size in ["64Mi", "1Gi"] {
+            scene.patch_site(json!({"spec": {"recorder": {"spool": {"size": size}}}})).await;
+            wait_for_ready_message(
+                &scene,
+                &["new template, which waits", &format!("in the spools of {first}")],
+            )
+            .await;
+            // The kubelet renews a mounted Secret within a minute.
+            sleep(Duration::from_secs(75)).await;
+            assert_eq!(limit().await, Ok(before), "{size}");
+            let pod = pods.get(&first).await.unwrap();
+            assert_eq!((pod.uid(), pod.metadata.deletion_timestamp), (uid.clone(), None), "{size}");
+        }
+        let end = Timestamp::now();
+        proxy.set_down(false);
+        eventually("the new pod has the new capacity", HANG, || async {
+            let limit = limit().await?;
+            if limit == (1 << 30) / 100 * 90 { Ok(()) } else { Err(format!("{limit}")) }
+        })
+        .await;
+        let replaced = Timestamp::now();
+        scene.wait_for_site("Ready", "True", HANG).await;
+        scene.wait_for_camera("hal", "Recording", "True", HANG).await;
+        let gaps = wait_until_complete(&scene.bucket, "hal", &[[end, replaced]], replaced).await;
+        assert!(gaps.len() <= 1, "only the restart: {gaps:?}");
+    })
+    .await;
+}
+
 /// The new volume cannot be bound here, which does not matter: the old recorder must go without a loss.
 #[tokio::test(flavor = "multi_thread")]
 async fn new_kind_of_spool_replaces_recorders_without_loss() {
@@ -296,6 +341,51 @@ async fn deleted_site_under_hold_waits_for_silent_recorder_until_its_spool_is_gi
         assert_no_children(&scene).await;
         let discards = keys_under(&scene.bucket, "ledger/discards/").await;
         assert_eq!(discards.len(), 1, "the ledger has the loss, once the store is back: {discards:?}");
+    })
+    .await;
+}
+
+/// As `kubectl label pod die-heijgrave-recorder-0 toezicht.dev/site-`. Without a label of its selector, the StatefulSet releases the
+/// pod, and cannot create another.
+#[tokio::test(flavor = "multi_thread")]
+async fn recorder_without_labels_is_waited_for_and_gets_them_back() {
+    with_chart_scaled_down("spool-labels", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::primary().endpoint, LABEL_PORT).await;
+        let (_process, scene) = recording_scene(namespace, "spool-labels", &proxy, &["hal"]).await;
+        let from = Timestamp::now() - SignedDuration::from_secs(60);
+        scene.declare("inbraak", &["hal"], from, None).await;
+        scene.wait_for_hold("inbraak", "Placed", "True", HANG).await;
+        let first = format!("{RECORDER}-0");
+        proxy.set_down(true);
+        wait_for_spooled_segments(&scene, &first, 2).await;
+        let pods = scene.namespace.api::<Pod>();
+        let uid = pods.get(&first).await.unwrap().uid();
+        let labels =
+            json!({"metadata": {"labels": {"toezicht.dev/site": null, "app.kubernetes.io/instance": null}}});
+        pods.patch(&first, &PatchParams::default(), &Patch::Merge(&labels)).await.unwrap();
+        let deleted = Timestamp::now();
+        scene.namespace.api::<Site>().delete(SITE, &DeleteParams::default()).await.unwrap();
+        wait_for_ready_message(&scene, &[&first, "this wait has no end", "inbraak"]).await;
+        eventually("the pod is adopted again", HANG, || async {
+            let pod = pods.get(&first).await.map_err(|e| e.to_string())?;
+            let is_whole = pod.labels().get("toezicht.dev/site").is_some_and(|site| site == SITE)
+                && pod.labels().contains_key("app.kubernetes.io/instance")
+                && !pod.owner_references().is_empty();
+            is_whole.then_some(()).ok_or_else(|| format!("{:?}", pod.metadata))
+        })
+        .await;
+        sleep(Duration::from_secs(75)).await;
+        let workload = scene.namespace.api::<StatefulSet>().get(RECORDER).await.unwrap();
+        assert_eq!(workload.metadata.deletion_timestamp, None, "the hold may cover what is in the spool");
+        assert_eq!(pods.get(&first).await.unwrap().uid(), uid);
+
+        proxy.set_down(false);
+        wait_until_gone(&scene, &first).await;
+        let recorded = segments(&scene.bucket, "hal").await;
+        ensure_complete("hal", &recorded, &[], deleted - UNWRITTEN).unwrap();
+        scene.resolve("inbraak").await;
+        wait_until_site_is_deleted(&scene).await;
+        assert_no_children(&scene).await;
     })
     .await;
 }

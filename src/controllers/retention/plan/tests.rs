@@ -172,3 +172,17 @@ fn open_and_resolved_holds_of_one_name_are_distinguished() {
     assert!(both.is_open("h"), "what is kept for the new one stays, its manifest too");
     assert!(!plan_holds(&ledger, &[resolved], Some(&policy), at(80)).is_open("h"));
 }
+
+/// Whoever may write to the bucket can add an entry, and a panic would end the process for all Sites.
+#[test]
+fn ledger_entry_until_the_last_year_is_ongoing() {
+    let entry: LedgerEntry = serde_json::from_value(json!({
+        "format": 1, "uid": "u", "namespace": "n", "name": "h", "reference": "1", "purpose": "Theft", "site": "s",
+        "window": {"from": "2026-01-01T00:00:00Z", "until": "9999-12-30T21:59:00Z"}, "acceptedAt": "2026-01-01T00:00:00Z",
+    }))
+    .unwrap();
+    let plan = plan_holds(&[("u".to_owned(), entry)].into(), &[], None, at(0));
+    assert!(plan.is_open("h"));
+    let outcome = crate::controllers::retention::PassOutcome::default();
+    assert!(crate::controllers::retention::deadlines(&plan, &outcome, at(0)).len() > 1);
+}

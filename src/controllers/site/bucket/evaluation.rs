@@ -115,7 +115,7 @@ pub fn evaluate_bucket(
             }
         }
         Err(error) => {
-            let is_inconclusive = error.store_error().is_some();
+            let is_inconclusive = error.is_inconclusive();
             // A store that contradicts the status takes it back. An inconclusive answer does not.
             let is_about_uploads = error.is_about_recorder_credentials();
             let keeps_status = is_inconclusive

@@ -14,12 +14,13 @@ use super::observe::ObservedRecorders;
 use super::plan::{RecorderPlan, closing_config};
 use super::query::ShardReply;
 use super::rollout::Rollout;
+use super::site_pods::list_site_pods;
 use super::spool_report::{SpoolReport, discard_reason, report_loss};
 use super::stranded::StrandedRecorder;
 use super::template_change::{Replacement, TemplateChange, query_live};
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, delete_pod, delete_workload, fetch_recorder_config, leaving_pods,
-    list_site_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
+    AppliedRecorders, ExpectedRecorders, MAX_PODS, delete_pod, delete_workload, fetch_recorder_config,
+    leaving_pods, parse_config, read_config, replicas, scale_workload, touch_pods,
 };
 use super::{drain, objects, stranded};
 use crate::api::Site;
@@ -68,7 +69,7 @@ pub async fn apply(
     let is_given_up = discard_reason(site).is_some();
     let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
     let Some(planned) = plan else {
-        return Ok(without_recorders(names, &list_site_pods(&pods, names).await?, Vec::new()));
+        return Ok(without_recorders(names, &list_site_pods(context, names, 0).await?, Vec::new()));
     };
     // Without `..`: the compiler then finds a field that this function forgets.
     let RecorderPlan {
@@ -115,7 +116,7 @@ pub async fn apply(
     if is_given_up && removal.is_some() {
         pending = give_up_removed(context, site, &mut spools, first_shard, &pending, now).await?;
     }
-    let kept_pods = kept_pods(removal.as_ref(), &pending, &spools);
+    let kept_pods = kept_pods(removal.as_ref(), &pending, &spools, names, &all);
     let waiting_pods = waiting_pods(kept_pods, &expected.lost, expected.pods);
     objects::set_replicas(&mut workload, wanted.pods.max(kept_pods));
     let (mut rollout, mut replaced_pod) = (Rollout::default(), None);
@@ -151,7 +152,7 @@ pub async fn apply(
     // After the StatefulSet, or Kubernetes would re-create it with its old template.
     delete_replaced(&pods, replaced_pod.as_deref()).await?;
     if is_written && workload.write_reason != Some(WriteReason::Created) {
-        all = list_site_pods(&pods, names).await?;
+        all = list_site_pods(context, names, replicas(&workload.object)).await?;
     }
     let applied = AppliedRecorders::new(expected, &workload.object, &all);
     let AppliedRecorders { expected, pods: own, .. } = &applied;
@@ -233,12 +234,34 @@ fn report_lost<'a>(names: &ChildNames, shards: impl Iterator<Item = &'a u32>) ->
 }
 
 /// Returns the number of pods that stay because their spools may have content.
-fn kept_pods(removal: Option<&Removal>, pending: &SpoolReport, spools: &Spools) -> u32 {
+/// Pods of `pending` spools stay even if nobody finds their claims. `pods` are all pods of the Site.
+fn kept_pods(
+    removal: Option<&Removal>,
+    pending: &SpoolReport,
+    spools: &Spools,
+    names: &ChildNames,
+    pods: &[Pod],
+) -> u32 {
     match removal {
         // An `emptyDir` spool goes with its pod.
         Some(Removal { live, .. }) if !pending.is_empty() && !has_claims(live) => replicas(live),
-        _ => needed_pods(spools.claims()),
+        _ => {
+            needed_pods(spools.claims()).max(pending_pods(pending, names, pods, |shard| spools.may_go(shard)))
+        }
     }
+}
+
+/// Returns the number of pods that include each recorder with a `pending` spool and without evidence.
+fn pending_pods(
+    pending: &SpoolReport,
+    names: &ChildNames,
+    pods: &[Pod],
+    has_evidence: impl Fn(u32) -> bool,
+) -> u32 {
+    let has_worked = |name: &str| pods.iter().any(|pod| pod.name_any() == name && drain::has_worked(pod));
+    let shards = pending.pods().filter(|name| has_worked(name)).filter_map(|name| names.shard_of_pod(name));
+    let shards = shards.filter(|shard| *shard < MAX_PODS && !has_evidence(*shard));
+    shards.map(|shard| shard + 1).max().unwrap_or_default()
 }
 
 /// Returns the number of pods that a StatefulSet needs at least while it waits for its replacement. Cameras of `lost` shards have moved,
@@ -422,7 +445,27 @@ fn log_write(names: &ChildNames, kind: &str, reason: Option<&WriteReason>) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::controllers::testing;
+
+    #[test]
+    fn recorder_with_content_stays_even_if_its_claim_is_not_found() {
+        let names = ChildNames::of(&testing::site());
+        let running = json!({"containerStatuses": [{
+            "name": "recorder", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+            "state": {"running": {}},
+        }]});
+        let pod = |shard, status: &serde_json::Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": names.pod(shard)}, "status": status})).unwrap()
+        };
+        let filled = vec![names.pod(1), names.pod(4)];
+        let report = SpoolReport { filled, ..SpoolReport::default() };
+        let pods = [pod(1, &running), pod(3, &running), pod(4, &json!({}))];
+        assert_eq!(pending_pods(&report, &names, &pods, |_| false), 2, "pod 4 never started");
+        assert_eq!(pending_pods(&report, &names, &pods, |shard| shard == 1), 0, "its claim has evidence");
+    }
 
     #[test]
     fn recorder_of_moved_cameras_starts_while_others_wait_for_their_replacement() {

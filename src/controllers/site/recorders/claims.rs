@@ -11,125 +11,25 @@
 //!
 //! After a stop between any two of these steps, the claim either has evidence that is true, or none.
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::names::{ChildNames, FIELD_MANAGER, SITE_LABEL};
 use super::query::ShardReply;
-use super::workload::{MAX_PODS, has_user, replicas};
+use super::site_pods::known_pods;
+pub use super::spool_claim::{
+    CLAIM_FINALIZER, ClaimContent, ClaimStorage, SPOOL_EMPTY_ANNOTATION, SPOOL_GIVEN_UP_ANNOTATION,
+    SpoolClaim, is_own,
+};
+use super::workload::{has_user, replicas};
 use crate::controllers::context::Context;
+use crate::controllers::kubernetes::ApiError;
 use crate::controllers::kubernetes::cached::Cached;
-use crate::controllers::kubernetes::meta::{self, ObservedMeta, patch_finalizers};
-use crate::controllers::kubernetes::{ApiError, quantity};
+use crate::controllers::kubernetes::meta::{ObservedMeta, patch_finalizers};
 use crate::wire::{RecorderConfig, RecorderStatus};
-
-/// Finalizer of a claim: nobody but the operator deletes it. The StatefulSet controller copies it from the claim template.
-pub const CLAIM_FINALIZER: &str = "toezicht.dev/spool";
-/// Evidence that a claim is empty. The value is the revision of the configuration in which its recorder stopped recording.
-pub const SPOOL_EMPTY_ANNOTATION: &str = "toezicht.dev/spool-empty";
-/// Decision that the content of a claim is lost. The Site has an event with the reason.
-pub const SPOOL_GIVEN_UP_ANNOTATION: &str = "toezicht.dev/spool-given-up";
-
-/// Content of a claim, as far as the claim itself says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimContent {
-    /// Without evidence. It may have anything.
-    Unknown,
-    /// Its recorder proved it empty.
-    Empty,
-    /// It never had a volume.
-    NeverBound,
-    /// A person gave the content up, or the time for the uploads of a deleted Site is over.
-    GivenUp,
-}
-
-/// Storage of a claim, or of a claim template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimStorage {
-    pub class: String,
-    pub size: String,
-}
-
-impl ClaimStorage {
-    fn of(spec: &PersistentVolumeClaimSpec) -> Self {
-        let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        let size = requests.and_then(|requests| requests.get("storage"));
-        Self {
-            class: spec.storage_class_name.clone().unwrap_or_default(),
-            size: size.map(|size| size.0.clone()).unwrap_or_default(),
-        }
-    }
-
-    /// Returns the storage that `workload` has for each pod; `None`: its spools are no claims.
-    fn of_template(workload: &StatefulSet) -> Option<Self> {
-        let templates = workload.spec.as_ref()?.volume_claim_templates.as_ref()?;
-        templates.first().and_then(|template| template.spec.as_ref()).map(Self::of)
-    }
-
-    /// Whether a claim with this storage can be used for `desired`. A person may have expanded it.
-    fn fits(&self, desired: &Self) -> bool {
-        let bytes = |storage: &Self| quantity::parse_millis(&storage.size);
-        self.class == desired.class && bytes(self) >= bytes(desired)
-    }
-}
-
-/// Claim of one shard, as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpoolClaim {
-    pub shard: u32,
-    pub name: String,
-    pub content: ClaimContent,
-    /// Somebody deleted it. No new pod can use it, and the deletion cannot be revoked.
-    pub is_deleting: bool,
-    pub created: Option<Timestamp>,
-    storage: ClaimStorage,
-    finalizers: Vec<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-}
-
-impl SpoolClaim {
-    /// Returns the claim of one of the Site's shards; `None`: it is another claim.
-    pub(super) fn new(claim: &PersistentVolumeClaim, names: &ChildNames) -> Option<Self> {
-        let name = claim.name_any();
-        let shard = (0..MAX_PODS).find(|shard| names.claim(*shard) == name)?;
-        let spec = claim.spec.clone().unwrap_or_default();
-        let has = |annotation: &str| claim.annotations().contains_key(annotation);
-        let content = if has(SPOOL_EMPTY_ANNOTATION) {
-            ClaimContent::Empty
-        } else if has(SPOOL_GIVEN_UP_ANNOTATION) {
-            ClaimContent::GivenUp
-        } else if spec.volume_name.as_deref().unwrap_or_default().is_empty() {
-            ClaimContent::NeverBound
-        } else {
-            ClaimContent::Unknown
-        };
-        Some(Self {
-            shard,
-            name,
-            content,
-            is_deleting: meta::is_deleting(claim),
-            created: claim.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            storage: ClaimStorage::of(&spec),
-            finalizers: claim.finalizers().to_vec(),
-            uid: claim.uid(),
-            resource_version: claim.resource_version(),
-        })
-    }
-
-    /// Whether nothing is lost with it that is not lost already.
-    pub fn may_go(&self) -> bool {
-        self.content != ClaimContent::Unknown
-    }
-
-    fn is_protected(&self) -> bool {
-        self.finalizers.iter().any(|finalizer| finalizer == CLAIM_FINALIZER)
-    }
-}
 
 /// Whether the spools of `workload` are volume claims.
 pub fn has_claims(workload: &StatefulSet) -> bool {
@@ -155,8 +55,8 @@ fn has_content(status: &RecorderStatus) -> bool {
 
 /// Returns the number of pods without which a claim that may have content has no pod.
 pub fn needed_pods(claims: &[SpoolClaim]) -> u32 {
-    let unknown = claims.iter().filter(|claim| !claim.may_go());
-    unknown.map(|claim| claim.shard + 1).max().unwrap_or_default()
+    let unknown = claims.iter().filter(|claim| claim.content == ClaimContent::Unknown);
+    unknown.map(|claim| claim.shard.saturating_add(1)).max().unwrap_or_default()
 }
 
 /// Spools as the Site wants them.
@@ -203,7 +103,8 @@ impl WantedSpools {
     /// Returns the storage with which a missing StatefulSet is created again, because claims with content need another than the
     /// wanted one. Its pods upload the content, and then the StatefulSet is replaced.
     fn storage_to_adopt(&self, claims: &[SpoolClaim]) -> Option<ClaimStorage> {
-        let unusable = claims.iter().filter(|claim| !claim.may_go() && !self.fits(claim));
+        let is_unusable = |claim: &&SpoolClaim| claim.content == ClaimContent::Unknown && !self.fits(claim);
+        let unusable = claims.iter().filter(is_unusable);
         unusable.max_by_key(|claim| claim.shard).map(|claim| claim.storage.clone())
     }
 }
@@ -256,7 +157,7 @@ pub struct Spools {
 }
 
 impl Spools {
-    /// Lists the claims of a Site, unless the spools of its StatefulSet are no claims. Without a StatefulSet, those of an earlier
+    /// Lists the claims of a Site by their names, unless the spools of its StatefulSet are no claims. Without a StatefulSet, those of an earlier
     /// one may have content.
     pub async fn list(
         context: &Context,
@@ -264,12 +165,14 @@ impl Spools {
         live: Option<&StatefulSet>,
     ) -> Result<Self, ApiError> {
         let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &names.namespace);
-        let listed = if live.is_none_or(has_claims) {
-            let params = ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site));
-            api.list(&params).await?.items
+        // Not by their labels, which anybody may remove.
+        let mut listed = if live.is_none_or(has_claims) {
+            api.list(&ListParams::default()).await?.items
         } else {
             Vec::new()
         };
+        let used = live.map(replicas).unwrap_or_default().max(known_pods(&context.cache, names));
+        listed.retain(|claim| is_own(claim, names, used));
         Ok(Self::new(context, names, &listed))
     }
 
@@ -293,7 +196,12 @@ impl Spools {
         Self { api, cached, names: names.clone(), claims, is_changed: false }
     }
 
-    /// Whether every claim is used by a pod that is wanted, so that nothing is to be done to any.
+    /// Returns the number of shards that include each claim.
+    pub fn shards_end(&self) -> u32 {
+        self.claims.iter().map(|claim| claim.shard.saturating_add(1)).max().unwrap_or_default()
+    }
+
+    /// Whether each wanted pod has a claim, and every claim is used by a pod that is wanted, so that nothing is to be done to any.
     pub fn are_in_use(&self, wanted: &WantedSpools) -> bool {
         let is_in_use = |claim: &SpoolClaim| {
             claim.content == ClaimContent::Unknown
@@ -302,7 +210,10 @@ impl Spools {
                 && claim.shard < wanted.pods
                 && self.cached.has_own_changes(&self.names.namespace, &claim.name)
         };
-        self.claims.iter().all(is_in_use)
+        let has_claim = |shard: u32| self.claims.iter().any(|claim| claim.shard == shard);
+        // A claim may have lost the label that the watch selects it by.
+        let is_complete = wanted.storage.is_none() || (0..wanted.pods).all(has_claim);
+        is_complete && self.claims.iter().all(is_in_use)
     }
 
     pub fn claims(&self) -> &[SpoolClaim] {
@@ -331,22 +242,21 @@ impl Spools {
         self.claims.iter().any(|claim| claim.shard == shard && claim.may_go())
     }
 
-    /// Adds the finalizer to claims without it: an earlier operator created them, or another party removed it.
+    /// Adds the finalizer and the label to claims without: an earlier operator created them, or another party removed it.
     pub async fn protect(&mut self) -> Result<(), ApiError> {
-        let needs_it = |claim: &&mut SpoolClaim| {
-            !claim.is_protected() && !claim.is_deleting && claim.content == ClaimContent::Unknown
-        };
-        for claim in self.claims.iter_mut().filter(needs_it) {
-            let own = std::iter::once(CLAIM_FINALIZER.to_owned());
+        for claim in self.claims.iter_mut().filter(|claim| claim.needs_finalizer() || !claim.is_labelled) {
+            let own = claim.needs_finalizer().then(|| CLAIM_FINALIZER.to_owned());
             let finalizers: Vec<String> = claim.finalizers.iter().cloned().chain(own).collect();
             let patch = json!({"metadata": {
-                "finalizers": finalizers, "resourceVersion": claim.resource_version, "uid": claim.uid,
+                "finalizers": finalizers, "labels": {SITE_LABEL: self.names.site},
+                "resourceVersion": claim.resource_version, "uid": claim.uid,
             }});
             let patched =
                 self.api.patch_metadata(&claim.name, &patch_params(), &Patch::Merge(&patch)).await?;
             self.cached.note_written(&patched);
             claim.resource_version = patched.metadata.resource_version;
             claim.finalizers = finalizers;
+            claim.is_labelled = true;
             self.is_changed = true;
         }
         Ok(())

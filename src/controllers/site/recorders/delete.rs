@@ -9,15 +9,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use super::claims::Spools;
 use super::drain::{DrainStatus, drain, is_given_up, is_settled, stop_recording};
-use super::missing_workload::{is_orphan, missing_pods, recreate, report_left, report_unproved};
+use super::missing_workload::{missing_pods, recreate, report_left, report_unproved};
 use super::names::ChildNames;
 use super::site_holds::SiteHolds;
-use super::spool_report::{SpoolReport, report_deleted_workload, report_loss};
-use super::workload::{delete_workload, is_recorder, is_terminated, list_site_pods};
+use super::site_pods::{configured_pods, list_site_pods};
+use super::spool_report::{SpoolReport, discard_reason, report_deleted_workload, report_loss};
+use super::workload::{delete_workload, is_orphan, is_recorder, is_terminated, replicas, touch_pods};
 use crate::api::condition::ConditionFinding;
 use crate::api::{IncidentHold, RetentionStatus, Site};
 use crate::controllers::context::Context;
@@ -38,6 +39,8 @@ pub enum DeletionPhase {
     Drained,
     /// The StatefulSet is deleted, or the last spools are given up.
     Terminating,
+    /// Waiting until the StatefulSet belongs to the Site again. Its remedy.
+    Foreign(String),
     /// Waiting for these pods to terminate.
     WaitingForPods(Vec<String>),
     /// Waiting for the end of these volume claims.
@@ -167,14 +170,29 @@ pub async fn delete(
             }
         };
     }
-    let pods = list_site_pods(&Api::<Pod>::namespaced(client.clone(), &names.namespace), &names).await?;
-    if own.is_some() {
+    if let Some(foreign) = live.as_ref().filter(|_| own.is_none()) {
+        let pods = list_site_pods(context, &names, replicas(foreign)).await?;
+        if waits_for_owner(site, &names, foreign, &pods) {
+            if let Some(closed) = stop_recording(context, &names, holds).await? {
+                let recorders: Vec<Pod> = pods.into_iter().filter(|pod| is_recorder(pod, &names)).collect();
+                touch_pods(&Api::namespaced(client.clone(), &names.namespace), &recorders, &closed.revision)
+                    .await?;
+            }
+            let (kind, name) = (StatefulSet::kind(&()).into_owned(), names.recorder);
+            return Ok(DeletionPhase::Foreign(ApplyError::ForeignObject { kind, name }.to_string()));
+        }
+    }
+    if let Some(live) = own {
         // Until it is gone, it does not say whether its pods go with it.
+        let pods = list_site_pods(context, &names, replicas(live)).await?;
         return Ok(waiting_for_pods(&names, &pods).unwrap_or(DeletionPhase::Terminating));
     }
     let mut spools = Spools::list(context, &names, None).await?;
+    spools.protect().await?;
     let is_done = is_settled(site) && spools.claims().is_empty();
     let config = if is_done { None } else { stop_recording(context, &names, holds).await? };
+    let pods =
+        list_site_pods(context, &names, spools.shards_end().max(configured_pods(config.as_ref()))).await?;
     let lost = report_unproved(&names, config.as_ref(), &pods, &spools);
     if !lost.is_empty() && !is_settled(site) {
         report_deleted_workload(context, site, &lost, now).await;
@@ -202,6 +220,13 @@ pub async fn delete(
     } else {
         DeletionPhase::WaitingForClaims(remaining)
     })
+}
+
+/// Whether `foreign`, a StatefulSet that another party controls, has the recorders of `site`: nothing is lost, and the deletion waits for a
+/// person. A StatefulSet that never was the Site's own does not delay it.
+fn waits_for_owner(site: &Site, names: &ChildNames, foreign: &StatefulSet, pods: &[Pod]) -> bool {
+    let is_running = pods.iter().any(|pod| is_recorder(pod, names) && !is_terminated(pod));
+    is_running || names.has_marks(&foreign.metadata) && discard_reason(site).is_none()
 }
 
 /// Returns the wait for the recorders in `pods` that have not terminated, with their nodes: on one that is off permanently, a pod stays

@@ -9,15 +9,16 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, ResourceExt};
 
-use super::claims::{SpoolClaim, Spools, has_claims, has_pod, needed_pods};
+use super::claims::{ClaimContent, SpoolClaim, Spools, has_claims, has_pod, needed_pods};
 use super::names::{ChildNames, FIELD_MANAGER};
 use super::plan::draining_config;
 use super::query::ShardReply;
 use super::site_holds::SiteHolds;
+use super::site_pods::list_site_pods;
 use super::spool_report::{SpoolReport, discard_reason, report_loss};
 use super::workload::{
-    AppliedRecorders, ExpectedRecorders, fetch_recorder_config, is_terminated, list_site_pods, pod_condition,
-    replicas, scale_workload, touch_pods,
+    AppliedRecorders, ExpectedRecorders, fetch_recorder_config, is_terminated, pod_condition, replicas,
+    scale_workload, touch_pods,
 };
 use super::{objects, query};
 use crate::api::{Site, reject_future};
@@ -54,8 +55,8 @@ pub async fn drain(
     let names = ChildNames::of(site);
     let pods_api = Api::<Pod>::namespaced(client.clone(), &names.namespace);
     let closed = stop_recording(context, &names, holds).await?;
-    let all = list_site_pods(&pods_api, &names).await?;
     let mut spools = Spools::list(context, &names, Some(live)).await?;
+    let all = list_site_pods(context, &names, replicas(live).max(spools.shards_end())).await?;
     spools.protect().await?;
     let mut report = if let Some(closed) = closed {
         let expected = ExpectedRecorders {
@@ -76,7 +77,7 @@ pub async fn drain(
         report_spools(live, &names, &all, replies, is_empty)
     } else {
         // Without its token, no recorder answers.
-        let why = format!("the Secret {} is gone", names.config);
+        let why = format!("the Secret {} is gone, unreadable or another party's", names.config);
         let mut silent = report_silent(live, &names, &all, &why);
         for claim in spools.claims().iter().filter(|claim| claim.may_go()) {
             silent.unknown.remove(&names.pod(claim.shard));
@@ -186,7 +187,7 @@ pub fn report_spools<'a>(
             Ok(status) if is_drained(status) => {}
             Ok(status) if is_in_doubt(status) => report.in_doubt.push(name),
             Ok(status) => {
-                report.segments += status.spool.segments;
+                report.segments = report.segments.saturating_add(status.spool.segments);
                 report.filled.push(name);
             }
             Err(_) if !can_have_content(live, pods, &name) => {}
@@ -227,7 +228,12 @@ pub fn report_claims(
             report.filled.push(pod);
             continue;
         }
-        let why = if claim.is_deleting {
+        let why = if claim.content == ClaimContent::Unbound {
+            format!(
+                "its claim {} is not bound to its volume (spec.volumeName); delete it if it is not needed",
+                claim.name
+            )
+        } else if claim.is_deleting {
             format!("somebody deleted its claim {}, so that no pod can use it any more", claim.name)
         } else {
             format!("no pod uses its claim {}", claim.name)

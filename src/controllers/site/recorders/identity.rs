@@ -8,6 +8,7 @@ use jiff::{Span, Timestamp};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKeyData};
 use x509_parser::pem::parse_x509_pem;
 
+use crate::api::earlier;
 use crate::wire::{PreviousStatusApi, STATUS_SERVER_NAME, Secret, StatusApi};
 
 const LIFETIME_DAYS: i64 = 365;
@@ -29,15 +30,17 @@ impl From<&IdentityError> for &'static str {
     }
 }
 
-/// Returns the existing identity if it is valid and not due for renewal, else a new one.
+/// Returns the existing identity if it is valid and not due for renewal, else a new one. A clock that was ahead issued one that is not
+/// valid yet: until then, no recorder could be queried.
 pub fn ensure_identity(
     existing: Option<&StatusApi>,
     now: Timestamp,
 ) -> Result<StatusApiIdentity, IdentityError> {
     let current =
         existing.and_then(|api| Some(StatusApiIdentity { api: api.clone(), renew_at: renewal_time(api)? }));
+    let is_begun = |api: &StatusApi| validity(&api.cert_pem).is_some_and(|(from, _)| from <= now);
     match current {
-        Some(mut identity) if now < identity.renew_at => {
+        Some(mut identity) if now < identity.renew_at && is_begun(&identity.api) => {
             identity.api.previous = identity.api.previous.filter(|previous| is_usable(previous, now));
             Ok(identity)
         }
@@ -83,7 +86,7 @@ fn renewal_time(api: &StatusApi) -> Option<Timestamp> {
     let key = KeyPair::from_pem(api.key_pem.reveal()).ok()?;
     let is_pair = key.subject_public_key_info() == pem.parse_x509().ok()?.public_key().raw;
     let third = until.duration_since(from) / 3;
-    (is_pair && is_token(&api.token)).then_some(until - third)
+    (is_pair && is_token(&api.token)).then_some(earlier(until, third))
 }
 
 fn issue(now: Timestamp) -> Result<StatusApiIdentity, IdentityError> {
@@ -147,6 +150,22 @@ mod tests {
         assert_eq!(ensure_identity(Some(&first), day(400)).unwrap().api.previous, None);
         let third = ensure_identity(Some(&second), day(500)).unwrap().api;
         assert_eq!(third.previous.map(|previous| previous.token), Some(second.token), "one is enough");
+    }
+
+    #[test]
+    fn identity_that_a_clock_ahead_issued_is_replaced() {
+        let day = |days: i64| now() + jiff::SignedDuration::from_hours(24 * days);
+        let first = ensure_identity(None, now()).unwrap().api;
+        let ahead = ensure_identity(Some(&first), day(300)).unwrap().api;
+        let corrected = ensure_identity(Some(&ahead), now()).unwrap().api;
+        assert_ne!(corrected.cert_pem, ahead.cert_pem);
+        assert!(validity(&corrected.cert_pem).unwrap().0 <= now());
+        // Recorders serve it until they read the new configuration, and check the token.
+        assert_eq!(corrected.previous.as_ref().map(|previous| &previous.token), Some(&ahead.token));
+        assert_eq!(ensure_identity(Some(&corrected), now()).unwrap().api, corrected, "once");
+        // Clocks that differ by hours replace nothing.
+        let behind = now() - jiff::SignedDuration::from_hours(12);
+        assert_eq!(ensure_identity(Some(&corrected), behind).unwrap().api, corrected);
     }
 
     #[test]

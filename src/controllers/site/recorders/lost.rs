@@ -15,14 +15,13 @@ use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 use kube::runtime::events::Event;
-use kube::{Api, ResourceExt};
 
 use super::names::{ChildNames, SPOOL_VOLUME, join_first};
 use super::shard::ShardStates;
-use super::workload::{
-    MAX_PODS, cached_site_pods, is_recorder, is_terminated, list_site_pods, pod_condition,
-};
+use super::site_pods::list_site_pods;
+use super::workload::{MAX_PODS, cached_site_pods, is_recorder, is_terminated, pod_condition};
 use crate::api::{Camera, CameraGap, LostCamera, LostRecorder, Site};
 use crate::controllers::camera::gaps::MAX_GAPS;
 use crate::controllers::context::Context;
@@ -79,7 +78,9 @@ pub async fn observe(
         return Ok(Losses { known, ..Losses::default() });
     };
     let pods = if known.iter().any(may_return) {
-        list_site_pods(&Api::namespaced(context.client.clone(), &names.namespace), &names).await?
+        let shards = known.iter().filter_map(|entry| names.shard_of_pod(&entry.pod_name));
+        list_site_pods(context, &names, shards.map(|shard| shard.saturating_add(1)).max().unwrap_or_default())
+            .await?
     } else {
         cached_site_pods(&context.cache, &names)
     };
@@ -136,7 +137,7 @@ fn evaluate(
     lost: Vec<LostRecorder>,
     known: Vec<(LostRecorder, Fate)>,
 ) -> Losses {
-    let shard_of = |name: &str| (0..MAX_PODS).find(|shard| names.pod(*shard) == name);
+    let shard_of = |name: &str| names.shard_of_pod(name).filter(|shard| *shard < MAX_PODS);
     let is_known = |lost: &LostRecorder| known.iter().any(|(entry, _)| entry.pod_uid == lost.pod_uid);
     let still = known.iter().filter(|(entry, fate)| *fate == Fate::StillLost && may_return(entry));
     let all = still.map(|(entry, _)| entry).chain(&lost);

@@ -15,7 +15,7 @@ use super::names::{ChildNames, FIELD_MANAGER};
 use super::objects;
 use super::pod::RecorderPods;
 use super::spool_report::SpoolReport;
-use super::workload::{MAX_PODS, is_recorder, is_terminated};
+use super::workload::{MAX_PODS, is_orphan, is_recorder};
 use crate::api::Site;
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::ApplyError;
@@ -52,20 +52,11 @@ pub fn report_left(names: &ChildNames, pods: &[Pod], spools: &Spools) -> SpoolRe
     report
 }
 
-/// Whether `pod` is a recorder that lost its StatefulSet, as `kubectl delete statefulset --cascade=orphan` causes it. It records on.
-pub fn is_orphan(pod: &Pod, names: &ChildNames) -> bool {
-    let is_controlled = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
-    !is_controlled && !is_terminated(pod) && shard_of(pod, names).is_some()
-}
-
-fn shard_of(pod: &Pod, names: &ChildNames) -> Option<u32> {
-    (0..MAX_PODS).find(|shard| names.pod(*shard) == pod.name_any())
-}
-
 /// Returns the number of pods that a new StatefulSet needs for what is left; 0: nothing is left that it could upload. `pods` are all
 /// pods of the Site. `is_wanted`: the content of claims is not given up, and their recorders have a configuration.
 pub fn missing_pods(names: &ChildNames, pods: &[Pod], spools: &Spools, is_wanted: bool) -> u32 {
-    let orphans = pods.iter().filter(|pod| is_orphan(pod, names)).filter_map(|pod| shard_of(pod, names));
+    let orphans = pods.iter().filter(|pod| is_orphan(pod, names));
+    let orphans = orphans.filter_map(|pod| names.shard_of_pod(&pod.name_any()));
     let orphans = orphans.map(|shard| shard + 1).max().unwrap_or_default();
     // No new pod can use a claim that is being deleted.
     let usable: Vec<_> = spools.claims().iter().filter(|claim| !claim.is_deleting).cloned().collect();

@@ -69,13 +69,18 @@ pub struct ChildNames {
 
 impl ChildNames {
     pub fn of(site: &Site) -> Self {
-        let name = site.name_any();
+        let uid = site.uid().unwrap_or_default();
+        Self { uid, ..Self::of_gone(&site.namespace().unwrap_or_default(), &site.name_any()) }
+    }
+
+    /// Returns the names of the children of a Site that does not exist, and therefore has no UID.
+    pub fn of_gone(namespace: &str, site: &str) -> Self {
         Self {
-            namespace: site.namespace().unwrap_or_default(),
-            uid: site.uid().unwrap_or_default(),
-            recorder: format!("{name}{RECORDER_SUFFIX}"),
-            config: format!("{name}{CONFIG_SUFFIX}"),
-            site: name,
+            namespace: namespace.to_owned(),
+            uid: String::new(),
+            recorder: format!("{site}{RECORDER_SUFFIX}"),
+            config: format!("{site}{CONFIG_SUFFIX}"),
+            site: site.to_owned(),
         }
     }
 
@@ -91,6 +96,11 @@ impl ChildNames {
                 && owner.kind == Site::kind(&())
                 && owner.name == self.site;
         }
+        self.has_marks(object)
+    }
+
+    /// Whether the operator applied `object` or it has the label of the Site, even if another party controls it now.
+    pub fn has_marks(&self, object: &ObjectMeta) -> bool {
         let has_label = object.labels.as_ref().and_then(|all| all.get(SITE_LABEL)) == Some(&self.site);
         has_label || object.annotations.as_ref().is_some_and(|all| all.contains_key(APPLIED_HASH_ANNOTATION))
     }
@@ -101,8 +111,20 @@ impl ChildNames {
     }
 
     /// Returns the name of the claim of a recorder's spool, as the StatefulSet forms it.
+    #[cfg(test)]
     pub fn claim(&self, shard: u32) -> String {
         format!("{SPOOL_VOLUME}-{}", self.pod(shard))
+    }
+
+    /// Returns the shard of a recorder pod by its name; `None`: it has another name.
+    pub fn shard_of_pod(&self, name: &str) -> Option<u32> {
+        let shard = name.strip_prefix(&self.recorder)?.strip_prefix('-')?.parse().ok()?;
+        (self.pod(shard) == name).then_some(shard)
+    }
+
+    /// Returns the shard of the claim of a spool by its name; `None`: it has another name.
+    pub fn shard_of_claim(&self, name: &str) -> Option<u32> {
+        self.shard_of_pod(name.strip_prefix(SPOOL_VOLUME)?.strip_prefix('-')?)
     }
 
     /// Returns the selector of the recorder pods. It must never change: a StatefulSet's selector is immutable.
@@ -120,6 +142,16 @@ impl ChildNames {
         let more = more.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         self.selector().into_iter().chain(more).collect()
     }
+}
+
+/// Returns the name of the Site that a Secret of this name has the configuration of. Not by a label, which somebody may change.
+pub fn site_of_config(secret: &str) -> Option<&str> {
+    secret.strip_suffix(CONFIG_SUFFIX)
+}
+
+/// Returns the name of the Site that a StatefulSet of this name has the recorders of.
+pub fn site_of_workload(workload: &str) -> Option<&str> {
+    workload.strip_suffix(RECORDER_SUFFIX)
 }
 
 /// Returns the name of the Site of a child, by its label, or by its name if it has lost the label.

@@ -108,6 +108,7 @@ pub fn set_claim_storage(workload: &mut StatefulSet, names: &ChildNames, storage
     spec.volume_claim_templates = Some(vec![spool_claim(names, storage)]);
     spec.persistent_volume_claim_retention_policy = Some(claim_retention_policy());
     let pod = spec.template.spec.get_or_insert_default();
+    pod::set_claim_size(pod, &storage.size);
     // The StatefulSet adds the volume of the claim.
     pod.volumes.get_or_insert_default().retain(|volume| volume.name != SPOOL_VOLUME);
 }

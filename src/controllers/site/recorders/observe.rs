@@ -8,7 +8,8 @@ use super::claims::{Spools, WantedSpools};
 use super::names::ChildNames;
 use super::objects;
 use super::rollout::outdated_shards;
-use super::workload::{cached_site_pods, list_site_pods, replicas};
+use super::site_pods::{are_complete, list_site_pods};
+use super::workload::{cached_site_pods, replicas};
 use crate::controllers::context::Context;
 use crate::controllers::kubernetes::ApplyError;
 use crate::controllers::kubernetes::apply::get_owned;
@@ -22,8 +23,8 @@ pub struct ObservedRecorders {
 }
 
 impl ObservedRecorders {
-    /// Reads the watch cache where no pod is to be removed or replaced and no hold depends on the recorders, and the API server
-    /// otherwise: a pod that the cache does not have yet must not count as gone.
+    /// Reads the watch cache where no pod is to be removed or replaced, none is missing and no hold depends on the recorders, and
+    /// the API server otherwise: a pod that the cache does not have, yet or without its labels, must not count as gone.
     pub async fn read(
         context: &Context,
         names: &ChildNames,
@@ -35,10 +36,10 @@ impl ObservedRecorders {
         }
         let client = &context.client;
         let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
-        let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
         let workload = get_owned(&workloads, &names.recorder, |live| names.owns(live)).await?;
-        let pods = list_site_pods(&pods, names).await?;
         let spools = Spools::list(context, names, workload.as_ref()).await?;
+        let count = workload.as_ref().map(replicas).unwrap_or_default().max(spools.shards_end());
+        let pods = list_site_pods(context, names, count.max(replicas(desired))).await?;
         Ok(Self { workload, pods, spools })
     }
 
@@ -55,6 +56,7 @@ impl ObservedRecorders {
         let pods = cached_site_pods(cache, names);
         let has_outdated = outdated_shards(&workload, desired, names, &pods, wanted.pods).is_some();
         let is_replacing = has_outdated || context.rollout_turns.has_turn(&names.uid);
-        (is_in_sync && !is_replacing).then(|| Self { workload: Some(workload), pods, spools })
+        let has_all_pods = are_complete(names, &pods, wanted.pods);
+        (is_in_sync && has_all_pods && !is_replacing).then(|| Self { workload: Some(workload), pods, spools })
     }
 }

@@ -13,7 +13,7 @@ use super::identity::StatusApiIdentity;
 use super::pod::RecorderPods;
 use super::site_holds::SiteHolds;
 use super::workload::{ExpectedRecorders, LastRecording, LastRecordings};
-use super::{camera_limit, hold_widening, objects, shard};
+use super::{camera_limit, hold_widening, objects, pod, shard};
 use crate::api::condition::Reason;
 use crate::api::{Camera, Days, Site};
 use crate::controllers::config::OperatorConfig;
@@ -25,8 +25,6 @@ use crate::controllers::site::validate::{RecordingVerdict, ValidCamera, ValidSit
 use crate::rules::Windows;
 use crate::wire::{CameraConfig, FORMAT, GapCause, RecorderConfig, Window};
 
-/// Part of the spool's volume that segments may use: the kubelet evicts a pod that fills its volume.
-const USABLE_SPOOL_PERCENT: u64 = 90;
 /// Room for the revision, the number of omitted cameras and the name of the holds' field.
 const RESERVED_BYTES: usize = 256;
 const REVISION_LENGTH: usize = 16;
@@ -142,8 +140,11 @@ fn build_config(
         storage,
         segment_duration_ms: u64::try_from(segment).unwrap_or(u64::MAX),
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
-        // Divided first: multiplied first, a large quantity would overflow.
-        spool_bytes: valid.spool_bytes / 100 * USABLE_SPOOL_PERCENT,
+        // Recorders of earlier versions apply it at once, and their volumes stay as they are. So it never changes.
+        spool_bytes: previous
+            .map(|config| config.spool_bytes)
+            .filter(|bytes| *bytes > 0)
+            .unwrap_or_else(|| pod::usable_bytes(valid.spool_bytes)),
         cameras: Vec::new(),
         omitted_cameras: 0,
         holds: HoldScopes::new(),
@@ -151,7 +152,7 @@ fn build_config(
     };
     let max_bytes =
         camera_limit::MAX_BYTES_WITHOUT_HOLDS.saturating_sub(to_json(&document).len() + RESERVED_BYTES);
-    let omitted = omitted_cameras(valid, max_bytes);
+    let omitted = omitted_cameras(valid, previous, max_bytes);
     document.omitted_cameras = u32::try_from(omitted.len()).unwrap_or(u32::MAX);
     document.cameras = camera_configs(site, observed, valid, may_record, &omitted);
     set_holds(&mut document, held);
@@ -166,9 +167,18 @@ fn set_holds(document: &mut RecorderConfig, held: &HoldScopes) {
 }
 
 /// Returns the names of the cameras that do not fit into `max_bytes`.
-fn omitted_cameras(valid: &ValidSite, max_bytes: usize) -> BTreeSet<String> {
+fn omitted_cameras(
+    valid: &ValidSite,
+    previous: Option<&RecorderConfig>,
+    max_bytes: usize,
+) -> BTreeSet<String> {
+    // Without their policy, cameras keep the previous windows.
+    let kept = previous.filter(|_| !valid.has_policy).into_iter().flat_map(|config| &config.cameras);
+    let kept = kept.map(|camera| camera.permitted.len()).max().unwrap_or_default();
+    // Policies in succession may have gaps, and each camera has all windows.
+    let windows = valid.permission.windows.as_slice().len().max(kept).max(1);
     // The largest values: which cameras fit must not depend on when they may record, or on their shards.
-    let permitted = vec![Window::new(Timestamp::MAX, Some(Timestamp::MAX))];
+    let permitted = vec![Window::new(Timestamp::MAX, Some(Timestamp::MAX)); windows];
     let size = |camera: &ValidCamera| {
         let config = CameraConfig {
             name: camera.name.clone(),

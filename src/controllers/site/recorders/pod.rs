@@ -48,6 +48,11 @@ const SHUTDOWN_RESERVE_SECONDS: i64 = 5;
 const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
 /// Bytes of a pod's ephemeral storage beside its spool: its logs and the files with its gaps.
 const EPHEMERAL_STORAGE_MARGIN: u64 = 256 << 20;
+/// Variable with the bytes that segments may use of the spool. It changes only with the pod, as the volume does. No argument: a
+/// recorder of an earlier version would not start with it.
+const SPOOL_BYTES_VARIABLE: &str = "TOEZICHT_SPOOL_BYTES";
+/// Part of the spool's volume that segments may use: the kubelet evicts a pod that fills its volume.
+const USABLE_SPOOL_PERCENT: u64 = 90;
 /// Mode of the configuration: readable by the recorder's group only.
 const CONFIG_MODE: i32 = 0o440;
 
@@ -94,7 +99,39 @@ fn tolerations(settings: &RecorderSettings) -> Vec<core::Toleration> {
     settings.tolerations.iter().cloned().chain(stays).collect()
 }
 
+/// Returns the bytes that segments may use of a volume with `bytes`.
+pub const fn usable_bytes(bytes: u64) -> u64 {
+    // Divided first: multiplied first, a large quantity would overflow.
+    bytes / 100 * USABLE_SPOOL_PERCENT
+}
+
+/// Sets the size of the claims that the pods use.
+pub fn set_claim_size(pod: &mut core::PodSpec, size: &str) {
+    for container in pod.containers.iter_mut().filter(|container| container.name == CONTAINER_NAME) {
+        let variables = container.env.get_or_insert_default();
+        variables.retain(|variable| variable.name != SPOOL_BYTES_VARIABLE);
+        variables.extend(quantity::parse_bytes(size).map(spool_bytes_variable));
+    }
+}
+
+fn spool_bytes_variable(volume_bytes: u64) -> core::EnvVar {
+    core::EnvVar {
+        name: SPOOL_BYTES_VARIABLE.to_owned(),
+        value: Some(usable_bytes(volume_bytes).to_string()),
+        value_from: None,
+    }
+}
+
+/// Returns the bytes of a spool with these settings; `None`: its size is invalid. An emptyDir has no more than the pod's limit.
+fn volume_bytes(settings: &RecorderSettings, resources: &core::ResourceRequirements) -> Option<u64> {
+    let bytes = quantity::parse_bytes(&settings.spool.size)?;
+    let limit = resources.limits.as_ref().and_then(|limits| limits.get(EPHEMERAL_STORAGE));
+    let limit = limit.filter(|_| settings.spool.storage_class_name.is_none());
+    Some(limit.and_then(|limit| quantity::parse_bytes(&limit.0)).map_or(bytes, |limit| bytes.min(limit)))
+}
+
 fn container(pods: &RecorderPods<'_>) -> core::Container {
+    let resources = resources(pods.settings);
     let text = |text: &str| text.to_owned();
     let port = |name: &str, port: u16| core::ContainerPort {
         name: Some(text(name)),
@@ -123,7 +160,12 @@ fn container(pods: &RecorderPods<'_>) -> core::Container {
                 .chain(pods.settings.spool.storage_class_name.as_ref().map(|_| text("--persistent-spool")))
                 .collect(),
         ),
-        env: Some(vec![shard_env()]),
+        env: Some(
+            [shard_env()]
+                .into_iter()
+                .chain(volume_bytes(pods.settings, &resources).map(spool_bytes_variable))
+                .collect(),
+        ),
         ports: Some(vec![port(STATUS_PORT_NAME, STATUS_PORT), port(HEALTH_PORT_NAME, HEALTH_PORT)]),
         volume_mounts: Some(
             [mount(CONFIG_VOLUME, CONFIG_DIR, true), mount(SPOOL_VOLUME, SPOOL_DIR, false)]
@@ -131,7 +173,7 @@ fn container(pods: &RecorderPods<'_>) -> core::Container {
                 .chain(pods.has_workload_identity.then(|| mount(STORE_TOKEN_VOLUME, TOKEN_DIR, true)))
                 .collect(),
         ),
-        resources: Some(resources(pods.settings)),
+        resources: Some(resources),
         security_context: Some(container_security_context()),
         // Up to a minute: a recorder reads its whole spool before it starts.
         startup_probe: Some(http_probe("/livez", 1, 60)),

@@ -39,6 +39,11 @@ impl SpoolReport {
         self.filled.is_empty() && self.in_doubt.is_empty() && self.unknown.is_empty()
     }
 
+    /// Returns the pods of all these spools.
+    pub fn pods(&self) -> impl Iterator<Item = &String> {
+        self.filled.iter().chain(&self.in_doubt).chain(self.unknown.keys())
+    }
+
     /// Returns the part that is lost with the recorders.
     pub fn lost(&self) -> Self {
         Self { in_doubt: Vec::new(), ..self.clone() }
@@ -46,7 +51,7 @@ impl SpoolReport {
 
     /// Adds the spools of another report.
     pub fn extend(&mut self, other: Self) {
-        self.segments += other.segments;
+        self.segments = self.segments.saturating_add(other.segments);
         self.unknown.extend(other.unknown);
         let is_new = |pod: &String| {
             let known = [&self.filled, &self.in_doubt];
@@ -166,14 +171,14 @@ mod tests {
 
     /// Answers as an API server without recorders and with one claim of them, which accepts no change. Notes the requests.
     fn api_server(names: &ChildNames, requests: &Arc<Mutex<Vec<String>>>) -> Client {
-        let (claim, requests) = (names.claim(0), Arc::clone(requests));
+        let (claim, labels, requests) = (names.claim(0), names.labels(), Arc::clone(requests));
         testing::api_server(move |method, uri, _| {
             let path = uri.path();
             requests.lock().unwrap().push(format!("{method} {path}"));
             match (method, path.rsplit('/').next().unwrap()) {
                 ("GET", "pods") => testing::list_response(&[]),
                 ("GET", "persistentvolumeclaims") => testing::list_response(&[json!({
-                    "metadata": {"name": claim, "uid": "u", "resourceVersion": "7", "finalizers": ["toezicht.dev/spool"]},
+                    "metadata": {"name": claim, "labels": labels, "uid": "u", "resourceVersion": "7", "finalizers": ["toezicht.dev/spool"]},
                     "spec": {"volumeName": "pv"},
                 })]),
                 ("GET", _) => testing::error_response(404, &json!({})),

@@ -9,12 +9,12 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::hold_widening::Widening;
-use super::names::{CONFIG_TOUCH_MANAGER, ChildNames, FIELD_MANAGER, REVISION_ANNOTATION, SITE_LABEL};
+use super::names::{CONFIG_TOUCH_MANAGER, ChildNames, FIELD_MANAGER, REVISION_ANNOTATION};
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::kubernetes::meta::StoredObject;
 use crate::controllers::kubernetes::{ApiError, ApplyError, apply, meta};
@@ -131,11 +131,6 @@ pub async fn delete_pod(api: &Api<Pod>, pod: &Pod) -> Result<(), ApiError> {
     }
 }
 
-pub(crate) async fn list_site_pods(api: &Api<Pod>, names: &ChildNames) -> Result<Vec<Pod>, ApiError> {
-    let params = ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site));
-    Ok(api.list(&params).await?.items)
-}
-
 pub(crate) fn controlled_by<'a>(workload: &StatefulSet, pods: &'a [Pod]) -> impl Iterator<Item = &'a Pod> {
     let uid = workload.uid().unwrap_or_default();
     pods.iter().filter(move |pod| meta::is_controlled_by(*pod, &uid) && !meta::is_deleting(*pod))
@@ -172,6 +167,15 @@ pub fn is_recorder(pod: &Pod, names: &ChildNames) -> bool {
     })
 }
 
+/// Whether `pod` is a recorder that lost its StatefulSet: somebody deleted it with `--cascade=orphan`, or removed a label of the pod
+/// that the StatefulSet selects it by. It records on.
+pub fn is_orphan(pod: &Pod, names: &ChildNames) -> bool {
+    let is_controlled = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
+    !is_controlled
+        && !is_terminated(pod)
+        && names.shard_of_pod(&pod.name_any()).is_some_and(|shard| shard < MAX_PODS)
+}
+
 /// Returns a condition of `pod`.
 pub fn pod_condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == type_)
@@ -193,8 +197,8 @@ pub fn has_user(names: &ChildNames, pods: &[Pod], shard: u32) -> bool {
 pub fn leaving_pods(pods: &[Pod], names: &ChildNames, shards: u32, own: &[Pod]) -> Vec<Pod> {
     let is_expected = |pod: &Pod| (0..shards).any(|shard| pod.name_any() == names.pod(shard));
     let is_awaited = |pod: &Pod| is_expected(pod) && own.iter().any(|own| own.uid() == pod.uid());
-    let leaving =
-        pods.iter().filter(|pod| is_recorder(pod, names) && !is_terminated(pod) && !is_awaited(pod));
+    let is_running = |pod: &Pod| is_recorder(pod, names) && !is_terminated(pod) || is_orphan(pod, names);
+    let leaving = pods.iter().filter(|pod| is_running(pod) && !is_awaited(pod));
     leaving.cloned().collect()
 }
 
@@ -273,5 +277,8 @@ mod tests {
         assert_eq!(count(&pods, names, 2, &pods[..1]), 1, "being deleted, or of another owner");
         assert_eq!(count(&pods, names, 0, &[]), 2, "the plan has no recorders");
         assert_eq!(count(&[pod(0, "a", "Succeeded")], names, 0, &[]), 0);
+        let mut released = pod(0, "a", "Running");
+        released.metadata.owner_references = None;
+        assert_eq!(count(&[released], names, 1, &[]), 1, "its StatefulSet released it, and it records on");
     }
 }

@@ -1,7 +1,8 @@
 use super::*;
-use crate::api::{Auditor, Days, SiteStatus};
+use crate::api::{Auditor, Days, LocalRef, SiteStatus};
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, fixture};
+use crate::controllers::site::recorders::identity::ensure_identity;
 use crate::controllers::testing::camera;
 
 /// Returns `Accepted` after a change of the fixture.
@@ -37,6 +38,41 @@ fn missing_recorder_secret_keeps_operator_access() {
     assert!(!valid.accepted.is_true(), "the Site may not record");
     let access = valid.access.unwrap();
     assert_eq!((access.recorder, access.operator.bucket.as_str()), (None, "gemeente-zwembad"));
+}
+
+/// A key or a certificate authority that cannot be used says nothing about the bucket, like a key that the store rejects.
+#[test]
+fn unusable_operator_key_or_store_ca_stops_no_recording() {
+    let pem = ensure_identity(None, fixture().now).unwrap().api.cert_pem;
+    let key = |secret: &str| {
+        let mut fixture = fixture();
+        let texts = [("accessKeyId", "s3-operator"), ("secretAccessKey", secret)];
+        fixture.observed.store_secrets.insert("s3-operator".into(), ReferencedSecret::of(&texts));
+        fixture.valid()
+    };
+    let ca = |pem: &str| {
+        let mut fixture = fixture();
+        fixture.site.spec.storage.ca_ref = Some(LocalRef { name: "ca".into() });
+        let secret = ReferencedSecret::of(&[("ca.crt", pem)]);
+        fixture.observed.camera_secrets.ca_certificates.insert("ca".into(), secret);
+        fixture.valid()
+    };
+    for usable in [key("store-secret"), ca(&pem)] {
+        assert!(usable.accepted.is_true() && usable.access.unwrap().recorder.is_some());
+    }
+    let (key_field, ca_field) = ("spec.storage.operator.credentialsRef: ", "spec.storage.caRef");
+    for (valid, field, has_recorder) in [
+        (key("two words"), key_field, true),
+        (key(&"x".repeat(20_000)), key_field, true),
+        (ca("no certificate"), ca_field, false),
+        // Each is a certificate, but they do not fit beside the cameras.
+        (ca(&pem.repeat(200)), ca_field, false),
+    ] {
+        let message = &valid.accepted.message;
+        assert!(!valid.accepted.is_true() && message.starts_with(field), "{message}");
+        assert_eq!((valid.recording, valid.grace_end), (RecordingVerdict::Allowed, None), "{message}");
+        assert_eq!(valid.access.unwrap().recorder.is_some(), has_recorder, "{message}");
+    }
 }
 
 /// Objects can be older than the admission rule about principals. The policy omits a person; a machine stops everything.

@@ -40,7 +40,8 @@ impl PassDeadline {
     pub(crate) fn instant(&self) -> Instant {
         let now = Instant::now();
         // The duration doubles without limit, and `+` panics beyond the last instant.
-        now.checked_add(lock(&self.0).duration).unwrap_or(now + MIN_PASS_DURATION)
+        let deadline = now.checked_add(lock(&self.0).duration).or_else(|| now.checked_add(MIN_PASS_DURATION));
+        deadline.unwrap_or(now)
     }
 
     /// Returns the start of the first incomplete full pass. `None`: the last one completed.

@@ -11,6 +11,7 @@ use super::memory_budget::Fingerprint;
 use super::place_input::PlaceInput;
 use super::protection_cache::ProtectionCache;
 use super::workers::{Operation, for_each_version};
+use crate::api::later;
 use crate::rules::hold::expiry::days_of_window;
 use crate::rules::hold::steps::{ProtectionStep, steps_to_place};
 use crate::rules::{
@@ -130,9 +131,10 @@ async fn place_all(
     report: &mut PlaceReport,
 ) -> Result<(), HoldError> {
     let store = operator.tracking_client(&task.cache.in_doubt);
-    let lately = task
-        .since
-        .map(|since| DayFilter { from: Some(utc_date(since)), to: Some(utc_date(now + NEXT_DAY_MARGIN)) });
+    let lately = task.since.map(|since| DayFilter {
+        from: Some(utc_date(since)),
+        to: Some(utc_date(later(now, NEXT_DAY_MARGIN))),
+    });
     let PlaceInput { scopes: covers, is_every_day: everywhere, terms, .. } = *task;
     let mut candidates = candidate_days(&store, covers, everywhere, lately, &terms.ceilings, now).await?;
     candidates.add_manifest_days(task.manifests);

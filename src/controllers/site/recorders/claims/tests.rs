@@ -23,6 +23,7 @@ fn claim(shard: u32) -> SpoolClaim {
         name: names().claim(shard),
         content: ClaimContent::Unknown,
         is_deleting: false,
+        is_labelled: true,
         created: None,
         storage: storage("fast"),
         finalizers: vec![CLAIM_FINALIZER.to_owned()],
@@ -98,6 +99,45 @@ fn claim_has_content_unless_it_says_otherwise() {
     for other in ["data-zwembad-recorder-0", "spool-zwembad-recorder-01", "spool-zwembad-recorder-9999999"] {
         assert_eq!(SpoolClaim::new(&object(other, &json!({}), None), &names()), None, "{other}");
     }
+}
+
+#[test]
+fn claim_belongs_to_the_site_by_its_name_whatever_its_labels() {
+    let bare = object("spool-zwembad-recorder-1", &json!({}), Some("pv-1"));
+    let mut labelled = bare.clone();
+    labelled.metadata.labels = Some(names().labels());
+    let mut protected = bare.clone();
+    protected.metadata.finalizers = Some(vec![CLAIM_FINALIZER.to_owned()]);
+    for (claim, used, is_own_claim) in
+        [(&bare, 2, true), (&bare, 1, false), (&labelled, 0, true), (&protected, 0, true)]
+    {
+        assert_eq!(is_own(claim, &names(), used), is_own_claim, "{claim:?}");
+    }
+    assert!(!is_own(&object("spool-hal-recorder-0", &json!({}), None), &names(), 9));
+    let read = SpoolClaim::new(&bare, &names()).unwrap();
+    assert!(!read.is_labelled && !read.may_go() && needed_pods(&[read]) == 2);
+}
+
+#[test]
+fn claim_that_is_not_bound_needs_no_pods() {
+    let mut foreign = object("spool-zwembad-recorder-40", &json!({}), Some("nope"));
+    foreign.status = serde_json::from_value(json!({"phase": "Pending"})).unwrap();
+    let read = SpoolClaim::new(&foreign, &names()).unwrap();
+    assert_eq!((read.content, read.may_go(), read.needs_finalizer()), (ClaimContent::Unbound, false, false));
+    assert_eq!(needed_pods(std::slice::from_ref(&read)), 0);
+    assert_eq!(wanted(2, "slow").storage_to_adopt(&[read]), None);
+    foreign.status = serde_json::from_value(json!({"phase": "Lost"})).unwrap();
+    assert_eq!(SpoolClaim::new(&foreign, &names()).unwrap().content, ClaimContent::Unknown, "it was bound");
+}
+
+#[test]
+fn claim_beyond_all_pods_is_recognised_and_goes() {
+    let mut beyond = object("spool-zwembad-recorder-299", &json!({}), Some("pv-1"));
+    assert_eq!(SpoolClaim::new(&beyond, &names()), None, "it is not from the template");
+    beyond.metadata.finalizers = Some(vec![CLAIM_FINALIZER.to_owned()]);
+    let read = SpoolClaim::new(&beyond, &names()).unwrap();
+    assert_eq!((read.shard, needed_pods(std::slice::from_ref(&read))), (299, 0));
+    assert!(wanted(2, "fast").is_leaving(&read, Some(256)));
 }
 
 #[test]

@@ -36,14 +36,23 @@ struct ApiServer {
 }
 
 impl ApiServer {
-    fn answer(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    fn answer(&self, method: &str, uri: &http::Uri, body: Value) -> (u16, Value) {
+        let path = uri.path();
+        let is_selected = |object: &&Value| {
+            !uri.query().is_some_and(|query| query.contains("labelSelector"))
+                || object["metadata"]["labels"][SITE_LABEL] == names().site
+        };
+        let list = |objects: &[Value]| {
+            list_response(&objects.iter().filter(is_selected).cloned().collect::<Vec<Value>>())
+        };
+        let pod = self.pods.iter().find(|pod| path.ends_with(&format!("/pods/{}", name_of(pod))));
         let found = self.objects.iter().find(|(end, _)| path.ends_with(end.as_str()));
         match (method, path.rsplit('/').next().unwrap()) {
-            ("GET", "pods") => return list_response(&self.pods),
-            ("GET", "persistentvolumeclaims") => return list_response(&self.claims),
+            ("GET", "pods") => return list(&self.pods),
+            ("GET", "persistentvolumeclaims") => return list(&self.claims),
             ("GET", _) => {
-                return found
-                    .map_or_else(|| error_response(404, &json!({})), |(_, object)| (200, object.clone()));
+                let found = found.map(|(_, object)| object).or(pod);
+                return found.map_or_else(|| error_response(404, &json!({})), |object| (200, object.clone()));
             }
             _ => {}
         }
@@ -68,7 +77,7 @@ impl ApiServer {
 
     fn client(self: &Arc<Self>) -> Client {
         let server = Arc::clone(self);
-        testing::api_server(move |method, uri, body| server.answer(method, uri.path(), body))
+        testing::api_server(move |method, uri, body| server.answer(method, uri, body))
     }
 
     fn context(self: &Arc<Self>) -> Context {
@@ -83,6 +92,10 @@ impl ApiServer {
             TakeoverDelay::begin(clock, false),
         )
     }
+}
+
+fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
 }
 
 fn now() -> Timestamp {
@@ -121,7 +134,7 @@ fn orphaned_pod() -> Value {
         "state": {"running": {}},
     }]);
     json!({
-        "metadata": {"name": names().pod(0), "uid": "p", "labels": {SITE_LABEL: names().site}},
+        "metadata": {"name": names().pod(0), "uid": "p", "labels": names().labels()},
         "status": {"phase": "Running", "containerStatuses": running},
     })
 }
@@ -130,6 +143,7 @@ fn filled_claim() -> Value {
     let claim: PersistentVolumeClaim = serde_json::from_value(json!({
         "metadata": {
             "name": names().claim(0), "uid": "c", "resourceVersion": "7", "finalizers": ["toezicht.dev/spool"],
+            "labels": names().labels(),
         },
         "spec": {
             "volumeName": "pv", "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}},
@@ -193,6 +207,43 @@ fn owned_pod() -> Value {
     pod
 }
 
+/// Anybody may remove a label, and the recorder goes on. Without a label of its selector, the StatefulSet releases the pod.
+#[tokio::test]
+async fn recorder_without_its_labels_keeps_the_statefulset_of_a_deleted_site() {
+    let mut workload = fixture().plan().workload;
+    workload.metadata.uid = Some("w".into());
+    let path = format!("/statefulsets/{}", names().recorder);
+    let volumes = json!([{"name": "config", "secret": {"secretName": names().config}}]);
+    let mut unlabelled = owned_pod();
+    unlabelled["metadata"]["labels"].as_object_mut().unwrap().remove(SITE_LABEL);
+    let mut released = orphaned_pod();
+    released["metadata"]["labels"] = json!({});
+    released["spec"] = json!({"containers": [], "volumes": volumes});
+    for pod in [unlabelled, released] {
+        let objects = vec![config_secret(), (path.clone(), serde_json::to_value(&workload).unwrap())];
+        let server = Arc::new(ApiServer { objects, pods: vec![pod], ..ApiServer::default() });
+        let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+        assert!(matches!(&phase, DeletionPhase::Draining(report) if report.unknown.len() == 1), "{phase:?}");
+        let bodies = server.take_changes();
+        let restored =
+            bodies.iter().find(|(request, _)| request.starts_with("PATCH") && request.contains("/pods/"));
+        let labels = restored.map(|(_, body)| &body["metadata"]["labels"]);
+        assert_eq!(labels.map(|labels| &labels[SITE_LABEL]), Some(&json!(names().site)), "{changes:?}");
+    }
+}
+
+#[tokio::test]
+async fn claim_without_its_label_keeps_its_content() {
+    let mut claim = filled_claim();
+    claim["metadata"]["labels"] = json!({});
+    let server =
+        Arc::new(ApiServer { objects: vec![config_secret()], claims: vec![claim], ..ApiServer::default() });
+    let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+    assert!(matches!(&phase, DeletionPhase::Draining(report) if report.unknown.len() == 1), "{phase:?}");
+    assert!(has_change(&changes, "PATCH", "/persistentvolumeclaims/"), "its label is restored: {changes:?}");
+    assert!(has_change(&changes, "PATCH", "/statefulsets/"), "{changes:?}");
+}
+
 /// With `--cascade=orphan`, its pods keep their owner until the garbage collector has seen them, and then stay.
 #[tokio::test]
 async fn nothing_is_reported_before_a_deleted_statefulset_is_gone() {
@@ -204,6 +255,45 @@ async fn nothing_is_reported_before_a_deleted_statefulset_is_gone() {
     let server = Arc::new(ApiServer { objects, pods: vec![owned_pod()], ..ApiServer::default() });
     let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
     assert_eq!((phase, changes), (DeletionPhase::WaitingForPods(vec![names().pod(0)]), Vec::new()));
+}
+
+/// Its recorders run, so nothing is lost. Nor does it go: only a person knows whether the other party needs it.
+#[tokio::test]
+async fn statefulset_that_another_party_controls_is_reported_and_waited_for() {
+    let mut workload = serde_json::to_value(fixture().plan().workload).unwrap();
+    workload["metadata"]["uid"] = "w".into();
+    let owner =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "t", "controller": true});
+    workload["metadata"]["ownerReferences"] = json!([owner]);
+    let mut unmarked = workload.clone();
+    unmarked["metadata"]["labels"] = json!({});
+    let path = format!("/statefulsets/{}", names().recorder);
+    for (workload, pods) in [
+        (workload.clone(), vec![owned_pod()]),
+        (workload, Vec::new()),
+        // The other party applied its own labels: the pods say whose recorders they are.
+        (unmarked, vec![owned_pod()]),
+    ] {
+        let objects = vec![config_secret(), (path.clone(), workload)];
+        let server = Arc::new(ApiServer { objects, pods, ..ApiServer::default() });
+        let context = server.context();
+        let (phase, changes) = step(&server, &context, &deleted_site()).await;
+        let DeletionPhase::Foreign(remedy) = &phase else { panic!("{phase:?}") };
+        assert!(remedy.contains("remove its controller from metadata.ownerReferences"), "{remedy}");
+        assert!(has_change(&changes, "PATCH", "/secrets/"), "recorders stop: {changes:?}");
+        assert!(!has_change(&changes, "POST", "/events"), "nothing is lost: {changes:?}");
+        assert!(!has_change(&changes, "DELETE", ""), "{changes:?}");
+        assert!(context.discards.next("uid-of-site").is_none());
+    }
+}
+
+#[tokio::test]
+async fn statefulset_that_never_was_the_sites_delays_no_deletion() {
+    let workload = json!({"metadata": {"name": names().recorder, "uid": "w"}, "spec": {"selector": {}, "serviceName": "", "template": {}}});
+    let objects = vec![(format!("/statefulsets/{}", names().recorder), workload)];
+    let server = Arc::new(ApiServer { objects, ..ApiServer::default() });
+    let (phase, changes) = step(&server, &server.context(), &deleted_site()).await;
+    assert_eq!((phase, changes), (DeletionPhase::Done, Vec::new()));
 }
 
 /// The namespace may be in deletion: then the configuration may be gone before the pods.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::condition::{ConditionFinding, ConditionType, Reason, merge};
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{CameraStatus, Ceilings, SiteStatus, Suspension};
 use crate::controllers::kubernetes::quantity;
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
@@ -13,9 +13,10 @@ use crate::controllers::site::bucket::evaluation::{evaluate_bucket, unobserved};
 use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, compliant_bucket, fixture};
 use crate::controllers::site::recorders::claims::ClaimStorage;
 use crate::controllers::site::recorders::hold_widening::Widening;
+use crate::controllers::site_policies::FollowingPolicy;
 use crate::controllers::testing::camera;
 use crate::rules::{CameraSelector, Class, HoldScope, Recording};
-use crate::storage::{Claimant, EnforceError};
+use crate::storage::{Claimant, EnforceError, TargetError};
 use crate::wire::{CONFIG_KEY, Window};
 
 fn config_of(plan: &RecorderPlan) -> RecorderConfig {
@@ -136,6 +137,60 @@ fn spool_on_the_nodes_disk_is_requested_and_allowed() {
     }
 }
 
+/// Returns the variable with the bytes that segments may use of a spool.
+fn spool_bytes(workload: &StatefulSet) -> Option<u64> {
+    let pod = workload.spec.as_ref()?.template.spec.as_ref()?;
+    let variables = pod.containers.first()?.env.as_ref()?;
+    let found = variables.iter().find(|variable| variable.name == "TOEZICHT_SPOOL_BYTES")?;
+    found.value.as_ref()?.parse().ok()
+}
+
+/// A running recorder reloads its configuration. With the new limit, it would fill the volume that its pod still has, and Kubernetes
+/// would evict it, or it would evict what that volume still holds.
+#[test]
+fn new_size_reaches_a_recorder_only_with_its_volume() {
+    for class in [None, Some("fast")] {
+        let mut fixture = fixture();
+        fixture.site.spec.recorder.spool.storage_class_name = class.map(str::to_owned);
+        let before = fixture.plan();
+        assert_eq!(spool_bytes(&before.workload), Some((20 << 30) / 100 * 90));
+        for (size, expected) in
+            [("400Mi", (400 << 20) / 100 * 90), ("40Gi", (40 << 30) / 100 * 90), ("a lot", 0)]
+        {
+            let mut changed = after_apply(&fixture, &before);
+            changed.site.spec.recorder.spool.size = size.into();
+            let after = changed.plan();
+            assert_eq!(config_of(&after).spool_bytes, config_of(&before).spool_bytes, "{size}");
+            assert_eq!(spool_bytes(&after.workload).unwrap_or_default(), expected, "{size}");
+        }
+    }
+}
+
+/// A tenant may write Secrets. Recorders reject a document without a limit.
+#[test]
+fn configuration_without_a_limit_gets_one() {
+    let fixture = fixture();
+    let plan = fixture.plan();
+    let mut edited = after_apply(&fixture, &plan);
+    edited.observed.recorder_config.as_mut().unwrap().spool_bytes = 0;
+    assert_eq!(config_of(&edited.plan()).spool_bytes, config_of(&plan).spool_bytes);
+}
+
+/// The kubelet evicts a pod that uses more of the node's disk than its limit, even if its volume has room.
+#[test]
+fn segments_fit_into_the_pods_limit() {
+    for (class, limit, expected) in
+        [(None, "1Gi", 1_u64 << 30), (None, "30Gi", 20 << 30), (Some("fast"), "1Gi", 20 << 30)]
+    {
+        let mut fixture = fixture();
+        let settings = &mut fixture.site.spec.recorder;
+        settings.spool.storage_class_name = class.map(str::to_owned);
+        let resources = json!({"limits": {"ephemeral-storage": limit}});
+        settings.resources = Some(serde_json::from_value(resources).unwrap());
+        assert_eq!(spool_bytes(&fixture.plan().workload), Some(expected / 100 * 90), "{class:?} {limit}");
+    }
+}
+
 #[test]
 fn spool_with_storage_class_uses_volume_claim() {
     let mut fixture = fixture();
@@ -178,6 +233,10 @@ fn spool_can_become_a_claim_and_keep_the_metadata_of_another_template() {
     assert_ne!(of_node.0, of_claim.0);
     assert_eq!((of_node.1, of_claim.1), (false, true));
     assert_eq!(workload, desired);
+    let large = ClaimStorage { class: "fast".into(), size: "40Gi".into() };
+    objects::set_claim_storage(&mut workload, &fixture.valid().names, &large);
+    assert_eq!(spool_bytes(&workload), Some((40 << 30) / 100 * 90), "of the claims that it uses");
+    workload = desired.clone();
 
     let templates = workload.spec.as_mut().unwrap().volume_claim_templates.as_mut().unwrap();
     templates[0].metadata.finalizers = None;
@@ -599,7 +658,7 @@ proptest! {
     fn recorder_secret_fits_and_has_every_hold(
         cameras in 0_usize..1000,
         suspensions in 0_usize..=64,
-        ca_bytes in prop_oneof![Just(0), Just(2000), 0_usize..1_000_000],
+        ca_bytes in prop_oneof![Just(0), Just(2000), 0_usize..=65_536],
         holds in prop_oneof![0_usize..10, 0_usize..3000],
         cameras_per_hold in 1_usize..20,
     ) {
@@ -675,4 +734,82 @@ fn cameras_of_a_lost_recorder_move_to_another_and_stay_there() {
     returned.observed.losses.shards.lost.clear();
     returned.observed.replicas = Some(2);
     assert_eq!(shards(&returned.plan()), [1, 1]);
+}
+
+#[test]
+fn unusable_operator_key_or_ca_stops_no_recording_of_a_known_bucket() {
+    let first = fixture().plan();
+    let fixture = after_apply(&fixture(), &first);
+    let known = compliant_bucket(fixture.now).status;
+    for error in [TargetError::Credentials, TargetError::Ca, TargetError::Proxy] {
+        for (reported, records) in [(known.as_ref(), true), (None, false)] {
+            let bucket = evaluate_bucket(Err(EnforceError::Target(error)), reported, fixture.now);
+            assert_eq!((bucket.may_record(), bucket.is_stalled), (records, true), "{error}");
+            assert_eq!(bucket.finding.status, ConditionStatus::Unknown, "{error}");
+            let config = config_of(&fixture.plan_with(&bucket).unwrap());
+            assert_eq!(config.cameras.iter().all(|camera| !camera.permitted.is_empty()), records, "{error}");
+        }
+    }
+    let bucket = evaluate_bucket(Err(EnforceError::Target(TargetError::Bucket)), known.as_ref(), fixture.now);
+    assert!(!bucket.may_record(), "another bucket");
+}
+
+#[test]
+fn long_certificate_authority_of_the_store_omits_no_camera() {
+    let mut fixture = after_apply(&fixture(), &fixture().plan());
+    fixture.site.spec.storage.ca_ref = Some(crate::api::LocalRef { name: "ca".into() });
+    let secret = ReferencedSecret::of(&[("ca.crt", "x".repeat(920_000).as_str())]);
+    fixture.observed.camera_secrets.ca_certificates.insert("ca".into(), secret);
+    let plan = fixture.plan();
+    assert_eq!(plan.expected.omitted_cameras, [] as [String; 0]);
+    let (before, now) = (fixture.observed.recorder_config.clone().unwrap(), config_of(&plan));
+    assert_eq!((now.storage, now.cameras), (before.storage, before.cameras), "the recorders keep theirs");
+}
+
+#[test]
+fn long_certificate_authority_of_a_camera_omits_no_other() {
+    let mut fixture = fixture();
+    let long = |fixture: &mut Fixture| {
+        let stream = &mut fixture.observed.cameras[0].spec.stream;
+        stream.ca_ref = Some(crate::api::LocalRef { name: "ca".into() });
+        let secret = ReferencedSecret::of(&[("ca.crt", "x".repeat(890_000).as_str())]);
+        fixture.observed.camera_secrets.ca_certificates.insert("ca".into(), secret);
+    };
+    let before = config_of(&fixture.plan());
+    let mut known = after_apply(&fixture, &fixture.plan());
+    long(&mut known);
+    assert_eq!(config_of(&known.plan()).cameras, before.cameras, "a camera keeps its source");
+    long(&mut fixture);
+    let names = |config: RecorderConfig| config.cameras.into_iter().map(|camera| camera.name);
+    assert!(names(config_of(&fixture.plan())).eq(["kassa"]));
+    assert_eq!(fixture.valid().unusable_cameras, ["hal"]);
+}
+
+/// Each camera has the windows of all policies. If the API server rejected the Secret, no hold or suspension would arrive.
+#[test]
+fn windows_of_many_policies_fit_into_the_secret() {
+    let mut fixture = fixture();
+    fixture.observed.cameras = (0..1200).map(|number| camera(&format!("camera-{number:04}"))).collect();
+    let of_one = fixture.plan();
+    assert_eq!(of_one.expected.omitted_cameras, [] as [String; 0]);
+    for year in 30..41 {
+        let mut policy = crate::controllers::testing::policy();
+        let name = format!("p{year}");
+        policy.metadata.name = Some(name.clone());
+        policy.spec.in_force.from = serde_json::from_value(json!(format!("20{year}-01-01"))).unwrap();
+        policy.spec.in_force.until = serde_json::from_value(json!(format!("20{year}-06-01"))).unwrap();
+        let from = format!("20{year}-01-01T00:00:00Z").parse().unwrap();
+        fixture.observed.policies.following.push(FollowingPolicy { name, from, policy: Some(policy) });
+    }
+    let size = |plan: &RecorderPlan| plan.config_secret.data.as_ref().unwrap()[CONFIG_KEY].0.len();
+    let plan = fixture.plan();
+    assert!(config_of(&plan).cameras[0].permitted.len() > 5);
+    assert!(size(&plan) <= hold_widening::MAX_CONFIG_BYTES, "{}", size(&plan));
+    assert!(!plan.expected.omitted_cameras.is_empty());
+    // The policy is missing for a moment: the cameras keep their windows.
+    let mut missing = after_apply(&fixture, &plan);
+    missing.observed.policies.policy = None;
+    let kept = missing.plan();
+    assert_eq!(kept.expected.omitted_cameras, plan.expected.omitted_cameras);
+    assert!(size(&kept) <= hold_widening::MAX_CONFIG_BYTES);
 }
