@@ -4,10 +4,12 @@
 mod address;
 pub mod auth;
 mod challenge;
+pub mod codec;
 pub mod control;
 mod error;
 pub mod headers;
 pub mod hidden_text;
+pub mod learned;
 pub mod lockout;
 pub mod message;
 pub mod oddity;
@@ -16,6 +18,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod rtsp_url;
 pub mod sdp;
+pub mod session;
 pub mod text;
 mod tunnel;
 

@@ -157,6 +157,11 @@ const LAYERS: &[Layer] = &[
         may_not_use: WITHOUT_IO,
     },
     Layer {
+        path: "recorder::rtsp::codec",
+        may_use: &["recorder::frame", "recorder::rtsp::oddity", "recorder::rtsp::rtp", "recorder::rtsp::sdp"],
+        may_not_use: WITHOUT_IO,
+    },
+    Layer {
         path: "recorder::rtsp::auth",
         may_use: &[
             "wire",
@@ -180,6 +185,29 @@ const LAYERS: &[Layer] = &[
     Layer {
         path: "recorder::rtsp::rtcp",
         may_use: &["recorder::frame", "recorder::rtsp::oddity", "recorder::rtsp::rtp"],
+        may_not_use: WITHOUT_IO,
+    },
+    Layer {
+        path: "recorder::rtsp::learned",
+        may_use: &["recorder::rtsp::auth", "recorder::rtsp::headers", "recorder::rtsp::message"],
+        may_not_use: WITHOUT_IO,
+    },
+    Layer {
+        path: "recorder::rtsp::session",
+        may_use: &[
+            "wire",
+            "recorder::frame",
+            "recorder::rtsp::auth",
+            "recorder::rtsp::control",
+            "recorder::rtsp::headers",
+            "recorder::rtsp::hidden_text",
+            "recorder::rtsp::learned",
+            "recorder::rtsp::message",
+            "recorder::rtsp::oddity",
+            "recorder::rtsp::rtsp_url",
+            "recorder::rtsp::sdp",
+            "recorder::rtsp::text",
+        ],
         may_not_use: WITHOUT_IO,
     },
     Layer {

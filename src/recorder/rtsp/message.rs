@@ -192,6 +192,11 @@ impl fmt::Debug for Response {
 }
 
 impl Response {
+    /// Returns whether the camera did what the request asks for (RFC 2326 section 7.1.1).
+    pub fn is_success(&self) -> bool {
+        matches!(self.status, 200..300)
+    }
+
     /// Counts a `CSeq` that is not that of the request. Some cameras answer with the `CSeq` of the previous request, so a
     /// client with one outstanding request takes any answer for its own.
     pub fn note_sequence(&self, sent: u32, odd: &mut OddityCounts) {

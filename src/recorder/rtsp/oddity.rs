@@ -32,6 +32,18 @@ pub enum Oddity {
     ShortBody,
     /// An answer has no `CSeq`, or that of another request.
     OtherSequence,
+    /// An answer came while no request was under way.
+    UnexpectedAnswer,
+    /// An answer to a keepalive came after the next request.
+    LateAnswer,
+    /// PLAY was not answered, but packets came after it. The session plays.
+    PlayUnanswered,
+    /// The answer to SETUP names no session. The requests name none either.
+    MissingSession,
+    /// A request of the camera has a method that the recorder does not serve.
+    RequestMethod,
+    /// TEARDOWN of the camera names another session.
+    OtherSessionTeardown,
     /// Interleaved data came on a channel that no SETUP named.
     UnassignedChannel,
     /// The `Session` header has no id that a request can repeat: it is empty, too long, or has blanks within.
@@ -119,6 +131,42 @@ pub enum Oddity {
     /// An RTCP packet does not fit, as with Edimax. If its content is wrong, it is dropped. If its length is wrong, the rest
     /// of the compound packet is dropped too.
     RtcpMalformed,
+    /// A payload is empty or too short for its type. It is dropped.
+    PayloadMalformed,
+    /// A payload is of a type that carries video only in the interleaved mode, or PACI. Its NAL units are lost.
+    PayloadInterleaved,
+    /// A payload is of a type that carries no video. It is dropped.
+    PayloadUnknown,
+    /// A length in an aggregation packet is zero, or points beyond its end.
+    AggregateLength,
+    /// A fragment has the start bit and the end bit. It is a whole NAL unit.
+    FragmentWhole,
+    /// A fragment comes without a NAL unit that it continues, and nothing is missing before it.
+    FragmentWithoutStart,
+    /// A NAL unit in fragments has the marker, but no end bit.
+    FragmentWithoutEnd,
+    /// Another NAL unit begins before the last fragment of one. The recorder drops the unfinished one.
+    FragmentUnfinished,
+    /// A fragment names another NAL unit header than the first one. The first one counts.
+    FragmentOtherHeader,
+    /// A payload has start codes. The recorder divides it there.
+    StartCode,
+    /// A NAL unit has the `forbidden_zero_bit`. The recorder clears it.
+    NalForbiddenBit,
+    /// A NAL unit is of a type that no stream has. It is dropped.
+    NalUnknown,
+    /// A NAL unit is empty except its header. It is dropped.
+    NalMalformed,
+    /// The start of a slice cannot be read. Its access unit is dropped.
+    SliceMalformed,
+    /// An access unit is longer than 16 MiB, or the NAL units before its first slice are longer than 4 MiB. It is dropped.
+    UnitTooLarge,
+    /// A parameter set of the description is not in base64, or none of its codec.
+    SetInDescription,
+    /// A parameter set cannot be read: it ends too early, or has a value out of range. Samples keep it.
+    SetMalformed,
+    /// A parameter set is too long, or there are too many. Samples keep it.
+    SetOverLimit,
 }
 
 /// Number of occurrences of each oddity on one connection.

@@ -1,0 +1,6 @@
+mod login;
+mod negotiation;
+mod playing;
+mod property;
+mod script;
+mod transport;
