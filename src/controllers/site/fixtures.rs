@@ -1,6 +1,7 @@
 //! A Site with its references, and the real steps over it, for tests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -14,11 +15,29 @@ use super::validate::{ValidSite, validate};
 use crate::api::Site;
 use crate::controllers::camera_source::CameraSecrets;
 use crate::controllers::config::OperatorConfig;
+use crate::controllers::context::Context;
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::controllers::site_policies::SitePolicies;
 use crate::controllers::testing::{camera, policy, site};
+use crate::leader::clock::mock::MockClock;
+use crate::leader::fence::Fence;
+use crate::leader::takeover::TakeoverDelay;
 use crate::storage::{BucketState, EnforceReport};
+
+/// Returns the context of a leader that has read no object yet.
+pub fn context(client: kube::Client) -> Context {
+    let clock = Arc::new(MockClock::at(1));
+    Context::new(
+        client,
+        OperatorConfig::parse(OPERATOR_CONFIG).unwrap(),
+        "cluster".to_owned(),
+        Fence::new(clock.clone()),
+        Arc::default(),
+        None,
+        TakeoverDelay::begin(clock, false),
+    )
+}
 
 pub const OPERATOR_CONFIG: &str = r#"
 recorderImage: registry.example.nl/toezicht:1

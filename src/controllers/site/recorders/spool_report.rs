@@ -159,15 +159,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::controllers::config::OperatorConfig;
-    use crate::controllers::site::fixtures::OPERATOR_CONFIG;
+    use crate::controllers::site::fixtures::context;
     use crate::controllers::site::recorders::delete::delete;
     use crate::controllers::site::recorders::names::ChildNames;
     use crate::controllers::site::recorders::site_holds::SiteHolds;
     use crate::controllers::testing;
-    use crate::leader::clock::mock::MockClock;
-    use crate::leader::fence::Fence;
-    use crate::leader::takeover::TakeoverDelay;
 
     /// Answers as an API server without recorders and with one claim of them, which accepts no change. Notes the requests.
     fn api_server(names: &ChildNames, requests: &Arc<Mutex<Vec<String>>>) -> Client {
@@ -196,16 +192,7 @@ mod tests {
         let reason = [(DISCARD_SPOOLS_ANNOTATION.to_owned(), "the disk burned".to_owned())];
         site.metadata.annotations = Some(reason.into());
         let requests = Arc::default();
-        let clock = Arc::new(MockClock::at(1));
-        let context = Context::new(
-            api_server(&ChildNames::of(&site), &requests),
-            OperatorConfig::parse(OPERATOR_CONFIG).unwrap(),
-            "cluster".to_owned(),
-            Fence::new(clock.clone()),
-            Arc::default(),
-            None,
-            TakeoverDelay::begin(clock, false),
-        );
+        let context = context(api_server(&ChildNames::of(&site), &requests));
         let failed = delete(&context, &site, true, &SiteHolds::default(), now).await;
         assert!(failed.is_err(), "{failed:?}");
         let requests = requests.lock().unwrap();

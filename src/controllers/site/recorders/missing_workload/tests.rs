@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::SiteStatus;
-use crate::controllers::config::OperatorConfig;
 use crate::controllers::runner::{Reconciled, Reconciler};
 use crate::controllers::site::SiteReconciler;
 use crate::controllers::site::bucket::BucketCache;
-use crate::controllers::site::fixtures::{OPERATOR_CONFIG, fixture};
+use crate::controllers::site::fixtures::{context, fixture};
 use crate::controllers::site::recorders::delete::{DeletionPhase, delete};
 use crate::controllers::site::recorders::drain::{drain_end, is_settled};
 use crate::controllers::site::recorders::names::{FINALIZER, SITE_LABEL};
@@ -20,9 +19,6 @@ use crate::controllers::site::recorders::site_holds::SiteHolds;
 use crate::controllers::site::recorders::spool_report::DISCARD_SPOOLS_ANNOTATION;
 use crate::controllers::site::recorders::workload::delete_other_children;
 use crate::controllers::testing::{self, error_response, list_response};
-use crate::leader::clock::mock::MockClock;
-use crate::leader::fence::Fence;
-use crate::leader::takeover::TakeoverDelay;
 
 /// API server with what a test puts into it. It notes changes, and applies none.
 #[derive(Default)]
@@ -81,16 +77,7 @@ impl ApiServer {
     }
 
     fn context(self: &Arc<Self>) -> Context {
-        let clock = Arc::new(MockClock::at(1));
-        Context::new(
-            self.client(),
-            OperatorConfig::parse(OPERATOR_CONFIG).unwrap(),
-            "cluster".to_owned(),
-            Fence::new(clock.clone()),
-            Arc::default(),
-            None,
-            TakeoverDelay::begin(clock, false),
-        )
+        context(self.client())
     }
 }
 

@@ -6,13 +6,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
-use crate::controllers::config::OperatorConfig;
-use crate::controllers::site::fixtures::{OPERATOR_CONFIG, fixture};
+use crate::controllers::site::fixtures::{context, fixture};
 use crate::controllers::testing::{self, error_response, list_response};
 use crate::controllers::watch_cache::WatchCache;
-use crate::leader::clock::mock::MockClock;
-use crate::leader::fence::Fence;
-use crate::leader::takeover::TakeoverDelay;
 use crate::wire::RecorderConfig;
 
 /// Longer than every request, and shorter than the pause before a watch lists again.
@@ -116,17 +112,7 @@ impl Run {
         let client: Client =
             testing::api_server(move |method, uri, body| answers.lock().unwrap().answer(method, uri, body));
         let (cache, watches) = WatchCache::new(&client, None);
-        let clock = Arc::new(MockClock::at(1));
-        let context = Context::new(
-            client,
-            OperatorConfig::parse(OPERATOR_CONFIG).unwrap(),
-            "cluster".to_owned(),
-            Fence::new(clock.clone()),
-            Arc::default(),
-            None,
-            TakeoverDelay::begin(clock, false),
-        );
-        let context = Context { cache, ..context };
+        let context = Context { cache, ..context(client) };
         let running = controller(&context, CancellationToken::new());
         for (_, watch) in watches {
             tokio::spawn(watch);
